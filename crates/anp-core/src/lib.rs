@@ -1,0 +1,74 @@
+//! The activation norm penalty (ANP) and the masks of variational dropout, for any
+//! [Burn](https://burn.dev) model: tensors in, tensors out.
+//!
+//! | to | use |
+//! | --- | --- |
+//! | penalise an activation | [`ActivationNorm`], a [`Norm`] with a [`Reduction`] |
+//! | compare strengths with other papers | [`lambda`], [`awd_alpha`] |
+//! | drop the same features at each step of a sequence | [`LockedDropout`] |
+//! | drop a word wherever it stands in a window | [`WordDropout`] |
+//! | drop single input tokens | [`SkipInput`] |
+//! | draw a mask now and apply it elsewhere | [`sample_mask`], [`sample_word_mask`] |
+//!
+//! The penalty is one term of a training loss. Let the model return the activation that it is about,
+//! the last hidden one in the paper, beside its logits:
+//!
+//! ```
+//! use anp_core::ActivationNormConfig;
+//! use burn::nn::loss::CrossEntropyLossConfig;
+//! use burn::nn::{Linear, LinearConfig};
+//! use burn::prelude::*;
+//! use burn::tensor::activation::tanh;
+//!
+//! #[derive(Module, Debug)]
+//! struct Classifier {
+//!     hidden: Linear,
+//!     output: Linear,
+//! }
+//!
+//! impl Classifier {
+//!     fn forward(&self, images: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
+//!         let hidden = tanh(self.hidden.forward(images));
+//!         (self.output.forward(hidden.clone()), hidden)
+//!     }
+//! }
+//!
+//! let device = Device::default().autodiff();
+//! let model = Classifier {
+//!     hidden: LinearConfig::new(64, 32).init(&device),
+//!     output: LinearConfig::new(32, 10).init(&device),
+//! };
+//! let images = Tensor::<2>::ones([8, 64], &device);
+//! let labels = Tensor::<1, Int>::zeros([8], &device);
+//!
+//! let (logits, hidden) = model.forward(images);
+//! let cross_entropy = CrossEntropyLossConfig::new().init(&device).forward(logits, labels);
+//! let penalty = ActivationNormConfig::new(1e-3).init().forward(hidden); // its value is the one to log
+//! let gradients = (cross_entropy + penalty).backward();
+//! # assert!(model.hidden.weight.grad(&gradients).is_some());
+//! ```
+//!
+//! A wrong value is a [`HyperParamError`] of `validate`; a wrong shape is a panic. Everything follows
+//! the device of its input and names no backend. Nothing here prints, reads the environment or opens a
+//! file.
+
+mod activation_norm;
+mod conversion;
+mod error;
+mod locked_dropout;
+mod mask;
+mod norm;
+mod skip_input;
+mod word_dropout;
+
+pub use activation_norm::{ActivationNorm, ActivationNormConfig};
+pub use conversion::{
+    BatchShape, LossReduction, awd_alpha, lambda, lambda_corrected_trace, lambda_eq11_per_step,
+    lambda_frobenius,
+};
+pub use error::{HyperParamError, validate_dropout};
+pub use locked_dropout::{LockedDropout, LockedDropoutConfig};
+pub use mask::{look_up_word_mask, sample_mask, sample_word_mask};
+pub use norm::{Norm, Reduction};
+pub use skip_input::{SkipInput, SkipInputConfig};
+pub use word_dropout::{WordDropout, WordDropoutConfig};

@@ -1,0 +1,511 @@
+//! `anp data`: what data sets there are, and how to get them.
+
+use std::{
+    io::{self, IsTerminal, Write},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::bail;
+use clap::builder::PossibleValuesParser;
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use indicatif::{DecimalBytes, HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::data::{
+    FetchEvent, FetchOptions, FileState, ImportOutcome, Manifest, NAMES, Presence, Store, manifest,
+    manifests,
+};
+
+/// List, download, import and check data sets
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  anp data list                                 what there is, and where
+  anp data fetch penn_treebank                  download one data set
+  anp data import ~/Downloads                   take in files that are already here
+  anp data verify                               look for missing and damaged files
+  anp data fetch --data-dir /scratch/data       keep the data elsewhere
+
+The data folder is --data-dir, else ANP_DATA_DIR, else the platform's data folder.")]
+pub struct DataArgs {
+    #[command(subcommand)]
+    command: DataCommand,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum DataCommand {
+    /// List the data sets: whether they are there, their size, licence and place
+    #[command(after_help = "\
+Examples:
+  anp data list
+  anp data list --data-dir /scratch/data")]
+    List,
+
+    /// Download what is missing or damaged
+    ///
+    /// A broken transfer is continued, here and in the next call; several addresses are tried in turn. A
+    /// file gets its name only when its SHA-256 is right.
+    #[command(after_help = "\
+Examples:
+  anp data fetch                                everything that can be downloaded
+  anp data fetch penn_treebank
+  ANP_DATA_DIR=/scratch/data anp data fetch wikitext_2
+
+HTTPS_PROXY and NO_PROXY are heeded.")]
+    Fetch {
+        /// Data sets; all that can be downloaded if none is given
+        #[arg(value_name = "NAME", value_parser = PossibleValuesParser::new(NAMES))]
+        names: Vec<String>,
+    },
+
+    /// Take in files that are already on this machine
+    ///
+    /// Looks in DIR and the folders directly in it for the files of the data sets, plain, .gz or .xz, and
+    /// takes those whose unpacked bytes have the right SHA-256.
+    #[command(after_help = "\
+Examples:
+  anp data import ~/Downloads                   whatever is found there
+  anp data import simple-examples/data penn_treebank")]
+    Import {
+        /// Folder that has the files
+        dir: PathBuf,
+        /// Data sets; those that DIR has files of if none is given
+        #[arg(value_name = "NAME", value_parser = PossibleValuesParser::new(NAMES))]
+        names: Vec<String>,
+    },
+
+    /// Check sizes, checksums and token counts of what is there
+    #[command(after_help = "\
+Examples:
+  anp data verify                               everything that is there
+  anp data verify penn_treebank                 fails if it is not there")]
+    Verify {
+        /// Data sets; all that are there if none is given
+        #[arg(value_name = "NAME", value_parser = PossibleValuesParser::new(NAMES))]
+        names: Vec<String>,
+    },
+}
+
+/// Run `anp data`: results go to stdout, progress to stderr. `quiet` leaves out everything but the results
+/// of `list` and `verify`.
+///
+/// # Errors
+///
+/// If something could not be fetched, imported or written, or `verify` found something wrong; the exit code
+/// is then 2.
+pub fn run(args: &DataArgs, data_dir: Option<&Path>, quiet: bool) -> anyhow::Result<ExitCode> {
+    let mut out = io::stdout().lock();
+    let done = execute(&args.command, &Store::locate(data_dir), quiet, &mut out);
+    match done {
+        // Whoever reads the output has seen enough, as in `anp data list | head -1`.
+        Err(err) if err.downcast_ref().is_some_and(is_broken_pipe) => Ok(ExitCode::SUCCESS),
+        done => done.map(|()| ExitCode::SUCCESS),
+    }
+}
+
+fn is_broken_pipe(err: &io::Error) -> bool {
+    err.kind() == io::ErrorKind::BrokenPipe
+}
+
+fn execute(
+    command: &DataCommand,
+    store: &Store,
+    quiet: bool,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
+    match command {
+        DataCommand::List => list(store, out),
+        DataCommand::Fetch { names } => fetch(store, names, quiet, out),
+        DataCommand::Import { dir, names } => import(store, dir, names, quiet, out),
+        DataCommand::Verify { names } => verify(store, names, out),
+    }
+}
+
+/// The data sets with these names, or all.
+fn selected(names: &[String]) -> anyhow::Result<Vec<Manifest>> {
+    if names.is_empty() {
+        return Ok(manifests());
+    }
+    Ok(names.iter().map(|name| manifest(name)).collect::<Result<_, _>>()?)
+}
+
+/// One error for several; each failure is a data set's name and what was wrong.
+fn all_or(what: &str, failures: Vec<(String, anyhow::Error)>) -> anyhow::Result<()> {
+    match <[_; 1]>::try_from(failures) {
+        Ok([(_, err)]) => Err(err),
+        Err(failures) if failures.is_empty() => Ok(()),
+        Err(failures) => {
+            let each = failures.iter().map(|(name, err)| format!("\n{name}: {err:#}"));
+            bail!("{} data sets {what}:{}", failures.len(), each.collect::<String>())
+        }
+    }
+}
+
+fn list(store: &Store, out: &mut dyn Write) -> anyhow::Result<()> {
+    let mut table = Table::new();
+    table
+        .load_preset(presets::UTF8_BORDERS_ONLY)
+        .set_content_arrangement(ContentArrangement::Dynamic);
+    if !table.is_tty() {
+        table.set_width(100);
+    }
+    table.set_header(["name", "title", "state", "size", "tokens", "licence", "folder"]);
+    for manifest in manifests() {
+        let presence = store.presence(&manifest);
+        table.add_row([
+            manifest.name.clone(),
+            manifest.title.clone(),
+            presence.to_string(),
+            DecimalBytes(manifest.bytes()).to_string(),
+            HumanCount(manifest.tokens() as u64).to_string(),
+            manifest.licence.clone(),
+            if manifest.embedded { "built in".to_owned() } else { manifest.folder.clone() },
+        ]);
+    }
+    for column in [3, 4] {
+        table.column_mut(column).expect("seven columns").set_cell_alignment(CellAlignment::Right);
+    }
+    writeln!(out, "{table}")?;
+    writeln!(out, "data folder: {} ({})", store.root().display(), store.origin())?;
+    Ok(())
+}
+
+fn fetch(store: &Store, names: &[String], quiet: bool, out: &mut dyn Write) -> anyhow::Result<()> {
+    let mut failures = Vec::new();
+    for manifest in selected(names)? {
+        if manifest.embedded {
+            if !quiet && !names.is_empty() {
+                writeln!(out, "{}: built in, nothing to fetch", manifest.name)?;
+            }
+            continue;
+        }
+        if !quiet && store.presence(&manifest) != Presence::Present {
+            eprintln!("{}: {}", manifest.title, manifest.notice);
+        }
+        let mut progress = Progress::new(quiet);
+        let done =
+            store.fetch(&manifest, &FetchOptions::default(), &mut |event| progress.show(&event));
+        progress.clear();
+        match done {
+            Ok(()) if quiet => {}
+            Ok(()) => {
+                let folder = store.root().join(&manifest.folder);
+                writeln!(out, "{}: complete in {}", manifest.name, folder.display())?;
+            }
+            Err(err) => failures.push((manifest.name, err.into())),
+        }
+    }
+    all_or("could not be fetched", failures)
+}
+
+fn import(
+    store: &Store,
+    dir: &Path,
+    names: &[String],
+    quiet: bool,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
+    let mut failures = Vec::new();
+    let mut complete = 0;
+    let mut known = Vec::new();
+    for manifest in selected(names)?.into_iter().filter(|manifest| !manifest.embedded) {
+        let report = store.import(&manifest, dir)?;
+        if !quiet {
+            for file in &report.files {
+                if let ImportOutcome::Imported { from } = &file.outcome {
+                    writeln!(
+                        out,
+                        "{}: {} from {}",
+                        manifest.name,
+                        file.path.display(),
+                        from.display()
+                    )?;
+                }
+            }
+        }
+        known.extend(manifest.files.iter().map(|file| file.name.clone()));
+        if report.is_complete() {
+            complete += 1;
+            if !quiet {
+                let folder = store.root().join(&manifest.folder);
+                writeln!(out, "{}: complete in {}", manifest.name, folder.display())?;
+            }
+        } else if !names.is_empty() || report.found_any() {
+            let missing: Vec<String> = report
+                .files
+                .iter()
+                .filter_map(|file| match &file.outcome {
+                    ImportOutcome::NotFound { candidates } => Some((file, candidates)),
+                    _ => None,
+                })
+                .map(|(file, candidates)| {
+                    let name = file.path.file_name().unwrap_or_default().to_string_lossy();
+                    let rejected: String =
+                        candidates.iter().map(|candidate| format!("\n    {candidate}")).collect();
+                    match rejected.is_empty() {
+                        true => format!("\n  {name}: no file of that name"),
+                        false => format!("\n  {name}: no file with the right bytes{rejected}"),
+                    }
+                })
+                .collect();
+            let err = anyhow::anyhow!(
+                "{} does not have all files of `{}`:{}",
+                dir.display(),
+                manifest.name,
+                missing.concat()
+            );
+            failures.push((manifest.name, err));
+        }
+    }
+    if failures.is_empty() && complete == 0 && names.is_empty() {
+        bail!(
+            "nothing to import in {} or the folders directly in it; a data set's files are called {}, plain or with .gz or .xz behind it",
+            dir.display(),
+            known.join(", ")
+        );
+    }
+    // Without names, a folder that completes one data set need not have the others, however its files are
+    // called: many data sets have a `train.txt`.
+    if names.is_empty() && complete > 0 {
+        return Ok(());
+    }
+    all_or("could not be imported", failures)
+}
+
+fn verify(store: &Store, names: &[String], out: &mut dyn Write) -> anyhow::Result<()> {
+    let mut failures = Vec::new();
+    for manifest in selected(names)? {
+        if names.is_empty() && store.presence(&manifest) == Presence::Missing {
+            writeln!(out, "{}: not there", manifest.name)?;
+            continue;
+        }
+        let found = store.verify(&manifest);
+        let mut missing = Vec::new();
+        let mut wrong = Vec::new();
+        for file in found.files {
+            match file.state {
+                FileState::Whole => {}
+                FileState::Missing => missing.push(file.path.display().to_string()),
+                FileState::Damaged(err) => wrong.push(format!("{:#}", anyhow::Error::from(err))),
+            }
+        }
+        if !missing.is_empty() {
+            let rest = store.command("fetch", &manifest.name);
+            wrong.push(format!(
+                "`{}` is not complete: {} missing; get the rest with `{rest}`",
+                manifest.name,
+                missing.join(", ")
+            ));
+        }
+        if let Some(Err(err)) = found.counts {
+            wrong.push(err.to_string());
+        }
+        if wrong.is_empty() {
+            writeln!(
+                out,
+                "{}: right ({} files, {}, {} tokens, {} word types)",
+                manifest.name,
+                manifest.files.len(),
+                DecimalBytes(manifest.bytes()),
+                HumanCount(manifest.tokens() as u64),
+                HumanCount(manifest.vocabulary as u64),
+            )?;
+        } else {
+            let what =
+                if wrong.len() == 1 && !missing.is_empty() { "not complete" } else { "wrong" };
+            writeln!(out, "{}: {what}", manifest.name)?;
+            failures.push((manifest.name, anyhow::anyhow!("{}", wrong.join("\n"))));
+        }
+    }
+    all_or("are not right", failures)
+}
+
+/// Progress of a download on stderr: a bar where there is a terminal, lines where there is none.
+struct Progress {
+    quiet: bool,
+    terminal: bool,
+    bar: ProgressBar,
+}
+
+impl Progress {
+    fn new(quiet: bool) -> Self {
+        Self { quiet, terminal: io::stderr().is_terminal(), bar: ProgressBar::hidden() }
+    }
+
+    fn show(&mut self, event: &FetchEvent<'_>) {
+        if self.quiet {
+            return;
+        }
+        match event {
+            FetchEvent::Started { path, url, done, total } => {
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                if self.terminal {
+                    self.begin(&name, *done, *total);
+                } else {
+                    let here = match done {
+                        0 => String::new(),
+                        done => format!(", of which {} are here,", DecimalBytes(*done)),
+                    };
+                    self.line(&format!("{name}: {}{here} from {url}", DecimalBytes(*total)));
+                }
+            }
+            FetchEvent::Advanced { done, .. } => self.bar.set_position(*done),
+            FetchEvent::Failed { url, reason, retry } => {
+                let next = match retry {
+                    Some(pause) => format!("trying again in {:.1} s", pause.as_secs_f64()),
+                    None => "giving this address up".to_owned(),
+                };
+                // Where there is no terminal, the line above has the address.
+                let address = if self.terminal { format!("{url}: ") } else { "  ".to_owned() };
+                self.line(&format!("{address}{reason}; {next}"));
+            }
+            FetchEvent::Finished { path, total } => {
+                self.clear();
+                self.line(&format!(
+                    "{}: {}, the checksum is right",
+                    path.display(),
+                    DecimalBytes(*total)
+                ));
+            }
+            FetchEvent::Whole { path } => self.line(&format!("{}: already there", path.display())),
+        }
+    }
+
+    fn begin(&mut self, name: &str, done: u64, total: u64) {
+        self.clear();
+        let style = "{msg} {wide_bar} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left";
+        self.bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr())
+            .with_style(ProgressStyle::with_template(style).expect("the template is valid"))
+            .with_message(name.to_owned())
+            .with_position(done);
+        // What was here before is no measure of the rate.
+        self.bar.reset_eta();
+    }
+
+    fn line(&self, text: &str) {
+        self.bar.suspend(|| eprintln!("{text}"));
+    }
+
+    fn clear(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, clap::Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: DataArgs,
+    }
+
+    /// Exit as `anp data ARGS --data-dir ROOT` does, with what it writes to stdout.
+    fn data(root: &Path, args: &[&str]) -> (anyhow::Result<()>, String) {
+        let cli = Cli::try_parse_from(["data"].iter().chain(args)).unwrap();
+        let mut out = Vec::new();
+        let done = execute(&cli.args.command, &Store::locate(Some(root)), true, &mut out);
+        (done, String::from_utf8(out).unwrap())
+    }
+
+    /// The files of the demo corpus under the names of a data set that it is not.
+    fn wrong_files() -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for split in ["train", "valid", "test"] {
+            fs::write(folder.path().join(format!("ptb.{split}.txt")), "a wrong text\n").unwrap();
+        }
+        folder
+    }
+
+    #[test]
+    fn help_and_arguments_are_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+        assert!(
+            Cli::try_parse_from(["data", "fetch", "ptb"]).is_err(),
+            "an unknown name is refused"
+        );
+    }
+
+    #[test]
+    fn list_says_what_is_there_and_where() {
+        let root = tempfile::tempdir().unwrap();
+        let (done, out) = data(root.path(), &["list"]);
+        done.unwrap();
+        for part in
+            ["demo", "embedded", "penn_treebank", "missing", "1,085,779", "given by --data-dir"]
+        {
+            assert!(out.contains(part), "{part}: {out}");
+        }
+    }
+
+    #[test]
+    fn verify_checks_what_is_there_and_asks_for_what_is_named() {
+        let root = tempfile::tempdir().unwrap();
+        let (done, out) = data(root.path(), &["verify"]);
+        done.unwrap();
+        assert!(out.contains("demo: right") && out.contains("penn_treebank: not there"), "{out}");
+
+        let (done, _) = data(root.path(), &["verify", "penn_treebank"]);
+        let message = done.unwrap_err().to_string();
+        assert!(message.contains("anp data fetch penn_treebank --data-dir"), "{message}");
+
+        let wrong = wrong_files();
+        fs::create_dir(root.path().join("ptb")).unwrap();
+        fs::copy(wrong.path().join("ptb.test.txt"), root.path().join("ptb/ptb.test.txt")).unwrap();
+        let (done, out) = data(root.path(), &["verify"]);
+        let message = done.unwrap_err().to_string();
+        assert!(message.contains("13 bytes instead of 449945"), "{message}");
+        assert!(out.contains("penn_treebank: wrong"), "{out}");
+    }
+
+    #[test]
+    fn import_says_what_it_looked_for_and_why_a_file_was_not_taken() {
+        let root = tempfile::tempdir().unwrap();
+        let empty = tempfile::tempdir().unwrap();
+        let (done, _) = data(root.path(), &["import", empty.path().to_str().unwrap()]);
+        let message = done.unwrap_err().to_string();
+        assert!(
+            message.contains("nothing to import") && message.contains("ptb.train.txt"),
+            "{message}"
+        );
+
+        let wrong = wrong_files();
+        let (done, _) = data(root.path(), &["import", wrong.path().to_str().unwrap()]);
+        let message = done.unwrap_err().to_string();
+        assert!(
+            message.contains("`penn_treebank`") && message.contains("has 13 bytes, not 5101618"),
+            "{message}"
+        );
+
+        let (done, _) =
+            data(root.path(), &["import", empty.path().to_str().unwrap(), "wikitext_2"]);
+        let message = done.unwrap_err().to_string();
+        assert!(message.contains("train.txt: no file of that name"), "{message}");
+
+        let (done, _) = data(root.path(), &["import", "no such folder"]);
+        assert!(done.is_err());
+    }
+
+    #[test]
+    fn an_embedded_data_set_needs_no_download() {
+        let root = tempfile::tempdir().unwrap();
+        let (done, _) = data(root.path(), &["fetch", "demo"]);
+        done.unwrap();
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn one_failure_is_reported_as_it_is_and_several_by_name() {
+        let failure = |name: &str| (name.to_owned(), anyhow::anyhow!("no luck with {name}"));
+        all_or("failed", Vec::new()).unwrap();
+        assert_eq!(all_or("failed", vec![failure("a")]).unwrap_err().to_string(), "no luck with a");
+        let message = all_or("failed", vec![failure("a"), failure("b")]).unwrap_err().to_string();
+        assert_eq!(message, "2 data sets failed:\na: no luck with a\nb: no luck with b");
+    }
+}

@@ -1,0 +1,223 @@
+//! How a run shows itself: burn-train's dashboard in a terminal, plain lines elsewhere, or nothing.
+
+use std::collections::HashMap;
+use std::io::{IsTerminal, stderr, stdout};
+use std::time::{Duration, Instant};
+
+use burn::train::logger::{EvaluationProgressLogger, TrainingProgressLogger};
+use burn::train::metric::MetricDefinition;
+use burn::train::renderer::tui::TuiMetricsRendererWrapper;
+use burn::train::renderer::{
+    EvaluationName, MetricState, MetricsRenderer, MetricsRendererEvaluation,
+    MetricsRendererTraining,
+};
+use burn::train::{Interrupter, LearnerSummary};
+use indicatif::HumanDuration;
+
+use crate::train::Quantity;
+
+/// Time between two lines within an epoch.
+const LINE_EVERY: Duration = Duration::from_secs(10);
+
+/// The renderer for this terminal.
+pub(super) fn renderer(quiet: bool, interrupter: &Interrupter) -> Box<dyn MetricsRenderer> {
+    if quiet {
+        Box::new(Lines::new(|_| ()))
+    } else if stdout().is_terminal() && stderr().is_terminal() {
+        Box::new(TuiMetricsRendererWrapper::new(interrupter.clone(), None))
+    } else {
+        Box::new(Lines::new(|line| eprintln!("{line}")))
+    }
+}
+
+/// A line now and then, and one at the end of each part of an epoch.
+struct Lines<W> {
+    write: W,
+    names: HashMap<String, &'static str>,
+    /// Newest mean over the epoch of each metric, by its name.
+    values: HashMap<&'static str, f64>,
+    epoch: usize,
+    epochs: usize,
+    split: String,
+    done: usize,
+    total: usize,
+    first_done: Option<usize>,
+    split_started: Instant,
+    written: Instant,
+}
+
+impl<W: FnMut(String) + Send + Sync> Lines<W> {
+    fn new(write: W) -> Self {
+        Self {
+            write,
+            names: HashMap::new(),
+            values: HashMap::new(),
+            epoch: 1,
+            epochs: 0,
+            split: String::new(),
+            done: 0,
+            total: 0,
+            first_done: None,
+            split_started: Instant::now(),
+            written: Instant::now(),
+        }
+    }
+
+    fn update(&mut self, state: MetricState) {
+        if let MetricState::Numeric(entry, Some(value)) = state
+            && let Some(&name) = self.names.get(&format!("{:?}", entry.metric_id))
+        {
+            self.values.insert(name, value.current());
+        }
+    }
+
+    fn line(&mut self, time_left: Option<Duration>) {
+        let value = |quantity: Quantity| self.values.get(quantity.name());
+        let mut line = format!(
+            "epoch {}/{}  {} {}/{}",
+            self.epoch, self.epochs, self.split, self.done, self.total
+        );
+        if let Some(loss) = value(Quantity::Loss) {
+            line += &format!("  loss {loss:.4}");
+        }
+        if let Some(perplexity) = value(Quantity::Perplexity) {
+            line += &format!("  perplexity {perplexity:.2}");
+        }
+        if self.split == "train" {
+            if let Some(penalty) = value(Quantity::Penalty).filter(|&&penalty| penalty != 0.0) {
+                line += &format!("  penalty {penalty:.4}");
+            }
+            if let Some(rate) = value(Quantity::TokensPerSecond) {
+                line += &format!("  {rate:.0} tokens/s");
+            }
+        }
+        if let Some(left) = time_left {
+            line += &format!("  epoch done in {:#}", HumanDuration(left));
+        }
+        (self.write)(line);
+        self.written = Instant::now();
+    }
+
+    /// Time until the end of the split, at the rate so far.
+    fn time_left(&self) -> Option<Duration> {
+        let since = self.done.checked_sub(self.first_done?).filter(|&since| since > 0)?;
+        let left = (self.total - self.done) as f64 / since as f64;
+        Some(self.split_started.elapsed().mul_f64(left))
+    }
+}
+
+impl<W: FnMut(String) + Send + Sync> MetricsRendererTraining for Lines<W> {
+    fn update_train(&mut self, state: MetricState) {
+        self.update(state);
+    }
+
+    fn update_valid(&mut self, state: MetricState) {
+        self.update(state);
+    }
+
+    fn on_train_end(&mut self, _: Option<LearnerSummary>) -> Result<(), Box<dyn std::error::Error>> {
+        Ok(())
+    }
+}
+
+impl<W: FnMut(String) + Send + Sync> TrainingProgressLogger for Lines<W> {
+    fn start(&mut self, epochs: usize, first_epoch: usize, _: Option<usize>, label: Option<&str>) {
+        (self.epoch, self.epochs) = (first_epoch, epochs);
+        if let Some(label) = label {
+            (self.write)(format!("training {label}: at most {epochs} epochs"));
+        }
+    }
+
+    fn update_epoch(&mut self, epoch: usize) {
+        self.epoch = epoch + 1;
+    }
+
+    fn start_split(&mut self, split: &str, total: usize) {
+        self.split = split.to_lowercase();
+        (self.done, self.total, self.first_done) = (0, total, None);
+        self.values.clear();
+        (self.split_started, self.written) = (Instant::now(), Instant::now());
+    }
+
+    fn update_split(&mut self, done: usize) {
+        self.done = done;
+        if self.first_done.is_none() {
+            // A continued epoch starts in the middle.
+            (self.first_done, self.split_started) = (Some(done), Instant::now());
+        }
+        if self.written.elapsed() >= LINE_EVERY && done < self.total {
+            self.line(self.time_left());
+        }
+    }
+
+    fn end_split(&mut self) {
+        self.line(None);
+    }
+
+    fn end(&mut self) {}
+
+    fn log_event_training(&mut self, _: String) {}
+}
+
+/// A run is not evaluated through burn-train's evaluator.
+impl<W: FnMut(String) + Send + Sync> MetricsRendererEvaluation for Lines<W> {
+    fn update_test(&mut self, _: EvaluationName, _: MetricState) {}
+}
+
+impl<W: FnMut(String) + Send + Sync> EvaluationProgressLogger for Lines<W> {
+    fn start_global_progress(&mut self, _: usize) {}
+    fn start_test(&mut self, _: &str, _: usize) {}
+    fn update_test_progress(&mut self, _: usize) {}
+    fn end_test(&mut self) {}
+    fn end_global_progress(&mut self) {}
+    fn log_event_evaluation(&mut self, _: String) {}
+}
+
+impl<W: FnMut(String) + Send + Sync> MetricsRenderer for Lines<W> {
+    fn manual_close(&mut self) {}
+
+    fn register_metric(&mut self, definition: MetricDefinition) {
+        let quantities = [
+            Quantity::Loss,
+            Quantity::Perplexity,
+            Quantity::Penalty,
+            Quantity::GradNorm,
+            Quantity::TokensPerSecond,
+        ];
+        let name = quantities.map(Quantity::name).into_iter().find(|&name| *definition.name == name);
+        if let Some(name) = name {
+            self.names.insert(format!("{:?}", definition.metric_id), name);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use burn::train::metric::{Metric, MetricEntry, MetricId, NumericEntry, SerializedEntry};
+
+    use super::*;
+    use crate::train::SummaryMetric;
+
+    #[test]
+    fn lines_show_where_the_run_is_and_the_live_penalty() {
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let written = Arc::clone(&lines);
+        let mut renderer = Lines::new(move |line| written.lock().unwrap().push(line));
+        renderer.start(13, 2, None, Some("table2 lstm_anp, seed 1"));
+        renderer.start_split("Train", 100);
+        for (quantity, value) in [(Quantity::Loss, 4.5), (Quantity::Penalty, 0.125)] {
+            let metric = SummaryMetric::new(quantity);
+            let id = MetricId::new(metric.name());
+            renderer.register_metric(MetricDefinition::new(id.clone(), &metric));
+            let entry = MetricEntry::new(id, SerializedEntry::new(String::new(), String::new()));
+            renderer.update_train(MetricState::Numeric(entry, Some(NumericEntry::Value(value))));
+        }
+        renderer.update_split(100);
+        renderer.end_split();
+        let lines = lines.lock().unwrap();
+        assert_eq!(lines[0], "training table2 lstm_anp, seed 1: at most 13 epochs");
+        assert_eq!(lines[1], "epoch 2/13  train 100/100  loss 4.5000  penalty 0.1250");
+    }
+}

@@ -1,0 +1,126 @@
+//! The `anp` program.
+//!
+//! Results go to stdout, everything else to stderr. Exit codes: 0 all is well, 1 a row misses the paper's
+//! number at paper scale, 2 it could not be done, 130 it was interrupted and can go on.
+
+mod data;
+mod display;
+mod interrupt;
+mod report;
+mod reproduce;
+mod session;
+
+use std::io::{self, ErrorKind, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+
+/// Train recurrent language models with the activation norm penalty, and compare with the paper.
+#[derive(Debug, Parser)]
+#[command(
+    name = "anp",
+    version,
+    infer_long_args = true,
+    disable_help_subcommand = true,
+    after_help = "\
+Examples:
+  anp reproduce table2                     run what has no record at demo scale, print the table
+  anp reproduce table2 --scale small       the same on the Penn Treebank, with small models
+  anp data fetch penn_treebank             get the data for it
+  anp report                               print all tables from the records, run nothing
+
+Exit codes: 0 all is well; 1 a row misses the paper's number at paper scale; 2 it could not be done;
+130 interrupted, and the same command goes on.
+`anp COMMAND --help` explains a command."
+)]
+struct Cli {
+    /// Folder of the data sets, instead of ANP_DATA_DIR or the platform's data folder
+    #[arg(long, global = true, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
+    data_dir: Option<PathBuf>,
+
+    /// Print results and errors only, no progress
+    #[arg(long, short, global = true)]
+    quiet: bool,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run what has no record yet, and print the tables
+    Reproduce(reproduce::ReproduceArgs),
+    /// Print tables from records, run nothing
+    Report(report::ReportArgs),
+    /// List, download, import or verify data sets
+    Data(data::DataArgs),
+    /// Print a script that lets the shell complete commands and options
+    #[command(after_help = "\
+Examples:
+  anp completions bash > ~/.local/share/bash-completion/completions/anp
+  anp completions zsh > ~/.zfunc/_anp
+  anp completions fish > ~/.config/fish/completions/anp.fish")]
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+}
+
+/// Do what the command line says. Does not return if the command line is wrong, or asks for help.
+///
+/// # Errors
+///
+/// Whatever kept it from being done; the program ends with exit code 2 then.
+pub fn run() -> anyhow::Result<ExitCode> {
+    let Cli { data_dir, quiet, command } = Cli::parse();
+    let data_dir = data_dir.as_deref();
+    match command {
+        Command::Reproduce(args) => reproduce::run(&args, data_dir, quiet),
+        Command::Report(args) => report::run(&args, data_dir, quiet),
+        Command::Data(args) => data::run(&args, data_dir, quiet),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "anp", &mut script);
+            print(&script)?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+/// Write to stdout. Whoever closed it has read enough, as in `anp report | head`.
+fn print(text: impl AsRef<[u8]>) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_ref()).and_then(|()| stdout.flush()) {
+        Err(err) if err.kind() == ErrorKind::BrokenPipe => Ok(()),
+        done => done,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_examples() {
+        fn check(command: &clap::Command) {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("Examples:\n"), "{} has no examples", command.get_name());
+            command.get_subcommands().for_each(check);
+        }
+        check(&Cli::command());
+    }
+
+    #[test]
+    fn global_options_may_stand_behind_the_command() {
+        let cli = Cli::try_parse_from(["anp", "report", "--quiet", "--data-dir", "d"]).unwrap();
+        assert!(cli.quiet);
+        assert_eq!(cli.data_dir, Some(PathBuf::from("d")));
+    }
+}

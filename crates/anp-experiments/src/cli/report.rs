@@ -1,0 +1,121 @@
+//! `anp report`: tables from records.
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context;
+
+use crate::experiments::{Experiments, Table};
+use crate::recipe::Scale;
+use crate::record::{self, StoredRecord};
+use crate::report::{self, Format, TableReport};
+
+/// Columns of a text table where there is no terminal to ask.
+const DEFAULT_WIDTH: u16 = 100;
+
+/// Arguments of `anp report`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  anp report                                    all tables at demo scale
+  anp report table2 --scale small
+  anp report table1 table2 --scale paper --format markdown > tables.md
+  anp report --format json | jq '.[] | select(.row == \"lstm_anp\").ours'
+
+A record counts if its recipe is the row's current one; the others are listed below the table.
+The exit code is 1 if a row misses its tolerance at paper scale.")]
+pub(super) struct ReportArgs {
+    /// Tables, each a folder of `experiments`; all if none is given
+    #[arg(value_name = "TABLE")]
+    tables: Vec<String>,
+
+    #[command(flatten)]
+    common: TableArgs,
+}
+
+/// What `report` and `reproduce` have in common.
+#[derive(Debug, clap::Args)]
+pub(super) struct TableArgs {
+    /// How large the runs are; only `paper` is compared with the paper
+    #[arg(long, value_enum, default_value_t = Scale::Demo)]
+    pub scale: Scale,
+
+    /// Change a key of every recipe, as in training.max_epochs=3; may be repeated
+    ///
+    /// KEY is a path with dots, with numbers for positions in a list (penalty.0.eta=1e-3). VALUE is TOML;
+    /// words need no quotes.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub overrides: Vec<String>,
+
+    /// How the tables are printed
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+
+    /// Folder of the records [default: `records` in the experiments folder]
+    #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
+    pub records: Option<PathBuf>,
+
+    /// Folder of the tables [default: `experiments` here or in the nearest folder above]
+    #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
+    pub experiments: Option<PathBuf>,
+}
+
+/// Tables and records, loaded and checked.
+pub(super) struct Loaded {
+    pub experiments: Experiments,
+    pub tables: Vec<Table>,
+    pub records_dir: PathBuf,
+    pub records: Vec<StoredRecord>,
+}
+
+impl TableArgs {
+    /// Load the tables with these names, or all, and the records.
+    pub fn load(&self, names: &[String]) -> anyhow::Result<Loaded> {
+        let experiments = Experiments::locate(self.experiments.as_deref())?;
+        let names = if names.is_empty() { experiments.table_names()? } else { names.to_vec() };
+        let mut tables: Vec<Table> = Vec::new();
+        for name in &names {
+            if tables.iter().all(|table| table.id != *name) {
+                tables.push(experiments.table(name)?);
+            }
+        }
+        let records_dir = self.records.clone().unwrap_or_else(|| experiments.records());
+        let records = record::load_folder(&records_dir)?;
+        Ok(Loaded { experiments, tables, records_dir, records })
+    }
+
+    /// Print the tables. The exit code is 1 if a row misses, at paper scale.
+    pub fn print(&self, tables: &[Table], records: &[StoredRecord]) -> anyhow::Result<ExitCode> {
+        let reports = tables
+            .iter()
+            .map(|table| report::fold(table, self.scale, &self.overrides, records))
+            .collect::<Result<Vec<_>, _>>()?;
+        super::print(report::render(&reports, self.format, width()))
+            .context("cannot write the table to stdout")?;
+        Ok(if reports.iter().any(TableReport::misses) {
+            ExitCode::from(1)
+        } else {
+            ExitCode::SUCCESS
+        })
+    }
+}
+
+/// Columns of the terminal that stdout is, if it is one.
+fn width() -> u16 {
+    let stdout = std::io::stdout();
+    match terminal_size::terminal_size_of(&stdout) {
+        Some((terminal_size::Width(width), _)) if stdout.is_terminal() => width,
+        _ => DEFAULT_WIDTH,
+    }
+}
+
+/// Run `anp report`.
+///
+/// # Errors
+///
+/// If tables or records cannot be read.
+pub(super) fn run(args: &ReportArgs, _: Option<&Path>, _: bool) -> anyhow::Result<ExitCode> {
+    let loaded = args.common.load(&args.tables)?;
+    args.common.print(&loaded.tables, &loaded.records)
+}

@@ -1,0 +1,294 @@
+//! `anp reproduce`: run what has no record, then print the tables.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::thread::available_parallelism;
+use std::time::Duration;
+
+use anyhow::Context;
+use comfy_table::{CellAlignment, Table};
+use indicatif::{HumanCount, HumanDuration};
+
+use super::report::{Loaded, TableArgs};
+use super::session::{DeviceArgs, Session};
+use super::{display, interrupt};
+use crate::atomic;
+use crate::device::{Backend, DeviceName};
+use crate::recipe::Scale;
+use crate::record;
+use crate::report::LINES;
+use crate::reproduce::{Basis, Cost, Ended, Machine, Plan, PlannedRun, Selection, execute, plan};
+use crate::train::{self, CheckpointFolder, RunRequest, StoredCheckpoint, TrainError};
+
+/// Time between two checkpoints of a run.
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(180);
+
+/// Arguments of `anp reproduce`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  anp reproduce table2                              demo scale: minutes, no data needed
+  anp reproduce table2 --scale small --dry-run      what would be run, and about how long it takes
+  anp reproduce table2 --scale small --only lstm_anp --seeds 1
+  anp reproduce table1 table2 --scale paper --device cuda:0
+  anp reproduce baselines --scale paper --only zaremba_small
+  anp reproduce table2 --set training.max_epochs=1 --records trial --runs trial/runs
+
+Each finished run leaves a record, and what has one is not run again. A run that is stopped (Ctrl-C, kill,
+power) goes on with the same command. Tables go to stdout, progress to stderr.
+
+Exit codes: 0 all runs are done; 1 a row misses its tolerance at paper scale; 2 it could not be done;
+130 interrupted.")]
+pub(super) struct ReproduceArgs {
+    /// Tables, each a folder of `experiments`
+    #[arg(value_name = "TABLE", required = true)]
+    tables: Vec<String>,
+
+    #[command(flatten)]
+    common: TableArgs,
+
+    /// Run this row only; may be repeated
+    #[arg(long, value_name = "ROW")]
+    only: Vec<String>,
+
+    /// Run each row with so many seeds, instead of those of its recipe
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    seeds: Option<u16>,
+
+    #[command(flatten)]
+    device: DeviceArgs,
+
+    /// Folder of checkpoints and logs [default: `runs` beside the experiments folder]
+    #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
+    runs: Option<PathBuf>,
+
+    /// List the runs and their estimated cost, run nothing
+    #[arg(long)]
+    dry_run: bool,
+
+    /// Run again what has a record; the new record replaces it
+    ///
+    /// The checkpoints of a run that is done are deleted when it begins again. One that was stopped goes on.
+    #[arg(long)]
+    force: bool,
+}
+
+/// Run `anp reproduce`.
+///
+/// # Errors
+///
+/// If tables or records cannot be read, the device or the data is not there, a run fails, or its record
+/// cannot be written.
+pub(super) fn run(
+    args: &ReproduceArgs,
+    data_dir: Option<&Path>,
+    quiet: bool,
+) -> anyhow::Result<ExitCode> {
+    let Loaded { experiments, tables, records_dir, records } = args.common.load(&args.tables)?;
+    let selection = Selection {
+        rows: args.only.clone(),
+        num_seeds: args.seeds.map(usize::from),
+        overrides: args.common.overrides.clone(),
+        force: args.force,
+    };
+    let Plan { runs, recorded } = plan(&tables, args.common.scale, &selection, &records)?;
+    if args.dry_run {
+        let machine = machine(args.device.name()?);
+        let costs: Vec<_> =
+            runs.iter().map(|run| Cost::estimate(run, &machine, &records)).collect();
+        super::print(dry_run(&runs, &costs, recorded, args.common.scale, &machine))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+
+    if !quiet {
+        eprintln!("{}", summary(runs.len(), recorded, args.common.scale));
+    }
+    if !runs.is_empty() {
+        atomic::check_writable(&records_dir)
+            .with_context(|| format!("cannot write records to {}", records_dir.display()))?;
+        let session = Session::open(args.device, data_dir, quiet)?;
+        for corpus in runs.iter().map(|run| &run.recipe.data.corpus).collect::<BTreeSet<_>>() {
+            session.store.load(corpus)?;
+        }
+        let runs_dir = args.runs.clone().unwrap_or_else(|| experiments.runs());
+
+        let ended = execute(&runs, &records_dir, |index, run| {
+            let run_dir = runs_dir.join(run.name());
+            if args.force {
+                start_again_if_done(&run_dir)?;
+            }
+            if !quiet {
+                eprintln!("run {} of {}: {}", index + 1, runs.len(), run.name());
+            }
+            train::run(RunRequest {
+                table: run.table.clone(),
+                row: run.row.clone(),
+                scale: run.scale,
+                seed: run.seed,
+                recipe: run.recipe.clone(),
+                device: session.device.clone(),
+                device_name: session.device_name.to_string(),
+                store: session.store.clone(),
+                run_dir,
+                checkpoint_interval: CHECKPOINT_INTERVAL,
+                interrupter: session.interrupter.clone(),
+                renderer: display::renderer(quiet, &session.interrupter),
+            })
+        })?;
+        if let Ended::Interrupted { checkpoint, remaining } = ended {
+            eprintln!("{}", how_to_go_on(checkpoint.as_deref(), remaining));
+            return Ok(interrupt::exit_code());
+        }
+    }
+    args.common.print(&tables, &record::load_folder(&records_dir)?)
+}
+
+/// Delete the checkpoints of a run that is done, so that it begins again; leave one that was stopped.
+fn start_again_if_done(run_dir: &Path) -> Result<(), TrainError> {
+    let Some(newest) = CheckpointFolder::new(run_dir).newest()? else { return Ok(()) };
+    if StoredCheckpoint::open(&newest)?.trainer().ended {
+        fs::remove_dir_all(run_dir)
+            .map_err(|source| TrainError::RunFolder { path: run_dir.to_owned(), source })?;
+    }
+    Ok(())
+}
+
+fn machine(device: DeviceName) -> Machine {
+    Machine {
+        device: device.to_string(),
+        is_cpu: matches!(device.backend, Backend::Flex | Backend::Cpu | Backend::Ndarray),
+        threads: available_parallelism().map_or(1, usize::from),
+    }
+}
+
+/// What is about to happen, in one line.
+fn summary(runs: usize, recorded: usize, scale: Scale) -> String {
+    let recorded = match recorded {
+        0 => String::new(),
+        1 => "; one has a record".to_owned(),
+        _ => format!("; {recorded} have a record"),
+    };
+    match runs {
+        0 => format!("{scale} scale: nothing to run{recorded}"),
+        1 => format!("{scale} scale: one run to make{recorded}"),
+        _ => format!("{scale} scale: {runs} runs to make{recorded}"),
+    }
+}
+
+fn how_to_go_on(checkpoint: Option<&Path>, remaining: usize) -> String {
+    let saved = match checkpoint {
+        Some(path) => format!("stopped; saved in {}", path.display()),
+        None => "stopped before there was anything to save".to_owned(),
+    };
+    let remaining = match remaining {
+        1 => "one run is left".to_owned(),
+        _ => format!("{remaining} runs are left"),
+    };
+    format!("{saved}. {remaining}; run the same command again to go on")
+}
+
+/// The runs with their estimated cost, as a table with a total.
+fn dry_run(
+    runs: &[PlannedRun],
+    costs: &[Cost],
+    recorded: usize,
+    scale: Scale,
+    machine: &Machine,
+) -> String {
+    let mut text = format!("dry run, {}\n", summary(runs.len(), recorded, scale));
+    if runs.is_empty() {
+        return text;
+    }
+    let mut table = Table::new();
+    table.load_preset(LINES).force_no_tty();
+    table.set_header(["table", "row", "seed", "epochs", "tokens", "about", "speed taken from"]);
+    for (run, cost) in runs.iter().zip(costs) {
+        let basis = match &cost.basis {
+            Basis::Record(path) => path.file_stem().unwrap_or_default().to_string_lossy().into(),
+            Basis::RuleOfThumb => "a rule of thumb".to_owned(),
+        };
+        table.add_row([
+            run.table.clone(),
+            run.row.clone(),
+            run.seed.to_string(),
+            cost.epochs.to_string(),
+            HumanCount(cost.tokens).to_string(),
+            duration(cost.seconds),
+            basis,
+        ]);
+    }
+    let tokens: u64 = costs.iter().map(|cost| cost.tokens).sum();
+    let seconds: f64 = costs.iter().map(|cost| cost.seconds).sum();
+    table.add_row([
+        "total".to_owned(),
+        String::new(),
+        String::new(),
+        String::new(),
+        HumanCount(tokens).to_string(),
+        duration(seconds),
+        String::new(),
+    ]);
+    for column in table.column_iter_mut().skip(2).take(4) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    for line in table.lines() {
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text.push_str(&format!(
+        "These are estimates for {} ({} threads): training only; a run that ends early, or a busy machine,\n\
+         makes them wrong.\n",
+        machine.device, machine.threads
+    ));
+    text
+}
+
+/// Seconds, to the unit that an estimate can bear.
+fn duration(seconds: f64) -> String {
+    HumanDuration(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recipe::test_recipe;
+
+    fn runs() -> Vec<PlannedRun> {
+        let recipe = test_recipe();
+        let run = |row: &str, seed| PlannedRun {
+            table: "table2".to_owned(),
+            row: row.to_owned(),
+            scale: Scale::Demo,
+            seed,
+            recipe_hash: recipe.content_hash(),
+            recipe: recipe.clone(),
+        };
+        vec![run("lstm", 1), run("lstm_anp", 2)]
+    }
+
+    #[test]
+    fn a_dry_run_lists_runs_costs_and_a_total() {
+        let machine = Machine { device: "flex".to_owned(), is_cpu: true, threads: 2 };
+        let costs: Vec<_> =
+            runs().iter().map(|run| Cost::estimate(run, &machine, &[])).collect();
+        let text = dry_run(&runs(), &costs, 3, Scale::Demo, &machine);
+        assert!(text.starts_with("dry run, demo scale: 2 runs to make; 3 have a record\n"), "{text}");
+        for phrase in ["lstm_anp", "total", "a rule of thumb", "estimates for flex (2 threads)"] {
+            assert!(text.contains(phrase), "`{phrase}` is missing:\n{text}");
+        }
+        assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
+        let nothing = dry_run(&[], &[], 1, Scale::Paper, &machine);
+        assert_eq!(nothing, "dry run, paper scale: nothing to run; one has a record\n");
+    }
+
+    #[test]
+    fn who_stops_learns_how_to_go_on() {
+        assert_eq!(
+            how_to_go_on(Some(Path::new("runs/x/step-7")), 2),
+            "stopped; saved in runs/x/step-7. 2 runs are left; run the same command again to go on"
+        );
+        assert!(how_to_go_on(None, 1).contains("one run is left"));
+    }
+}

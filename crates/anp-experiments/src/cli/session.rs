@@ -1,0 +1,50 @@
+//! What every command that trains or evaluates needs from its surroundings.
+
+use std::path::Path;
+
+use burn::tensor::Device;
+use burn::train::Interrupter;
+
+use super::interrupt;
+use crate::data::Store;
+use crate::device::DeviceName;
+
+/// `--device`.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub(super) struct DeviceArgs {
+    /// Where to compute: flex, cuda:0, vulkan:1 … [default: the best there is; `anp devices` lists them]
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Option<DeviceName>,
+}
+
+impl DeviceArgs {
+    /// The device asked for, or the best one that is compiled in and present.
+    pub fn name(self) -> anyhow::Result<DeviceName> {
+        Ok(self.device.map_or_else(DeviceName::best, Ok)?)
+    }
+}
+
+/// A device, the data, and something to ask whether to stop.
+pub(super) struct Session {
+    pub device: Device,
+    pub device_name: DeviceName,
+    pub store: Store,
+    pub interrupter: Interrupter,
+}
+
+impl Session {
+    /// Open the device and say which one it is, unless `quiet`; listen for Ctrl-C.
+    pub fn open(device: DeviceArgs, data_dir: Option<&Path>, quiet: bool) -> anyhow::Result<Self> {
+        let device_name = device.name()?;
+        let device = device_name.open()?;
+        if !quiet {
+            eprintln!("device: {device_name} ({})", device_name.backend.description());
+        }
+        Ok(Self {
+            device,
+            device_name,
+            store: Store::locate(data_dir),
+            interrupter: interrupt::on_signal()?,
+        })
+    }
+}

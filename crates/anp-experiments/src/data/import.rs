@@ -1,0 +1,250 @@
+//! Data sets from files that are already on this machine.
+
+use std::{
+    fmt,
+    fs::{self, File},
+    io::{self, BufReader, Read, Write},
+    path::{Path, PathBuf},
+};
+
+use flate2::read::MultiGzDecoder;
+use liblzma::read::XzDecoder;
+use sha2::{Digest, Sha256};
+
+use super::{DataError, Manifest, ManifestFile, Sha256Hex, Split, Store};
+use crate::atomic;
+
+/// What became of the files of a data set.
+#[derive(Debug)]
+pub struct ImportReport {
+    /// One entry a file, in the order of the manifest.
+    pub files: Vec<ImportedFile>,
+}
+
+impl ImportReport {
+    /// Whether all files of the data set are in the store now.
+    pub fn is_complete(&self) -> bool {
+        self.files.iter().all(|file| !matches!(file.outcome, ImportOutcome::NotFound { .. }))
+    }
+
+    /// Whether a file of the data set, or one that is called like it, was found in the folder.
+    pub fn found_any(&self) -> bool {
+        self.files.iter().any(|file| match &file.outcome {
+            ImportOutcome::Imported { .. } => true,
+            ImportOutcome::NotFound { candidates } => !candidates.is_empty(),
+            ImportOutcome::Whole => false,
+        })
+    }
+}
+
+/// What became of a file.
+#[derive(Debug)]
+pub struct ImportedFile {
+    /// What the file is for.
+    pub split: Split,
+    /// Where it belongs.
+    pub path: PathBuf,
+    /// What became of it.
+    pub outcome: ImportOutcome,
+}
+
+/// What became of a file.
+#[derive(Debug)]
+pub enum ImportOutcome {
+    /// The right file was in the store already.
+    Whole,
+    /// Copied (and unpacked) from this file.
+    Imported {
+        /// The file in the folder.
+        from: PathBuf,
+    },
+    /// No file of the folder has the right bytes.
+    NotFound {
+        /// Files that have the right name, each with the reason why it is not the right file.
+        candidates: Vec<Candidate>,
+    },
+}
+
+/// A file that is called like the right one, but is not.
+#[derive(Debug)]
+pub struct Candidate {
+    /// The file.
+    pub path: PathBuf,
+    /// Why it is not the right one.
+    pub mismatch: Mismatch,
+}
+
+impl fmt::Display for Candidate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path.display(), self.mismatch)
+    }
+}
+
+/// Why a file is not the right one.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Mismatch {
+    /// The (unpacked) file has fewer bytes.
+    #[error("has {found} bytes, not {expected}")]
+    TooShort {
+        /// Bytes of the file.
+        found: u64,
+        /// Bytes that it should have.
+        expected: u64,
+    },
+    /// The (unpacked) file has more bytes.
+    #[error("has more than {expected} bytes")]
+    TooLong {
+        /// Bytes that it should have.
+        expected: u64,
+    },
+    /// The (unpacked) file has other bytes.
+    #[error("has the SHA-256 {found}, not {expected}")]
+    Checksum {
+        /// SHA-256 of the file.
+        found: Sha256Hex,
+        /// SHA-256 that it should have.
+        expected: Sha256Hex,
+    },
+    /// The file cannot be read or unpacked.
+    #[error("cannot be read ({0})")]
+    Unreadable(io::Error),
+}
+
+impl Store {
+    /// Take the files of a data set from `folder` and the folders directly in it.
+    ///
+    /// A file is recognised by its name in the manifest or one of the other names given there, plain or
+    /// with `.gz` or `.xz` behind it, and taken only if its unpacked bytes have the right SHA-256; so it
+    /// does not matter that many data sets have a `train.txt`. It is copied, and unpacked, under a
+    /// temporary name first. Files that are in the store already are left alone.
+    ///
+    /// # Errors
+    ///
+    /// [`DataError::Read`] if `folder` cannot be listed, [`DataError::Write`] if the store cannot be
+    /// written. That a file was not found is no error here but an outcome.
+    pub fn import(&self, manifest: &Manifest, folder: &Path) -> Result<ImportReport, DataError> {
+        let folders = folder_and_its_folders(folder)?;
+        let import = |file: &ManifestFile| {
+            let path = self.path(manifest, file);
+            let outcome = self.import_file(manifest, file, &path, &folders)?;
+            Ok(ImportedFile { split: file.split, path, outcome })
+        };
+        Ok(ImportReport {
+            files: manifest.files.iter().map(import).collect::<Result<_, DataError>>()?,
+        })
+    }
+
+    fn import_file(
+        &self,
+        manifest: &Manifest,
+        file: &ManifestFile,
+        path: &Path,
+        folders: &[PathBuf],
+    ) -> Result<ImportOutcome, DataError> {
+        match self.check_file(manifest, file) {
+            Ok(true) => return Ok(ImportOutcome::Whole),
+            Ok(false) | Err(DataError::WrongSize { .. } | DataError::WrongChecksum { .. }) => {}
+            Err(err) => return Err(err),
+        }
+        let mut candidates = Vec::new();
+        for from in candidate_paths(file, folders) {
+            match copy_if_right(&from, file, path)? {
+                Ok(()) => return Ok(ImportOutcome::Imported { from }),
+                Err(mismatch) => candidates.push(Candidate { path: from, mismatch }),
+            }
+        }
+        Ok(ImportOutcome::NotFound { candidates })
+    }
+}
+
+/// `folder` and the folders directly in it, sorted.
+fn folder_and_its_folders(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
+    let mut folders = Vec::new();
+    for entry in fs::read_dir(folder).map_err(DataError::read(folder))? {
+        let path = entry.map_err(DataError::read(folder))?.path();
+        if path.is_dir() {
+            folders.push(path);
+        }
+    }
+    folders.sort();
+    folders.insert(0, folder.to_owned());
+    Ok(folders)
+}
+
+/// The files in `folders` that are called like `file`.
+fn candidate_paths(file: &ManifestFile, folders: &[PathBuf]) -> Vec<PathBuf> {
+    let names = || std::iter::once(&file.name).chain(&file.aliases);
+    let packed = |name: &String| ["", ".gz", ".xz"].map(|ending| format!("{name}{ending}"));
+    let paths = folders
+        .iter()
+        .flat_map(|folder| names().flat_map(packed).map(move |name| folder.join(name)));
+    paths.filter(|path| path.is_file()).collect()
+}
+
+/// Unpack `from` to `path` if its bytes are those of `file`.
+///
+/// The outer error is about `path`, the inner one about `from`.
+fn copy_if_right(
+    from: &Path,
+    file: &ManifestFile,
+    path: &Path,
+) -> Result<Result<(), Mismatch>, DataError> {
+    let mut mismatch = None;
+    let copied = atomic::write(path, |to| {
+        copy(from, file, to)?.map_err(|why| {
+            mismatch = Some(why);
+            io::Error::other("not the right file")
+        })
+    });
+    match (copied, mismatch) {
+        (_, Some(mismatch)) => Ok(Err(mismatch)),
+        (Ok(()), None) => Ok(Ok(())),
+        (Err(source), None) => Err(DataError::Write { path: path.to_owned(), source }),
+    }
+}
+
+/// Copy the unpacked bytes and check them; the outer error is about `to`, the inner one about `from`.
+fn copy(from: &Path, file: &ManifestFile, to: &mut impl Write) -> io::Result<Result<(), Mismatch>> {
+    let expected = file.bytes;
+    let mut reader = match unpacked(from) {
+        // One byte more than there should be is enough to know.
+        Ok(reader) => reader.take(expected + 1),
+        Err(err) => return Ok(Err(Mismatch::Unreadable(err))),
+    };
+    let mut hasher = Sha256::new();
+    let mut found = 0;
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        let read = match reader.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(read) => read,
+            Err(err) if err.kind() == io::ErrorKind::Interrupted => continue,
+            Err(err) => return Ok(Err(Mismatch::Unreadable(err))),
+        };
+        found += u64::try_from(read).expect("a length fits into 64 bits");
+        hasher.update(&buffer[..read]);
+        to.write_all(&buffer[..read])?;
+    }
+    if found > expected {
+        return Ok(Err(Mismatch::TooLong { expected }));
+    }
+    if found < expected {
+        return Ok(Err(Mismatch::TooShort { found, expected }));
+    }
+    let found = Sha256Hex::finish(hasher);
+    if found != file.sha256 {
+        return Ok(Err(Mismatch::Checksum { found, expected: file.sha256.clone() }));
+    }
+    Ok(Ok(()))
+}
+
+/// The content of a file, unpacked according to its name.
+fn unpacked(path: &Path) -> io::Result<Box<dyn Read>> {
+    let file = BufReader::new(File::open(path)?);
+    Ok(match path.extension().and_then(|ending| ending.to_str()) {
+        Some("gz") => Box::new(MultiGzDecoder::new(file)),
+        Some("xz") => Box::new(XzDecoder::new_multi_decoder(file)),
+        _ => Box::new(file),
+    })
+}

@@ -1,0 +1,105 @@
+//! What is there, and whether it is right.
+
+use std::path::PathBuf;
+
+use super::{DataError, Manifest, ManifestFile, Split, Store};
+
+/// What was found of a data set.
+#[derive(Debug)]
+pub struct Verification {
+    /// One entry a file, in the order of the manifest.
+    pub files: Vec<FileReport>,
+    /// Whether the token, line and type counts are the right ones; `None` if a file is missing or damaged,
+    /// so that there was nothing to count.
+    pub counts: Option<Result<(), DataError>>,
+}
+
+/// What was found of a file.
+#[derive(Debug)]
+pub struct FileReport {
+    /// What the file is for.
+    pub split: Split,
+    /// Where it belongs.
+    pub path: PathBuf,
+    /// What was found there.
+    pub state: FileState,
+}
+
+/// What was found in a file's place.
+#[derive(Debug)]
+pub enum FileState {
+    /// The right bytes.
+    Whole,
+    /// No file.
+    Missing,
+    /// A file that cannot be read or has the wrong size or checksum.
+    Damaged(DataError),
+}
+
+/// How much of a data set is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    /// Compiled into the program.
+    Embedded,
+    /// All files, each with the right checksum.
+    Present,
+    /// No file.
+    Missing,
+    /// Some files, all of them right.
+    Incomplete,
+    /// At least one file that is not the right one.
+    Damaged,
+}
+
+impl std::fmt::Display for Presence {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Embedded => "embedded",
+            Self::Present => "present",
+            Self::Missing => "missing",
+            Self::Incomplete => "incomplete",
+            Self::Damaged => "damaged",
+        })
+    }
+}
+
+impl Store {
+    /// Check size and checksum of every file of a data set and, if all are right, the counts.
+    pub fn verify(&self, manifest: &Manifest) -> Verification {
+        let files = self.look_at_files(manifest);
+        let whole = files.iter().all(|file| matches!(file.state, FileState::Whole));
+        let counts = whole.then(|| self.load_manifest(manifest).map(|_| ()));
+        Verification { files, counts }
+    }
+
+    /// How much of a data set is there; checksums are compared, counts are not.
+    pub fn presence(&self, manifest: &Manifest) -> Presence {
+        if manifest.embedded {
+            return Presence::Embedded;
+        }
+        let files = self.look_at_files(manifest);
+        let count =
+            |test: fn(&FileState) -> bool| files.iter().filter(|file| test(&file.state)).count();
+        let damaged = count(|state| matches!(state, FileState::Damaged(_)));
+        let missing = count(|state| matches!(state, FileState::Missing));
+        match (damaged, missing) {
+            (0, 0) => Presence::Present,
+            (0, missing) if missing == files.len() => Presence::Missing,
+            (0, _) => Presence::Incomplete,
+            _ => Presence::Damaged,
+        }
+    }
+
+    fn look_at_files(&self, manifest: &Manifest) -> Vec<FileReport> {
+        let report = |file: &ManifestFile| FileReport {
+            split: file.split,
+            path: self.path(manifest, file),
+            state: match self.check_file(manifest, file) {
+                Ok(true) => FileState::Whole,
+                Ok(false) => FileState::Missing,
+                Err(err) => FileState::Damaged(err),
+            },
+        };
+        manifest.files.iter().map(report).collect()
+    }
+}

@@ -1,0 +1,266 @@
+//! Devices by name: what is compiled in, what is present, what would have to be added.
+
+use std::fmt;
+use std::panic::catch_unwind;
+use std::str::FromStr;
+
+use burn::tensor::{Device, DeviceType};
+
+/// A backend of Burn that anp can be built with; the feature has the same name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Backend {
+    /// NVIDIA GPUs.
+    Cuda,
+    /// AMD GPUs.
+    Rocm,
+    /// Apple GPUs.
+    Metal,
+    /// Any GPU through Vulkan.
+    Vulkan,
+    /// Any GPU through the browser's interface.
+    Webgpu,
+    /// Any GPU, through the interface that wgpu chooses.
+    Wgpu,
+    /// The CPU, pure Rust.
+    Flex,
+    /// The CPU, through kernels compiled by LLVM.
+    Cpu,
+    /// The CPU, as Burn did it before flex.
+    Ndarray,
+}
+
+impl Backend {
+    /// All backends, the one to prefer first.
+    pub const ALL: [Self; 9] = [
+        Self::Cuda,
+        Self::Rocm,
+        Self::Metal,
+        Self::Vulkan,
+        Self::Webgpu,
+        Self::Wgpu,
+        Self::Flex,
+        Self::Cpu,
+        Self::Ndarray,
+    ];
+
+    /// Name of the backend and of its Cargo feature.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cuda => "cuda",
+            Self::Rocm => "rocm",
+            Self::Metal => "metal",
+            Self::Vulkan => "vulkan",
+            Self::Webgpu => "webgpu",
+            Self::Wgpu => "wgpu",
+            Self::Flex => "flex",
+            Self::Cpu => "cpu",
+            Self::Ndarray => "ndarray",
+        }
+    }
+
+    /// What the backend is for, and what it needs on the machine.
+    pub fn description(self) -> &'static str {
+        match self {
+            Self::Cuda => "NVIDIA GPUs; needs the NVIDIA driver",
+            Self::Rocm => "AMD GPUs; needs ROCm",
+            Self::Metal => "Apple GPUs",
+            Self::Vulkan => "any GPU with a Vulkan driver",
+            Self::Webgpu => "any GPU, through WGSL shaders",
+            Self::Wgpu => "any GPU, through the interface that wgpu chooses",
+            Self::Flex => "CPU, pure Rust",
+            Self::Cpu => "CPU, kernels compiled by LLVM",
+            Self::Ndarray => "CPU, deprecated by Burn",
+        }
+    }
+
+    /// Burn's name for the backend; `None` if it is not compiled in.
+    fn device_type(self) -> Option<DeviceType> {
+        match self {
+            #[cfg(feature = "cuda")]
+            Self::Cuda => Some(DeviceType::Cuda),
+            #[cfg(feature = "rocm")]
+            Self::Rocm => Some(DeviceType::Rocm),
+            #[cfg(feature = "metal")]
+            Self::Metal => Some(DeviceType::Metal),
+            #[cfg(feature = "vulkan")]
+            Self::Vulkan => Some(DeviceType::Vulkan),
+            #[cfg(feature = "webgpu")]
+            Self::Webgpu => Some(DeviceType::WebGpu),
+            #[cfg(feature = "wgpu")]
+            Self::Wgpu => Some(DeviceType::Wgpu),
+            #[cfg(feature = "flex")]
+            Self::Flex => Some(DeviceType::Flex),
+            #[cfg(feature = "cpu")]
+            Self::Cpu => Some(DeviceType::Cpu),
+            #[cfg(feature = "ndarray")]
+            Self::Ndarray => Some(DeviceType::NdArray),
+            #[allow(unreachable_patterns)]
+            _ => None,
+        }
+    }
+
+    /// Whether this build can use the backend.
+    pub fn is_compiled_in(self) -> bool {
+        self.device_type().is_some()
+    }
+
+    /// The backend's devices on this machine, in the order of their numbers.
+    ///
+    /// None if the backend is not compiled in, or its driver is not there.
+    pub fn devices(self) -> Vec<Device> {
+        let Some(device_type) = self.device_type() else { return Vec::new() };
+        // A missing driver is a panic in some backends; for the question asked here it means no device.
+        let hook = std::panic::take_hook();
+        std::panic::set_hook(Box::new(|_| ()));
+        let found = catch_unwind(|| Device::enumerate(device_type).to_vec());
+        std::panic::set_hook(hook);
+        found.unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A device as `--device` names it: `flex`, `cuda:0`, `vulkan:1`. Without a number it is the first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeviceName {
+    /// The backend.
+    pub backend: Backend,
+    /// Number among the backend's devices.
+    pub index: usize,
+}
+
+/// Why there is no such device.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DeviceError {
+    /// The name is none.
+    #[error(
+        "`{0}` is no device; a device is a backend and perhaps a number, as in flex, cuda:0 or vulkan:1 \
+         (`anp devices` lists them)"
+    )]
+    Unknown(String),
+    /// The backend is not part of this build.
+    #[error(
+        "{0} is not compiled in; build with `--features {backend}` (with xtask: `cargo xtask --features {backend} …`)",
+        backend = .0.backend
+    )]
+    NotCompiledIn(DeviceName),
+    /// The backend has no such device here.
+    #[error(
+        "{name} is not present: {backend} finds {} here; `anp devices` lists what there is",
+        number_of_devices(*.found), backend = .name.backend
+    )]
+    NotPresent {
+        /// The device.
+        name: DeviceName,
+        /// Devices that the backend finds.
+        found: usize,
+    },
+    /// Nothing at all.
+    #[error("no backend is compiled in; build with `--features flex`, or another backend's name")]
+    NoBackend,
+}
+
+fn number_of_devices(found: usize) -> String {
+    match found {
+        0 => "no device".to_owned(),
+        1 => "one device".to_owned(),
+        _ => format!("{found} devices"),
+    }
+}
+
+impl fmt::Display for DeviceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.backend {
+            Backend::Flex | Backend::Ndarray | Backend::Cpu => write!(f, "{}", self.backend),
+            backend => write!(f, "{backend}:{}", self.index),
+        }
+    }
+}
+
+impl FromStr for DeviceName {
+    type Err = DeviceError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let unknown = || DeviceError::Unknown(text.to_owned());
+        let (backend, index) = match text.split_once(':') {
+            Some((backend, index)) => (backend, index.parse().map_err(|_| unknown())?),
+            None => (text, 0),
+        };
+        let backend =
+            Backend::ALL.into_iter().find(|b| b.name() == backend).ok_or_else(unknown)?;
+        Ok(Self { backend, index })
+    }
+}
+
+impl DeviceName {
+    /// The best device that is compiled in and present.
+    ///
+    /// # Errors
+    ///
+    /// [`DeviceError::NoBackend`].
+    pub fn best() -> Result<Self, DeviceError> {
+        Backend::ALL
+            .into_iter()
+            .find(|backend| !backend.devices().is_empty())
+            .map(|backend| Self { backend, index: 0 })
+            .ok_or(DeviceError::NoBackend)
+    }
+
+    /// The device itself.
+    ///
+    /// # Errors
+    ///
+    /// [`DeviceError::NotCompiledIn`] or [`DeviceError::NotPresent`].
+    pub fn open(self) -> Result<Device, DeviceError> {
+        if !self.backend.is_compiled_in() {
+            return Err(DeviceError::NotCompiledIn(self));
+        }
+        let mut devices = self.backend.devices();
+        if self.index >= devices.len() {
+            return Err(DeviceError::NotPresent { name: self, found: devices.len() });
+        }
+        Ok(devices.swap_remove(self.index))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_read_back_and_default_to_the_first() {
+        for text in ["flex", "ndarray", "cuda:0", "vulkan:3"] {
+            assert_eq!(text.parse::<DeviceName>().unwrap().to_string(), text);
+        }
+        assert_eq!("cuda".parse(), Ok(DeviceName { backend: Backend::Cuda, index: 0 }));
+    }
+
+    #[test]
+    fn what_is_no_device_is_named_in_the_error() {
+        for text in ["", "gpu", "cuda:", "cuda:-1", "cuda:0:1", "Flex"] {
+            let err = text.parse::<DeviceName>().unwrap_err();
+            assert!(err.to_string().contains(&format!("`{text}`")), "{err}");
+        }
+    }
+
+    #[test]
+    fn a_backend_that_is_not_compiled_in_names_its_feature() {
+        // ROCm is the one backend that no test build has.
+        let err = "rocm:0".parse::<DeviceName>().unwrap().open().unwrap_err();
+        assert!(err.to_string().contains("--features rocm"), "{err}");
+    }
+
+    #[cfg(feature = "flex")]
+    #[test]
+    fn flex_is_always_present_but_only_once() {
+        assert!("flex".parse::<DeviceName>().unwrap().open().is_ok());
+        let err = "flex:1".parse::<DeviceName>().unwrap().open().unwrap_err();
+        assert!(matches!(err, DeviceError::NotPresent { found: 1, .. }));
+        assert!(DeviceName::best().is_ok());
+    }
+}

@@ -1,0 +1,224 @@
+use super::*;
+
+/// Rows of each table of the `experiments` folder, those that this project adds counted apart.
+const TABLES: [(&str, usize, usize); 3] = [("baselines", 0, 3), ("table1", 8, 1), ("table2", 9, 1)];
+
+fn committed() -> Experiments {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../experiments");
+    Experiments::locate(Some(&root)).unwrap()
+}
+
+fn tables() -> Vec<Table> {
+    committed().table_names().unwrap().iter().map(|id| committed().table(id).unwrap()).collect()
+}
+
+#[test]
+fn every_table_has_all_rows_of_the_paper() {
+    let found: Vec<_> = tables()
+        .iter()
+        .map(|table| {
+            let ours = table.rows.iter().filter(|row| row.file.ours).count();
+            (table.id.clone(), table.rows.len() - ours, ours)
+        })
+        .collect();
+    let expected: Vec<_> =
+        TABLES.iter().map(|&(id, paper, ours)| (id.to_owned(), paper, ours)).collect();
+    assert_eq!(found, expected, "a row is missing, or there is one too many");
+}
+
+#[test]
+fn recipes_say_all_and_only_what_the_schema_asks() {
+    for table in tables() {
+        for row in &table.rows {
+            let text = fs::read_to_string(&row.path).unwrap();
+            let written = toml::Table::try_from(&row.file).unwrap();
+            assert_eq!(written, text.parse::<toml::Table>().unwrap(), "{}", row.path.display());
+        }
+        let path = committed().root().join(&table.id).join(TABLE_FILE);
+        let text = fs::read_to_string(&path).unwrap();
+        let written = toml::Table::try_from(&table.file).unwrap();
+        assert_eq!(written, text.parse::<toml::Table>().unwrap(), "{}", path.display());
+    }
+}
+
+#[test]
+fn published_numbers_are_those_of_the_papers() {
+    let shown: Vec<String> = tables()
+        .iter()
+        .flat_map(|table| &table.rows)
+        .filter_map(|row| {
+            let published = row.file.published.as_ref()?;
+            let number = |value: Option<f64>| value.map_or("-".to_owned(), |value| value.to_string());
+            Some(format!("{} {} {}", row.id, number(published.valid), number(published.test)))
+        })
+        .collect();
+    let expected = [
+        "zaremba_small - 114.5",
+        "zaremba_medium 86.2 82.7",
+        "zaremba_large 82.2 78.4",
+        "lstm 84.3 80.4",
+        "lstm_noising 79.9 76.9",
+        "lstm_shared_embedding 80 76.7",
+        "lstm_anp 79.6 76.3",
+        "vd_lstm 78.5 74.9",
+        "vd_lstm_anp 77.6 73.9",
+        "bayesian_information_penalty 83.8 80.7",
+        "bayes_by_backprop 78.8 75.5",
+        "lstm 81.6 77.5",
+        "lstm_noising 76.2 73.4",
+        "lstm_anp 76.7 72.8",
+        "vd_lstm 74.4 71.2",
+        "vd_lstm_anp 73 69.6",
+        "sru 66.2 62.3",
+        "sru_anp 64.5 61.3",
+        "variational_rhn 71.2 68.5",
+        "nas_base_8 - 67.9",
+    ];
+    assert_eq!(shown, expected);
+}
+
+/// What is compared must differ in nothing else: the penalty, and at paper scale the schedule that the
+/// paper's LSTM row comes with.
+#[test]
+fn rows_with_and_without_the_penalty_differ_in_it_alone() {
+    for id in ["table1", "table2"] {
+        let table = committed().table(id).unwrap();
+        let section = |row: &str, scale| {
+            let row = table.rows.iter().find(|other| other.id == row).unwrap();
+            row.file.section(scale).unwrap().clone()
+        };
+        for scale in Scale::ALL {
+            let plain = if scale == Scale::Paper { "lstm_same_schedule" } else { "lstm" };
+            let plain = section(plain, scale);
+            let mut with = section("lstm_anp", scale);
+            assert_eq!(with.penalties.len(), 1, "{id} {scale}");
+            with.penalties.clear();
+            assert_eq!(with, plain, "{id} {scale}");
+        }
+        let mut published = section("lstm", Scale::Paper);
+        let same = section("lstm_same_schedule", Scale::Paper);
+        assert_ne!(published.training.schedule, same.training.schedule);
+        published.training.schedule = same.training.schedule.clone();
+        assert_eq!(published, same);
+    }
+}
+
+fn folder_with(files: &[(&str, &str)]) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        let path = folder.path().join("experiments").join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    folder
+}
+
+fn failure(files: &[(&str, &str)]) -> String {
+    let folder = folder_with(files);
+    let err = Experiments::find(folder.path()).and_then(|found| found.table("t")).unwrap_err();
+    let mut message = err.to_string();
+    let mut cause = std::error::Error::source(&err);
+    while let Some(err) = cause {
+        message = format!("{message}: {err}");
+        cause = err.source();
+    }
+    message
+}
+
+const TABLE: (&str, &str) =
+    ("t/table.toml", "title = 'T'\nmetric = 'perplexity'\nrows = ['a']\n");
+
+#[test]
+fn tables_and_files_must_name_the_same_rows() {
+    let row = "name = 'A'\nours = true\n";
+    let message = failure(&[TABLE]);
+    assert!(message.ends_with("lists the row `a`, but there is no a.toml beside it"), "{message}");
+    let message = failure(&[TABLE, ("t/a.toml", row), ("t/b.toml", row)]);
+    assert!(message.ends_with("list the row `b`, but there is a b.toml beside it"), "{message}");
+    let twice = TABLE.1.replace("'a'", "'a', 'a'");
+    let message = failure(&[(TABLE.0, &twice), ("t/a.toml", row)]);
+    assert!(message.ends_with("table.toml lists a row twice"), "{message}");
+}
+
+#[test]
+fn a_wrong_row_is_named_by_file() {
+    for (text, reason) in [
+        ("name = 'A'\n", "a.toml has no [paper], though it is not `ours`"),
+        ("name = 'A'\n[paper]\nsource = 'S'\ntolerance = 1.0\n", "without `valid` and `test`"),
+        ("name = 'A'\n[paper]\nsource = 'S'\ntest = -1.0\ntolerance = 1.0\n", "negative or not finite"),
+        ("name = 'A'\nour = true\n", "line 2, column 1"),
+    ] {
+        let message = failure(&[TABLE, ("t/a.toml", text)]);
+        assert!(message.contains("a.toml") && message.contains(reason), "{message}");
+    }
+}
+
+#[test]
+fn a_wrong_section_is_named_by_file_section_and_key() {
+    let section = toml::to_string(&table2_anp()).unwrap();
+    for (from, to, reason) in [
+        ("bptt = 35", "bptt = 0", "data.bptt must be at least 1, but is 0"),
+        ("seeds = [", "seeds = []#", "has a section without seeds"),
+        ("seeds = [", "seeds = [1, 1]#", "has a section that repeats a seed"),
+    ] {
+        let changed = section.replace(from, to);
+        assert_ne!(changed, section, "{from}");
+        let nested = nest(&changed);
+        let message = failure(&[TABLE, ("t/a.toml", &nested)]);
+        assert!(message.contains("a.toml") && message.contains(reason), "{message}");
+    }
+}
+
+/// A row file whose demo section is `section`.
+fn nest(section: &str) -> String {
+    let mut row = toml::Table::new();
+    row.insert("name".to_owned(), "A".into());
+    row.insert("ours".to_owned(), true.into());
+    row.insert("demo".to_owned(), toml::Value::Table(section.parse().unwrap()));
+    row.to_string()
+}
+
+fn table2_anp() -> Section {
+    let table = committed().table("table2").unwrap();
+    table.rows.iter().find(|row| row.id == "lstm_anp").unwrap().file.demo.clone().unwrap()
+}
+
+#[test]
+fn overrides_reach_the_section_and_its_seeds() {
+    let table = committed().table("table2").unwrap();
+    let row = table.rows.iter().find(|row| row.id == "lstm_anp").unwrap();
+    let overrides = ["seeds=[7]", "penalty.0.eta=0.5"].map(str::to_owned);
+    let section = row.section(Scale::Demo, &overrides).unwrap().unwrap();
+    assert_eq!(section.seeds, [7]);
+    assert_eq!(section.recipe().penalties[0].eta, 0.5);
+
+    let err = row.section(Scale::Demo, &["training.epochs=3".to_owned()]).unwrap_err();
+    let cause = std::error::Error::source(&err).unwrap();
+    assert!(cause.to_string().contains("--set training.epochs=3"), "{cause}");
+    assert!(cause.source().unwrap().to_string().contains("unknown field `epochs`"));
+}
+
+#[test]
+fn more_seeds_follow_the_section_s_own() {
+    let section = Section { seeds: vec![5, 3], ..table2_anp() };
+    assert_eq!(section.first_seeds(1), [5]);
+    assert_eq!(section.first_seeds(4), [5, 3, 6, 7]);
+}
+
+#[test]
+fn the_folder_is_found_from_below_and_its_absence_is_explained() {
+    let folder = folder_with(&[TABLE]);
+    let below = folder.path().join("a/b");
+    fs::create_dir_all(&below).unwrap();
+    let found = Experiments::find(&below).unwrap();
+    assert_eq!(found.root(), folder.path().join("experiments"));
+    assert_eq!(found.records(), folder.path().join("experiments/records"));
+    assert_eq!(found.runs(), folder.path().join("runs"));
+
+    let empty = tempfile::tempdir().unwrap();
+    let message = Experiments::locate(Some(empty.path())).unwrap_err().to_string();
+    assert!(message.ends_with("holds no tables (folders with a table.toml)"), "{message}");
+    let message = found.table("table9").unwrap_err().to_string();
+    assert!(message.starts_with("there is no table `table9`"), "{message}");
+    assert!(message.ends_with("there are t"), "{message}");
+}

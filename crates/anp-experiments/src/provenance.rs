@@ -1,0 +1,73 @@
+//! What was built and where it ran.
+
+use std::path::Path;
+use std::process::Command;
+use std::thread::available_parallelism;
+
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::record::Provenance;
+use crate::train::TrainerState;
+
+/// Version of Burn that this build is made with; Burn does not say it itself.
+pub const BURN_VERSION: &str = "0.22.1";
+
+/// The time, RFC 3339, UTC, to the second.
+pub fn now() -> String {
+    OffsetDateTime::now_utc()
+        .replace_nanosecond(0)
+        .expect("zero is a nanosecond")
+        .format(&Rfc3339)
+        .expect("the present has a four-digit year")
+}
+
+/// Provenance of a run that ends now.
+pub fn collect(device: &str, trainer: &TrainerState, wall_seconds: f64) -> Provenance {
+    let commit = git(&["rev-parse", "HEAD"]);
+    let dirty = git(&["status", "--porcelain", "--untracked-files=no"]).map(|text| !text.is_empty());
+    Provenance {
+        dirty: commit.is_some().then_some(dirty).flatten(),
+        commit,
+        anp_version: env!("CARGO_PKG_VERSION").to_owned(),
+        burn_version: BURN_VERSION.to_owned(),
+        device: device.to_owned(),
+        platform: format!("{}-{}", std::env::consts::OS, std::env::consts::ARCH),
+        threads: available_parallelism().map_or(1, usize::from),
+        started_at: trainer.started_at.clone(),
+        finished_at: now(),
+        wall_seconds,
+        tokens_per_second: trainer.train_tokens as f64 / trainer.train_seconds,
+        resumed: trainer.resumed,
+    }
+}
+
+/// What Git answers in the checkout of anp that the current folder is in; `None` if it is in none.
+fn git(arguments: &[&str]) -> Option<String> {
+    let ask = |arguments: &[&str]| {
+        let output = Command::new("git").args(arguments).output().ok()?;
+        let text = String::from_utf8(output.stdout).ok()?;
+        output.status.success().then(|| text.trim().to_owned())
+    };
+    let top = ask(&["rev-parse", "--show-toplevel"])?;
+    Path::new(&top).join("crates/anp-experiments").is_dir().then(|| ask(arguments))?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_stated_version_of_burn_is_the_one_in_the_lock_file() {
+        let lock = include_str!("../../../Cargo.lock").parse::<toml::Table>().unwrap();
+        let packages = lock["package"].as_array().unwrap();
+        let burn = packages.iter().find(|package| package["name"].as_str() == Some("burn")).unwrap();
+        assert_eq!(burn["version"].as_str(), Some(BURN_VERSION));
+    }
+
+    #[test]
+    fn times_are_utc_to_the_second() {
+        let text = now();
+        assert!(text.len() == 20 && text.ends_with('Z'), "{text}");
+    }
+}

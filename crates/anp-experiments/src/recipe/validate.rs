@@ -1,0 +1,278 @@
+//! Ranges of a recipe's values, checked before any data is read.
+
+use std::fmt::Display;
+
+use anp_models::Site;
+
+use super::{
+    DataConfig, LstmConfig, ModelConfig, PenaltyConfig, Recipe, ScheduleConfig, TrainingConfig,
+};
+use crate::data;
+
+/// A recipe that can be read but not run.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidRecipe {
+    /// A number outside of what its key allows.
+    #[error("{key} must be {allowed}, but is {value}")]
+    OutOfRange {
+        /// Path of the key in the recipe.
+        key: String,
+        /// What the key allows, in words.
+        allowed: &'static str,
+        /// The number.
+        value: f64,
+    },
+    /// A corpus that has no manifest.
+    #[error("data.corpus must be one of {known}, but is `{value}`")]
+    UnknownCorpus {
+        /// The name.
+        value: String,
+        /// The names that exist.
+        known: String,
+    },
+    /// The decoder cannot share the embedding's weight.
+    #[error(
+        "model.lstm.tie_weights = true needs d_embed = d_hidden, but d_embed is {d_embed} and d_hidden is {d_hidden}"
+    )]
+    TiedWidths {
+        /// Width of the embedding.
+        d_embed: usize,
+        /// Width of the last layer.
+        d_hidden: usize,
+    },
+    /// A text that names no activation of any network.
+    #[error("{key} is wrong")]
+    UnknownSite {
+        /// Path of the key in the recipe.
+        key: String,
+        /// The text, and what is known.
+        source: anp_models::ParseSiteError,
+    },
+    /// An activation that other networks have.
+    #[error("{key} is `{site}`, but the model has {num_layers} layers, counted from 0")]
+    SiteOutsideModel {
+        /// Path of the key in the recipe.
+        key: String,
+        /// The site.
+        site: Site,
+        /// Recurrent layers of the model.
+        num_layers: usize,
+    },
+}
+
+impl Recipe {
+    /// Check every value, and that the values fit each other.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidRecipe`] for the first value that is wrong, naming its key as `--set` takes it.
+    pub fn validate(&self) -> Result<(), InvalidRecipe> {
+        self.data.validate()?;
+        let num_layers = match &self.model {
+            ModelConfig::Lstm(lstm) => {
+                lstm.validate()?;
+                lstm.num_layers
+            }
+        };
+        for (index, penalty) in self.penalties.iter().enumerate() {
+            penalty.validate(&format!("penalty.{index}"), num_layers)?;
+        }
+        self.training.validate()
+    }
+}
+
+impl DataConfig {
+    fn validate(&self) -> Result<(), InvalidRecipe> {
+        let manifests = data::manifests();
+        if manifests.iter().all(|manifest| manifest.name != self.corpus) {
+            let known: Vec<_> = manifests.iter().map(|manifest| manifest.name.as_str()).collect();
+            return Err(InvalidRecipe::UnknownCorpus {
+                value: self.corpus.clone(),
+                known: known.join(", "),
+            });
+        }
+        at_least_one("data.batch_size", self.batch_size)?;
+        at_least_one("data.bptt", self.bptt)
+    }
+}
+
+impl LstmConfig {
+    fn validate(&self) -> Result<(), InvalidRecipe> {
+        at_least_one("model.lstm.d_embed", self.d_embed)?;
+        at_least_one("model.lstm.d_hidden", self.d_hidden)?;
+        at_least_one("model.lstm.num_layers", self.num_layers)?;
+        if self.tie_weights && self.d_embed != self.d_hidden {
+            return Err(InvalidRecipe::TiedWidths {
+                d_embed: self.d_embed,
+                d_hidden: self.d_hidden,
+            });
+        }
+        for (key, value) in [
+            ("model.lstm.input_dropout", self.input_dropout),
+            ("model.lstm.inter_layer_dropout", self.inter_layer_dropout),
+            ("model.lstm.output_dropout", self.output_dropout),
+        ] {
+            require(key, "in [0, 1)", value, (0.0..1.0).contains(&value))?;
+        }
+        finite("model.lstm.forget_bias", self.forget_bias)?;
+        let biases = self.num_biases;
+        require("model.lstm.num_biases", "1 or 2", biases as f64, matches!(biases, 1 | 2))?;
+        positive("model.lstm.init_range", self.init_range)
+    }
+}
+
+impl PenaltyConfig {
+    fn validate(&self, key: &str, num_layers: usize) -> Result<(), InvalidRecipe> {
+        let site: Site = self.site.parse().map_err(|source| InvalidRecipe::UnknownSite {
+            key: format!("{key}.site"),
+            source,
+        })?;
+        if let Site::LayerCell(layer) | Site::LayerHidden(layer) = site
+            && layer >= num_layers
+        {
+            return Err(InvalidRecipe::SiteOutsideModel {
+                key: format!("{key}.site"),
+                site,
+                num_layers,
+            });
+        }
+        let allowed = self.eta.is_finite() && self.eta >= 0.0;
+        require(format!("{key}.eta"), "in [0, ∞)", self.eta, allowed)
+    }
+}
+
+impl TrainingConfig {
+    fn validate(&self) -> Result<(), InvalidRecipe> {
+        at_least_one("training.max_epochs", self.max_epochs)?;
+        positive("training.learning_rate", self.learning_rate)?;
+        positive("training.grad_clip_norm", self.grad_clip_norm)?;
+        match self.schedule {
+            ScheduleConfig::OnPlateau { factor, max_decays: _ } => {
+                let allowed = factor > 0.0 && factor < 1.0;
+                require("training.schedule.on_plateau.factor", "in (0, 1)", factor, allowed)?;
+            }
+            ScheduleConfig::Fixed { hold_epochs: _, divide_by } => {
+                let allowed = divide_by.is_finite() && divide_by >= 1.0;
+                require("training.schedule.fixed.divide_by", "in [1, ∞)", divide_by, allowed)?;
+            }
+        }
+        self.patience.map_or(Ok(()), |patience| at_least_one("training.patience", patience))
+    }
+}
+
+fn at_least_one(key: &str, value: usize) -> Result<(), InvalidRecipe> {
+    require(key, "at least 1", value as f64, value >= 1)
+}
+
+fn positive(key: &str, value: f64) -> Result<(), InvalidRecipe> {
+    require(key, "in (0, ∞)", value, value.is_finite() && value > 0.0)
+}
+
+fn finite(key: &str, value: f64) -> Result<(), InvalidRecipe> {
+    require(key, "finite", value, value.is_finite())
+}
+
+fn require(
+    key: impl Display,
+    allowed: &'static str,
+    value: f64,
+    holds: bool,
+) -> Result<(), InvalidRecipe> {
+    if holds {
+        return Ok(());
+    }
+    Err(InvalidRecipe::OutOfRange { key: key.to_string(), allowed, value })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recipe::test_recipe;
+
+    fn refusal(change: impl FnOnce(&mut Recipe, &mut LstmConfig)) -> String {
+        let mut recipe = test_recipe();
+        let ModelConfig::Lstm(mut lstm) = recipe.model.clone();
+        change(&mut recipe, &mut lstm);
+        recipe.model = ModelConfig::Lstm(lstm);
+        recipe.validate().unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_value_out_of_range_is_refused_by_key_value_and_range() {
+        let on_plateau = |factor| ScheduleConfig::OnPlateau { factor, max_decays: 15 };
+        let cases = [
+            (
+                refusal(|recipe, _| recipe.training.schedule = on_plateau(1.5)),
+                "training.schedule.on_plateau.factor must be in (0, 1), but is 1.5",
+            ),
+            (
+                refusal(|recipe, _| recipe.data.batch_size = 0),
+                "data.batch_size must be at least 1, but is 0",
+            ),
+            (
+                refusal(|_, lstm| lstm.output_dropout = 1.0),
+                "model.lstm.output_dropout must be in [0, 1), but is 1",
+            ),
+            (
+                refusal(|_, lstm| lstm.num_biases = 3),
+                "model.lstm.num_biases must be 1 or 2, but is 3",
+            ),
+            (
+                refusal(|recipe, _| recipe.penalties[0].eta = -1e-4),
+                "penalty.0.eta must be in [0, ∞), but is -0.0001",
+            ),
+            (
+                refusal(|recipe, _| recipe.training.patience = Some(0)),
+                "training.patience must be at least 1, but is 0",
+            ),
+        ];
+        for (message, expected) in cases {
+            assert_eq!(message, expected);
+        }
+    }
+
+    #[test]
+    fn not_a_number_is_out_of_every_range() {
+        let nan = f64::NAN;
+        let schedule = ScheduleConfig::Fixed { hold_epochs: 4, divide_by: nan };
+        for message in [
+            refusal(|_, lstm| lstm.input_dropout = nan),
+            refusal(|_, lstm| lstm.inter_layer_dropout = nan),
+            refusal(|_, lstm| lstm.forget_bias = nan),
+            refusal(|_, lstm| lstm.init_range = nan),
+            refusal(|recipe, _| recipe.penalties[0].eta = nan),
+            refusal(|recipe, _| recipe.training.learning_rate = nan),
+            refusal(|recipe, _| recipe.training.grad_clip_norm = nan),
+            refusal(|recipe, _| recipe.training.schedule = schedule),
+        ] {
+            assert!(message.ends_with("but is NaN"), "{message}");
+        }
+    }
+
+    #[test]
+    fn values_must_fit_each_other() {
+        assert_eq!(
+            refusal(|_, lstm| {
+                lstm.tie_weights = true;
+                lstm.d_embed = 7;
+            }),
+            "model.lstm.tie_weights = true needs d_embed = d_hidden, but d_embed is 7 and d_hidden is 8"
+        );
+        assert_eq!(
+            refusal(|recipe, _| recipe.penalties[0].site = "layer[2].cell".to_owned()),
+            "penalty.0.site is `layer[2].cell`, but the model has 2 layers, counted from 0"
+        );
+    }
+
+    #[test]
+    fn unknown_names_are_refused_with_the_known_ones() {
+        let message = refusal(|recipe, _| recipe.data.corpus = "wikipedia".to_owned());
+        assert!(message.contains("penn_treebank"), "{message}");
+        assert!(message.ends_with("but is `wikipedia`"), "{message}");
+        assert_eq!(
+            refusal(|recipe, _| recipe.penalties[0].site = "hidden".to_owned()),
+            "penalty.0.site is wrong"
+        );
+    }
+}

@@ -1,0 +1,101 @@
+//! A list of rows; `docs/records.md` describes the keys.
+
+use serde::Serialize;
+
+use super::{RowReport, RowState, Statistic, TableReport, Verdict};
+use crate::experiments::{Metric, Published};
+use crate::recipe::Scale;
+
+#[derive(Serialize)]
+struct JsonRow<'a> {
+    table: &'a str,
+    row: &'a str,
+    name: &'a str,
+    /// Whether this project added the row.
+    added: bool,
+    scale: Scale,
+    metric: Metric,
+    /// `measured`, `not_run`, `other_scales` or `not_built`.
+    state: &'static str,
+    paper: Option<JsonPublished<'a>>,
+    ours: Option<JsonOurs>,
+    /// Ours minus the paper's number.
+    difference: JsonDifference,
+    verdict: Option<Verdict>,
+    records: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct JsonPublished<'a> {
+    valid: Option<f64>,
+    test: Option<f64>,
+    tolerance: f64,
+    source: &'a str,
+}
+
+#[derive(Serialize)]
+struct JsonOurs {
+    valid: Statistic,
+    test: Statistic,
+    penalty: Statistic,
+    activation_norm: Statistic,
+}
+
+#[derive(Serialize)]
+struct JsonDifference {
+    valid: Option<f64>,
+    test: Option<f64>,
+}
+
+pub(super) fn render(reports: &[TableReport]) -> String {
+    let rows: Vec<_> = reports
+        .iter()
+        .flat_map(|report| report.rows.iter().map(|row| json_row(report, row)))
+        .collect();
+    let mut text = serde_json::to_string_pretty(&rows).expect("rows have string keys only");
+    text.push('\n');
+    text
+}
+
+fn json_row<'a>(report: &'a TableReport, row: &'a RowReport) -> JsonRow<'a> {
+    let published = |it: &'a Published| JsonPublished {
+        valid: it.valid,
+        test: it.test,
+        tolerance: it.tolerance,
+        source: &it.source,
+    };
+    let ours = row.measured().map(|it| JsonOurs {
+        valid: it.valid,
+        test: it.test,
+        penalty: it.penalty,
+        activation_norm: it.activation_norm,
+    });
+    let records = row.measured().map_or_else(Vec::new, |it| {
+        it.records.iter().map(|path| path.display().to_string()).collect()
+    });
+    let [valid, test] = row.differences();
+    JsonRow {
+        table: &report.table,
+        row: &row.row,
+        name: &row.name,
+        added: row.ours,
+        scale: report.scale,
+        metric: report.metric,
+        state: state(row),
+        paper: row.published.as_ref().map(published),
+        ours,
+        difference: JsonDifference { valid, test },
+        verdict: report.verdict(row),
+        records,
+    }
+}
+
+/// Name of a row's state, here and in CSV.
+pub(super) fn state(row: &RowReport) -> &'static str {
+    match row.state {
+        RowState::NotBuilt => "not_built",
+        RowState::OtherScales(_) => "other_scales",
+        RowState::NotRun => "not_run",
+        RowState::Measured(_) => "measured",
+    }
+}

@@ -1,0 +1,333 @@
+//! Tables from records: the paper's numbers, ours, and the difference.
+//!
+//! A report is a fold over records: a run made on another machine last week counts the same as one made
+//! now. [`fold`] makes a [`TableReport`] of a table and the records that there are; [`render`] writes it.
+
+mod csv;
+mod json;
+mod markdown;
+mod notes;
+mod text;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::Serialize;
+use statrs::statistics::Statistics;
+
+use crate::experiments::{ExperimentsError, Metric, Published, Row, Table};
+use crate::recipe::Scale;
+use crate::record::{Record, StoredRecord};
+
+pub(crate) use text::LINES;
+
+/// How a report is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+#[non_exhaustive]
+pub enum Format {
+    /// A table for people.
+    #[default]
+    Text,
+    /// A table for a document.
+    Markdown,
+    /// A list of rows, as `docs/records.md` describes.
+    Json,
+    /// One line a row.
+    Csv,
+}
+
+/// A table with what was measured.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TableReport {
+    /// Name of the table, for example `table2`.
+    pub table: String,
+    /// What the table shows.
+    pub title: String,
+    /// What its numbers are.
+    pub metric: Metric,
+    /// The scale of the runs.
+    pub scale: Scale,
+    /// `--set` overrides that the recipes were changed by.
+    pub overrides: Vec<String>,
+    /// All rows of the table, in the paper's order.
+    pub rows: Vec<RowReport>,
+    /// Records of these rows and this scale that do not count, with the reason.
+    pub uncounted: Vec<Uncounted>,
+}
+
+/// One row of a [`TableReport`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct RowReport {
+    /// Name of the row, for example `lstm_anp`.
+    pub row: String,
+    /// What the table calls it.
+    pub name: String,
+    /// Whether this project added it to the paper's rows.
+    pub ours: bool,
+    /// The published numbers.
+    pub published: Option<Published>,
+    /// What we have.
+    pub state: RowState,
+}
+
+/// What we have of a row.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RowState {
+    /// There is no recipe for it.
+    NotBuilt,
+    /// There are recipes at these scales only.
+    OtherScales(Vec<Scale>),
+    /// There is a recipe and no record of it.
+    NotRun,
+    /// There are records.
+    Measured(Measured),
+}
+
+/// Means over the seeds of a row.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Measured {
+    /// Validation, cut into the training batch size, in the table's metric.
+    pub valid: Statistic,
+    /// Test as one stream, in the table's metric.
+    pub test: Statistic,
+    /// All penalties together during the best epoch, in nats a token; zero if the recipe has none.
+    pub penalty: Statistic,
+    /// Mean over validation tokens of ‖h‖₂ of the last hidden activation, dropout off.
+    pub activation_norm: Statistic,
+    /// The files of the records, in the order of the seeds.
+    pub records: Vec<PathBuf>,
+}
+
+/// A mean with its spread.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Statistic {
+    /// Mean.
+    pub mean: f64,
+    /// Standard deviation of a sample (divided by n − 1); `None` if there is one value.
+    pub sd: Option<f64>,
+    /// Number of values.
+    pub n: usize,
+}
+
+/// A record that does not count.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Uncounted {
+    /// Its file.
+    pub path: PathBuf,
+    /// Why it does not count.
+    pub reason: UncountedReason,
+}
+
+/// Why a record does not count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum UncountedReason {
+    /// The row's recipe is another one now, or was when `--set` changed it.
+    OtherRecipe,
+    /// A later record has the same recipe and the same seed.
+    SameSeed,
+}
+
+/// Whether a row comes out as published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// The distance on test is within the row's tolerance.
+    Match,
+    /// It is not.
+    Miss,
+}
+
+impl Statistic {
+    /// Mean and standard deviation of `values`; `None` if there are none.
+    fn of(values: &[f64]) -> Option<Self> {
+        let n = values.len();
+        (n > 0).then(|| Self { mean: values.mean(), sd: (n > 1).then(|| values.std_dev()), n })
+    }
+}
+
+impl TableReport {
+    /// Whether a row has been measured and misses its tolerance; never below paper scale.
+    pub fn misses(&self) -> bool {
+        self.rows.iter().any(|row| self.verdict(row) == Some(Verdict::Miss))
+    }
+
+    /// Whether `row` comes out as published: only at paper scale, only without overrides, and only if both
+    /// test numbers are there.
+    pub fn verdict(&self, row: &RowReport) -> Option<Verdict> {
+        if self.scale != Scale::Paper || !self.overrides.is_empty() {
+            return None;
+        }
+        let [_, difference] = row.differences();
+        let tolerance = row.published.as_ref()?.tolerance;
+        Some(if difference?.abs() <= tolerance { Verdict::Match } else { Verdict::Miss })
+    }
+}
+
+impl RowReport {
+    /// The means over our seeds, if there are any.
+    pub fn measured(&self) -> Option<&Measured> {
+        match &self.state {
+            RowState::Measured(measured) => Some(measured),
+            RowState::NotBuilt | RowState::OtherScales(_) | RowState::NotRun => None,
+        }
+    }
+
+    /// Ours minus the published number, on validation and on test.
+    pub fn differences(&self) -> [Option<f64>; 2] {
+        let (Some(published), Some(ours)) = (&self.published, self.measured()) else {
+            return [None, None];
+        };
+        [
+            published.valid.map(|valid| ours.valid.mean - valid),
+            published.test.map(|test| ours.test.mean - test),
+        ]
+    }
+
+    /// What stands in place of our numbers if there are none.
+    fn absence(&self) -> Option<String> {
+        match &self.state {
+            RowState::NotBuilt => Some("not built yet".to_owned()),
+            RowState::OtherScales(scales) => {
+                let scales: Vec<_> = scales.iter().map(Scale::to_string).collect();
+                Some(format!("at {} scale", scales.join(" and ")))
+            }
+            RowState::NotRun => Some("not run yet".to_owned()),
+            RowState::Measured(_) => None,
+        }
+    }
+}
+
+/// Put the records of a table's rows at `scale` into the table.
+///
+/// A record counts if its recipe is the row's, after `overrides`; one a seed. Records of other tables and
+/// scales are ignored.
+///
+/// # Errors
+///
+/// [`ExperimentsError`] if `overrides` do not fit a row that has a recipe at this scale.
+pub fn fold(
+    table: &Table,
+    scale: Scale,
+    overrides: &[String],
+    records: &[StoredRecord],
+) -> Result<TableReport, ExperimentsError> {
+    let mut uncounted = Vec::new();
+    let rows = table
+        .rows
+        .iter()
+        .map(|row| fold_row(&table.id, row, scale, overrides, records, &mut uncounted))
+        .collect::<Result<_, _>>()?;
+    Ok(TableReport {
+        table: table.id.clone(),
+        title: table.file.title.clone(),
+        metric: table.file.metric,
+        scale,
+        overrides: overrides.to_vec(),
+        rows,
+        uncounted,
+    })
+}
+
+fn fold_row(
+    table: &str,
+    row: &Row,
+    scale: Scale,
+    overrides: &[String],
+    records: &[StoredRecord],
+    uncounted: &mut Vec<Uncounted>,
+) -> Result<RowReport, ExperimentsError> {
+    let state = match row.section(scale, overrides)? {
+        Some(section) => {
+            let hash = section.recipe().content_hash();
+            let of_row = |stored: &&StoredRecord| {
+                let Record { table: of_table, row: of_row, scale: of_scale, .. } = &stored.record;
+                (of_table.as_str(), of_row, *of_scale) == (table, &row.id, scale)
+            };
+            measure(records.iter().filter(of_row), &hash, uncounted)
+        }
+        None => match row.file.scales().collect::<Vec<_>>() {
+            scales if scales.is_empty() => RowState::NotBuilt,
+            scales => RowState::OtherScales(scales),
+        },
+    };
+    Ok(RowReport {
+        row: row.id.clone(),
+        name: row.file.name.clone(),
+        ours: row.file.ours,
+        published: row.file.published.clone(),
+        state,
+    })
+}
+
+/// Means over the records whose recipe hashes to `hash`, the latest one of each seed.
+fn measure<'a>(
+    records: impl Iterator<Item = &'a StoredRecord>,
+    hash: &str,
+    uncounted: &mut Vec<Uncounted>,
+) -> RowState {
+    let mut by_seed: BTreeMap<u64, &StoredRecord> = BTreeMap::new();
+    let mut leave_out = |stored: &StoredRecord, reason| {
+        uncounted.push(Uncounted { path: stored.path.clone(), reason });
+    };
+    for stored in records {
+        if stored.record.recipe_hash != hash {
+            leave_out(stored, UncountedReason::OtherRecipe);
+            continue;
+        }
+        let finished = |stored: &StoredRecord| stored.record.provenance.finished_at.clone();
+        match by_seed.get(&stored.record.seed) {
+            Some(other) if finished(other) > finished(stored) => {
+                leave_out(stored, UncountedReason::SameSeed);
+            }
+            Some(other) => {
+                leave_out(other, UncountedReason::SameSeed);
+                by_seed.insert(stored.record.seed, stored);
+            }
+            None => {
+                by_seed.insert(stored.record.seed, stored);
+            }
+        }
+    }
+
+    let mean = |value: fn(&Record) -> f64| {
+        let values: Vec<f64> = by_seed.values().map(|stored| value(&stored.record)).collect();
+        Statistic::of(&values)
+    };
+    let measured = || {
+        Some(Measured {
+            valid: mean(|record| record.result.valid.perplexity)?,
+            test: mean(|record| record.result.test.perplexity)?,
+            penalty: mean(penalty_per_token)?,
+            activation_norm: mean(|record| record.result.activation_valid.norm)?,
+            records: by_seed.values().map(|stored| stored.path.clone()).collect(),
+        })
+    };
+    measured().map_or(RowState::NotRun, RowState::Measured)
+}
+
+/// All penalties of the best epoch, in nats a token: the loss is a sum over the window.
+fn penalty_per_token(record: &Record) -> f64 {
+    let best = record.curve.iter().find(|epoch| epoch.epoch == record.result.best_epoch);
+    let total: f64 = best.map_or(0.0, |epoch| epoch.penalties.iter().sum());
+    total / record.recipe.data.bptt as f64
+}
+
+/// Write reports in `format`, for a terminal `width` columns wide where that matters.
+pub fn render(reports: &[TableReport], format: Format, width: u16) -> String {
+    match format {
+        Format::Text => {
+            let tables: Vec<_> = reports.iter().map(|report| text::render(report, width)).collect();
+            tables.join("\n")
+        }
+        Format::Markdown => {
+            let tables: Vec<_> = reports.iter().map(markdown::render).collect();
+            tables.join("\n")
+        }
+        Format::Json => json::render(reports),
+        Format::Csv => csv::render(reports),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,198 @@
+//! What text and Markdown say in words around the numbers.
+
+use super::{RowReport, RowState, TableReport, UncountedReason, Verdict};
+use crate::recipe::Scale;
+
+/// Numbers cells share: a row has these, in this order.
+pub(super) const HEADER: [&str; 9] = [
+    "row",
+    "paper valid",
+    "paper test",
+    "ours valid",
+    "ours test",
+    "n",
+    "difference on test",
+    "penalty",
+    "norm",
+];
+
+/// The notes under a table: one a distinct source, then what the columns are.
+pub(super) struct Notes<'a> {
+    report: &'a TableReport,
+    sources: Vec<&'a str>,
+}
+
+impl<'a> Notes<'a> {
+    pub(super) fn new(report: &'a TableReport) -> Self {
+        let mut sources = Vec::new();
+        for published in report.rows.iter().filter_map(|row| row.published.as_ref()) {
+            if !sources.contains(&published.source.as_str()) {
+                sources.push(published.source.as_str());
+            }
+        }
+        Self { report, sources }
+    }
+
+    /// The row's cells, as [`HEADER`] names them.
+    pub(super) fn cells(&self, row: &RowReport) -> [String; 9] {
+        let published = row.published.as_ref();
+        let number = |value: Option<f64>| value.map_or_else(dash, |value| format!("{value:.1}"));
+        let [valid, test] =
+            [number(published.and_then(|it| it.valid)), number(published.and_then(|it| it.test))];
+        let name = self.name(row);
+        let Some(ours) = row.measured() else {
+            let absence = row.absence().unwrap_or_default();
+            return [name, valid, test, dash(), absence, dash(), dash(), dash(), dash()];
+        };
+        let spread = |it: &super::Statistic| match it.sd {
+            Some(sd) => format!("{:.2} ± {sd:.2}", it.mean),
+            None => format!("{:.2}", it.mean),
+        };
+        let [_, difference] = row.differences();
+        let difference = difference.map_or_else(dash, |difference| {
+            let mark = match self.report.verdict(row) {
+                Some(Verdict::Match) => " ok",
+                Some(Verdict::Miss) => " MISS",
+                None => "",
+            };
+            format!("{difference:+.2}{mark}")
+        });
+        [
+            name,
+            valid,
+            test,
+            spread(&ours.valid),
+            spread(&ours.test),
+            ours.test.n.to_string(),
+            difference,
+            significant(ours.penalty.mean),
+            format!("{:.2}", ours.activation_norm.mean),
+        ]
+    }
+
+    /// The row's name with the marks of its notes.
+    fn name(&self, row: &RowReport) -> String {
+        let mut name = row.name.clone();
+        if row.ours {
+            name.push_str(" [+]");
+        }
+        let source = row.published.as_ref().map(|published| published.source.as_str());
+        if let Some(index) = self.sources.iter().position(|&other| Some(other) == source) {
+            name.push_str(&format!(" [{}]", index + 1));
+        }
+        name
+    }
+
+    /// Title and metric.
+    pub(super) fn title(&self) -> String {
+        format!("{} ({}, lower is better)", self.report.title, self.report.metric)
+    }
+
+    /// Which scale the numbers are of, and what that means for them.
+    pub(super) fn scale(&self) -> String {
+        let mut text = match self.report.scale {
+            Scale::Demo => {
+                "Scale demo: the small corpus that comes with anp, small models. NOT comparable with the \
+                 paper; compare our rows with each other."
+            }
+            Scale::Small => {
+                "Scale small: the real corpus, models far smaller than the paper's. NOT comparable with \
+                 the paper; compare our rows with each other."
+            }
+            Scale::Paper => {
+                "Scale paper: as published. `ok`: our mean on test is within the row's tolerance of the \
+                 paper's number; `MISS`: it is not."
+            }
+        }
+        .to_owned();
+        if !self.report.overrides.is_empty() {
+            let overrides = self.report.overrides.join(", ");
+            text.push_str(&format!(
+                " Changed by --set {overrides}: not the paper's recipes, nothing is judged."
+            ));
+        }
+        text
+    }
+
+    /// The notes, each with its mark.
+    pub(super) fn lines(&self) -> Vec<(String, String)> {
+        let mut lines: Vec<_> = self
+            .sources
+            .iter()
+            .enumerate()
+            .map(|(index, source)| (format!("[{}]", index + 1), (*source).to_owned()))
+            .collect();
+        if self.report.rows.iter().any(|row| row.ours) {
+            lines.push(("[+]".to_owned(), "added by this project, no row of the paper".to_owned()));
+        }
+        if self.report.rows.iter().any(|row| matches!(row.state, RowState::Measured(_))) {
+            lines.push((
+                "ours".to_owned(),
+                "mean ± standard deviation over n seeds; difference is ours minus paper".to_owned(),
+            ));
+            lines.push((
+                "penalty".to_owned(),
+                "what the penalties added to the training loss in the best epoch, nats a token".to_owned(),
+            ));
+            lines.push((
+                "norm".to_owned(),
+                "mean ‖h‖₂ of the last hidden activation over validation tokens, dropout off".to_owned(),
+            ));
+        }
+        for (reason, words) in [
+            (UncountedReason::OtherRecipe, "are of other recipes of these rows"),
+            (UncountedReason::SameSeed, "repeat a seed of a later record"),
+        ] {
+            let files: Vec<_> = self
+                .report
+                .uncounted
+                .iter()
+                .filter(|record| record.reason == reason)
+                .map(|record| {
+                    record.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+                })
+                .collect();
+            if !files.is_empty() {
+                let text = format!("records that {words}: {}", files.join(", "));
+                lines.push(("not counted".to_owned(), text));
+            }
+        }
+        lines
+    }
+}
+
+/// Two significant digits, because a penalty may be anything from 0.0003 to 3 nats.
+fn significant(value: f64) -> String {
+    match value.abs() {
+        0.0 => "0".to_owned(),
+        size if size < 1e-4 => format!("{value:.1e}"),
+        size => {
+            let decimals = (1.0 - size.log10().floor()).max(0.0) as usize;
+            format!("{value:.decimals$}")
+        }
+    }
+}
+
+fn dash() -> String {
+    "-".to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn penalties_keep_two_significant_digits() {
+        for (value, expected) in [
+            (0.0, "0"),
+            (0.000_012, "1.2e-5"),
+            (0.000_34, "0.00034"),
+            (0.012_34, "0.012"),
+            (0.5, "0.50"),
+            (1.26, "1.3"),
+            (12.6, "13"),
+        ] {
+            assert_eq!(significant(value), expected);
+        }
+    }
+}

@@ -1,0 +1,219 @@
+use std::path::{Path, PathBuf};
+
+use super::*;
+use crate::experiments::Experiments;
+use crate::record::test_record;
+
+fn table(id: &str) -> Table {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../experiments");
+    Experiments::locate(Some(&root)).unwrap().table(id).unwrap()
+}
+
+/// A record of each row that can be run at `scale`, for two seeds, test perplexities `test` and `test` + 1.
+fn records(table: &Table, scale: Scale, test: f64) -> Vec<StoredRecord> {
+    let mut records = Vec::new();
+    for row in &table.rows {
+        let Some(section) = row.file.section(scale) else { continue };
+        for (seed, test) in [(1, test), (2, test + 1.0)] {
+            let mut record = test_record(&table.id, &row.id, scale, seed, &section.recipe());
+            record.result.test.perplexity = test;
+            let path = PathBuf::from("records").join(record.file_name());
+            records.push(StoredRecord { path, record });
+        }
+    }
+    records
+}
+
+fn report(scale: Scale, test: f64) -> TableReport {
+    let table = table("table2");
+    let records = records(&table, scale, test);
+    fold(&table, scale, &[], &records).unwrap()
+}
+
+fn row<'a>(report: &'a TableReport, id: &str) -> &'a RowReport {
+    report.rows.iter().find(|row| row.row == id).unwrap()
+}
+
+#[test]
+fn rows_say_what_there_is_of_them() {
+    let report = report(Scale::Demo, 80.0);
+    assert_eq!(row(&report, "lstm").measured().unwrap().test.mean, 80.5);
+    assert_eq!(row(&report, "nas_base_8").state, RowState::NotBuilt);
+    assert_eq!(
+        row(&report, "lstm_same_schedule").state,
+        RowState::OtherScales(vec![Scale::Paper])
+    );
+    let empty = fold(&table("table2"), Scale::Demo, &[], &[]).unwrap();
+    assert_eq!(row(&empty, "lstm").state, RowState::NotRun);
+}
+
+#[test]
+fn one_seed_has_no_spread() {
+    assert_eq!(Statistic::of(&[3.0]), Some(Statistic { mean: 3.0, sd: None, n: 1 }));
+    assert_eq!(Statistic::of(&[1.0, 3.0]).unwrap().sd, Some(2.0_f64.sqrt()));
+    assert_eq!(Statistic::of(&[]), None);
+}
+
+#[test]
+fn the_penalty_is_that_of_the_best_epoch_in_nats_a_token() {
+    let report = report(Scale::Demo, 80.0);
+    let penalty = |id| row(&report, id).measured().unwrap().penalty.mean;
+    assert_eq!(penalty("lstm"), 0.0);
+    assert_eq!(penalty("lstm_anp"), 0.5 / 35.0);
+}
+
+#[test]
+fn only_the_paper_s_scale_is_judged() {
+    let published = row(&report(Scale::Paper, 0.0), "lstm_anp").published.clone().unwrap();
+    let on_target = published.test.unwrap() - 0.5;
+    let verdict = |report: &TableReport| report.verdict(row(report, "lstm_anp"));
+
+    assert_eq!(verdict(&report(Scale::Paper, on_target)), Some(Verdict::Match));
+    let edge = on_target + published.tolerance;
+    assert_eq!(verdict(&report(Scale::Paper, edge - 1e-9)), Some(Verdict::Match));
+    for miss in [edge + 0.01, on_target - published.tolerance - 0.01] {
+        let report = report(Scale::Paper, miss);
+        assert_eq!(verdict(&report), Some(Verdict::Miss));
+        assert!(report.misses());
+    }
+    for scale in [Scale::Demo, Scale::Small] {
+        let report = report(scale, 500.0);
+        assert_eq!(verdict(&report), None);
+        assert!(!report.misses());
+    }
+}
+
+#[test]
+fn changed_recipes_are_not_judged() {
+    let table = table("table2");
+    let overrides = ["training.max_epochs=1".to_owned()];
+    let mut records = records(&table, Scale::Paper, 500.0);
+    for stored in &mut records {
+        stored.record.recipe.training.max_epochs = 1;
+        stored.record.recipe_hash = stored.record.recipe.content_hash();
+    }
+    let report = fold(&table, Scale::Paper, &overrides, &records).unwrap();
+    assert!(row(&report, "lstm").measured().is_some());
+    assert!(!report.misses());
+    assert!(render(&[report], Format::Text, 100).contains("training.max_epochs=1"));
+}
+
+#[test]
+fn a_table_without_records_misses_nothing() {
+    assert!(!fold(&table("table2"), Scale::Paper, &[], &[]).unwrap().misses());
+}
+
+#[test]
+fn the_latest_record_of_a_seed_counts() {
+    let table = table("table2");
+    let mut records = records(&table, Scale::Demo, 80.0);
+    let mut again = records[0].clone();
+    again.path = PathBuf::from("records/again.json");
+    again.record.provenance.finished_at = "2026-01-01T00:00:00Z".to_owned();
+    again.record.result.test.perplexity = 70.0;
+    let earlier = records[0].path.clone();
+
+    for position in [0, records.len()] {
+        let mut records = records.clone();
+        records.insert(position, again.clone());
+        let report = fold(&table, Scale::Demo, &[], &records).unwrap();
+        let measured = row(&report, "lstm").measured().unwrap();
+        assert_eq!((measured.test.n, measured.test.mean), (2, 75.5));
+        let reason = UncountedReason::SameSeed;
+        assert_eq!(report.uncounted, [Uncounted { path: earlier.clone(), reason }]);
+    }
+
+    // Another table's records and another scale's are nobody's business here.
+    records.retain(|stored| stored.record.row == "lstm");
+    records[0].record.table = "table1".to_owned();
+    records[1].record.scale = Scale::Small;
+    let report = fold(&table, Scale::Demo, &[], &records).unwrap();
+    assert_eq!(row(&report, "lstm").state, RowState::NotRun);
+    assert_eq!(report.uncounted, []);
+}
+
+#[test]
+fn text_fits_the_terminal() {
+    for (scale, test) in [(Scale::Demo, 1234.5), (Scale::Paper, 72.0)] {
+        for width in [80, 100, 160] {
+            let text = render(&[report(scale, test)], Format::Text, width);
+            for line in text.lines() {
+                assert!(line.chars().count() <= usize::from(width), "{width}: {line}");
+            }
+        }
+    }
+}
+
+#[test]
+fn text_says_the_scale_the_sources_and_what_is_missing() {
+    let text = render(&[report(Scale::Demo, 80.0)], Format::Text, 200);
+    for phrase in [
+        "Table 2",
+        "perplexity, lower is better",
+        "Scale demo",
+        "NOT comparable with the paper",
+        "not built yet",
+        "at paper scale",
+        "copied by the paper from Xie et al. 2017",
+        "added by this project",
+        "80.50 ± 0.71",
+    ] {
+        assert!(text.contains(phrase), "`{phrase}` is missing:\n{text}");
+    }
+    assert!(!text.contains("MISS"), "{text}");
+
+    let text = render(&[report(Scale::Paper, 90.0)], Format::Text, 200);
+    assert!(text.contains("Scale paper") && text.contains("+17.70 MISS"), "{text}");
+}
+
+#[test]
+fn markdown_is_one_table() {
+    let text = render(&[report(Scale::Small, 80.0)], Format::Markdown, 100);
+    let lines: Vec<_> = text.lines().filter(|line| line.starts_with('|')).collect();
+    assert_eq!(lines.len(), 2 + table("table2").rows.len());
+    for line in &lines {
+        assert_eq!(line.matches('|').count(), lines[0].matches('|').count(), "{line}");
+    }
+    assert!(text.contains("Scale small"), "{text}");
+}
+
+/// The keys that other programs rely on.
+#[test]
+fn json_is_a_list_of_rows() {
+    let text = render(&[report(Scale::Demo, 80.0), report(Scale::Paper, 72.3)], Format::Json, 100);
+    let rows: Vec<serde_json::Value> = serde_json::from_str(&text).unwrap();
+    assert_eq!(rows.len(), 2 * table("table2").rows.len());
+    let find = |id: &str, scale: &str| {
+        rows.iter().find(|row| row["row"] == id && row["scale"] == scale).unwrap()
+    };
+
+    let anp = find("lstm_anp", "paper");
+    assert_eq!(anp["table"], "table2");
+    assert_eq!(anp["metric"], "perplexity");
+    assert_eq!((&anp["paper"]["valid"], &anp["paper"]["test"]), (&76.7.into(), &72.8.into()));
+    assert_eq!(anp["ours"]["test"]["mean"], 72.8);
+    assert_eq!(anp["ours"]["test"]["n"], 2);
+    assert!(anp["ours"]["valid"]["sd"].is_number());
+    assert_eq!(anp["verdict"], "match");
+    assert_eq!(anp["records"].as_array().unwrap().len(), 2);
+
+    let nas = find("nas_base_8", "demo");
+    assert_eq!(nas["state"], "not_built");
+    assert!(nas["ours"].is_null() && nas["paper"]["valid"].is_null() && nas["verdict"].is_null());
+    assert_eq!(nas["records"], serde_json::json!([]));
+    assert!(find("lstm_same_schedule", "demo")["paper"].is_null());
+}
+
+#[test]
+fn csv_has_one_line_a_row() {
+    let text = render(&[report(Scale::Demo, 80.0)], Format::Csv, 100);
+    let mut reader = ::csv::Reader::from_reader(text.as_bytes());
+    let header = reader.headers().unwrap().clone();
+    let lines: Vec<_> = reader.records().map(Result::unwrap).collect();
+    assert_eq!(lines.len(), table("table2").rows.len());
+    let column = |name: &str| header.iter().position(|other| other == name).unwrap();
+    let anp = lines.iter().find(|line| &line[column("row")] == "lstm_anp").unwrap();
+    assert_eq!(&anp[column("paper_test")], "72.8");
+    assert_eq!(&anp[column("ours_test_mean")], "80.5");
+    assert_eq!(&anp[column("n")], "2");
+}

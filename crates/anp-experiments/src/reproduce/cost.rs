@@ -1,0 +1,191 @@
+//! What a run will cost, before it is made. These are estimates.
+
+use std::path::PathBuf;
+
+use super::PlannedRun;
+use crate::data::{self, Split};
+use crate::recipe::{ModelConfig, Recipe, ScheduleConfig, TrainingConfig};
+use crate::record::StoredRecord;
+
+/// Floating-point operations a second that a hardware thread of a CPU does in training, if nothing was
+/// measured: about what two threads of a server reach on the medium model.
+const CPU_THREAD_FLOPS: f64 = 40e9;
+
+/// The same for a whole GPU: small products and many launches keep it far below its peak.
+const GPU_FLOPS: f64 = 4e12;
+
+/// Where runs are to be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Machine {
+    /// Name of the device, as records give it.
+    pub device: String,
+    /// Whether the device is the CPU.
+    pub is_cpu: bool,
+    /// Hardware threads.
+    pub threads: usize,
+}
+
+/// An estimate of a run's cost.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Cost {
+    /// Epochs that it is expected to take.
+    pub epochs: usize,
+    /// Training tokens of these epochs.
+    pub tokens: u64,
+    /// Floating-point operations of training: two for each multiply-add, forward once and backward twice.
+    pub flops: f64,
+    /// Seconds of training.
+    pub seconds: f64,
+    /// What `seconds` rests on.
+    pub basis: Basis,
+}
+
+/// What an estimated time rests on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Basis {
+    /// The speed in this record, of the same device and a recipe of about the same size.
+    Record(PathBuf),
+    /// A rule of thumb; nothing was measured on this device.
+    RuleOfThumb,
+}
+
+impl Cost {
+    /// Estimate the cost of `run` on `machine`, with the speeds that `records` hold.
+    ///
+    /// # Panics
+    ///
+    /// If the run's recipe is not valid.
+    pub fn estimate(run: &PlannedRun, machine: &Machine, records: &[StoredRecord]) -> Self {
+        let epochs = expected_epochs(run, records);
+        let corpus = data::manifest(&run.recipe.data.corpus).expect("a valid recipe");
+        let tokens = (epochs * corpus.file(Split::Train).tokens) as u64;
+        let flops = tokens as f64 * flops_per_token(&run.recipe);
+        let (speed, basis) = speed(run, machine, records);
+        Self { epochs, tokens, flops, seconds: flops / speed, basis }
+    }
+}
+
+/// Epochs that the run will take: as many as with another seed, else as its schedule suggests.
+fn expected_epochs(run: &PlannedRun, records: &[StoredRecord]) -> usize {
+    let lengths: Vec<usize> = records
+        .iter()
+        .filter(|stored| stored.record.recipe_hash == run.recipe_hash)
+        .map(|stored| stored.record.curve.len())
+        .collect();
+    if !lengths.is_empty() {
+        return lengths.iter().sum::<usize>().div_ceil(lengths.len());
+    }
+    let TrainingConfig { max_epochs, schedule, .. } = &run.recipe.training;
+    match schedule {
+        ScheduleConfig::Fixed { .. } => *max_epochs,
+        // Progress for about fifteen epochs, then one good and one bad epoch a decay.
+        ScheduleConfig::OnPlateau { max_decays, .. } => (*max_epochs).min(15 + 2 * max_decays),
+    }
+}
+
+/// Floating-point operations a second on `machine`, and where that is from.
+fn speed(run: &PlannedRun, machine: &Machine, records: &[StoredRecord]) -> (f64, Basis) {
+    let size = flops_per_token(&run.recipe);
+    let unlikeness = |stored: &StoredRecord| (flops_per_token(&stored.record.recipe) / size).ln().abs();
+    let measured = records
+        .iter()
+        .filter(|stored| {
+            let provenance = &stored.record.provenance;
+            provenance.device == machine.device
+                && (!machine.is_cpu || provenance.threads == machine.threads)
+                && provenance.tokens_per_second > 0.0
+        })
+        .min_by(|left, right| unlikeness(left).total_cmp(&unlikeness(right)));
+    match measured {
+        Some(stored) => {
+            let tokens_per_second = stored.record.provenance.tokens_per_second;
+            let speed = tokens_per_second * flops_per_token(&stored.record.recipe);
+            (speed, Basis::Record(stored.path.clone()))
+        }
+        None if machine.is_cpu => {
+            (CPU_THREAD_FLOPS * machine.threads as f64, Basis::RuleOfThumb)
+        }
+        None => (GPU_FLOPS, Basis::RuleOfThumb),
+    }
+}
+
+/// Floating-point operations of training on one token: layers and softmax; the rest is small.
+fn flops_per_token(recipe: &Recipe) -> f64 {
+    let ModelConfig::Lstm(lstm) = &recipe.model;
+    let vocabulary = data::manifest(&recipe.data.corpus).map_or(0, |manifest| manifest.vocabulary);
+    let gates = 4 * lstm.d_hidden;
+    let layers = (0..lstm.num_layers).map(|layer| {
+        let d_input = if layer == 0 { lstm.d_embed } else { lstm.d_hidden };
+        gates * (d_input + lstm.d_hidden)
+    });
+    let multiply_adds = layers.sum::<usize>() + lstm.d_hidden * vocabulary;
+    6.0 * multiply_adds as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recipe::{Scale, test_recipe};
+    use crate::record::test_record;
+
+    fn run() -> PlannedRun {
+        let recipe = test_recipe();
+        PlannedRun {
+            table: "table2".to_owned(),
+            row: "lstm".to_owned(),
+            scale: Scale::Demo,
+            seed: 1,
+            recipe_hash: recipe.content_hash(),
+            recipe,
+        }
+    }
+
+    fn cpu() -> Machine {
+        Machine { device: "flex".to_owned(), is_cpu: true, threads: 2 }
+    }
+
+    /// The medium model on Penn Treebank: 4.2 M multiply-adds in the layers and 5.1 M in the softmax.
+    #[test]
+    fn the_medium_model_costs_56_megaflop_a_token() {
+        let mut recipe = test_recipe();
+        recipe.data.corpus = "penn_treebank".to_owned();
+        let ModelConfig::Lstm(lstm) = &mut recipe.model;
+        (lstm.d_embed, lstm.d_hidden) = (512, 512);
+        assert_eq!(flops_per_token(&recipe), 6.0 * (4_194_304.0 + 5_120_000.0));
+    }
+
+    #[test]
+    fn without_records_it_is_a_rule_of_thumb() {
+        let cost = Cost::estimate(&run(), &cpu(), &[]);
+        assert_eq!(cost.epochs, 2);
+        assert_eq!(cost.basis, Basis::RuleOfThumb);
+        assert_eq!(cost.seconds, cost.flops / (2.0 * CPU_THREAD_FLOPS));
+        let gpu = Machine { device: "cuda:0".to_owned(), is_cpu: false, threads: 2 };
+        assert_eq!(Cost::estimate(&run(), &gpu, &[]).seconds, cost.flops / GPU_FLOPS);
+    }
+
+    #[test]
+    fn a_record_of_this_device_gives_the_speed_and_the_epochs() {
+        let path = PathBuf::from("a.json");
+        let mut record = test_record("table2", "lstm", Scale::Demo, 9, &test_recipe());
+        record.curve.truncate(1);
+        let stored = StoredRecord { path: path.clone(), record };
+        let cost = Cost::estimate(&run(), &cpu(), std::slice::from_ref(&stored));
+        assert_eq!(cost.epochs, 1);
+        assert_eq!(cost.basis, Basis::Record(path));
+        let seconds = cost.tokens as f64 / stored.record.provenance.tokens_per_second;
+        assert!((cost.seconds - seconds).abs() < 1e-9 * seconds);
+
+        let other = Machine { threads: 64, ..cpu() };
+        assert_eq!(Cost::estimate(&run(), &other, &[stored]).basis, Basis::RuleOfThumb);
+    }
+
+    #[test]
+    fn the_paper_s_schedule_is_expected_to_end_before_its_cap() {
+        let mut run = run();
+        run.recipe.training.max_epochs = 400;
+        assert_eq!(Cost::estimate(&run, &cpu(), &[]).epochs, 45);
+        run.recipe.training.schedule = ScheduleConfig::Fixed { hold_epochs: 4, divide_by: 2.0 };
+        assert_eq!(Cost::estimate(&run, &cpu(), &[]).epochs, 400);
+    }
+}

@@ -1,0 +1,95 @@
+use anp_core::ActivationNorm;
+use anp_models::{LmState, RecurrentLm, Site};
+use burn::module::Module;
+use burn::tensor::Tensor;
+use burn::train::{InferenceStep, TrainOutput, TrainStep};
+
+use crate::batches::LmBatch;
+use crate::train::metrics::StepReport;
+
+/// A language model and the terms that its training adds to the loss.
+#[derive(Module, Debug)]
+pub struct LmLearner {
+    /// The network.
+    pub lm: RecurrentLm,
+    /// The penalties, in the order of the recipe.
+    #[module(skip)]
+    pub penalties: Vec<SitePenalty>,
+}
+
+/// A penalty and the activation that it is put on.
+#[derive(Debug, Clone)]
+pub struct SitePenalty {
+    /// The activation.
+    pub site: Site,
+    /// The penalty.
+    pub norm: ActivationNorm,
+}
+
+/// What one window gave, still on the device.
+#[derive(Debug, Clone)]
+pub struct WindowOutput {
+    /// Negative log-likelihood summed over all tokens, nats: `[1]`.
+    pub nll_sum: Tensor<1>,
+    /// Tokens predicted.
+    pub tokens: usize,
+    /// Each penalty, as it was added to the loss: `[1]`; empty in evaluation.
+    pub penalties: Vec<Tensor<1>>,
+    /// State to carry on, cut from the graph.
+    pub state: LmState,
+}
+
+/// One window of truncated back-propagation.
+///
+/// ```text
+/// loss = Σ_t mean_b nll[t, b] + Σ penalties
+/// ```
+///
+/// The sum over the steps is what the learning rate 1, the clip at 5 and η of the paper refer to.
+impl TrainStep for LmLearner {
+    type Input = LmBatch;
+    type Output = StepReport;
+
+    fn step(&self, batch: LmBatch) -> TrainOutput<StepReport> {
+        let tokens = batch.window.num_tokens();
+        let [_, batch_size] = batch.window.inputs.dims();
+        let state = batch.state.unwrap_or_else(|| self.lm.zero_state(batch_size));
+        let output = self.lm.forward(batch.window.inputs, state);
+        let nll_sum = self.lm.nll(output.dropped.clone(), batch.window.targets).sum();
+        let penalties: Vec<_> = self
+            .penalties
+            .iter()
+            .map(|penalty| penalty.norm.forward(self.lm.activation(&output, penalty.site)))
+            .collect();
+
+        let loss = penalties
+            .iter()
+            .fold(nll_sum.clone() / batch_size as f64, |loss, penalty| loss + penalty.clone());
+        let gradients = loss.backward();
+        let item = WindowOutput {
+            nll_sum: nll_sum.inner(),
+            tokens,
+            penalties: penalties.into_iter().map(Tensor::inner).collect(),
+            state: output.state.detach(),
+        };
+        TrainOutput::new(self, gradients, StepReport::Window(item))
+    }
+}
+
+impl InferenceStep for LmLearner {
+    type Input = LmBatch;
+    type Output = StepReport;
+
+    fn step(&self, batch: LmBatch) -> StepReport {
+        let tokens = batch.window.num_tokens();
+        let [_, batch_size] = batch.window.inputs.dims();
+        let state = batch.state.unwrap_or_else(|| self.lm.zero_state(batch_size));
+        let output = self.lm.forward(batch.window.inputs, state);
+        StepReport::Window(WindowOutput {
+            nll_sum: self.lm.nll(output.dropped, batch.window.targets).sum().inner(),
+            tokens,
+            penalties: Vec::new(),
+            state: output.state.detach(),
+        })
+    }
+}

@@ -1,0 +1,18 @@
+//! Training a language model from a recipe to a record.
+
+mod checkpoint;
+mod clip;
+mod learner;
+mod metrics;
+mod run;
+mod schedule;
+mod state;
+mod strategy;
+
+pub use checkpoint::{CheckpointError, CheckpointFolder, Snapshot, StoredCheckpoint};
+pub use clip::clip_by_global_norm;
+pub use learner::{LmLearner, SitePenalty, WindowOutput};
+pub use metrics::{Quantity, StepReport, Summary, SummaryMetric};
+pub use run::{Outcome, RunRequest, TrainError, build_learner, run};
+pub use schedule::{End, Schedule, Verdict};
+pub use state::{EpochSums, TrainerState};

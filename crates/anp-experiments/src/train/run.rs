@@ -1,0 +1,454 @@
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use anp_core::{ActivationNormConfig, BatchShape, LossReduction};
+use anp_models::{BiasInit, RecurrentLmConfig, Site};
+use burn::module::Module;
+use burn::optim::SgdConfig;
+use burn::optim::lr_scheduler::constant::ConstantLr;
+use burn::tensor::Device;
+use burn::train::logger::InMemoryMetricLogger;
+use burn::train::metric::LearningRateMetric;
+use burn::train::renderer::MetricsRenderer;
+use burn::train::{Interrupter, Learner, SupervisedTraining, TrainingStrategy};
+
+use crate::atomic::check_writable;
+use crate::batches::{Tail, TextTooShort, TokenStreams, WindowLoader};
+use crate::data::{Corpus, DataError, Store};
+use crate::evaluate::{activation_statistics, evaluate};
+use crate::provenance;
+use crate::random::{Purpose, seed};
+use crate::recipe::{self, InvalidRecipe, ModelConfig, PenaltyConfig, Recipe, Scale};
+use crate::record::{PenaltyEquivalent, Record, RunResult, SCHEMA_VERSION};
+use crate::train::checkpoint::{CheckpointError, CheckpointFolder, StoredCheckpoint};
+use crate::train::learner::{LmLearner, SitePenalty};
+use crate::train::metrics::{Quantity, SummaryMetric};
+use crate::train::schedule::Schedule;
+use crate::train::state::{EpochSums, TrainerState};
+use crate::train::strategy::{BpttStrategy, Start, Trained, TrainingStopped};
+
+/// Windows over which a trained model's activations are measured on the training text.
+const STATISTICS_WINDOWS: usize = 200;
+
+/// One run: a recipe, a seed, a device, and where things go.
+pub struct RunRequest {
+    /// Table of the row, for the record.
+    pub table: String,
+    /// Row, for the record.
+    pub row: String,
+    /// Scale, for the record.
+    pub scale: Scale,
+    /// Seed of everything random.
+    pub seed: u64,
+    /// What to do.
+    pub recipe: Recipe,
+    /// Where to compute.
+    pub device: Device,
+    /// Name of the device, for the record.
+    pub device_name: String,
+    /// Where the corpora are.
+    pub store: Store,
+    /// Folder of the run's checkpoints.
+    pub run_dir: PathBuf,
+    /// Time between two checkpoints; there is one after each epoch, too.
+    pub checkpoint_interval: Duration,
+    /// Stops the run at the next window.
+    pub interrupter: Interrupter,
+    /// Shows how the run goes on.
+    pub renderer: Box<dyn MetricsRenderer>,
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub enum Outcome {
+    /// It is done.
+    Finished(Box<Record>),
+    /// It was asked to stop, and can go on.
+    Interrupted {
+        /// Where it goes on from; `None` if it was stopped before the first checkpoint or in the last evaluation.
+        checkpoint: Option<PathBuf>,
+    },
+}
+
+/// Why a run could not be begun or finished.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrainError {
+    /// The recipe makes no sense.
+    #[error("the recipe cannot be run")]
+    Recipe(#[from] InvalidRecipe),
+    /// The data is not there or not right.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// A text is too short.
+    #[error("the {split} text cannot be cut")]
+    TooShort {
+        /// Which text.
+        split: &'static str,
+        /// What is wrong.
+        source: TextTooShort,
+    },
+    /// A checkpoint could not be written or read.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// The folder of the run cannot be used.
+    #[error("cannot write to the run folder {}; choose another with --runs", .path.display())]
+    RunFolder {
+        /// The folder.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// Another process is at it.
+    #[error("another process is working on this run; wait for it, or stop it ({} is locked)", .path.display())]
+    Locked {
+        /// The lock file.
+        path: PathBuf,
+    },
+    /// The checkpoint is of another recipe or seed.
+    #[error(
+        "the run folder {} belongs to another recipe or seed; choose another with --runs, or remove it to start again",
+        .path.display()
+    )]
+    OtherRun {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A number that is no number.
+    #[error(
+        "{quantity} became {value} in epoch {epoch}, window {window} (step {step}), at learning rate {learning_rate}; \
+         {}; try a lower training.learning_rate or training.grad_clip_norm", last_good(.checkpoint.as_deref())
+    )]
+    NotFinite {
+        /// What is not finite.
+        quantity: &'static str,
+        /// Its value.
+        value: f64,
+        /// Epoch, from 1.
+        epoch: usize,
+        /// Window of the epoch, from 1.
+        window: usize,
+        /// Step since the beginning, from 1.
+        step: u64,
+        /// Learning rate of the epoch.
+        learning_rate: f64,
+        /// Newest checkpoint, from before.
+        checkpoint: Option<PathBuf>,
+    },
+    /// burn-train gave up.
+    #[error("training failed: {0}")]
+    Training(String),
+}
+
+fn last_good(checkpoint: Option<&Path>) -> String {
+    match checkpoint {
+        Some(path) => format!("the last good checkpoint is {}", path.display()),
+        None => "there is no checkpoint from before".to_owned(),
+    }
+}
+
+/// Train as the recipe says, or go on where a run in the same folder stopped, and evaluate.
+///
+/// # Errors
+///
+/// See [`TrainError`]. What was saved before stays.
+pub fn run(request: RunRequest) -> Result<Outcome, TrainError> {
+    let recipe = request.recipe.clone();
+    recipe.validate()?;
+    let corpus = request.store.load(&recipe.data.corpus)?;
+    let texts = Texts::cut(&corpus, &recipe)?;
+    let vocab_size = corpus.vocabulary.len();
+
+    let run_folder = |source| TrainError::RunFolder { path: request.run_dir.clone(), source };
+    check_writable(&request.run_dir).map_err(run_folder)?;
+    let _lock = lock(&request.run_dir)?;
+    let checkpoints = CheckpointFolder::new(&request.run_dir);
+
+    let device = request.device.clone().autodiff();
+    device.seed(seed(request.seed, Purpose::Init, 0));
+    let mut learner = build_learner(&recipe, vocab_size, &device);
+    let num_params = learner.lm.num_params();
+    let mut optimizer = SgdConfig::new().init();
+    let recipe_hash = recipe.content_hash();
+
+    let (best, state, trainer) = match checkpoints.newest()? {
+        None => (None, None, TrainerState::new(&recipe, recipe_hash.clone(), request.seed)),
+        Some(path) => {
+            let stored = StoredCheckpoint::open(&path)?;
+            let trainer = stored.trainer();
+            if (&trainer.recipe_hash, trainer.seed) != (&recipe_hash, request.seed) {
+                return Err(TrainError::OtherRun { path: request.run_dir });
+            }
+            let snapshot = stored.load(&learner.lm)?;
+            learner.lm = snapshot.model;
+            optimizer = optimizer.load_record(snapshot.optimizer);
+            let mut trainer = snapshot.trainer;
+            trainer.resumed += 1;
+            (snapshot.best, snapshot.state, trainer)
+        }
+    };
+
+    let trained = if trainer.ended {
+        let best = best.unwrap_or_else(|| learner.lm.clone());
+        Ok(Trained { best, trainer })
+    } else {
+        let outcome = Arc::new(Mutex::new(None));
+        let train = WindowLoader::new(texts.train.clone(), device.clone());
+        let valid = WindowLoader::new(texts.valid.clone(), device.clone().inner());
+        let starting_epoch = trainer.current_epoch();
+        let strategy = BpttStrategy {
+            recipe: recipe.clone(),
+            vocab_size,
+            device: device.clone(),
+            train: train.clone(),
+            valid: valid.clone(),
+            checkpoints: checkpoints.clone(),
+            checkpoint_interval: request.checkpoint_interval,
+            start: Mutex::new(Some(Start { optimizer: optimizer.clone(), best, state, trainer })),
+            outcome: Arc::clone(&outcome),
+        };
+        let mut training = SupervisedTraining::new(&request.run_dir, Arc::new(train), Arc::new(valid))
+            .with_application_logger(None)
+            .with_metric_logger(InMemoryMetricLogger::new())
+            .with_interrupter(request.interrupter.clone())
+            .renderer(request.renderer)
+            .num_epochs(recipe.training.max_epochs)
+            .label(&format!("{} {}, seed {}", request.table, request.row, request.seed))
+            .with_training_strategy(TrainingStrategy::Custom(Arc::new(strategy)));
+        if starting_epoch > 1 {
+            training = training.checkpoint(starting_epoch - 1);
+        }
+        for quantity in [Quantity::Loss, Quantity::Perplexity] {
+            let metric = SummaryMetric::new(quantity);
+            training = training.metric_train_numeric(metric.clone()).metric_valid_numeric(metric);
+        }
+        for quantity in [Quantity::Penalty, Quantity::GradNorm, Quantity::TokensPerSecond] {
+            training = training.metric_train_numeric(SummaryMetric::new(quantity));
+        }
+        training = training.metric_train_numeric(LearningRateMetric::new());
+
+        // The learning rate is the strategy's; burn-train's scheduler is not asked.
+        let result = training.launch(Learner::new(learner, optimizer, ConstantLr::new(0.0)));
+        let outcome = outcome.lock().expect("no panic").take();
+        match (outcome, result.error) {
+            (Some(outcome), None) => outcome,
+            (_, Some(err)) => return Err(TrainError::Training(err.to_string())),
+            (None, None) => return Err(TrainError::Training("the loop gave no result".to_owned())),
+        }
+    };
+    let Trained { best, trainer } = match trained {
+        Ok(trained) => trained,
+        Err(TrainingStopped::Interrupted { checkpoint }) => {
+            return Ok(Outcome::Interrupted { checkpoint: Some(checkpoint) });
+        }
+        Err(TrainingStopped::Checkpoint(err)) => return Err(err.into()),
+        Err(TrainingStopped::NotFinite { quantity, value, epoch, window, step, learning_rate }) => {
+            return Err(TrainError::NotFinite {
+                quantity,
+                value,
+                epoch,
+                window,
+                step,
+                learning_rate,
+                checkpoint: checkpoints.newest()?,
+            });
+        }
+    };
+
+    let evaluating = Instant::now();
+    let best = LmLearner { lm: best, penalties: Vec::new() };
+    let Some(result) = measure(&best, &trainer, &texts, &recipe, &device, &request.interrupter) else {
+        return Ok(Outcome::Interrupted { checkpoint: checkpoints.newest()? });
+    };
+    let wall_seconds = trainer.wall_seconds + evaluating.elapsed().as_secs_f64();
+    Ok(Outcome::Finished(Box::new(Record {
+        schema_version: SCHEMA_VERSION,
+        table: request.table,
+        row: request.row,
+        scale: request.scale,
+        seed: request.seed,
+        penalties: equivalents(&recipe),
+        recipe,
+        recipe_hash,
+        provenance: provenance::collect(&request.device_name, &trainer, wall_seconds),
+        num_params,
+        curve: trainer.curve,
+        result,
+    })))
+}
+
+/// The best parameters' scores and activations; `None` if interrupted.
+fn measure(
+    best: &LmLearner,
+    trainer: &TrainerState,
+    texts: &Texts,
+    recipe: &Recipe,
+    device: &Device,
+    interrupter: &Interrupter,
+) -> Option<RunResult> {
+    let plain_device = device.clone().inner();
+    let model = best.valid();
+    let score = |streams: &Arc<TokenStreams>| {
+        let loader = WindowLoader::new(Arc::clone(streams), plain_device.clone());
+        evaluate(&model, &loader, |_| !interrupter.should_stop())
+    };
+    let valid = score(&texts.valid)?;
+    let valid_single_stream = score(&texts.valid_single)?;
+    let test = score(&texts.test)?;
+
+    let activation_valid = activation_statistics(
+        &model.lm,
+        &texts.valid,
+        Site::OutputRaw,
+        usize::MAX,
+        &plain_device,
+    );
+    device.seed(seed(trainer.seed, Purpose::Statistics, 0));
+    let activation_train = activation_statistics(
+        &best.lm,
+        &texts.train,
+        Site::OutputDropped,
+        STATISTICS_WINDOWS,
+        device,
+    );
+    let best_epoch = trainer.schedule.best_epoch().unwrap_or(trainer.schedule.epochs());
+    debug_assert_eq!(recipe.data.batch_size, texts.valid.batch_size());
+    Some(RunResult { best_epoch, valid, valid_single_stream, test, activation_valid, activation_train })
+}
+
+/// The texts of a corpus, cut as the protocol says.
+pub struct Texts {
+    /// Training, in the recipe's batch size, tail dropped.
+    pub train: Arc<TokenStreams>,
+    /// Validation, likewise.
+    pub valid: Arc<TokenStreams>,
+    /// Validation as one stream.
+    pub valid_single: Arc<TokenStreams>,
+    /// Test as one stream.
+    pub test: Arc<TokenStreams>,
+}
+
+impl Texts {
+    /// Cut `corpus` as `recipe` says.
+    ///
+    /// # Errors
+    ///
+    /// [`TrainError::TooShort`].
+    pub fn cut(corpus: &Corpus, recipe: &Recipe) -> Result<Self, TrainError> {
+        let data = &recipe.data;
+        let cut = |split, text: &[u32], batch_size, tail| {
+            TokenStreams::new(text, batch_size, data.bptt, tail)
+                .map(Arc::new)
+                .map_err(|source| TrainError::TooShort { split, source })
+        };
+        Ok(Self {
+            train: cut("training", &corpus.train, data.batch_size, Tail::Drop)?,
+            valid: cut("validation", &corpus.valid, data.batch_size, Tail::Drop)?,
+            valid_single: cut("validation", &corpus.valid, 1, Tail::Keep)?,
+            test: cut("test", &corpus.test, 1, Tail::Keep)?,
+        })
+    }
+}
+
+impl TrainerState {
+    fn new(recipe: &Recipe, recipe_hash: String, seed: u64) -> Self {
+        Self {
+            recipe_hash,
+            seed,
+            schedule: Schedule::new(&recipe.training),
+            window: 0,
+            step: 0,
+            epoch: EpochSums::default(),
+            curve: Vec::new(),
+            ended: false,
+            started_at: provenance::now(),
+            wall_seconds: 0.0,
+            train_seconds: 0.0,
+            train_tokens: 0,
+            resumed: 0,
+        }
+    }
+}
+
+/// The network and the penalties of a recipe, drawn from the device's random number generator.
+///
+/// # Panics
+///
+/// If the recipe is not valid.
+pub fn build_learner(recipe: &Recipe, vocab_size: usize, device: &Device) -> LmLearner {
+    let ModelConfig::Lstm(lstm) = &recipe.model;
+    let lm = RecurrentLmConfig {
+        vocab_size,
+        d_embed: lstm.d_embed,
+        d_hidden: lstm.d_hidden,
+        num_layers: lstm.num_layers,
+        tie_weights: lstm.tie_weights,
+        input_dropout: lstm.input_dropout,
+        inter_layer_dropout: lstm.inter_layer_dropout,
+        output_dropout: lstm.output_dropout,
+        forget_bias: lstm.forget_bias,
+        num_biases: lstm.num_biases,
+        bias_init: match lstm.bias_init {
+            recipe::BiasInit::Zeros => BiasInit::Zeros,
+            recipe::BiasInit::Uniform => BiasInit::Uniform,
+        },
+        init_range: lstm.init_range,
+    }
+    .init(device);
+    let penalties = recipe.penalties.iter().map(PenaltyConfig::build).collect();
+    LmLearner { lm, penalties }
+}
+
+impl PenaltyConfig {
+    /// The penalty.
+    ///
+    /// # Panics
+    ///
+    /// If it is not valid.
+    fn build(&self) -> SitePenalty {
+        SitePenalty {
+            site: self.site.parse().expect("a validated recipe"),
+            norm: ActivationNormConfig::new(self.eta)
+                .with_norm(self.norm)
+                .with_reduction(self.reduction)
+                .init(),
+        }
+    }
+}
+
+/// What the recipe's penalties are in the conventions of the literature.
+fn equivalents(recipe: &Recipe) -> Vec<PenaltyEquivalent> {
+    let ModelConfig::Lstm(lstm) = &recipe.model;
+    let shape = BatchShape {
+        batch_size: recipe.data.batch_size,
+        seq_length: recipe.data.bptt,
+        d_hidden: lstm.d_hidden,
+    };
+    let loss = LossReduction::SumOverTime;
+    let equivalent = |penalty: &PenaltyConfig| PenaltyEquivalent {
+        site: penalty.site.clone(),
+        eta: penalty.eta,
+        lambda: anp_core::lambda(penalty.norm, penalty.reduction, penalty.eta, shape, loss),
+        awd_alpha: anp_core::awd_alpha(penalty.norm, penalty.reduction, penalty.eta, shape, loss),
+    };
+    recipe.penalties.iter().map(equivalent).collect()
+}
+
+/// Keep other processes away from the run for as long as the file lives.
+fn lock(run_dir: &Path) -> Result<File, TrainError> {
+    let path = run_dir.join("run.lock");
+    let open = || {
+        fs::OpenOptions::new().create(true).truncate(false).write(true).open(&path)
+    };
+    let file = open().map_err(|source| TrainError::RunFolder { path: run_dir.to_owned(), source })?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(TrainError::Locked { path }),
+        Err(TryLockError::Error(source)) => {
+            Err(TrainError::RunFolder { path: run_dir.to_owned(), source })
+        }
+    }
+}

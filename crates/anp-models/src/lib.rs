@@ -1,0 +1,19 @@
+//! Recurrent language models for Burn whose activations can be penalised at any [`Site`].
+//!
+//! | item | what it is |
+//! | --- | --- |
+//! | [`RecurrentLm`] | embedding, stacked recurrent layers, decoder; outputs by site; carried state |
+//! | [`LstmLayer`] | one LSTM layer: one product for all gates of all steps' inputs |
+//! | [`token_nll`] | cross-entropy in nats, one value a token |
+//!
+//! No files and no data sets live here; the device is that of the tensors.
+
+mod loss;
+mod lstm;
+mod recurrent_lm;
+mod site;
+
+pub use loss::token_nll;
+pub use lstm::{BiasInit, LstmLayer, LstmLayerConfig, LstmSequence, LstmState, lstm_sequence};
+pub use recurrent_lm::{LmMasks, LmOutput, LmState, RecurrentLm, RecurrentLmConfig};
+pub use site::{ParseSiteError, Site};

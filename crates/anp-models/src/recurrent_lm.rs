@@ -1,0 +1,311 @@
+use anp_core::sample_mask;
+use burn::module::{Module, Param};
+use burn::tensor::module::embedding;
+use burn::tensor::{Device, Int, Tensor};
+
+use crate::loss::token_nll;
+use crate::lstm::{BiasInit, LstmLayer, LstmLayerConfig, LstmState, uniform};
+use crate::site::Site;
+
+/// Configuration of a [`RecurrentLm`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct RecurrentLmConfig {
+    /// Words of the vocabulary.
+    pub vocab_size: usize,
+    /// Width of the word embedding.
+    pub d_embed: usize,
+    /// Units of each recurrent layer.
+    pub d_hidden: usize,
+    /// Number of recurrent layers.
+    pub num_layers: usize,
+    /// Whether the decoder uses the embedding's weight.
+    pub tie_weights: bool,
+    /// Probability of dropping an element of the embedding's output.
+    pub input_dropout: f64,
+    /// Probability of dropping an element between two recurrent layers.
+    pub inter_layer_dropout: f64,
+    /// Probability of dropping an element of the last layer's output.
+    pub output_dropout: f64,
+    /// Constant added to the forget gate's pre-activation.
+    pub forget_bias: f64,
+    /// Bias vectors a recurrent layer, 1 or 2.
+    pub num_biases: usize,
+    /// Initial values of the recurrent biases.
+    pub bias_init: BiasInit,
+    /// Weights, the embedding and the decoder's bias start uniform in `[-init_range, init_range]`.
+    pub init_range: f64,
+}
+
+impl RecurrentLmConfig {
+    /// Draw the parameters on `device`, from its random number generator, in the order of the fields.
+    ///
+    /// # Panics
+    ///
+    /// If `num_layers` is 0, `num_biases` is neither 1 nor 2, a dropout is outside `[0, 1)`, or
+    /// `tie_weights` is set and `d_embed` differs from `d_hidden`.
+    pub fn init(&self, device: &Device) -> RecurrentLm {
+        assert!(self.num_layers > 0, "a recurrent language model needs a layer");
+        assert!(
+            !self.tie_weights || self.d_embed == self.d_hidden,
+            "tied weights need d_embed = d_hidden, not {} and {}",
+            self.d_embed,
+            self.d_hidden
+        );
+        for p in [self.input_dropout, self.inter_layer_dropout, self.output_dropout] {
+            assert!((0.0..1.0).contains(&p), "a dropout must be in [0, 1), but is {p}");
+        }
+
+        let embedding = uniform([self.vocab_size, self.d_embed], self.init_range, device);
+        let layers = (0..self.num_layers)
+            .map(|layer| {
+                LstmLayerConfig {
+                    d_input: if layer == 0 { self.d_embed } else { self.d_hidden },
+                    d_hidden: self.d_hidden,
+                    num_biases: self.num_biases,
+                    forget_bias: self.forget_bias,
+                    bias_init: self.bias_init,
+                    init_range: self.init_range,
+                }
+                .init(device)
+            })
+            .collect();
+        let decoder_weight = (!self.tie_weights)
+            .then(|| uniform([self.d_hidden, self.vocab_size], self.init_range, device));
+        RecurrentLm {
+            embedding,
+            layers,
+            decoder_weight,
+            decoder_bias: uniform([self.vocab_size], self.init_range, device),
+            input_dropout: self.input_dropout,
+            inter_layer_dropout: self.inter_layer_dropout,
+            output_dropout: self.output_dropout,
+        }
+    }
+}
+
+/// State of every layer between two windows, first layer first.
+#[derive(Debug, Clone)]
+pub struct LmState {
+    /// One state a layer.
+    pub layers: Vec<LstmState>,
+}
+
+impl LmState {
+    /// The same values, cut from the graph that made them: what is carried into the next window.
+    #[must_use]
+    pub fn detach(self) -> Self {
+        Self { layers: self.layers.into_iter().map(LstmState::detach).collect() }
+    }
+}
+
+/// The dropout masks of one window, each already scaled by `1 / (1 − p)`; `None` leaves the place alone.
+///
+/// A mask need only be broadcastable to what it multiplies: `[1, batch_size, width]` is the same mask at
+/// every step.
+#[derive(Debug, Clone, Default)]
+pub struct LmMasks {
+    /// On the embedding's output, `[seq_length, batch_size, d_embed]`.
+    pub input: Option<Tensor<3>>,
+    /// On the output of each layer but the last, `[seq_length, batch_size, d_hidden]`; may be empty.
+    pub inter_layer: Vec<Option<Tensor<3>>>,
+    /// On the output of the last layer, `[seq_length, batch_size, d_hidden]`.
+    pub output: Option<Tensor<3>>,
+}
+
+/// What one window makes, by site.
+#[derive(Debug, Clone)]
+pub struct LmOutput {
+    /// The embedding before dropout: `[seq_length, batch_size, d_embed]`.
+    pub embedding: Tensor<3>,
+    /// Hidden states of each layer before dropout: `[seq_length, batch_size, d_hidden]`.
+    pub hidden: Vec<Tensor<3>>,
+    /// Cell states of each layer: `[seq_length, batch_size, d_hidden]`.
+    pub cell: Vec<Tensor<3>>,
+    /// Hidden states of the last layer after dropout, the decoder's input: `[seq_length, batch_size, d_hidden]`.
+    pub dropped: Tensor<3>,
+    /// State after the window, still part of the graph.
+    pub state: LmState,
+}
+
+/// A recurrent language model: embedding, a stack of recurrent layers, decoder.
+///
+/// Dropout acts on the non-recurrent connections only ([Zaremba et al., 2014]): on the embedding's
+/// output, between layers, and before the decoder, with a fresh mask each step.
+///
+/// Sequences are time-first. [`forward`](Self::forward) stops before the decoder, so that a loss may fuse
+/// the decoder's product with the softmax: [`nll`](Self::nll) is that loss, [`logits`](Self::logits) the product alone.
+///
+/// [Zaremba et al., 2014]: https://arxiv.org/abs/1409.2329
+#[derive(Module, Debug)]
+pub struct RecurrentLm {
+    /// `[vocab_size, d_embed]`; with tied weights its transpose is the decoder's.
+    pub embedding: Param<Tensor<2>>,
+    /// The recurrent layers, the one nearest to the input first.
+    pub layers: Vec<LstmLayer>,
+    /// `[d_hidden, vocab_size]`; `None` with tied weights.
+    pub decoder_weight: Option<Param<Tensor<2>>>,
+    /// `[vocab_size]`.
+    pub decoder_bias: Param<Tensor<1>>,
+    input_dropout: f64,
+    inter_layer_dropout: f64,
+    output_dropout: f64,
+}
+
+impl RecurrentLm {
+    /// The state before a text: all zero, on the model's device.
+    pub fn zero_state(&self, batch_size: usize) -> LmState {
+        let device = self.device();
+        let layers = self
+            .layers
+            .iter()
+            .map(|layer| LstmState::zeros(batch_size, layer.weight_hidden.dims()[0], &device))
+            .collect();
+        LmState { layers }
+    }
+
+    /// Whether the model has a value at `site`.
+    pub fn has_site(&self, site: Site) -> bool {
+        match site {
+            Site::LayerCell(layer) | Site::LayerHidden(layer) => layer < self.layers.len(),
+            Site::Embedding | Site::OutputRaw | Site::OutputDropped | Site::Logits => true,
+        }
+    }
+
+    /// Run over a window with fresh dropout masks.
+    ///
+    /// Dropout follows Burn's rule: it is on where the model is on an autodiff device, off in `model.valid()`.
+    ///
+    /// # Shapes
+    ///
+    /// - `tokens`: `[seq_length, batch_size]`
+    pub fn forward(&self, tokens: Tensor<2, Int>, state: LmState) -> LmOutput {
+        let masks = self.sample_masks(tokens.dims());
+        self.forward_with_masks(tokens, state, &masks)
+    }
+
+    /// Draw the masks of a window of `[seq_length, batch_size]`; none where dropout is off.
+    ///
+    /// Masks are drawn in the order input, between layers from the first, output.
+    pub fn sample_masks(&self, [seq_length, batch_size]: [usize; 2]) -> LmMasks {
+        let device = self.device();
+        let sample = |width: usize, p: f64| {
+            (device.is_autodiff() && p > 0.0)
+                .then(|| sample_mask([seq_length, batch_size, width], p, &device))
+        };
+        let widths: Vec<usize> = self.layers.iter().map(|layer| layer.weight_hidden.dims()[0]).collect();
+        let (&last, inner) = widths.split_last().expect("the model has a layer");
+        LmMasks {
+            input: sample(self.embedding.dims()[1], self.input_dropout),
+            inter_layer: inner.iter().map(|&width| sample(width, self.inter_layer_dropout)).collect(),
+            output: sample(last, self.output_dropout),
+        }
+    }
+
+    /// Run over a window with the given masks.
+    ///
+    /// # Shapes
+    ///
+    /// - `tokens`: `[seq_length, batch_size]`
+    ///
+    /// # Panics
+    ///
+    /// If the state has another number of layers or another batch size, or a mask does not fit.
+    pub fn forward_with_masks(&self, tokens: Tensor<2, Int>, state: LmState, masks: &LmMasks) -> LmOutput {
+        assert_eq!(
+            state.layers.len(),
+            self.layers.len(),
+            "the state has {} layers, the model {}",
+            state.layers.len(),
+            self.layers.len()
+        );
+        let embedded = embedding(self.embedding.val(), tokens);
+
+        let mut input = apply_mask(embedded.clone(), masks.input.as_ref());
+        let mut hidden = Vec::with_capacity(self.layers.len());
+        let mut cell = Vec::with_capacity(self.layers.len());
+        let mut states = Vec::with_capacity(self.layers.len());
+        for (index, (layer, state)) in self.layers.iter().zip(state.layers).enumerate() {
+            let sequence = layer.forward(input, state);
+            let mask = if index + 1 == self.layers.len() {
+                masks.output.as_ref()
+            } else {
+                masks.inter_layer.get(index).and_then(Option::as_ref)
+            };
+            input = apply_mask(sequence.hidden.clone(), mask);
+            hidden.push(sequence.hidden);
+            cell.push(sequence.cell);
+            states.push(sequence.state);
+        }
+
+        LmOutput {
+            embedding: embedded,
+            hidden,
+            cell,
+            dropped: input,
+            state: LmState { layers: states },
+        }
+    }
+
+    /// Scores of every word before the softmax.
+    ///
+    /// # Shapes
+    ///
+    /// - `dropped`: `[seq_length, batch_size, d_hidden]`
+    /// - returns: `[seq_length, batch_size, vocab_size]`
+    pub fn logits(&self, dropped: Tensor<3>) -> Tensor<3> {
+        let [seq_length, batch_size, d_hidden] = dropped.dims();
+        let weight = match &self.decoder_weight {
+            Some(weight) => weight.val(),
+            None => self.embedding.val().transpose(),
+        };
+        let [_, vocab_size] = weight.dims();
+        dropped
+            .reshape([seq_length * batch_size, d_hidden])
+            .matmul(weight)
+            .add(self.decoder_bias.val().unsqueeze())
+            .reshape([seq_length, batch_size, vocab_size])
+    }
+
+    /// Negative log-likelihood of each target, in nats.
+    ///
+    /// # Shapes
+    ///
+    /// - `dropped`: `[seq_length, batch_size, d_hidden]`
+    /// - `targets`: `[seq_length, batch_size]`
+    /// - returns: `[seq_length · batch_size]`
+    pub fn nll(&self, dropped: Tensor<3>, targets: Tensor<2, Int>) -> Tensor<1> {
+        let [seq_length, batch_size] = targets.dims();
+        let num_tokens = seq_length * batch_size;
+        let logits = self.logits(dropped);
+        let [.., vocab_size] = logits.dims();
+        token_nll(logits.reshape([num_tokens, vocab_size]), targets.reshape([num_tokens]))
+    }
+
+    /// The activation at `site`; logits are computed anew.
+    ///
+    /// # Panics
+    ///
+    /// If the model has no such site, see [`has_site`](Self::has_site).
+    pub fn activation(&self, output: &LmOutput, site: Site) -> Tensor<3> {
+        assert!(self.has_site(site), "the model of {} layers has no site {site}", self.layers.len());
+        match site {
+            Site::Embedding => output.embedding.clone(),
+            Site::LayerCell(layer) => output.cell[layer].clone(),
+            Site::LayerHidden(layer) => output.hidden[layer].clone(),
+            Site::OutputRaw => output.hidden[self.layers.len() - 1].clone(),
+            Site::OutputDropped => output.dropped.clone(),
+            Site::Logits => self.logits(output.dropped.clone()),
+        }
+    }
+
+    fn device(&self) -> Device {
+        self.decoder_bias.val().device()
+    }
+}
+
+fn apply_mask(activation: Tensor<3>, mask: Option<&Tensor<3>>) -> Tensor<3> {
+    match mask {
+        Some(mask) => activation * mask.clone(),
+        None => activation,
+    }
+}

@@ -1,0 +1,53 @@
+//! What CI checks, the cheapest step first.
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+
+use crate::Options;
+use crate::program::cargo;
+
+/// A step: what it is called, Cargo's words, and whether these choose features.
+type Step = (&'static str, &'static [&'static str], bool);
+
+const STEPS: [Step; 4] = [
+    ("formatting", &["fmt", "--all", "--check"], false),
+    ("lints", &["clippy", "--workspace", "--all-targets"], true),
+    ("documentation", &["doc", "--workspace", "--no-deps"], true),
+    ("tests", &["test", "--workspace"], true),
+];
+
+/// Run the steps until one fails; warnings are failures. The exit code is then 1.
+///
+/// # Errors
+///
+/// If Cargo cannot be started.
+pub fn run(options: &Options) -> Result<ExitCode> {
+    for (name, words, has_features) in STEPS {
+        let mut command = cargo();
+        command.args(words);
+        if has_features {
+            command.args(options.feature_flags());
+            if options.release {
+                command.arg("--release");
+            }
+        }
+        match name {
+            "lints" => {
+                command.args(["--", "--deny", "warnings"]);
+            }
+            "documentation" => {
+                command.env("RUSTDOCFLAGS", "--deny warnings");
+            }
+            _ => {}
+        }
+        eprintln!("check: {name}");
+        let status = command.status().context("cannot start cargo")?;
+        if !status.success() {
+            eprintln!("check: {name} failed");
+            return Ok(ExitCode::from(1));
+        }
+    }
+    eprintln!("check: all is well");
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,181 @@
+//! `cargo xtask`: build the `anp` program and run it, or check everything that CI checks.
+//!
+//! It knows no experiment and does not depend on Burn, so that it is there in seconds: every word after its
+//! own options goes to `anp` as it is.
+
+mod check;
+mod program;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+
+const HELP: &str = "\
+Build the anp program and run it, or check everything that CI checks.
+
+Usage: cargo xtask [OPTIONS] COMMAND [WORDS]...
+
+Commands:
+  reproduce TABLE...   run what has no record yet, and print the tables
+  report               print tables from records, run nothing
+  train, evaluate      train one recipe; measure a checkpoint
+  data, devices        get data sets; list devices
+  check                formatting, lints, documentation and tests, as CI does
+
+All but `check` is the anp program's: `cargo xtask COMMAND --help` explains it, and its exit code is passed on.
+
+Options, before the command:
+      --features LIST        Cargo features, for example cuda or \"vulkan ndarray\"
+      --no-default-features  leave out flex, the CPU backend that is built otherwise
+      --release              build with all optimisations: slower to build, a little faster to run
+  -h, --help                 print this
+
+Examples:
+  cargo xtask reproduce table2
+  cargo xtask reproduce table2 --scale small --dry-run
+  cargo xtask --features cuda reproduce table2 --scale paper --device cuda:0
+  cargo xtask data fetch penn_treebank
+  cargo xtask check
+";
+
+/// What stands before the command.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+struct Options {
+    /// Cargo features, each a list.
+    features: Vec<String>,
+    /// Whether to leave out the default features.
+    no_default_features: bool,
+    /// Whether to build with all optimisations.
+    release: bool,
+}
+
+/// A command line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Request {
+    /// Print [`HELP`].
+    Help,
+    /// Check what CI checks.
+    Check(Options),
+    /// Build `anp` and run it with these words.
+    Run(Options, Vec<OsString>),
+}
+
+impl Options {
+    /// The options that choose features, as Cargo takes them.
+    fn feature_flags(&self) -> Vec<String> {
+        let mut flags: Vec<_> =
+            self.features.iter().map(|list| format!("--features={list}")).collect();
+        if self.no_default_features {
+            flags.push("--no-default-features".to_owned());
+        }
+        flags
+    }
+}
+
+fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Request> {
+    let mut words = words.into_iter();
+    let mut options = Options::default();
+    while let Some(word) = words.next() {
+        let text = word.to_str().unwrap_or_default();
+        match text {
+            "-h" | "--help" | "help" => return Ok(Request::Help),
+            "--release" => options.release = true,
+            "--no-default-features" => options.no_default_features = true,
+            "--features" => {
+                let list = words.next().and_then(|list| list.into_string().ok());
+                options.features.push(list.context("--features needs a list of features")?);
+            }
+            "check" => {
+                if let Some(word) = words.next() {
+                    bail!("`check` takes no more words, but got {word:?}");
+                }
+                return Ok(Request::Check(options));
+            }
+            _ => match text.strip_prefix("--features=") {
+                Some(list) => options.features.push(list.to_owned()),
+                None if text.starts_with('-') => {
+                    bail!("unknown option {text}; options of anp stand behind its command (see --help)");
+                }
+                None => return Ok(Request::Run(options, std::iter::once(word).chain(words).collect())),
+            },
+        }
+    }
+    Ok(Request::Help)
+}
+
+fn run() -> Result<ExitCode> {
+    match parse(std::env::args_os().skip(1))? {
+        Request::Help => {
+            print!("{HELP}");
+            Ok(ExitCode::SUCCESS)
+        }
+        Request::Check(options) => check::run(&options),
+        Request::Run(options, words) => program::run(&program::build(&options)?, &words),
+    }
+}
+
+fn main() -> ExitCode {
+    run().unwrap_or_else(|err| {
+        eprintln!("error: {err:#}");
+        ExitCode::from(2)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(text: &str) -> Vec<OsString> {
+        text.split_whitespace().map(OsString::from).collect()
+    }
+
+    fn parsed(text: &str) -> Request {
+        parse(words(text)).unwrap()
+    }
+
+    #[test]
+    fn words_after_the_command_are_passed_on_as_they_are() {
+        assert_eq!(
+            parsed("reproduce table2 --features x --help --release"),
+            Request::Run(
+                Options::default(),
+                words("reproduce table2 --features x --help --release")
+            )
+        );
+    }
+
+    #[test]
+    fn options_before_the_command_are_ours() {
+        let options = Options {
+            features: vec!["cuda".to_owned(), "ndarray,cpu".to_owned()],
+            no_default_features: true,
+            release: true,
+        };
+        let line = "--features cuda --release --features=ndarray,cpu --no-default-features";
+        assert_eq!(
+            parsed(&format!("{line} devices")),
+            Request::Run(options.clone(), words("devices"))
+        );
+        assert_eq!(parsed(&format!("{line} check")), Request::Check(options.clone()));
+        assert_eq!(
+            options.feature_flags(),
+            ["--features=cuda", "--features=ndarray,cpu", "--no-default-features"]
+        );
+    }
+
+    #[test]
+    fn nothing_to_do_explains_itself() {
+        for text in ["", "--help", "-h", "help", "--release"] {
+            assert_eq!(parsed(text), Request::Help);
+        }
+    }
+
+    #[test]
+    fn what_is_no_option_is_named() {
+        let message = parse(words("--scale demo")).unwrap_err().to_string();
+        assert!(message.starts_with("unknown option --scale"), "{message}");
+        assert!(parse(words("--features")).is_err());
+        assert!(parse(words("check twice")).is_err());
+    }
+}

@@ -1,0 +1,98 @@
+//! Building and running the `anp` program.
+
+use std::env;
+use std::ffi::OsString;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::Options;
+
+/// Cargo, the one that runs us if there is one.
+pub fn cargo() -> Command {
+    Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
+
+/// Build `anp` and find out where it is. Cargo's progress goes to stderr.
+///
+/// # Errors
+///
+/// If it cannot be built.
+pub fn build(options: &Options) -> Result<PathBuf> {
+    let mut command = cargo();
+    command
+        .args(["build", "--package", "anp-experiments", "--bin", "anp"])
+        .arg("--message-format=json-render-diagnostics")
+        .args(options.feature_flags())
+        .stdout(Stdio::piped());
+    if options.release {
+        command.arg("--release");
+    }
+    let mut child = command.spawn().context("cannot start cargo")?;
+    let messages = child.stdout.take().context("cargo has no output")?;
+    let mut program = None;
+    for line in BufReader::new(messages).lines() {
+        program = executable(&line.context("cannot read what cargo says")?).or(program);
+    }
+    if !child.wait().context("cannot wait for cargo")?.success() {
+        bail!("the anp program cannot be built; what is wrong stands above");
+    }
+    program.context("cargo built the anp program but does not say where it is")
+}
+
+/// Where the program is, if this message of Cargo is about it.
+fn executable(message: &str) -> Option<PathBuf> {
+    let message: Value = serde_json::from_str(message).ok()?;
+    let is_program =
+        message["reason"] == "compiler-artifact" && message["target"]["name"] == "anp";
+    is_program.then(|| message["executable"].as_str().map(PathBuf::from))?
+}
+
+/// Become the program: signals and the exit code are its own.
+///
+/// # Errors
+///
+/// If it cannot be started.
+#[cfg(unix)]
+pub fn run(program: &Path, words: &[OsString]) -> Result<ExitCode> {
+    use std::os::unix::process::CommandExt;
+    let err = Command::new(program).args(words).exec();
+    Err(err).with_context(|| format!("cannot start {}", program.display()))
+}
+
+/// Run the program and pass its exit code on.
+///
+/// # Errors
+///
+/// If it cannot be started.
+#[cfg(not(unix))]
+pub fn run(program: &Path, words: &[OsString]) -> Result<ExitCode> {
+    let status = Command::new(program)
+        .args(words)
+        .status()
+        .with_context(|| format!("cannot start {}", program.display()))?;
+    let code = status.code().and_then(|code| u8::try_from(code).ok());
+    Ok(ExitCode::from(code.unwrap_or(2)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_program_is_found_among_cargo_s_messages() {
+        let artifact = r#"{"reason":"compiler-artifact","target":{"kind":["bin"],"name":"anp"},
+            "executable":"C:\\target\\debug\\anp.exe"}"#;
+        assert_eq!(executable(artifact), Some(PathBuf::from(r"C:\target\debug\anp.exe")));
+        for other in [
+            r#"{"reason":"compiler-artifact","target":{"kind":["lib"],"name":"anp_core"},"executable":null}"#,
+            r#"{"reason":"build-finished","success":true}"#,
+            "warning: not a message",
+        ] {
+            assert_eq!(executable(other), None);
+        }
+    }
+}
