@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::Command;
 use std::thread::available_parallelism;
 
+use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -22,13 +23,30 @@ pub fn now() -> String {
         .expect("the present has a four-digit year")
 }
 
+/// The sources that a run is made with, if the current folder is in a checkout of anp.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sources {
+    /// Commit.
+    pub commit: String,
+    /// Whether tracked files differ from it.
+    pub dirty: bool,
+}
+
+impl Sources {
+    /// Ask Git.
+    pub fn current() -> Option<Self> {
+        let commit = git(&["rev-parse", "HEAD"])?;
+        let changes = git(&["status", "--porcelain", "--untracked-files=no"])?;
+        Some(Self { commit, dirty: !changes.is_empty() })
+    }
+}
+
 /// Provenance of a run that ends now.
 pub fn collect(device: &str, trainer: &TrainerState, wall_seconds: f64) -> Provenance {
-    let commit = git(&["rev-parse", "HEAD"]);
-    let dirty = git(&["status", "--porcelain", "--untracked-files=no"]).map(|text| !text.is_empty());
+    let sources = trainer.sources.as_ref();
     Provenance {
-        dirty: commit.is_some().then_some(dirty).flatten(),
-        commit,
+        dirty: sources.map(|sources| sources.dirty),
+        commit: sources.map(|sources| sources.commit.clone()),
         anp_version: env!("CARGO_PKG_VERSION").to_owned(),
         burn_version: BURN_VERSION.to_owned(),
         device: device.to_owned(),

@@ -46,7 +46,7 @@ pub struct Record {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Provenance {
-    /// Commit of the sources, if they were a Git checkout.
+    /// Commit of the sources that the run was begun with, if they were a Git checkout.
     pub commit: Option<String>,
     /// Whether tracked files differed from that commit; `None` if it is not known.
     pub dirty: Option<bool>,

@@ -3,7 +3,7 @@
 use super::{RowReport, RowState, TableReport, UncountedReason, Verdict};
 use crate::recipe::Scale;
 
-/// Numbers cells share: a row has these, in this order.
+/// The columns, in this order.
 pub(super) const HEADER: [&str; 9] = [
     "row",
     "paper valid",
@@ -93,11 +93,11 @@ impl<'a> Notes<'a> {
         let mut text = match self.report.scale {
             Scale::Demo => {
                 "Scale demo: the small corpus that comes with anp, small models. NOT comparable with the \
-                 paper; compare our rows with each other."
+                 paper, the difference means nothing; compare our rows with each other."
             }
             Scale::Small => {
                 "Scale small: the real corpus, models far smaller than the paper's. NOT comparable with \
-                 the paper; compare our rows with each other."
+                 the paper, the difference means nothing; compare our rows with each other."
             }
             Scale::Paper => {
                 "Scale paper: as published. `ok`: our mean on test is within the row's tolerance of the \
@@ -127,15 +127,15 @@ impl<'a> Notes<'a> {
         }
         if self.report.rows.iter().any(|row| matches!(row.state, RowState::Measured(_))) {
             lines.push((
-                "ours".to_owned(),
+                "ours:".to_owned(),
                 "mean ± standard deviation over n seeds; difference is ours minus paper".to_owned(),
             ));
             lines.push((
-                "penalty".to_owned(),
+                "penalty:".to_owned(),
                 "what the penalties added to the training loss in the best epoch, nats a token".to_owned(),
             ));
             lines.push((
-                "norm".to_owned(),
+                "norm:".to_owned(),
                 "mean ‖h‖₂ of the last hidden activation over validation tokens, dropout off".to_owned(),
             ));
         }
@@ -154,7 +154,7 @@ impl<'a> Notes<'a> {
                 .collect();
             if !files.is_empty() {
                 let text = format!("records that {words}: {}", files.join(", "));
-                lines.push(("not counted".to_owned(), text));
+                lines.push(("not counted:".to_owned(), text));
             }
         }
         lines

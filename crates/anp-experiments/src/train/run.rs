@@ -19,7 +19,7 @@ use crate::atomic::check_writable;
 use crate::batches::{Tail, TextTooShort, TokenStreams, WindowLoader};
 use crate::data::{Corpus, DataError, Store};
 use crate::evaluate::{activation_statistics, evaluate};
-use crate::provenance;
+use crate::provenance::{self, Sources};
 use crate::random::{Purpose, seed};
 use crate::recipe::{self, InvalidRecipe, ModelConfig, PenaltyConfig, Recipe, Scale};
 use crate::record::{PenaltyEquivalent, Record, RunResult, SCHEMA_VERSION};
@@ -364,6 +364,7 @@ impl TrainerState {
             epoch: EpochSums::default(),
             curve: Vec::new(),
             ended: false,
+            sources: Sources::current(),
             started_at: provenance::now(),
             wall_seconds: 0.0,
             train_seconds: 0.0,

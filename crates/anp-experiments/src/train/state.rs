@@ -1,5 +1,6 @@
 use serde::{Deserialize, Serialize};
 
+use crate::provenance::Sources;
 use crate::record::EpochRecord;
 use crate::train::schedule::Schedule;
 
@@ -22,6 +23,8 @@ pub struct TrainerState {
     pub curve: Vec<EpochRecord>,
     /// Whether training is over and only the last evaluation is left.
     pub ended: bool,
+    /// Sources that the run was begun with.
+    pub sources: Option<Sources>,
     /// When the run first started, RFC 3339, UTC.
     pub started_at: String,
     /// Seconds of work up to the checkpoint.
