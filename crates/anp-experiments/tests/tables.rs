@@ -135,8 +135,13 @@ fn a_dry_run_runs_and_writes_nothing() {
 fn a_measured_speed_is_used_for_estimates() {
     let records = tempfile::tempdir().unwrap();
     write_records("table2", 0.0, records.path());
-    let words = ["reproduce", "table1", "--scale", "paper", "--dry-run", "--device", "flex"];
-    let text = stdout(&anp(&words, records.path()));
+    let dry_run = |device| {
+        let words = ["reproduce", "table1", "--scale", "paper", "--dry-run", "--device", device];
+        stdout(&anp(&words, records.path()))
+    };
+    let text = dry_run("cuda:0");
+    assert!(text.contains("table2-lstm") && !text.contains("a rule of thumb"), "{text}");
+    let text = dry_run("flex");
     assert!(text.contains("a rule of thumb"), "the records are of another device:\n{text}");
 }
 
