@@ -95,9 +95,13 @@ fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Request> {
             _ => match text.strip_prefix("--features=") {
                 Some(list) => options.features.push(list.to_owned()),
                 None if text.starts_with('-') => {
-                    bail!("unknown option {text}; options of anp stand behind its command (see --help)");
+                    bail!(
+                        "unknown option {text}; options of anp stand behind its command (see --help)"
+                    );
                 }
-                None => return Ok(Request::Run(options, std::iter::once(word).chain(words).collect())),
+                None => {
+                    return Ok(Request::Run(options, std::iter::once(word).chain(words).collect()));
+                }
             },
         }
     }

@@ -13,7 +13,16 @@ use crate::Options;
 
 /// Cargo, the one that runs us if there is one.
 pub fn cargo() -> Command {
-    Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    // What `cargo run` tells us about this package makes some build scripts (ring's) run again, and all
+    // that depends on them compile again, each time that Cargo is called the other way.
+    for (name, _) in env::vars_os() {
+        let name = name.to_string_lossy();
+        if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(&*name);
+        }
+    }
+    command
 }
 
 /// Build `anp` and find out where it is. Cargo's progress goes to stderr.
@@ -46,8 +55,7 @@ pub fn build(options: &Options) -> Result<PathBuf> {
 /// Where the program is, if this message of Cargo is about it.
 fn executable(message: &str) -> Option<PathBuf> {
     let message: Value = serde_json::from_str(message).ok()?;
-    let is_program =
-        message["reason"] == "compiler-artifact" && message["target"]["name"] == "anp";
+    let is_program = message["reason"] == "compiler-artifact" && message["target"]["name"] == "anp";
     is_program.then(|| message["executable"].as_str().map(PathBuf::from))?
 }
 

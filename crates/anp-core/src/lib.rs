@@ -72,3 +72,8 @@ pub use mask::{look_up_word_mask, sample_mask, sample_word_mask};
 pub use norm::{Norm, Reduction};
 pub use skip_input::{SkipInput, SkipInputConfig};
 pub use word_dropout::{WordDropout, WordDropoutConfig};
+
+/// The example of the project's README, so that it is compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

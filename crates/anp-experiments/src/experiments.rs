@@ -196,7 +196,11 @@ impl Row {
             }
             Some(Published { valid, test, tolerance, .. }) => {
                 let numbers = [*valid, *test, Some(*tolerance)];
-                if numbers.into_iter().flatten().any(|number| !(number.is_finite() && number >= 0.0)) {
+                if numbers
+                    .into_iter()
+                    .flatten()
+                    .any(|number| !(number.is_finite() && number >= 0.0))
+                {
                     return Err(invalid("has a number in [paper] that is negative or not finite"));
                 }
             }
@@ -232,8 +236,9 @@ impl Row {
         if !overrides.is_empty() {
             let document =
                 toml::Value::try_from(&section).expect("what was read from TOML can be written");
-            section = with_overrides(document, overrides, &self.path)
-                .map_err(|source| ExperimentsError::Section { section: name, source })?;
+            section = with_overrides(document, overrides, &self.path).map_err(|source| {
+                ExperimentsError::Section { section: name, source: Box::new(source) }
+            })?;
         }
         let invalid = |reason| ExperimentsError::Row { path: self.path.clone(), reason };
         if section.seeds.is_empty() {
@@ -248,7 +253,7 @@ impl Row {
         }
         section.recipe().validate().map_err(|source| ExperimentsError::Section {
             section: name,
-            source: RecipeError::Invalid { path: self.path.clone(), source },
+            source: Box::new(RecipeError::Invalid { path: self.path.clone(), source }),
         })?;
         Ok(Some(section))
     }

@@ -42,7 +42,8 @@ fn write_records(table: &str, distance: f64, folder: &Path) {
         let published = row.file.published.as_ref().and_then(|it| it.test).unwrap_or(80.0);
         let recipe = section.recipe();
         for &seed in &section.seeds {
-            let score = |perplexity: f64| Score { nll: perplexity.ln(), perplexity, tokens: 82_429 };
+            let score =
+                |perplexity: f64| Score { nll: perplexity.ln(), perplexity, tokens: 82_429 };
             let activation = ActivationStatistics {
                 norm: 9.7,
                 half_squared_norm: 47.0,
@@ -246,10 +247,8 @@ fn without_tables_the_message_says_how_to_find_them() {
 #[test]
 fn completions_are_printed() {
     for shell in ["bash", "zsh", "fish"] {
-        let output = Command::new(env!("CARGO_BIN_EXE_anp"))
-            .args(["completions", shell])
-            .output()
-            .unwrap();
+        let output =
+            Command::new(env!("CARGO_BIN_EXE_anp")).args(["completions", shell]).output().unwrap();
         assert_eq!(output.status.code(), Some(0));
         assert!(stdout(&output).contains("reproduce"), "{shell}");
     }

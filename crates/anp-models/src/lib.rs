@@ -17,3 +17,8 @@ pub use loss::token_nll;
 pub use lstm::{BiasInit, LstmLayer, LstmLayerConfig, LstmSequence, LstmState, lstm_sequence};
 pub use recurrent_lm::{LmMasks, LmOutput, LmState, RecurrentLm, RecurrentLmConfig};
 pub use site::{ParseSiteError, Site};
+
+/// The examples of `docs/embedding.md`, so that they are compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/embedding.md")]
+struct Embedding;

@@ -1,7 +1,6 @@
 //! How a run shows itself: burn-train's dashboard in a terminal, plain lines elsewhere, or nothing.
 
 use std::collections::HashMap;
-use std::io::{IsTerminal, stderr, stdout};
 use std::time::{Duration, Instant};
 
 use burn::train::logger::{EvaluationProgressLogger, TrainingProgressLogger};
@@ -14,6 +13,7 @@ use burn::train::renderer::{
 use burn::train::{Interrupter, LearnerSummary};
 use indicatif::HumanDuration;
 
+use super::terminal;
 use crate::train::Quantity;
 
 /// Time between two lines within an epoch.
@@ -23,10 +23,13 @@ const LINE_EVERY: Duration = Duration::from_secs(10);
 pub(super) fn renderer(quiet: bool, interrupter: &Interrupter) -> Box<dyn MetricsRenderer> {
     if quiet {
         Box::new(Lines::new(|_| ()))
-    } else if stdout().is_terminal() && stderr().is_terminal() {
-        Box::new(TuiMetricsRendererWrapper::new(interrupter.clone(), None))
+    } else if terminal::takes_a_dashboard() {
+        terminal::remember();
+        let dashboard = TuiMetricsRendererWrapper::new(interrupter.clone(), None);
+        terminal::keep_ctrl_c();
+        Box::new(dashboard)
     } else {
-        Box::new(Lines::new(|line| eprintln!("{line}")))
+        Box::new(Lines::new(super::note))
     }
 }
 

@@ -9,6 +9,7 @@ mod interrupt;
 mod report;
 mod reproduce;
 mod session;
+mod terminal;
 
 use std::io::{self, ErrorKind, Write};
 use std::path::PathBuf;
@@ -96,6 +97,11 @@ fn print(text: impl AsRef<[u8]>) -> io::Result<()> {
         Err(err) if err.kind() == ErrorKind::BrokenPipe => Ok(()),
         done => done,
     }
+}
+
+/// Write a line to stderr. Whoever closed it does not want to know; a run goes on without.
+fn note(line: String) {
+    let _ = writeln!(io::stderr(), "{line}");
 }
 
 #[cfg(test)]

@@ -20,10 +20,7 @@ use crate::recipe::Scale;
 use crate::record;
 use crate::report::LINES;
 use crate::reproduce::{Basis, Cost, Ended, Machine, Plan, PlannedRun, Selection, execute, plan};
-use crate::train::{self, CheckpointFolder, RunRequest, StoredCheckpoint, TrainError};
-
-/// Time between two checkpoints of a run.
-const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(180);
+use crate::train::{self, CheckpointFolder, Outcome, RunRequest, StoredCheckpoint, TrainError};
 
 /// Arguments of `anp reproduce`.
 #[derive(Debug, clap::Args)]
@@ -35,6 +32,7 @@ Examples:
   anp reproduce table1 table2 --scale paper --device cuda:0
   anp reproduce baselines --scale paper --only zaremba_small
   anp reproduce table2 --set training.max_epochs=1 --records trial --runs trial/runs
+  anp reproduce table2 --scale paper --checkpoint-every 60    where a machine may go away
 
 Each finished run leaves a record, and what has one is not run again. A run that is stopped (Ctrl-C, kill,
 power) goes on with the same command. Tables go to stdout, progress to stderr.
@@ -63,6 +61,13 @@ pub(super) struct ReproduceArgs {
     /// Folder of checkpoints and logs [default: `runs` beside the experiments folder]
     #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
     runs: Option<PathBuf>,
+
+    /// Save a checkpoint after so many seconds, and after each epoch in any case; 0 saves after each step
+    #[arg(
+        long, value_name = "SECONDS", default_value = "180", value_parser = seconds,
+        allow_negative_numbers = true
+    )]
+    checkpoint_every: Duration,
 
     /// List the runs and their estimated cost, run nothing
     #[arg(long)]
@@ -103,7 +108,7 @@ pub(super) fn run(
     }
 
     if !quiet {
-        eprintln!("{}", summary(runs.len(), recorded, args.common.scale));
+        super::note(summary(runs.len(), recorded, args.common.scale));
     }
     if !runs.is_empty() {
         atomic::check_writable(&records_dir)
@@ -115,12 +120,15 @@ pub(super) fn run(
         let runs_dir = args.runs.clone().unwrap_or_else(|| experiments.runs());
 
         let ended = execute(&runs, &records_dir, |index, run| {
+            if session.asked.to_stop() {
+                return Ok(Outcome::Interrupted { checkpoint: None });
+            }
             let run_dir = runs_dir.join(run.name());
             if args.force {
                 start_again_if_done(&run_dir)?;
             }
             if !quiet {
-                eprintln!("run {} of {}: {}", index + 1, runs.len(), run.name());
+                super::note(format!("run {} of {}: {}", index + 1, runs.len(), run.name()));
             }
             train::run(RunRequest {
                 table: run.table.clone(),
@@ -132,17 +140,22 @@ pub(super) fn run(
                 device_name: session.device_name.to_string(),
                 store: session.store.clone(),
                 run_dir,
-                checkpoint_interval: CHECKPOINT_INTERVAL,
+                checkpoint_interval: args.checkpoint_every,
                 interrupter: session.interrupter.clone(),
                 renderer: display::renderer(quiet, &session.interrupter),
             })
         })?;
         if let Ended::Interrupted { checkpoint, remaining } = ended {
-            eprintln!("{}", how_to_go_on(checkpoint.as_deref(), remaining));
+            super::note(how_to_go_on(checkpoint.as_deref(), remaining, args.force));
             return Ok(interrupt::exit_code());
         }
     }
     args.common.print(&tables, &record::load_folder(&records_dir)?)
+}
+
+/// A time in seconds, as `--checkpoint-every` takes it.
+fn seconds(text: &str) -> anyhow::Result<Duration> {
+    Ok(Duration::try_from_secs_f64(text.parse()?)?)
 }
 
 /// Delete the checkpoints of a run that is done, so that it begins again; leave one that was stopped.
@@ -177,7 +190,7 @@ fn summary(runs: usize, recorded: usize, scale: Scale) -> String {
     }
 }
 
-fn how_to_go_on(checkpoint: Option<&Path>, remaining: usize) -> String {
+fn how_to_go_on(checkpoint: Option<&Path>, remaining: usize, force: bool) -> String {
     let saved = match checkpoint {
         Some(path) => format!("stopped; saved in {}", path.display()),
         None => "stopped before there was anything to save".to_owned(),
@@ -186,7 +199,9 @@ fn how_to_go_on(checkpoint: Option<&Path>, remaining: usize) -> String {
         1 => "one run is left".to_owned(),
         _ => format!("{remaining} runs are left"),
     };
-    format!("{saved}. {remaining}; run the same command again to go on")
+    // With --force nothing tells a run that was made again from one that is still to be.
+    let finished = if force { "; --force begins again with the runs that are done" } else { "" };
+    format!("{saved}. {remaining}; run the same command again to go on{finished}")
 }
 
 /// The runs with their estimated cost, as a table with a total.
@@ -271,10 +286,12 @@ mod tests {
     #[test]
     fn a_dry_run_lists_runs_costs_and_a_total() {
         let machine = Machine { device: "flex".to_owned(), is_cpu: true, threads: 2 };
-        let costs: Vec<_> =
-            runs().iter().map(|run| Cost::estimate(run, &machine, &[])).collect();
+        let costs: Vec<_> = runs().iter().map(|run| Cost::estimate(run, &machine, &[])).collect();
         let text = dry_run(&runs(), &costs, 3, Scale::Demo, &machine);
-        assert!(text.starts_with("dry run, demo scale: 2 runs to make; 3 have a record\n"), "{text}");
+        assert!(
+            text.starts_with("dry run, demo scale: 2 runs to make; 3 have a record\n"),
+            "{text}"
+        );
         for phrase in ["lstm_anp", "total", "a rule of thumb", "estimates for flex (2 threads)"] {
             assert!(text.contains(phrase), "`{phrase}` is missing:\n{text}");
         }
@@ -286,9 +303,9 @@ mod tests {
     #[test]
     fn who_stops_learns_how_to_go_on() {
         assert_eq!(
-            how_to_go_on(Some(Path::new("runs/x/step-7")), 2),
+            how_to_go_on(Some(Path::new("runs/x/step-7")), 2, false),
             "stopped; saved in runs/x/step-7. 2 runs are left; run the same command again to go on"
         );
-        assert!(how_to_go_on(None, 1).contains("one run is left"));
+        assert!(how_to_go_on(None, 1, true).contains("one run is left"));
     }
 }

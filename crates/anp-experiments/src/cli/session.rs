@@ -5,7 +5,7 @@ use std::path::Path;
 use burn::tensor::Device;
 use burn::train::Interrupter;
 
-use super::interrupt;
+use super::interrupt::{self, Asked};
 use crate::data::Store;
 use crate::device::DeviceName;
 
@@ -24,12 +24,15 @@ impl DeviceArgs {
     }
 }
 
-/// A device, the data, and something to ask whether to stop.
+/// A device, the data, and two things to ask whether to stop.
 pub(super) struct Session {
     pub device: Device,
     pub device_name: DeviceName,
     pub store: Store,
+    /// What a run asks.
     pub interrupter: Interrupter,
+    /// What to ask between runs.
+    pub asked: Asked,
 }
 
 impl Session {
@@ -38,13 +41,15 @@ impl Session {
         let device_name = device.name()?;
         let device = device_name.open()?;
         if !quiet {
-            eprintln!("device: {device_name} ({})", device_name.backend.description());
+            super::note(format!("device: {device_name} ({})", device_name.backend.description()));
         }
+        let (interrupter, asked) = interrupt::on_signal()?;
         Ok(Self {
             device,
             device_name,
             store: Store::locate(data_dir),
-            interrupter: interrupt::on_signal()?,
+            interrupter,
+            asked,
         })
     }
 }

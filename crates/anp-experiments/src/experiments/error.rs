@@ -52,7 +52,7 @@ pub enum ExperimentsError {
         /// The section's name.
         section: &'static str,
         /// The file, the key and the value.
-        source: RecipeError,
+        source: Box<RecipeError>,
     },
     /// No table has this name.
     #[error("there is no table `{id}` in {}; there are {}", .root.display(), .known.join(", "))]

@@ -48,7 +48,8 @@ fn published_numbers_are_those_of_the_papers() {
         .flat_map(|table| &table.rows)
         .filter_map(|row| {
             let published = row.file.published.as_ref()?;
-            let number = |value: Option<f64>| value.map_or("-".to_owned(), |value| value.to_string());
+            let number =
+                |value: Option<f64>| value.map_or("-".to_owned(), |value| value.to_string());
             Some(format!("{} {} {}", row.id, number(published.valid), number(published.test)))
         })
         .collect();
@@ -125,8 +126,7 @@ fn failure(files: &[(&str, &str)]) -> String {
     message
 }
 
-const TABLE: (&str, &str) =
-    ("t/table.toml", "title = 'T'\nmetric = 'perplexity'\nrows = ['a']\n");
+const TABLE: (&str, &str) = ("t/table.toml", "title = 'T'\nmetric = 'perplexity'\nrows = ['a']\n");
 
 #[test]
 fn tables_and_files_must_name_the_same_rows() {
@@ -145,7 +145,10 @@ fn a_wrong_row_is_named_by_file() {
     for (text, reason) in [
         ("name = 'A'\n", "a.toml has no [paper], though it is not `ours`"),
         ("name = 'A'\n[paper]\nsource = 'S'\ntolerance = 1.0\n", "without `valid` and `test`"),
-        ("name = 'A'\n[paper]\nsource = 'S'\ntest = -1.0\ntolerance = 1.0\n", "negative or not finite"),
+        (
+            "name = 'A'\n[paper]\nsource = 'S'\ntest = -1.0\ntolerance = 1.0\n",
+            "negative or not finite",
+        ),
         ("name = 'A'\nour = true\n", "line 2, column 1"),
     ] {
         let message = failure(&[TABLE, ("t/a.toml", text)]);

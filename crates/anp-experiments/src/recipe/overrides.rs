@@ -104,14 +104,15 @@ fn entry<'a>(
             Value::Table(table) => table.entry(segment).or_insert_with(|| empty(&key[walked..])),
             Value::Array(items) => {
                 let len = items.len();
-                let index = segment.parse::<usize>().ok().filter(|&index| index <= len).ok_or_else(|| {
-                    OverrideError::Index {
-                        text: text.to_owned(),
-                        parent: parent(),
-                        len,
-                        segment: segment.to_owned(),
-                    }
-                })?;
+                let index =
+                    segment.parse::<usize>().ok().filter(|&index| index <= len).ok_or_else(
+                        || OverrideError::Index {
+                            text: text.to_owned(),
+                            parent: parent(),
+                            len,
+                            segment: segment.to_owned(),
+                        },
+                    )?;
                 if index == len {
                     items.push(empty(&key[walked..]));
                 }

@@ -124,10 +124,10 @@ impl LstmConfig {
 
 impl PenaltyConfig {
     fn validate(&self, key: &str, num_layers: usize) -> Result<(), InvalidRecipe> {
-        let site: Site = self.site.parse().map_err(|source| InvalidRecipe::UnknownSite {
-            key: format!("{key}.site"),
-            source,
-        })?;
+        let site: Site = self
+            .site
+            .parse()
+            .map_err(|source| InvalidRecipe::UnknownSite { key: format!("{key}.site"), source })?;
         if let Site::LayerCell(layer) | Site::LayerHidden(layer) = site
             && layer >= num_layers
         {

@@ -132,11 +132,13 @@ impl<'a> Notes<'a> {
             ));
             lines.push((
                 "penalty:".to_owned(),
-                "what the penalties added to the training loss in the best epoch, nats a token".to_owned(),
+                "what the penalties added to the training loss in the best epoch, nats a token"
+                    .to_owned(),
             ));
             lines.push((
                 "norm:".to_owned(),
-                "mean ‖h‖₂ of the last hidden activation over validation tokens, dropout off".to_owned(),
+                "mean ‖h‖₂ of the last hidden activation over validation tokens, dropout off"
+                    .to_owned(),
             ));
         }
         for (reason, words) in [

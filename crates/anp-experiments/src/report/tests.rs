@@ -39,10 +39,7 @@ fn rows_say_what_there_is_of_them() {
     let report = report(Scale::Demo, 80.0);
     assert_eq!(row(&report, "lstm").measured().unwrap().test.mean, 80.5);
     assert_eq!(row(&report, "nas_base_8").state, RowState::NotBuilt);
-    assert_eq!(
-        row(&report, "lstm_same_schedule").state,
-        RowState::OtherScales(vec![Scale::Paper])
-    );
+    assert_eq!(row(&report, "lstm_same_schedule").state, RowState::OtherScales(vec![Scale::Paper]));
     let empty = fold(&table("table2"), Scale::Demo, &[], &[]).unwrap();
     assert_eq!(row(&empty, "lstm").state, RowState::NotRun);
 }

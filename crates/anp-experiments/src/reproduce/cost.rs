@@ -86,7 +86,8 @@ fn expected_epochs(run: &PlannedRun, records: &[StoredRecord]) -> usize {
 /// Floating-point operations a second on `machine`, and where that is from.
 fn speed(run: &PlannedRun, machine: &Machine, records: &[StoredRecord]) -> (f64, Basis) {
     let size = flops_per_token(&run.recipe);
-    let unlikeness = |stored: &StoredRecord| (flops_per_token(&stored.record.recipe) / size).ln().abs();
+    let unlikeness =
+        |stored: &StoredRecord| (flops_per_token(&stored.record.recipe) / size).ln().abs();
     let measured = records
         .iter()
         .filter(|stored| {
@@ -102,9 +103,7 @@ fn speed(run: &PlannedRun, machine: &Machine, records: &[StoredRecord]) -> (f64,
             let speed = tokens_per_second * flops_per_token(&stored.record.recipe);
             (speed, Basis::Record(stored.path.clone()))
         }
-        None if machine.is_cpu => {
-            (CPU_THREAD_FLOPS * machine.threads as f64, Basis::RuleOfThumb)
-        }
+        None if machine.is_cpu => (CPU_THREAD_FLOPS * machine.threads as f64, Basis::RuleOfThumb),
         None => (GPU_FLOPS, Basis::RuleOfThumb),
     }
 }

@@ -173,11 +173,8 @@ fn the_table_is_made_of_the_records_of_a_reproduction() {
         })
         .collect();
     let [low, high] = tests[..] else { panic!("two seeds, not {tests:?}") };
-    let expected = Statistic {
-        mean: (low + high) / 2.0,
-        sd: Some((high - low) / 2.0_f64.sqrt()),
-        n: 2,
-    };
+    let expected =
+        Statistic { mean: (low + high) / 2.0, sd: Some((high - low) / 2.0_f64.sqrt()), n: 2 };
     let found = report.rows[1].measured().unwrap().test;
     assert_eq!((found.mean, found.n), (expected.mean, expected.n));
     assert!((found.sd.unwrap() - expected.sd.unwrap()).abs() < 1e-12);

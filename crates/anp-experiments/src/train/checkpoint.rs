@@ -4,7 +4,8 @@
 //! <run>/checkpoints/e0003-w00412/     made under another name, synced, then renamed
 //!   model.bpk                         parameters, best parameters, carried state
 //!   optimizer.bpk                     what the optimiser remembers, if it remembers anything
-//!   trainer.json                      everything else, with the SHA-256 of the other two
+//!   trainer.json                      everything else
+//!   SHA256SUMS                        checksums of the others, as `sha256sum` writes and checks them
 //! ```
 
 use std::fs::{self, File};
@@ -18,25 +19,33 @@ use burn::store::{ModuleRecord, RecordError};
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
+use crate::atomic::sync_folder;
 use crate::data::Sha256Hex;
 use crate::recipe::Recipe;
 use crate::train::TrainerState;
 
 /// Version of the layout this build writes and reads.
-const FORMAT_VERSION: u32 = 1;
+const FORMAT_VERSION: u32 = 2;
 /// Checkpoints of a run that are kept: the newest, and one to fall back to by hand.
 const KEEP: usize = 2;
 
 const MODEL_FILE: &str = "model.bpk";
 const OPTIMIZER_FILE: &str = "optimizer.bpk";
 const TRAINER_FILE: &str = "trainer.json";
+const SUMS_FILE: &str = "SHA256SUMS";
+
+/// Beginning of the names of folders that are not whole yet, or no longer.
+const SCRATCH: &str = ".";
 
 /// Why a checkpoint could not be written or read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CheckpointError {
     /// The system refused.
-    #[error("cannot write checkpoint {}", .path.display())]
+    #[error(
+        "cannot write checkpoint {}; make room or make the folder writable, then run the same command again: \
+         it goes on from the checkpoint before, if there is one", .path.display()
+    )]
     Write {
         /// Folder of the checkpoint.
         path: PathBuf,
@@ -44,9 +53,12 @@ pub enum CheckpointError {
         source: io::Error,
     },
     /// Burn could not write the tensors.
-    #[error("cannot write checkpoint {}", .path.display())]
+    #[error(
+        "cannot write checkpoint {}; make room or make the folder writable, then run the same command again: \
+         it goes on from the checkpoint before, if there is one", .path.display()
+    )]
     WriteTensors {
-        /// The file.
+        /// Folder of the checkpoint.
         path: PathBuf,
         /// What Burn says.
         source: RecordError,
@@ -110,9 +122,8 @@ struct Manifest {
     recipe: Recipe,
     vocab_size: usize,
     has_best: bool,
+    has_optimizer: bool,
     state_layers: usize,
-    model_sha256: Sha256Hex,
-    optimizer_sha256: Option<Sha256Hex>,
     trainer: TrainerState,
 }
 
@@ -165,7 +176,28 @@ impl CheckpointFolder {
         Ok(found)
     }
 
+    /// Remove what a process that was killed left half written or half removed.
+    ///
+    /// Only for who holds the lock of the run.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckpointError::Write`].
+    pub fn clean(&self) -> Result<(), CheckpointError> {
+        let Ok(entries) = fs::read_dir(&self.path) else { return Ok(()) };
+        for entry in entries.flatten() {
+            if entry.file_name().to_string_lossy().starts_with(SCRATCH) {
+                fs::remove_dir_all(entry.path())
+                    .map_err(|source| CheckpointError::Write { path: entry.path(), source })?;
+            }
+        }
+        Ok(())
+    }
+
     /// Write a checkpoint and remove those that are no longer needed.
+    ///
+    /// Where there is a checkpoint of the same place, it stays as it is: a run comes to the same place with the
+    /// same content.
     ///
     /// # Errors
     ///
@@ -179,10 +211,13 @@ impl CheckpointFolder {
         let Snapshot { model, best, state, optimizer, trainer } = snapshot;
         let path = self.path.join(trainer.checkpoint_name());
         let write = |source| CheckpointError::Write { path: path.clone(), source };
+        if path.exists() {
+            return Ok(path);
+        }
 
         fs::create_dir_all(&self.path).map_err(write)?;
         let scratch = tempfile::Builder::new()
-            .prefix(".saving-")
+            .prefix(&format!("{SCRATCH}saving-"))
             .tempdir_in(&self.path)
             .map_err(write)?;
 
@@ -193,55 +228,59 @@ impl CheckpointFolder {
             hidden: layers.iter().map(|layer| Param::from_tensor(layer.hidden.clone())).collect(),
             cell: layers.iter().map(|layer| Param::from_tensor(layer.cell.clone())).collect(),
         };
-        let has_best = tensors.best.is_some();
-        let model_path = scratch.path().join(MODEL_FILE);
-        tensors
-            .into_record()
-            .save(&model_path)
-            .map_err(|source| CheckpointError::WriteTensors { path: model_path.clone(), source })?;
-        let model_sha256 = sync_and_hash(&model_path).map_err(write)?;
-
-        let optimizer_sha256 = if optimizer.is_empty() {
-            None
-        } else {
-            let optimizer_path = scratch.path().join(OPTIMIZER_FILE);
-            optimizer.save(&optimizer_path).map_err(|source| CheckpointError::WriteTensors {
-                path: optimizer_path.clone(),
-                source,
-            })?;
-            Some(sync_and_hash(&optimizer_path).map_err(write)?)
-        };
-
         let manifest = Manifest {
             format_version: FORMAT_VERSION,
             recipe: recipe.clone(),
             vocab_size,
-            has_best,
+            has_best: tensors.best.is_some(),
+            has_optimizer: !optimizer.is_empty(),
             state_layers: layers.len(),
-            model_sha256,
-            optimizer_sha256,
             trainer,
         };
-        let text = serde_json::to_vec(&manifest).expect("a manifest is plain data");
-        let trainer_path = scratch.path().join(TRAINER_FILE);
-        fs::write(&trainer_path, text).map_err(write)?;
-        File::open(&trainer_path).and_then(|file| file.sync_all()).map_err(write)?;
-
-        // A run that was continued may come past a place where it saved before.
-        if path.exists() {
-            fs::remove_dir_all(&path).map_err(write)?;
+        let tensors_error = |path: &Path| {
+            let path = path.to_owned();
+            move |source| CheckpointError::WriteTensors { path, source }
+        };
+        let mut names = vec![MODEL_FILE, TRAINER_FILE];
+        let model_path = scratch.path().join(MODEL_FILE);
+        tensors.into_record().save(&model_path).map_err(tensors_error(&path))?;
+        if manifest.has_optimizer {
+            names.push(OPTIMIZER_FILE);
+            let optimizer_path = scratch.path().join(OPTIMIZER_FILE);
+            optimizer.save(&optimizer_path).map_err(tensors_error(&path))?;
         }
-        let scratch = scratch.keep();
-        fs::rename(&scratch, &path).map_err(write)?;
-        #[cfg(unix)]
-        File::open(&self.path).and_then(|folder| folder.sync_all()).map_err(write)?;
+        let text = serde_json::to_vec(&manifest).expect("a manifest is plain data");
+        fs::write(scratch.path().join(TRAINER_FILE), text).map_err(write)?;
+
+        let mut sums = String::new();
+        for name in names {
+            let sha256 = sync_and_hash(&scratch.path().join(name)).map_err(write)?;
+            sums += &format!("{sha256}  {name}\n");
+        }
+        let sums_path = scratch.path().join(SUMS_FILE);
+        fs::write(&sums_path, sums).map_err(write)?;
+        File::open(&sums_path).and_then(|file| file.sync_all()).map_err(write)?;
+        sync_folder(scratch.path()).map_err(write)?;
+
+        fs::rename(scratch.path(), &path).map_err(write)?;
+        // Its folder has another name now; there is nothing left to remove.
+        let _ = scratch.keep();
+        sync_folder(&self.path).map_err(write)?;
 
         let mut all = self.list()?;
         all.truncate(all.len().saturating_sub(KEEP));
         for old in all {
-            fs::remove_dir_all(&old).map_err(write)?;
+            self.remove(&old).map_err(write)?;
         }
         Ok(path)
+    }
+
+    /// Remove a checkpoint so that no part of it is ever seen under its name.
+    fn remove(&self, checkpoint: &Path) -> io::Result<()> {
+        let name = checkpoint.file_name().unwrap_or_default().to_string_lossy();
+        let doomed = self.path.join(format!("{SCRATCH}removing-{name}"));
+        fs::rename(checkpoint, &doomed)?;
+        fs::remove_dir_all(&doomed)
     }
 }
 
@@ -260,47 +299,53 @@ impl StoredCheckpoint {
     /// [`CheckpointError::Missing`], [`Read`](CheckpointError::Read), [`Damaged`](CheckpointError::Damaged) or
     /// [`Version`](CheckpointError::Version).
     pub fn open(path: &Path) -> Result<Self, CheckpointError> {
-        let path = if path.join(TRAINER_FILE).exists() {
-            path.to_owned()
-        } else {
-            CheckpointFolder::new(path)
-                .newest()?
-                .ok_or_else(|| CheckpointError::Missing { path: path.to_owned() })?
+        let files = [MODEL_FILE, TRAINER_FILE, SUMS_FILE];
+        let path = match CheckpointFolder::new(path).newest()? {
+            Some(newest) => newest,
+            None if files.iter().any(|name| path.join(name).exists()) => path.to_owned(),
+            None => return Err(CheckpointError::Missing { path: path.to_owned() }),
         };
-        let trainer_path = path.join(TRAINER_FILE);
-        let text = fs::read(&trainer_path)
-            .map_err(|source| CheckpointError::Read { path: trainer_path.clone(), source })?;
-        let damaged = |file: PathBuf, reason: String| CheckpointError::Damaged {
-            path: file,
+        let damaged = |name: &str, reason: String| CheckpointError::Damaged {
+            path: path.join(name),
             folder: path.clone(),
             reason,
         };
+        let unreadable = |name: &str, source: io::Error| match source.kind() {
+            io::ErrorKind::NotFound => damaged(name, "it is missing".to_owned()),
+            _ => CheckpointError::Read { path: path.join(name), source },
+        };
+        let read = |name| fs::read(path.join(name)).map_err(|err| unreadable(name, err));
 
-        #[derive(Deserialize)]
-        struct Version {
-            format_version: u32,
-        }
-        let Version { format_version } = serde_json::from_slice(&text)
-            .map_err(|err| damaged(trainer_path.clone(), err.to_string()))?;
-        if format_version != FORMAT_VERSION {
-            return Err(CheckpointError::Version { path, found: format_version });
+        let text = read(TRAINER_FILE)?;
+        let other_version = || {
+            let found = format_version(&text).filter(|&found| found != FORMAT_VERSION)?;
+            Some(CheckpointError::Version { path: path.clone(), found })
+        };
+        // The first version had its checksums elsewhere.
+        let sums = read(SUMS_FILE).map_err(|err| other_version().unwrap_or(err))?;
+        let sums = String::from_utf8_lossy(&sums);
+        let check = |name: &str, found: Sha256Hex| {
+            let expected = sums.lines().find_map(|line| line.strip_suffix(name)?.strip_suffix("  "));
+            match expected {
+                Some(expected) if expected == found.as_str() => Ok(()),
+                Some(expected) => {
+                    let reason = format!("its SHA-256 is {found}, but {SUMS_FILE} says {expected}");
+                    Err(damaged(name, reason))
+                }
+                None => Err(damaged(SUMS_FILE, format!("it does not list {name}"))),
+            }
+        };
+        check(TRAINER_FILE, Sha256Hex::of(&text))?;
+        if let Some(err) = other_version() {
+            return Err(err);
         }
         let manifest: Manifest = serde_json::from_slice(&text)
-            .map_err(|err| damaged(trainer_path.clone(), err.to_string()))?;
-
-        let files = [
-            (MODEL_FILE, Some(&manifest.model_sha256)),
-            (OPTIMIZER_FILE, manifest.optimizer_sha256.as_ref()),
-        ];
-        for (name, expected) in files {
-            let Some(expected) = expected else { continue };
-            let file = path.join(name);
-            let found = hash(&file)
-                .map_err(|source| CheckpointError::Read { path: file.clone(), source })?;
-            if found != *expected {
-                let reason = format!("its SHA-256 is {found}, but {expected} was written");
-                return Err(damaged(file, reason));
+            .map_err(|err| damaged(TRAINER_FILE, err.to_string()))?;
+        for name in [MODEL_FILE, OPTIMIZER_FILE] {
+            if name == OPTIMIZER_FILE && !manifest.has_optimizer {
+                continue;
             }
+            check(name, hash(&path.join(name)).map_err(|err| unreadable(name, err))?)?;
         }
         Ok(Self { path, manifest })
     }
@@ -353,12 +398,11 @@ impl StoredCheckpoint {
         let tensors = ModuleRecord::load(&model_path)
             .and_then(|record| template.try_load_record(record))
             .map_err(|err| damaged(&model_path, err))?;
-        let optimizer = match self.manifest.optimizer_sha256 {
-            None => OptimizerRecord::default(),
-            Some(_) => {
-                let path = self.path.join(OPTIMIZER_FILE);
-                OptimizerRecord::load(&path).map_err(|err| damaged(&path, err))?
-            }
+        let optimizer = if self.manifest.has_optimizer {
+            let path = self.path.join(OPTIMIZER_FILE);
+            OptimizerRecord::load(&path).map_err(|err| damaged(&path, err))?
+        } else {
+            OptimizerRecord::default()
         };
         let layers: Vec<_> = tensors
             .hidden
@@ -374,6 +418,15 @@ impl StoredCheckpoint {
             trainer: self.manifest.trainer,
         })
     }
+}
+
+/// Version of the layout that a `trainer.json` is of.
+fn format_version(text: &[u8]) -> Option<u32> {
+    #[derive(Deserialize)]
+    struct Version {
+        format_version: u32,
+    }
+    serde_json::from_slice(text).ok().map(|Version { format_version }| format_version)
 }
 
 fn sync_and_hash(path: &Path) -> io::Result<Sha256Hex> {

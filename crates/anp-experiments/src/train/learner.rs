@@ -1,5 +1,5 @@
 use anp_core::ActivationNorm;
-use anp_models::{LmState, RecurrentLm, Site};
+use anp_models::{LmMasks, LmState, RecurrentLm, Site};
 use burn::module::Module;
 use burn::tensor::Tensor;
 use burn::train::{InferenceStep, TrainOutput, TrainStep};
@@ -39,22 +39,19 @@ pub struct WindowOutput {
     pub state: LmState,
 }
 
-/// One window of truncated back-propagation.
-///
-/// ```text
-/// loss = Σ_t mean_b nll[t, b] + Σ penalties
-/// ```
-///
-/// The sum over the steps is what the learning rate 1, the clip at 5 and η of the paper refer to.
-impl TrainStep for LmLearner {
-    type Input = LmBatch;
-    type Output = StepReport;
-
-    fn step(&self, batch: LmBatch) -> TrainOutput<StepReport> {
+impl LmLearner {
+    /// One window of truncated back-propagation with the given dropout masks.
+    ///
+    /// ```text
+    /// loss = Σ_t mean_b nll[t, b] + Σ penalties
+    /// ```
+    ///
+    /// The sum over the steps is what the learning rate 1, the clip at 5 and η of the paper refer to.
+    pub fn step_with_masks(&self, batch: LmBatch, masks: &LmMasks) -> TrainOutput<StepReport> {
         let tokens = batch.window.num_tokens();
         let [_, batch_size] = batch.window.inputs.dims();
         let state = batch.state.unwrap_or_else(|| self.lm.zero_state(batch_size));
-        let output = self.lm.forward(batch.window.inputs, state);
+        let output = self.lm.forward_with_masks(batch.window.inputs, state, masks);
         let nll_sum = self.lm.nll(output.dropped.clone(), batch.window.targets).sum();
         let penalties: Vec<_> = self
             .penalties
@@ -73,6 +70,16 @@ impl TrainStep for LmLearner {
             state: output.state.detach(),
         };
         TrainOutput::new(self, gradients, StepReport::Window(item))
+    }
+}
+
+impl TrainStep for LmLearner {
+    type Input = LmBatch;
+    type Output = StepReport;
+
+    fn step(&self, batch: LmBatch) -> TrainOutput<StepReport> {
+        let masks = self.lm.sample_masks(batch.window.inputs.dims());
+        self.step_with_masks(batch, &masks)
     }
 }
 

@@ -166,6 +166,7 @@ pub fn run(request: RunRequest) -> Result<Outcome, TrainError> {
     check_writable(&request.run_dir).map_err(run_folder)?;
     let _lock = lock(&request.run_dir)?;
     let checkpoints = CheckpointFolder::new(&request.run_dir);
+    checkpoints.clean()?;
 
     let device = request.device.clone().autodiff();
     device.seed(seed(request.seed, Purpose::Init, 0));

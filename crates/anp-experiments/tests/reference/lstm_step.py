@@ -316,7 +316,7 @@ def main():
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     fixture = {
-        "made_by": "crates/anp-models/tests/reference/lstm_step.py",
+        "made_by": "crates/anp-experiments/tests/reference/lstm_step.py",
         "versions": {
             "python": ".".join(map(str, sys.version_info[:2])),
             "torch": torch.__version__.split("+")[0],
