@@ -372,11 +372,8 @@ fn the_penalty_is_activation_regularisation_with_another_strength() {
 
     let output = model.lm.forward_with_masks(window.inputs, state(&case, &place), &masks(&case, &place));
     let alpha = eta * (batch_size * d_hidden) as f64 / 2.0;
-    // Not `mean()`, whose gradient Burn rounds to single precision.
-    let num_tokens = (seq_length * batch_size) as f64;
-    let num_elements = num_tokens * d_hidden as f64;
-    let regularisation = output.dropped.clone().square().sum() * (alpha / num_elements);
-    let per_token = model.lm.nll(output.dropped, window.targets).sum() / num_tokens + regularisation;
+    let activation_regularisation = output.dropped.clone().square().mean() * alpha;
+    let per_token = model.lm.nll(output.dropped, window.targets).mean() + activation_regularisation;
     let gradients = GradientsParams::from_grads(per_token.backward(), &model);
 
     struct Same<'a> {

@@ -4,12 +4,15 @@
 //! number at paper scale, 2 it could not be done, 130 it was interrupted and can go on.
 
 mod data;
+mod devices;
 mod display;
+mod evaluate;
 mod interrupt;
 mod report;
 mod reproduce;
 mod session;
 mod terminal;
+mod train;
 
 use std::io::{self, ErrorKind, Write};
 use std::path::PathBuf;
@@ -55,8 +58,14 @@ enum Command {
     Reproduce(reproduce::ReproduceArgs),
     /// Print tables from records, run nothing
     Report(report::ReportArgs),
+    /// Train one recipe of a row file of your own
+    Train(train::TrainArgs),
+    /// Measure the best parameters of a checkpoint
+    Evaluate(evaluate::EvaluateArgs),
     /// List, download, import or verify data sets
     Data(data::DataArgs),
+    /// List what --device can name: compiled in, present, and what would have to be added
+    Devices(devices::DevicesArgs),
     /// Print a script that lets the shell complete commands and options
     #[command(after_help = "\
 Examples:
@@ -80,7 +89,10 @@ pub fn run() -> anyhow::Result<ExitCode> {
     match command {
         Command::Reproduce(args) => reproduce::run(&args, data_dir, quiet),
         Command::Report(args) => report::run(&args, data_dir, quiet),
+        Command::Train(args) => train::run(&args, data_dir, quiet),
+        Command::Evaluate(args) => evaluate::run(&args, data_dir, quiet),
         Command::Data(args) => data::run(&args, data_dir, quiet),
+        Command::Devices(_) => devices::run(),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "anp", &mut script);

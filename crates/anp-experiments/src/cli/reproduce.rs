@@ -12,7 +12,7 @@ use comfy_table::{CellAlignment, Table};
 use indicatif::{HumanCount, HumanDuration};
 
 use super::report::{Loaded, TableArgs};
-use super::session::{DeviceArgs, Session};
+use super::session::{CheckpointArgs, DeviceArgs, Session};
 use super::{display, interrupt};
 use crate::atomic;
 use crate::device::{Backend, DeviceName};
@@ -62,12 +62,8 @@ pub(super) struct ReproduceArgs {
     #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
     runs: Option<PathBuf>,
 
-    /// Save a checkpoint after so many seconds, and after each epoch in any case; 0 saves after each step
-    #[arg(
-        long, value_name = "SECONDS", default_value = "180", value_parser = seconds,
-        allow_negative_numbers = true
-    )]
-    checkpoint_every: Duration,
+    #[command(flatten)]
+    checkpoints: CheckpointArgs,
 
     /// List the runs and their estimated cost, run nothing
     #[arg(long)]
@@ -140,7 +136,7 @@ pub(super) fn run(
                 device_name: session.device_name.to_string(),
                 store: session.store.clone(),
                 run_dir,
-                checkpoint_interval: args.checkpoint_every,
+                checkpoint_interval: args.checkpoints.checkpoint_every,
                 interrupter: session.interrupter.clone(),
                 renderer: display::renderer(quiet, &session.interrupter),
             })
@@ -151,11 +147,6 @@ pub(super) fn run(
         }
     }
     args.common.print(&tables, &record::load_folder(&records_dir)?)
-}
-
-/// A time in seconds, as `--checkpoint-every` takes it.
-fn seconds(text: &str) -> anyhow::Result<Duration> {
-    Ok(Duration::try_from_secs_f64(text.parse()?)?)
 }
 
 /// Delete the checkpoints of a run that is done, so that it begins again; leave one that was stopped.
@@ -190,7 +181,7 @@ fn summary(runs: usize, recorded: usize, scale: Scale) -> String {
     }
 }
 
-fn how_to_go_on(checkpoint: Option<&Path>, remaining: usize, force: bool) -> String {
+pub(super) fn how_to_go_on(checkpoint: Option<&Path>, remaining: usize, force: bool) -> String {
     let saved = match checkpoint {
         Some(path) => format!("stopped; saved in {}", path.display()),
         None => "stopped before there was anything to save".to_owned(),

@@ -1,6 +1,7 @@
 //! What every command that trains or evaluates needs from its surroundings.
 
 use std::path::Path;
+use std::time::Duration;
 
 use burn::tensor::Device;
 use burn::train::Interrupter;
@@ -22,6 +23,22 @@ impl DeviceArgs {
     pub fn name(self) -> anyhow::Result<DeviceName> {
         Ok(self.device.map_or_else(DeviceName::best, Ok)?)
     }
+}
+
+/// `--checkpoint-every`.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub(super) struct CheckpointArgs {
+    /// Save a checkpoint after so many seconds, and after each epoch in any case; 0 saves after each step
+    #[arg(
+        long, value_name = "SECONDS", default_value = "180", value_parser = seconds,
+        allow_negative_numbers = true
+    )]
+    pub checkpoint_every: Duration,
+}
+
+/// A time in seconds.
+fn seconds(text: &str) -> anyhow::Result<Duration> {
+    Ok(Duration::try_from_secs_f64(text.parse()?)?)
 }
 
 /// A device, the data, and two things to ask whether to stop.

@@ -59,9 +59,9 @@ impl LmLearner {
             .map(|penalty| penalty.norm.forward(self.lm.activation(&output, penalty.site)))
             .collect();
 
-        let loss = penalties
-            .iter()
-            .fold(nll_sum.clone() / batch_size as f64, |loss, penalty| loss + penalty.clone());
+        // Not a division: the gradient of Burn's has the reciprocal in single precision, in any dtype.
+        let mean_over_batch = nll_sum.clone() * (1.0 / batch_size as f64);
+        let loss = penalties.iter().fold(mean_over_batch, |loss, penalty| loss + penalty.clone());
         let gradients = loss.backward();
         let item = WindowOutput {
             nll_sum: nll_sum.inner(),

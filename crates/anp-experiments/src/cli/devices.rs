@@ -1,0 +1,72 @@
+//! `anp devices`: what is compiled in, what is present, what would have to be added.
+
+use std::process::ExitCode;
+
+use burn::tensor::Device;
+use comfy_table::presets::NOTHING;
+use comfy_table::Table;
+
+use crate::device::{Backend, DeviceName};
+
+/// Arguments of `anp devices`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  anp devices                          what --device can name here
+  anp reproduce table2 --device flex   compute on the CPU, whatever else there is
+
+A backend that is not compiled in needs a build with its feature: `cargo xtask --features cuda devices`.")]
+pub(super) struct DevicesArgs {}
+
+/// Run `anp devices`.
+///
+/// # Errors
+///
+/// If stdout cannot be written to.
+pub(super) fn run() -> anyhow::Result<ExitCode> {
+    let mut table = Table::new();
+    table.load_preset(NOTHING).force_no_tty();
+    table.set_header(["backend", "what for", "built in", "devices here"]);
+    for backend in Backend::ALL {
+        let devices = backend.devices();
+        let built = match backend.is_compiled_in() {
+            true => "yes".to_owned(),
+            false => format!("--features {backend}"),
+        };
+        let present = match (backend.is_compiled_in(), devices.is_empty()) {
+            (false, _) => "not looked for".to_owned(),
+            (true, true) => "none".to_owned(),
+            (true, false) => names(backend, &devices).join("\n"),
+        };
+        table.add_row([backend.name().to_owned(), backend.description().to_owned(), built, present]);
+    }
+    let mut text: String =
+        table.lines().map(|line| format!("{}\n", line.trim())).collect();
+    if let Ok(best) = DeviceName::best() {
+        text.push_str(&format!("Without --device, anp takes {best}.\n"));
+    }
+    super::print(text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The names that `--device` takes, each with what the device calls itself.
+fn names(backend: Backend, devices: &[Device]) -> Vec<String> {
+    let name = |(index, device): (usize, &Device)| {
+        let name = DeviceName { backend, index };
+        match own_name(device) {
+            Some(own) => format!("{name} ({own})"),
+            None => name.to_string(),
+        }
+    };
+    devices.iter().enumerate().map(name).collect()
+}
+
+#[cfg(any(feature = "cpu", feature = "cuda", feature = "rocm", feature = "wgpu"))]
+fn own_name(device: &Device) -> Option<String> {
+    device.identity().map(|identity| identity.name)
+}
+
+#[cfg(not(any(feature = "cpu", feature = "cuda", feature = "rocm", feature = "wgpu")))]
+fn own_name(_: &Device) -> Option<String> {
+    None
+}

@@ -1,0 +1,336 @@
+//! What cannot be done: each with a message that names what and what to do, exit code 2, and nothing lost.
+//!
+//! Recipes, records and tables that cannot be used are in `tests/tables.rs`, downloads and corpora in
+//! `tests/data`.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use anp_experiments::data::{Split, manifest};
+use anp_experiments::train::{CheckpointError, Outcome, StoredCheckpoint};
+
+use crate::support::{Workplace, contents, edit_trainer, say, stderr, stdout};
+
+/// Check that `output` is a refusal whose message has all `phrases`.
+fn refused(output: &Output, phrases: &[&str]) {
+    let message = stderr(output);
+    assert_eq!(output.status.code(), Some(2), "{message}");
+    assert_eq!(stdout(output), "");
+    for phrase in phrases {
+        assert!(message.contains(phrase), "`{phrase}` is missing:\n{message}");
+    }
+}
+
+// Recipes and data ----------------------------------------------------------------------------------------
+
+#[test]
+fn a_value_out_of_range_is_reported_before_data_is_looked_for() {
+    let workplace = Workplace::new();
+    for (set, phrase) in [
+        ("model.lstm.output_dropout=1.0", "model.lstm.output_dropout must be in [0, 1), but is 1"),
+        ("training.learning_rate=0", "training.learning_rate must be in (0, ∞), but is 0"),
+        ("data.bptt=0", "data.bptt must be at least 1, but is 0"),
+    ] {
+        let words = ["--set", "data.corpus=penn_treebank", "--set", set, "--data-dir", "nowhere"];
+        let output = workplace.reproduce(&words).output().unwrap();
+        refused(&output, &["lstm.toml", phrase]);
+        assert!(!stderr(&output).contains("fetch"), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn data_that_is_missing_cut_off_or_changed_is_named_with_its_remedy() {
+    let workplace = Workplace::new();
+    let folder = workplace.path("data");
+    let reproduce = || {
+        let words = ["--set", "data.corpus=penn_treebank", "--data-dir", "data"];
+        workplace.reproduce(&words).output().unwrap()
+    };
+    let remedy = "anp data fetch penn_treebank --data-dir data";
+    refused(&reproduce(), &["ptb.train.txt", "ptb.valid.txt", "ptb.test.txt", remedy]);
+
+    let penn = manifest("penn_treebank").unwrap();
+    for split in Split::ALL {
+        let file = penn.file(split);
+        let path = folder.join(&penn.folder).join(&file.name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let bytes = file.bytes - u64::from(split == Split::Train);
+        fs::File::create(path).unwrap().set_len(bytes).unwrap();
+    }
+    let train = penn.file(Split::Train);
+    let cut_off = format!("{} bytes instead of {}", train.bytes - 1, train.bytes);
+    refused(&reproduce(), &["ptb.train.txt", &cut_off, remedy]);
+
+    let path = folder.join(&penn.folder).join(&train.name);
+    fs::File::options().append(true).open(&path).unwrap().set_len(train.bytes).unwrap();
+    refused(&reproduce(), &["ptb.train.txt", "SHA-256", train.sha256.as_str(), remedy]);
+    assert_eq!(fs::metadata(path).unwrap().len(), train.bytes, "the user's file is left alone");
+    assert!(!workplace.path("runs").exists());
+}
+
+#[test]
+fn a_text_too_short_for_the_streams_is_refused_with_its_split() {
+    let workplace = Workplace::new();
+    let output = workplace.reproduce(&["--set", "data.batch_size=2000"]).output().unwrap();
+    refused(&output, &["validation text", "21008 tokens", "data.batch_size", "data.bptt"]);
+}
+
+#[test]
+fn a_device_that_is_not_there_is_named_with_what_there_is() {
+    let workplace = Workplace::new();
+    for (device, phrases) in [
+        ("flex:7", ["flex finds one device", "anp devices"]),
+        ("rocm", ["rocm:0 is not compiled in", "--features rocm"]),
+        ("gpu", ["`gpu` is no device", "cuda:0"]),
+    ] {
+        let words = ["reproduce", "table2", "--device", device];
+        refused(&workplace.anp(&words).output().unwrap(), &phrases);
+    }
+}
+
+#[test]
+fn a_time_that_is_none_is_refused() {
+    let workplace = Workplace::new();
+    for time in ["-1", "soon", "NaN", "inf"] {
+        let output = workplace.reproduce(&["--checkpoint-every", time]).output().unwrap();
+        refused(&output, &["--checkpoint-every", time]);
+    }
+}
+
+// Folders -------------------------------------------------------------------------------------------------
+
+#[test]
+fn a_run_folder_that_cannot_be_written_is_named_with_the_option_that_changes_it() {
+    let workplace = Workplace::new();
+    let file = workplace.path("file");
+    fs::write(&file, "in the way").unwrap();
+    let output = workplace.reproduce(&["--runs", "file/runs"]).output().unwrap();
+    refused(&output, &["file/runs/table2-lstm-demo-s1", "--runs"]);
+    assert_eq!(fs::read_to_string(&file).unwrap(), "in the way");
+}
+
+/// The records folder was there when the run began; whoever replaced it gets the record all the same.
+#[test]
+fn a_record_that_cannot_be_written_does_not_cost_the_run() {
+    let workplace = Workplace::new();
+    workplace.begin("lstm", 1, 40);
+    let command = || workplace.reproduce(&["--only", "lstm", "--checkpoint-every", "0"]);
+    let mut running = workplace.start_and_wait_for_a_checkpoint(command(), "lstm");
+    let records = workplace.path("experiments/records");
+    fs::remove_dir(&records).unwrap();
+    fs::write(&records, "in the way").unwrap();
+    let name = workplace.name("lstm", 1);
+    let phrases = [&name, "has no record yet", "it will not train again", "experiments/records"];
+    refused(&running.output(), &phrases);
+
+    fs::remove_file(&records).unwrap();
+    let output = command().output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(!stderr(&output).contains("epoch"), "it trains again: {}", stderr(&output));
+    assert_eq!(workplace.record().curve.len(), 1);
+}
+
+/// A shell in which `folder` is a file system of two megabytes; `None` if the system does not let us.
+#[cfg(target_os = "linux")]
+fn with_small_disk(folder: &Path, script: &str) -> Option<Command> {
+    let mount = format!("mount -t tmpfs -o size=2m tmpfs '{}'", folder.display());
+    [&["--mount"][..], &["--mount", "--map-root-user"]].into_iter().find_map(|options| {
+        let shell = |script: &str| {
+            let mut command = Command::new("unshare");
+            command.args(options).args(["sh", "-c", script]);
+            command
+        };
+        let tried = shell(&mount).stderr(Stdio::null()).status();
+        tried.is_ok_and(|status| status.success()).then(|| shell(&format!("{mount} && {script}")))
+    })
+}
+
+/// The model has 0.4 MB, a checkpoint as much, later twice as much: some fit, then one does not.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_ends_the_run_and_what_was_saved_goes_on_where_there_is_room() {
+    let workplace = Workplace::new();
+    let small = workplace.path("small");
+    fs::create_dir(&small).unwrap();
+    // What the namespace's disk holds is lost with it, so it is copied; then room is made.
+    let script = r#"
+        head -c 1300000 /dev/zero > small/ballast
+        "$ANP" reproduce table2 --device flex --only lstm --runs small/runs --checkpoint-every 0
+        code=$?
+        cp -a small/runs runs
+        exit $code"#;
+    let Some(mut command) = with_small_disk(&small, script) else {
+        say("SKIPPED: a full disk was not tried: this system lets us mount none (unshare --mount)");
+        return;
+    };
+    let output = command
+        .current_dir(workplace.path(""))
+        .env("ANP", env!("CARGO_BIN_EXE_anp"))
+        .output()
+        .unwrap();
+    let message = stderr(&output);
+    refused(&output, &["cannot write checkpoint small/runs/table2-lstm-demo-s1", "make room"]);
+    assert!(message.contains("No space left") || message.contains("StorageFull"), "{message}");
+
+    let newest = workplace.newest("lstm", 1).expect("a checkpoint from before");
+    let window = StoredCheckpoint::open(&newest).unwrap().trainer().window;
+    assert!(window > 0);
+    let outcome = workplace.train("lstm", 1, Duration::from_secs(3600), |done| done > window);
+    assert!(matches!(outcome, Outcome::Interrupted { checkpoint: Some(_) }));
+    assert!(StoredCheckpoint::open(&workplace.newest("lstm", 1).unwrap()).unwrap().trainer().window > window);
+}
+
+// Checkpoints ---------------------------------------------------------------------------------------------
+
+#[test]
+fn a_checkpoint_with_any_byte_changed_cut_off_or_gone_is_refused() {
+    let workplace = Workplace::new();
+    workplace.begin("lstm", 1, 40);
+    let checkpoint = workplace.newest("lstm", 1).unwrap();
+    let files = contents(&checkpoint);
+    assert_eq!(files.len(), 3, "{files:?}");
+    let folder = checkpoint.display().to_string();
+    let check = |path: &Path, what: &str| {
+        let err = StoredCheckpoint::open(&checkpoint).unwrap_err();
+        assert!(matches!(err, CheckpointError::Damaged { .. }), "{what}: {err}");
+        let message = err.to_string();
+        let name = path.file_name().unwrap().to_string_lossy();
+        let named = message.contains(&*name) || message.contains("SHA256SUMS");
+        assert!(named, "{what}: {message}");
+        assert!(message.contains(&format!("remove the folder {folder}")), "{what}: {message}");
+    };
+    for (path, bytes) in &files {
+        let places = [0, 1, bytes.len() / 3, bytes.len() / 2, bytes.len() - 2];
+        for place in places {
+            for bit in [1, 0x80] {
+                let mut changed = bytes.clone();
+                changed[place] ^= bit;
+                fs::write(path, changed).unwrap();
+                check(path, &format!("{} with byte {place} changed", path.display()));
+            }
+        }
+        for length in [0, bytes.len() / 2, bytes.len() - 2] {
+            fs::write(path, &bytes[..length]).unwrap();
+            check(path, &format!("{} cut to {length} bytes", path.display()));
+        }
+        fs::remove_file(path).unwrap();
+        check(path, &format!("{} removed", path.display()));
+        fs::write(path, bytes).unwrap();
+    }
+    StoredCheckpoint::open(&checkpoint).unwrap();
+}
+
+#[test]
+fn a_damaged_checkpoint_is_kept_and_the_one_before_it_goes_on_as_the_message_says() {
+    let workplace = Workplace::new();
+    workplace.begin("lstm", 1, 40);
+    let older = workplace.newest("lstm", 1).unwrap();
+    workplace.train("lstm", 1, Duration::ZERO, |done| done > 0);
+    let newer = workplace.newest("lstm", 1).unwrap();
+    assert_ne!(newer, older);
+    let model = newer.join("model.bpk");
+    let mut bytes = fs::read(&model).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&model, bytes).unwrap();
+    let before = contents(&workplace.run_dir("lstm", 1));
+
+    let reproduce = || workplace.reproduce(&["--only", "lstm"]).output().unwrap();
+    let name = newer.file_name().unwrap().to_string_lossy();
+    let remedy = format!("remove the folder runs/{}/checkpoints/{name}", workplace.name("lstm", 1));
+    refused(&reproduce(), &["model.bpk is damaged", "SHA-256", &remedy, "to go on from the checkpoint before it"]);
+    assert_eq!(contents(&workplace.run_dir("lstm", 1)), before);
+
+    fs::remove_dir_all(newer).unwrap();
+    let output = reproduce();
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(workplace.record().curve.len(), 1);
+}
+
+#[test]
+fn a_checkpoint_of_another_recipe_or_seed_is_refused() {
+    let workplace = Workplace::new();
+    workplace.begin("lstm", 1, 40);
+    let begun = workplace.run_dir("lstm", 1);
+    for (row, seed) in [("lstm_anp", 1), ("lstm", 2)] {
+        let other = workplace.run_dir(row, seed);
+        fs::rename(workplace.run_dir("lstm", 1), &other).unwrap();
+        let before = contents(&other);
+        let words = ["--only", row, "--seeds", "2"];
+        // The first seed has nothing to go on from; a run of its own would take too long here.
+        let mut skip_first = workplace.reproduce(&words);
+        if seed == 2 {
+            let path = workplace.path(&format!("experiments/table2/{row}.toml"));
+            let text = fs::read_to_string(&path).unwrap();
+            fs::write(path, text.replace("seeds = [1]", "seeds = [2]")).unwrap();
+        }
+        let output = skip_first.output().unwrap();
+        refused(&output, &["belongs to another recipe or seed", "--runs", &workplace.name(row, seed)]);
+        assert_eq!(contents(&other), before);
+        fs::rename(other, &begun).unwrap();
+    }
+}
+
+#[test]
+fn a_checkpoint_of_another_version_is_refused_with_both_versions() {
+    let workplace = Workplace::new();
+    workplace.begin("lstm", 1, 40);
+    let checkpoint = workplace.newest("lstm", 1).unwrap();
+    edit_trainer(&checkpoint, |manifest| manifest["format_version"] = 99.into());
+    let phrases = ["has format 99", "this build reads", "the build that began it", "remove the run folder"];
+    refused(&workplace.reproduce(&["--only", "lstm"]).output().unwrap(), &phrases);
+
+    // The first version kept its checksums elsewhere.
+    edit_trainer(&checkpoint, |manifest| manifest["format_version"] = 1.into());
+    fs::remove_file(checkpoint.join("SHA256SUMS")).unwrap();
+    refused(&workplace.reproduce(&["--only", "lstm"]).output().unwrap(), &["has format 1,"]);
+}
+
+#[test]
+fn a_folder_without_a_checkpoint_is_named() {
+    let workplace = Workplace::new();
+    let err = StoredCheckpoint::open(&workplace.path("experiments")).unwrap_err();
+    assert!(matches!(err, CheckpointError::Missing { .. }), "{err}");
+    assert!(err.to_string().contains("experiments holds no checkpoint"), "{err}");
+}
+
+#[test]
+fn two_processes_do_not_work_on_one_run() {
+    let workplace = Workplace::new();
+    let command = || workplace.reproduce(&["--only", "lstm", "--checkpoint-every", "0"]);
+    let mut running = workplace.start_and_wait_for_a_checkpoint(command(), "lstm");
+    refused(&command().output().unwrap(), &["another process is working on this run", "run.lock"]);
+    assert!(running.is_running());
+    running.kill();
+}
+
+// Numbers -------------------------------------------------------------------------------------------------
+
+#[test]
+fn a_loss_that_is_not_finite_stops_the_run_before_it_is_saved() {
+    let workplace = Workplace::new();
+    workplace.make_lstm_diverge();
+    let reproduce = || workplace.reproduce(&["--only", "lstm", "--checkpoint-every", "0"]).output().unwrap();
+    let output = reproduce();
+    let newest = workplace.newest("lstm", 1).expect("a checkpoint from before");
+    let good = StoredCheckpoint::open(&newest).unwrap();
+    let step = good.trainer().step;
+    let newest = newest.strip_prefix(workplace.path("")).unwrap().display().to_string();
+    let place = format!("window {} (step {})", step + 1, step + 1);
+    let phrases = [
+        "in epoch 1, ",
+        &place,
+        "at learning rate 1;",
+        "the last good checkpoint is ",
+        &newest,
+        "training.learning_rate",
+    ];
+    refused(&output, &phrases);
+    assert!(good.trainer().epoch.nll.is_finite() && good.trainer().epoch.grad_norm.is_finite());
+    assert!(workplace.records().is_empty());
+
+    // The checkpoint can be used: the run goes on from there, and comes to the same end.
+    refused(&reproduce(), &phrases);
+}

@@ -1,0 +1,195 @@
+//! Runs that are killed or stopped, and go on.
+
+use std::fs;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::sleep;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anp_experiments::record::Record;
+use anp_experiments::train::Outcome;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::support::{Running, Workplace, essence, say, stderr, stdout};
+
+const KILLS: usize = 10;
+
+/// The seed of the moments at which runs are killed: another one each time, unless `ANP_TEST_SEED` gives it.
+fn seed() -> u64 {
+    match std::env::var("ANP_TEST_SEED") {
+        Ok(text) => text.parse().unwrap(),
+        Err(_) => SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs(),
+    }
+}
+
+/// Dropout is on, there are two epochs, the schedule may decay, and a checkpoint is being written for a good
+/// part of the time.
+#[test]
+fn a_run_killed_at_ten_random_moments_ends_with_the_same_bits() {
+    let workplace = Workplace::with_epochs(2);
+    let row = "lstm_anp";
+    workplace.begin(row, 1, 250);
+    let run_dir = workplace.run_dir(row, 1);
+    let checkpoints = run_dir.join("checkpoints");
+    let beginning = crate::support::contents(&checkpoints);
+    let records = workplace.path("experiments/records");
+    let rewind = || {
+        fs::remove_dir_all(&records).unwrap();
+        fs::remove_dir_all(&run_dir).unwrap();
+        for (path, bytes) in &beginning {
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, bytes).unwrap();
+        }
+    };
+    let start = || {
+        let words = ["--only", row, "--quiet", "--checkpoint-every", "0.1"];
+        Running::start(&mut workplace.reproduce(&words))
+    };
+
+    let started = Instant::now();
+    let output = start().output();
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let mut duration = started.elapsed();
+    let uninterrupted = workplace.record();
+    assert_eq!(uninterrupted.provenance.resumed, 1);
+    rewind();
+
+    let seed = seed();
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    let (mut kills, mut half_written, mut places) = (0, 0, Vec::new());
+    while kills < KILLS {
+        let mut running = start();
+        sleep(duration.mul_f64(random.random_range(0.0..0.2)));
+        if running.is_running() {
+            kills += usize::from(running.kill());
+            let names = fs::read_dir(&checkpoints).unwrap();
+            let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+            half_written += names.filter(|name| name.starts_with('.')).count();
+            let newest = workplace.newest(row, 1).unwrap();
+            places.push(newest.file_name().unwrap().to_string_lossy().into_owned());
+            continue;
+        }
+        // Done before the last kill: the machine is faster now. Begin again, with shorter lives.
+        let output = running.output();
+        assert_eq!(output.status.code(), Some(0), "seed {seed}: {}", stderr(&output));
+        assert_eq!(essence(&workplace.record()), essence(&uninterrupted), "seed {seed}");
+        rewind();
+        duration /= 2;
+    }
+    say(&format!(
+        "seed {seed}: killed at {}; {half_written} times while a checkpoint was written or removed",
+        places.join(", ")
+    ));
+
+    let output = start().output();
+    assert_eq!(output.status.code(), Some(0), "seed {seed}: {}", stderr(&output));
+    let record = workplace.record();
+    assert_eq!(essence(&record), essence(&uninterrupted), "seed {seed}");
+    assert!(record.provenance.resumed > 1);
+    let left = fs::read_dir(&checkpoints).unwrap().map(|entry| entry.unwrap().file_name());
+    assert!(left.into_iter().all(|name| !name.to_string_lossy().starts_with('.')), "leftovers");
+}
+
+fn finish(workplace: &Workplace, row: &str, seed: u64) -> Record {
+    // Values are read every 16 windows, and nothing is saved before the end of the epoch.
+    match workplace.train(row, seed, Duration::from_secs(3600), |_| false) {
+        Outcome::Finished(record) => *record,
+        Outcome::Interrupted { .. } => panic!("nobody interrupts"),
+    }
+}
+
+#[test]
+fn stopping_and_going_on_within_an_epoch_changes_no_bit() {
+    let row = "lstm_anp";
+    let whole = Workplace::new();
+    whole.begin(row, 1, 40);
+    let uninterrupted = finish(&whole, row, 1);
+
+    let parts = Workplace::new();
+    parts.begin(row, 1, 40);
+    let sessions = (1..).find_map(|session| {
+        let seen = AtomicUsize::new(0);
+        // Values are read at each window here, which must not matter either.
+        let outcome = parts.train(row, 1, Duration::ZERO, move |done| {
+            done > 0 && seen.fetch_add(1, Ordering::Relaxed) == 4
+        });
+        match outcome {
+            Outcome::Finished(record) => Some((session, *record)),
+            Outcome::Interrupted { checkpoint } => {
+                assert!(checkpoint.is_some());
+                None
+            }
+        }
+    });
+    let (sessions, record) = sessions.unwrap();
+    assert!(sessions > 3, "{sessions} sessions");
+    assert_eq!(record.provenance.resumed, sessions);
+    assert_eq!(essence(&record), essence(&uninterrupted));
+}
+
+#[test]
+fn a_seed_gives_the_same_bits_again_and_another_seed_others() {
+    let run = |seed| {
+        let workplace = Workplace::new();
+        workplace.begin("lstm", seed, 3);
+        finish(&workplace, "lstm", seed)
+    };
+    let first = run(1);
+    assert_eq!(essence(&run(1)), essence(&first));
+    let other = run(2);
+    assert_ne!(other.result.test.nll, first.result.test.nll);
+    assert_ne!(other.curve[0].train_nll, first.curve[0].train_nll);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_signal_saves_says_how_to_go_on_and_the_same_command_goes_on() {
+    let workplace = Workplace::new();
+    workplace.begin("lstm", 1, 120);
+    let command = || workplace.reproduce(&["--only", "lstm", "--checkpoint-every", "0"]);
+    for signal in ["TERM", "INT"] {
+        let mut running = workplace.start_and_wait_for_a_checkpoint(command(), "lstm");
+        running.signal(signal);
+        let output = running.output();
+        assert_eq!(output.status.code(), Some(130), "{signal}: {}", stderr(&output));
+        assert_eq!(stdout(&output), "");
+        let newest = workplace.newest("lstm", 1).unwrap();
+        let newest = newest.strip_prefix(workplace.path("")).unwrap().display().to_string();
+        for phrase in [&*newest, "saved in", "one run is left", "run the same command again"] {
+            assert!(stderr(&output).contains(phrase), "{phrase}: {}", stderr(&output));
+        }
+        assert!(workplace.records().is_empty());
+    }
+    let output = command().output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(workplace.record().provenance.resumed >= 3);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_second_signal_ends_at_once_and_the_checkpoint_before_is_good() {
+    let workplace = Workplace::new();
+    workplace.begin("lstm", 1, 500);
+    let command = workplace.reproduce(&["--only", "lstm", "--checkpoint-every", "0"]);
+    let mut running = workplace.start_and_wait_for_a_checkpoint(command, "lstm");
+    running.signal("INT");
+    running.signal("INT");
+    assert_eq!(running.output().status.code(), Some(130));
+    let outcome = workplace.train("lstm", 1, Duration::from_secs(3600), |_| true);
+    assert!(matches!(outcome, Outcome::Interrupted { checkpoint: Some(_) }));
+}
+
+/// Who reads the progress may go away; a run of hours must not fail for that.
+#[cfg(unix)]
+#[test]
+fn a_run_goes_on_when_nobody_reads_its_progress() {
+    let workplace = Workplace::new();
+    workplace.begin("lstm", 1, 40);
+    let mut command = workplace.reproduce(&["--only", "lstm"]);
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut child = command.stdout(writer.try_clone().unwrap()).stderr(writer).spawn().unwrap();
+    drop(command);
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    workplace.record();
+}

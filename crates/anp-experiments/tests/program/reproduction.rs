@@ -1,0 +1,103 @@
+//! `anp reproduce`: what is run, what is printed, and where.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::support::{Workplace, contents, stderr, stdout};
+
+/// Two rows are run, one without and one with the penalty, from the same seed; then everything that can be
+/// seen of them is looked at, because the runs are what takes the time.
+#[test]
+fn each_row_is_run_once_and_the_penalty_is_seen_in_the_table() {
+    let workplace = Workplace::new();
+    workplace.begin("lstm", 1, 120);
+    workplace.begin("lstm_anp", 1, 120);
+
+    // Nothing but the result with --quiet, and not even a word of progress.
+    let quiet = workplace.reproduce(&["--only", "lstm", "--quiet"]).output().unwrap();
+    assert_eq!(quiet.status.code(), Some(0), "{}", stderr(&quiet));
+    assert_eq!(stderr(&quiet), "");
+    assert!(stdout(&quiet).starts_with("Table 2: large models on Penn Treebank"));
+
+    // The row with a record is not run again. The table goes to stdout, progress to stderr.
+    let words = ["--only", "lstm", "--only", "lstm_anp"];
+    let output = workplace.reproduce(&words).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let progress = stderr(&output);
+    assert!(progress.starts_with("demo scale: one run to make; one has a record\n"), "{progress}");
+    for phrase in ["device: flex", "run 1 of 1: table2-lstm_anp-demo-s1", "train 666/666", "valid 52/52", "penalty "] {
+        assert!(progress.contains(phrase), "`{phrase}` is missing:\n{progress}");
+    }
+    let table = stdout(&output);
+    assert!(table.starts_with("Table 2: large models on Penn Treebank"), "{table}");
+    assert!(!table.contains("epoch 1/1") && !progress.contains("Table 2:"), "{table}\n{progress}");
+    for phrase in ["demo", "NOT comparable", "LSTM + ANP", "80.4", "not built yet"] {
+        assert!(table.contains(phrase) || phrase == "80.4", "`{phrase}` is missing:\n{table}");
+    }
+
+    // Everything has a record now.
+    let records = contents(&workplace.path("experiments/records"));
+    assert_eq!(records.len(), 2);
+    let again = workplace.reproduce(&words).output().unwrap();
+    assert_eq!(again.status.code(), Some(0));
+    assert_eq!(stderr(&again), "demo scale: nothing to run; 2 have a record\n");
+    assert_eq!(stdout(&again), table);
+    assert_eq!(contents(&workplace.path("experiments/records")), records);
+
+    // For other programs.
+    let format = |format| stdout(&workplace.reproduce(&["--format", format, "--quiet"]).output().unwrap());
+    let rows: Vec<Value> = serde_json::from_str(&format("json")).unwrap();
+    let [lstm, penalised, sru] = &rows[..] else { panic!("{rows:?}") };
+    for row in [lstm, penalised] {
+        assert_eq!(row["table"], "table2");
+        assert_eq!((&row["scale"], &row["metric"]), (&"demo".into(), &"perplexity".into()));
+        assert_eq!((&row["paper"]["valid"], &row["paper"]["test"]), (&81.6.into(), &77.5.into()));
+        for split in ["valid", "test"] {
+            let ours = &row["ours"][split];
+            assert!(ours["mean"].as_f64().unwrap() > 1.0, "{row}");
+            assert_eq!((&ours["sd"], &ours["n"]), (&Value::Null, &1.into()));
+        }
+        let record = row["records"][0].as_str().unwrap();
+        assert!(workplace.path(record).is_file(), "{record}");
+    }
+    assert_eq!((&lstm["row"], &penalised["row"]), (&"lstm".into(), &"lstm_anp".into()));
+    assert_eq!((&sru["row"], &sru["ours"]), (&"sru".into(), &Value::Null));
+    assert_eq!(sru["records"], Value::Array(Vec::new()));
+
+    // The penalty is alive, and does what it is for.
+    let mean = |row: &Value, key: &str| row["ours"][key]["mean"].as_f64().unwrap();
+    assert_eq!(mean(lstm, "penalty"), 0.0);
+    assert!(mean(penalised, "penalty") > 0.0);
+    let norms = [mean(lstm, "activation_norm"), mean(penalised, "activation_norm")];
+    assert!(norms[1] < 0.5 * norms[0], "‖h‖ is {norms:?}");
+
+    // The penalty is in no reported loss.
+    let epoch = &workplace.records().into_iter().find(|it| it.row == "lstm_anp").unwrap().curve[0];
+    assert!(epoch.penalties[0] > 0.0 && epoch.train_nll < (6439.0_f64).ln() + 0.1, "{epoch:?}");
+
+    let markdown = format("markdown");
+    let header = markdown.lines().find(|line| line.starts_with('|')).unwrap();
+    assert!(header.contains("| paper test |") && header.contains("| ours test |"), "{markdown}");
+    let csv = format("csv");
+    assert_eq!(csv.lines().count(), 4, "{csv}");
+    assert!(csv.starts_with("table,row,"), "{csv}");
+
+    // --force runs again, and until that is done the record stays.
+    let dry = workplace.reproduce(&[&words[..], &["--force", "--dry-run"]].concat()).output().unwrap();
+    assert!(stdout(&dry).starts_with("dry run, demo scale: 2 runs to make; 2 have a record"), "{dry:?}");
+    assert_eq!(contents(&workplace.path("experiments/records")), records);
+    let force = || workplace.reproduce(&["--only", "lstm", "--force", "--checkpoint-every", "0"]);
+    let running = workplace.start_and_wait_for_a_checkpoint(force(), "lstm");
+    running.kill();
+    let newest = workplace.newest("lstm", 1).unwrap();
+    let newest = newest.file_name().unwrap().to_string_lossy().into_owned();
+    assert!(newest.starts_with("e0000-w000"), "it began again: {newest}");
+    assert_eq!(contents(&workplace.path("experiments/records")), records);
+    // One that was stopped goes on, also with --force.
+    let running = workplace.start_and_wait_for_a_checkpoint(force(), "lstm");
+    running.kill();
+    let later = workplace.newest("lstm", 1).unwrap();
+    assert!(*later.file_name().unwrap() > *newest, "{later:?} after {newest}");
+    fs::remove_dir_all(workplace.path("runs")).unwrap();
+}
