@@ -1,11 +1,12 @@
 //! What CI checks, the cheapest step first.
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 
 use crate::Options;
-use crate::program::cargo;
+use crate::program::{cargo, feature_flags};
 
 /// A step: what it is called, Cargo's words, and whether these choose features.
 type Step = (&'static str, &'static [&'static str], bool);
@@ -27,7 +28,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         let mut command = cargo();
         command.args(words);
         if has_features {
-            command.args(options.feature_flags());
+            command.args(feature_flags(options));
             if options.release {
                 command.arg("--release");
             }
@@ -50,4 +51,19 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     }
     eprintln!("check: all is well");
     Ok(ExitCode::SUCCESS)
+}
+
+/// Run all tests, with more words for `cargo test`.
+///
+/// # Errors
+///
+/// If Cargo cannot be started.
+pub fn test(options: &Options, words: &[OsString]) -> Result<ExitCode> {
+    let mut command = cargo();
+    command.args(["test", "--workspace"]).args(feature_flags(options));
+    if options.release {
+        command.arg("--release");
+    }
+    let status = command.args(words).status().context("cannot start cargo")?;
+    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }

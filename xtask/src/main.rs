@@ -21,15 +21,19 @@ Commands:
   report               print tables from records, run nothing
   train, evaluate      train one recipe; measure a checkpoint
   data, devices        get data sets; list devices
-  check                formatting, lints, documentation and tests, as CI does
+  test                 all tests; words go to `cargo test`
+  check                formatting, lints, documentation and tests
 
-All but `check` is the anp program's: `cargo xtask COMMAND --help` explains it, and its exit code is passed on.
+All but `test` and `check` is the anp program's: `cargo xtask COMMAND --help` explains it, and its exit code is
+passed on.
 
 Options, before the command:
       --features LIST        Cargo features, for example cuda or \"vulkan ndarray\"
       --no-default-features  leave out flex, the CPU backend that is built otherwise
       --release              build with all optimisations: slower to build, a little faster to run
   -h, --help                 print this
+
+The variable ANP_FEATURES names features for every build, as if they stood behind --features.
 
 Examples:
   cargo xtask reproduce table2
@@ -57,15 +61,17 @@ enum Request {
     Help,
     /// Check what CI checks.
     Check(Options),
+    /// Run all tests, with these words for `cargo test`.
+    Test(Options, Vec<OsString>),
     /// Build `anp` and run it with these words.
     Run(Options, Vec<OsString>),
 }
 
 impl Options {
-    /// The options that choose features, as Cargo takes them.
-    fn feature_flags(&self) -> Vec<String> {
-        let mut flags: Vec<_> =
-            self.features.iter().map(|list| format!("--features={list}")).collect();
+    /// The options that choose features, as Cargo takes them; `from_environment` is ANP_FEATURES.
+    fn feature_flags(&self, from_environment: Option<&str>) -> Vec<String> {
+        let lists = self.features.iter().map(String::as_str).chain(from_environment);
+        let mut flags: Vec<_> = lists.map(|list| format!("--features={list}")).collect();
         if self.no_default_features {
             flags.push("--no-default-features".to_owned());
         }
@@ -86,6 +92,7 @@ fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Request> {
                 let list = words.next().and_then(|list| list.into_string().ok());
                 options.features.push(list.context("--features needs a list of features")?);
             }
+            "test" => return Ok(Request::Test(options, words.collect())),
             "check" => {
                 if let Some(word) = words.next() {
                     bail!("`check` takes no more words, but got {word:?}");
@@ -115,6 +122,7 @@ fn run() -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Request::Check(options) => check::run(&options),
+        Request::Test(options, words) => check::test(&options, &words),
         Request::Run(options, words) => program::run(&program::build(&options)?, &words),
     }
 }
@@ -163,8 +171,17 @@ mod tests {
         );
         assert_eq!(parsed(&format!("{line} check")), Request::Check(options.clone()));
         assert_eq!(
-            options.feature_flags(),
-            ["--features=cuda", "--features=ndarray,cpu", "--no-default-features"]
+            options.feature_flags(Some("vulkan")),
+            [
+                "--features=cuda",
+                "--features=ndarray,cpu",
+                "--features=vulkan",
+                "--no-default-features"
+            ]
+        );
+        assert_eq!(
+            parsed("test -- training"),
+            Request::Test(Options::default(), words("-- training"))
         );
     }
 

@@ -25,6 +25,12 @@ pub fn cargo() -> Command {
     command
 }
 
+/// What chooses the features of a build: the options and ANP_FEATURES.
+pub fn feature_flags(options: &Options) -> Vec<String> {
+    let from_environment = env::var("ANP_FEATURES").ok().filter(|list| !list.is_empty());
+    options.feature_flags(from_environment.as_deref())
+}
+
 /// Build `anp` and find out where it is. Cargo's progress goes to stderr.
 ///
 /// # Errors
@@ -35,7 +41,7 @@ pub fn build(options: &Options) -> Result<PathBuf> {
     command
         .args(["build", "--package", "anp-experiments", "--bin", "anp"])
         .arg("--message-format=json-render-diagnostics")
-        .args(options.feature_flags())
+        .args(feature_flags(options))
         .stdout(Stdio::piped());
     if options.release {
         command.arg("--release");

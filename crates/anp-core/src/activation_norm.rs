@@ -31,11 +31,7 @@ impl ActivationNormConfig {
         if self.eta.is_finite() && self.eta >= 0.0 {
             return Ok(());
         }
-        Err(HyperParamError::OutOfRange {
-            name: "eta",
-            range: "[0, ∞)",
-            value: self.eta,
-        })
+        Err(HyperParamError::OutOfRange { name: "eta", range: "[0, ∞)", value: self.eta })
     }
 
     /// Build the penalty.
@@ -45,11 +41,7 @@ impl ActivationNormConfig {
     /// If [`validate`](Self::validate) fails.
     pub fn init(&self) -> ActivationNorm {
         self.validate().unwrap_or_else(|err| panic!("{err}"));
-        ActivationNorm {
-            eta: self.eta,
-            norm: self.norm,
-            reduction: self.reduction,
-        }
+        ActivationNorm { eta: self.eta, norm: self.norm, reduction: self.reduction }
     }
 }
 
@@ -106,10 +98,7 @@ impl ActivationNorm {
     pub fn forward<const D: usize>(&self, activation: Tensor<D>) -> Tensor<1> {
         let dims = activation.dims();
         let num_elements: usize = dims.iter().product();
-        assert!(
-            num_elements > 0,
-            "the penalty needs an activation, got the shape {dims:?}"
-        );
+        assert!(num_elements > 0, "the penalty needs an activation, got the shape {dims:?}");
         if self.eta == 0.0 {
             return Tensor::zeros([1], (&activation.device(), activation.dtype()));
         }
@@ -150,9 +139,7 @@ fn sqrt_or_zero<const D: usize>(x: Tensor<D>) -> Tensor<D> {
 
 impl ModuleDisplay for ActivationNorm {
     fn custom_settings(&self) -> Option<DisplaySettings> {
-        DisplaySettings::new()
-            .with_new_line_after_attribute(false)
-            .optional()
+        DisplaySettings::new().with_new_line_after_attribute(false).optional()
     }
 
     fn custom_content(&self, content: Content) -> Option<Content> {
@@ -174,39 +161,26 @@ mod tests {
     const ACTIVATION: [[f32; 3]; 2] = [[2.0, -6.0, 3.0], [0.0, -2.0, 0.0]];
 
     fn penalty(norm: Norm, reduction: Reduction, eta: f64) -> ActivationNorm {
-        ActivationNormConfig::new(eta)
-            .with_norm(norm)
-            .with_reduction(reduction)
-            .init()
+        ActivationNormConfig::new(eta).with_norm(norm).with_reduction(reduction).init()
     }
 
     fn value<const D: usize>(penalty: &ActivationNorm, activation: TensorData) -> f32 {
-        penalty
-            .forward(Tensor::<D>::from_data(activation, &Device::default()))
-            .into_scalar()
+        penalty.forward(Tensor::<D>::from_data(activation, &Device::default())).into_scalar()
     }
 
     fn value_and_gradient(penalty: &ActivationNorm, rows: TensorData) -> (f32, Vec<f32>) {
         let device = Device::default().autodiff();
         let activation = Tensor::<2>::from_data(rows, &device).require_grad();
         let value = penalty.forward(activation.clone());
-        let gradient = activation
-            .grad(&value.backward())
-            .expect("the activation is a leaf");
-        (
-            value.into_scalar(),
-            gradient.into_data().try_to_vec().expect("f32"),
-        )
+        let gradient = activation.grad(&value.backward()).expect("the activation is a leaf");
+        (value.into_scalar(), gradient.into_data().try_to_vec().expect("f32"))
     }
 
     #[track_caller]
     fn assert_close(actual: &[f32], expected: &[f32], tolerance: f32) {
         assert_eq!(actual.len(), expected.len());
         for (a, e) in actual.iter().zip(expected) {
-            assert!(
-                (a - e).abs() <= tolerance * (1.0 + e.abs()),
-                "{actual:?} is not {expected:?}"
-            );
+            assert!((a - e).abs() <= tolerance * (1.0 + e.abs()), "{actual:?} is not {expected:?}");
         }
     }
 
@@ -247,10 +221,7 @@ mod tests {
                 assert_close(&[cube, deep], &[flat, flat], 1e-6);
             }
         }
-        let row = value::<1>(
-            &penalty(Norm::L2, Reduction::PerToken, 2.0),
-            [3.0_f32, -4.0].into(),
-        );
+        let row = value::<1>(&penalty(Norm::L2, Reduction::PerToken, 2.0), [3.0_f32, -4.0].into());
         assert_eq!(row, 10.0);
     }
 
@@ -270,11 +241,7 @@ mod tests {
             &penalty(Norm::L2sq, Reduction::MeanElements, 2.0),
             TensorData::from(ACTIVATION),
         );
-        let expected: Vec<f32> = ACTIVATION
-            .concat()
-            .iter()
-            .map(|h| 2.0 * 2.0 * h / 6.0)
-            .collect();
+        let expected: Vec<f32> = ACTIVATION.concat().iter().map(|h| 2.0 * 2.0 * h / 6.0).collect();
         assert_close(&gradient, &expected, 1e-6);
     }
 
@@ -298,15 +265,9 @@ mod tests {
             for reduction in Reduction::ALL {
                 let (value, gradient) =
                     value_and_gradient(&penalty(norm, reduction, 1.0), rows.clone());
-                assert!(
-                    value.is_finite() && value > 0.0,
-                    "{norm} {reduction}: {value}"
-                );
+                assert!(value.is_finite() && value > 0.0, "{norm} {reduction}: {value}");
                 assert_eq!(gradient[..2], [0.0, 0.0], "{norm} {reduction}");
-                assert!(
-                    gradient[3].is_finite() && gradient[3] > 0.0,
-                    "{norm} {reduction}"
-                );
+                assert!(gradient[3].is_finite() && gradient[3] > 0.0, "{norm} {reduction}");
             }
         }
     }
@@ -323,9 +284,7 @@ mod tests {
                 let h = Tensor::<2>::from_data([[1.0_f32, 2.0]], &device).require_grad();
                 let loss = h.clone().sum() + penalty.forward(h.clone());
                 let gradient = h.grad(&loss.backward()).expect("the activation is a leaf");
-                gradient
-                    .into_data()
-                    .assert_eq(&TensorData::from([[1.0_f32, 1.0]]), true);
+                gradient.into_data().assert_eq(&TensorData::from([[1.0_f32, 1.0]]), true);
             }
         }
     }
@@ -352,10 +311,7 @@ mod tests {
             assert_eq!(ActivationNormConfig::new(eta).validate(), Ok(()));
         }
         for eta in [-1e-4, f64::INFINITY, f64::NAN] {
-            let message = ActivationNormConfig::new(eta)
-                .validate()
-                .unwrap_err()
-                .to_string();
+            let message = ActivationNormConfig::new(eta).validate().unwrap_err().to_string();
             assert_eq!(message, format!("`eta` must be in [0, ∞), but is {eta}"));
         }
     }
@@ -364,14 +320,8 @@ mod tests {
     fn a_configuration_reads_back_as_written() {
         let config = ActivationNormConfig::new(1e-4).with_norm(Norm::Linf);
         let json = serde_json::to_string(&config).unwrap();
-        assert_eq!(
-            json,
-            r#"{"eta":0.0001,"norm":"linf","reduction":"half_sum"}"#
-        );
-        assert_eq!(
-            serde_json::from_str::<ActivationNormConfig>(&json).unwrap(),
-            config
-        );
+        assert_eq!(json, r#"{"eta":0.0001,"norm":"linf","reduction":"half_sum"}"#);
+        assert_eq!(serde_json::from_str::<ActivationNormConfig>(&json).unwrap(), config);
     }
 
     #[test]
@@ -481,43 +431,27 @@ mod tests {
         use crate::{BatchShape, LossReduction, awd_alpha};
 
         let [seq_length, batch_size, d_hidden] = [5, 3, 4];
-        let shape = BatchShape {
-            batch_size,
-            seq_length,
-            d_hidden,
-        };
+        let shape = BatchShape { batch_size, seq_length, d_hidden };
         let eta = 0.02;
-        let alpha = awd_alpha(
-            Norm::L2sq,
-            Reduction::HalfSum,
-            eta,
-            shape,
-            LossReduction::SumOverTime,
-        )
-        .expect("the norm is the squared L2");
+        let alpha =
+            awd_alpha(Norm::L2sq, Reduction::HalfSum, eta, shape, LossReduction::SumOverTime)
+                .expect("the norm is the squared L2");
         assert!((alpha - eta * (batch_size * d_hidden) as f64 / 2.0).abs() < 1e-15);
 
         let device = Device::default().autodiff();
-        let data: Vec<f32> = (0..seq_length * batch_size * d_hidden)
-            .map(|i| (i as f32 * 1.3).sin())
-            .collect();
+        let data: Vec<f32> =
+            (0..seq_length * batch_size * d_hidden).map(|i| (i as f32 * 1.3).sin()).collect();
         let hidden = || {
             let data = TensorData::new(data.clone(), [seq_length, batch_size, d_hidden]);
             Tensor::<3>::from_data(data, &device).require_grad()
         };
         // A loss per token that is not linear in h; the classes are the features.
-        let nll = |h: Tensor<3>| {
-            burn::tensor::activation::log_softmax(h, 2)
-                .narrow(2, 1, 1)
-                .neg()
-        };
+        let nll = |h: Tensor<3>| burn::tensor::activation::log_softmax(h, 2).narrow(2, 1, 1).neg();
 
         let h = hidden();
         let half_sum = penalty(Norm::L2sq, Reduction::HalfSum, eta);
         let summed = nll(h.clone()).sum() / batch_size as f32 + half_sum.forward(h.clone());
-        let summed_gradient = h
-            .grad(&summed.backward())
-            .expect("the activation is a leaf");
+        let summed_gradient = h.grad(&summed.backward()).expect("the activation is a leaf");
 
         let h = hidden();
         let ar = penalty(Norm::L2sq, Reduction::MeanElements, alpha);

@@ -106,16 +106,8 @@ mod tests {
     use super::*;
     use LossReduction::{MeanOverTokens, SumOverTime};
 
-    const MEDIUM: BatchShape = BatchShape {
-        batch_size: 20,
-        seq_length: 35,
-        d_hidden: 512,
-    };
-    const LARGE: BatchShape = BatchShape {
-        batch_size: 20,
-        seq_length: 35,
-        d_hidden: 1500,
-    };
+    const MEDIUM: BatchShape = BatchShape { batch_size: 20, seq_length: 35, d_hidden: 512 };
+    const LARGE: BatchShape = BatchShape { batch_size: 20, seq_length: 35, d_hidden: 1500 };
 
     fn l2sq(reduction: Reduction, eta: f64, shape: BatchShape, loss: LossReduction) -> f64 {
         lambda(Norm::L2sq, reduction, eta, shape, loss).unwrap()
@@ -195,14 +187,8 @@ mod tests {
     #[test]
     fn alpha_of_awd_lstm_s_own_form_is_its_strength() {
         for shape in [MEDIUM, LARGE] {
-            let alpha = awd_alpha(
-                Norm::L2sq,
-                Reduction::MeanElements,
-                2.0,
-                shape,
-                MeanOverTokens,
-            )
-            .unwrap();
+            let alpha =
+                awd_alpha(Norm::L2sq, Reduction::MeanElements, 2.0, shape, MeanOverTokens).unwrap();
             assert!((alpha - 2.0).abs() < 1e-12, "{alpha}");
         }
     }
@@ -219,16 +205,9 @@ mod tests {
     #[test]
     fn images_have_one_step_and_both_losses_agree() {
         // WRN-28-10 on CIFAR-10: 640 pooled features, eta = 1e-6.
-        let shape = BatchShape {
-            batch_size: 128,
-            seq_length: 1,
-            d_hidden: 640,
-        };
+        let shape = BatchShape { batch_size: 128, seq_length: 1, d_hidden: 640 };
         let summed = l2sq(Reduction::HalfSum, 1e-6, shape, SumOverTime);
-        assert_eq!(
-            summed,
-            l2sq(Reduction::HalfSum, 1e-6, shape, MeanOverTokens)
-        );
+        assert_eq!(summed, l2sq(Reduction::HalfSum, 1e-6, shape, MeanOverTokens));
         assert_eq!(format!("{summed:.1e}"), "6.4e-5");
     }
 
@@ -237,10 +216,7 @@ mod tests {
         for norm in [Norm::L2, Norm::L1, Norm::Linf] {
             for loss in [SumOverTime, MeanOverTokens] {
                 assert_eq!(lambda(norm, Reduction::HalfSum, 1e-4, MEDIUM, loss), None);
-                assert_eq!(
-                    awd_alpha(norm, Reduction::HalfSum, 1e-4, MEDIUM, loss),
-                    None
-                );
+                assert_eq!(awd_alpha(norm, Reduction::HalfSum, 1e-4, MEDIUM, loss), None);
             }
         }
     }

@@ -36,11 +36,7 @@ pub fn validate_dropout(name: &'static str, prob: f64) -> Result<(), HyperParamE
     if (0.0..1.0).contains(&prob) {
         return Ok(());
     }
-    Err(HyperParamError::OutOfRange {
-        name,
-        range: "[0, 1)",
-        value: prob,
-    })
+    Err(HyperParamError::OutOfRange { name, range: "[0, 1)", value: prob })
 }
 
 #[cfg(test)]
@@ -53,13 +49,8 @@ mod tests {
             assert_eq!(validate_dropout("output_dropout", prob), Ok(()));
         }
         for prob in [-0.1, 1.0, 1.5, f64::INFINITY, f64::NAN] {
-            let message = validate_dropout("output_dropout", prob)
-                .unwrap_err()
-                .to_string();
-            assert_eq!(
-                message,
-                format!("`output_dropout` must be in [0, 1), but is {prob}")
-            );
+            let message = validate_dropout("output_dropout", prob).unwrap_err().to_string();
+            assert_eq!(message, format!("`output_dropout` must be in [0, 1), but is {prob}"));
         }
     }
 }

@@ -103,15 +103,11 @@ impl LockedDropout {
 
 impl ModuleDisplay for LockedDropout {
     fn custom_settings(&self) -> Option<DisplaySettings> {
-        DisplaySettings::new()
-            .with_new_line_after_attribute(false)
-            .optional()
+        DisplaySettings::new().with_new_line_after_attribute(false).optional()
     }
 
     fn custom_content(&self, content: Content) -> Option<Content> {
-        let content = content
-            .add("prob", &self.prob)
-            .add("batch_first", &self.batch_first);
+        let content = content.add("prob", &self.prob).add("batch_first", &self.batch_first);
         match self.training.is_enabled() {
             true => content.optional(),
             false => content.add("training", &self.training).optional(),
@@ -132,9 +128,7 @@ mod tests {
     #[test]
     fn the_mask_is_constant_over_time_and_differs_between_sequences_and_calls() {
         for batch_first in [true, false] {
-            let layer = LockedDropoutConfig::new(0.5)
-                .with_batch_first(batch_first)
-                .init();
+            let layer = LockedDropoutConfig::new(0.5).with_batch_first(batch_first).init();
             let batch_dim = if batch_first { 0 } else { 1 };
             let mut shape = [7, 7, 400];
             shape[batch_dim] = 3;
@@ -160,9 +154,7 @@ mod tests {
             assert_eq!(mask.dims(), [50, 1, 300]);
             assert_is_mask(mask, prob);
 
-            let layer = LockedDropoutConfig::new(prob)
-                .with_batch_first(false)
-                .init();
+            let layer = LockedDropoutConfig::new(prob).with_batch_first(false).init();
             let mask = layer.sample(&ones([7, 50, 300])).expect("training");
             assert_eq!(mask.dims(), [1, 50, 300]);
             assert_is_mask(mask, prob);
@@ -174,9 +166,7 @@ mod tests {
         let layer = LockedDropoutConfig::new(0.5).init();
         let input = ones([4, 3, 50]).require_grad();
         let output = layer.forward(input.clone());
-        let gradient = input
-            .grad(&output.clone().sum().backward())
-            .expect("the input is a leaf");
+        let gradient = input.grad(&output.clone().sum().backward()).expect("the input is a leaf");
         gradient.into_data().assert_eq(&output.into_data(), true);
     }
 
@@ -192,10 +182,7 @@ mod tests {
         ] {
             let input = Tensor::<3>::ones([5, 4, 30], device);
             assert!(layer.sample(&input).is_none());
-            layer
-                .forward(input.clone())
-                .into_data()
-                .assert_eq(&input.into_data(), true);
+            layer.forward(input.clone()).into_data().assert_eq(&input.into_data(), true);
         }
     }
 
@@ -208,14 +195,8 @@ mod tests {
     #[test]
     fn display_shows_a_frozen_layer() {
         let layer = LockedDropoutConfig::new(0.5).init();
-        assert_eq!(
-            layer.to_string(),
-            "LockedDropout {prob: 0.5, batch_first: true}"
-        );
+        assert_eq!(layer.to_string(), "LockedDropout {prob: 0.5, batch_first: true}");
         let frozen = layer.freeze().to_string();
-        assert_eq!(
-            frozen,
-            "LockedDropout {prob: 0.5, batch_first: true, training: disabled}"
-        );
+        assert_eq!(frozen, "LockedDropout {prob: 0.5, batch_first: true, training: disabled}");
     }
 }

@@ -73,9 +73,7 @@ pub fn look_up_word_mask(words: Tensor<2>, tokens: Tensor<2, Int>, batch_first: 
     let [num_masks, vocab_size] = words.dims();
     let dims @ [first, second] = tokens.dims();
     if num_masks == 1 {
-        let looked_up = words
-            .reshape([vocab_size])
-            .select(0, tokens.reshape([first * second]));
+        let looked_up = words.reshape([vocab_size]).select(0, tokens.reshape([first * second]));
         return looked_up.reshape([first, second, 1]);
     }
 
@@ -110,15 +108,8 @@ pub(crate) mod tests {
         let values: Vec<f32> = mask.into_data().try_to_vec().unwrap();
         let kept_value = 1.0 / (1.0 - prob) as f32;
         let dropped = values.iter().filter(|&&value| value == 0.0).count();
-        let kept = values
-            .iter()
-            .filter(|&&value| (value - kept_value).abs() < 1e-6)
-            .count();
-        assert_eq!(
-            dropped + kept,
-            values.len(),
-            "an element is neither 0 nor {kept_value}"
-        );
+        let kept = values.iter().filter(|&&value| (value - kept_value).abs() < 1e-6).count();
+        assert_eq!(dropped + kept, values.len(), "an element is neither 0 nor {kept_value}");
         let share = dropped as f64 / values.len() as f64;
         let deviation = (prob * (1.0 - prob) / values.len() as f64).sqrt();
         assert!(

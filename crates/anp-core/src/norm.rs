@@ -63,12 +63,8 @@ impl Norm {
 
 impl Reduction {
     /// Every reduction.
-    pub const ALL: [Self; 4] = [
-        Self::HalfSum,
-        Self::MeanElements,
-        Self::PerToken,
-        Self::Eq11Literal,
-    ];
+    pub const ALL: [Self; 4] =
+        [Self::HalfSum, Self::MeanElements, Self::PerToken, Self::Eq11Literal];
 
     /// Name in recipes and records.
     pub const fn name(self) -> &'static str {
@@ -109,17 +105,10 @@ impl FromStr for Norm {
     type Err = HyperParamError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::ALL
-            .into_iter()
-            .find(|norm| norm.name() == text)
-            .ok_or_else(|| {
-                let known = "l2sq, l2, l1, linf";
-                HyperParamError::UnknownName {
-                    name: "norm",
-                    known,
-                    value: text.to_owned(),
-                }
-            })
+        Self::ALL.into_iter().find(|norm| norm.name() == text).ok_or_else(|| {
+            let known = "l2sq, l2, l1, linf";
+            HyperParamError::UnknownName { name: "norm", known, value: text.to_owned() }
+        })
     }
 }
 
@@ -127,17 +116,10 @@ impl FromStr for Reduction {
     type Err = HyperParamError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::ALL
-            .into_iter()
-            .find(|reduction| reduction.name() == text)
-            .ok_or_else(|| {
-                let known = "half_sum, mean_elements, per_token, eq11_literal";
-                HyperParamError::UnknownName {
-                    name: "reduction",
-                    known,
-                    value: text.to_owned(),
-                }
-            })
+        Self::ALL.into_iter().find(|reduction| reduction.name() == text).ok_or_else(|| {
+            let known = "half_sum, mean_elements, per_token, eq11_literal";
+            HyperParamError::UnknownName { name: "reduction", known, value: text.to_owned() }
+        })
     }
 }
 

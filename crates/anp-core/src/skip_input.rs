@@ -31,10 +31,7 @@ impl SkipInputConfig {
     /// If [`validate`](Self::validate) fails.
     pub fn init(&self) -> SkipInput {
         self.validate().unwrap_or_else(|err| panic!("{err}"));
-        SkipInput {
-            prob: self.prob,
-            training: Param::from_bool(true),
-        }
+        SkipInput { prob: self.prob, training: Param::from_bool(true) }
     }
 }
 
@@ -84,11 +81,7 @@ impl SkipInput {
             return None;
         }
         let [first, second, _] = input.dims();
-        Some(sample_mask(
-            [first, second, 1],
-            self.prob,
-            (&device, input.dtype()),
-        ))
+        Some(sample_mask([first, second, 1], self.prob, (&device, input.dtype())))
     }
 
     /// Probability of dropping a token.
@@ -99,9 +92,7 @@ impl SkipInput {
 
 impl ModuleDisplay for SkipInput {
     fn custom_settings(&self) -> Option<DisplaySettings> {
-        DisplaySettings::new()
-            .with_new_line_after_attribute(false)
-            .optional()
+        DisplaySettings::new().with_new_line_after_attribute(false).optional()
     }
 
     fn custom_content(&self, content: Content) -> Option<Content> {
@@ -125,14 +116,8 @@ mod tests {
         let input = Tensor::<3>::ones([100, 200, 3], &Device::default().autodiff());
         let dropped = layer.forward(input.clone());
         let [first, second, third] = [0, 1, 2].map(|d| dropped.clone().narrow(2, d, 1));
-        first
-            .clone()
-            .into_data()
-            .assert_eq(&second.into_data(), true);
-        first
-            .clone()
-            .into_data()
-            .assert_eq(&third.into_data(), true);
+        first.clone().into_data().assert_eq(&second.into_data(), true);
+        first.clone().into_data().assert_eq(&third.into_data(), true);
         assert_is_mask(first, 0.2);
 
         // 200 and 100 equal draws with p = 0.2 have a probability below 1e-16.
@@ -154,10 +139,7 @@ mod tests {
         ] {
             let input = Tensor::<3>::ones([8, 9, 2], device);
             assert!(layer.sample(&input).is_none());
-            layer
-                .forward(input.clone())
-                .into_data()
-                .assert_eq(&input.into_data(), true);
+            layer.forward(input.clone()).into_data().assert_eq(&input.into_data(), true);
         }
     }
 

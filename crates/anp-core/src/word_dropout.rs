@@ -114,11 +114,7 @@ impl WordDropout {
     /// As [`forward`](Self::forward) does.
     pub fn sample(&self, embedded: &Tensor<3>, tokens: Tensor<2, Int>) -> Option<Tensor<3>> {
         let dims @ [first, second] = tokens.dims();
-        assert_eq!(
-            embedded.dims()[..2],
-            dims,
-            "the embedding is not that of the tokens"
-        );
+        assert_eq!(embedded.dims()[..2], dims, "the embedding is not that of the tokens");
         let device = embedded.device();
         if !is_active(&self.training, self.prob, &device) {
             return None;
@@ -141,9 +137,7 @@ impl WordDropout {
 
 impl ModuleDisplay for WordDropout {
     fn custom_settings(&self) -> Option<DisplaySettings> {
-        DisplaySettings::new()
-            .with_new_line_after_attribute(false)
-            .optional()
+        DisplaySettings::new().with_new_line_after_attribute(false).optional()
     }
 
     fn custom_content(&self, content: Content) -> Option<Content> {
@@ -181,9 +175,8 @@ mod tests {
     fn every_occurrence_of_a_word_is_hit_alike() {
         let device = Device::default().autodiff();
         for per_sequence in [true, false] {
-            let layer = WordDropoutConfig::new(VOCAB_SIZE, 0.3)
-                .with_per_sequence(per_sequence)
-                .init();
+            let layer =
+                WordDropoutConfig::new(VOCAB_SIZE, 0.3).with_per_sequence(per_sequence).init();
             let embedded = Tensor::<3>::ones([3, 2 * VOCAB_SIZE, 4], &device);
             let dropped = layer.forward(embedded.clone(), tokens(&device));
 
@@ -196,10 +189,7 @@ mod tests {
                 once.assert_eq(again, true);
             }
             assert_eq!(first == second && second == third, !per_sequence);
-            assert_ne!(
-                dropped.into_data(),
-                layer.forward(embedded, tokens(&device)).into_data()
-            );
+            assert_ne!(dropped.into_data(), layer.forward(embedded, tokens(&device)).into_data());
         }
     }
 
@@ -211,9 +201,7 @@ mod tests {
             .with_batch_first(false)
             .init();
         let embedded = Tensor::<3>::ones([2 * VOCAB_SIZE, 3, 4], &device);
-        let dropped = layer
-            .forward(embedded, tokens(&device).swap_dims(0, 1))
-            .swap_dims(0, 1);
+        let dropped = layer.forward(embedded, tokens(&device).swap_dims(0, 1)).swap_dims(0, 1);
         let [first, second] = [0, 1].map(|b| halves(dropped.clone().narrow(0, b, 1)));
         first[0].assert_eq(&first[1], true);
         assert_ne!(first, second);
@@ -249,10 +237,7 @@ mod tests {
     fn tokens_of_another_shape_are_refused() {
         let device = Device::default();
         let layer = WordDropoutConfig::new(VOCAB_SIZE, 0.5).init();
-        layer.forward(
-            Tensor::ones([2, 3, 4], &device),
-            Tensor::zeros([3, 2], &device),
-        );
+        layer.forward(Tensor::ones([2, 3, 4], &device), Tensor::zeros([3, 2], &device));
     }
 
     #[test]
@@ -260,9 +245,6 @@ mod tests {
         let error = WordDropoutConfig::new(10, -0.5).validate().unwrap_err();
         assert_eq!(error.to_string(), "`prob` must be in [0, 1), but is -0.5");
         let error = WordDropoutConfig::new(0, 0.5).validate().unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "`vocab_size` must be in [1, ∞), but is 0"
-        );
+        assert_eq!(error.to_string(), "`vocab_size` must be in [1, ∞), but is 0");
     }
 }

@@ -67,20 +67,14 @@ fn fixture() -> Fixture {
 }
 
 fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f64> {
-    tensor
-        .into_data()
-        .convert::<f64>()
-        .try_to_vec()
-        .expect("converted to f64")
+    tensor.into_data().convert::<f64>().try_to_vec().expect("converted to f64")
 }
 
 /// Panics unless all differences are below `tolerance`, relative to the largest expected magnitude.
 #[track_caller]
 fn assert_close(actual: &[f64], expected: &[f64], tolerance: f64, what: &str) {
     assert_eq!(actual.len(), expected.len(), "{what}");
-    let scale = expected
-        .iter()
-        .fold(0.0_f64, |largest, value| largest.max(value.abs()));
+    let scale = expected.iter().fold(0.0_f64, |largest, value| largest.max(value.abs()));
     for (a, e) in actual.iter().zip(expected) {
         assert!((a - e).abs() <= tolerance * scale, "{what}: {a} is not {e}");
     }
@@ -90,19 +84,14 @@ fn assert_close(actual: &[f64], expected: &[f64], tolerance: f64, what: &str) {
 fn check_penalty<const D: usize>(case: &PenaltyCase, dtype: DType, tolerance: f64) {
     let device = Device::default().autodiff();
     for result in &case.results {
-        let what = format!(
-            "{}, {}, {}, {dtype:?}",
-            case.name, result.norm, result.reduction
-        );
+        let what = format!("{}, {}, {}, {dtype:?}", case.name, result.norm, result.reduction);
         let penalty = ActivationNormConfig::new(case.eta)
             .with_norm(result.norm)
             .with_reduction(result.reduction)
             .init();
         let activation = case.activation.tensor::<D>(&device, dtype).require_grad();
         let value = penalty.forward(activation.clone());
-        let gradient = activation
-            .grad(&value.backward())
-            .expect("the activation is a leaf");
+        let gradient = activation.grad(&value.backward()).expect("the activation is a leaf");
         assert_eq!(value.dtype(), dtype, "{what}");
         assert_close(&values(value), &[result.value], tolerance, &what);
         assert_close(&values(gradient), &result.gradient, tolerance, &what);
@@ -130,22 +119,10 @@ fn check_mask(case: &MaskCase, mask: Tensor<3>, dtype: DType, tolerance: f64) {
     let device = Device::default().autodiff();
     let activation = case.activation.tensor::<3>(&device, dtype).require_grad();
     let output = activation.clone() * mask;
-    assert_close(
-        &values(output.clone()),
-        &case.output.data,
-        tolerance,
-        &case.name,
-    );
+    assert_close(&values(output.clone()), &case.output.data, tolerance, &case.name);
     let loss = (output * case.upstream.tensor(&device, dtype)).sum();
-    let gradient = activation
-        .grad(&loss.backward())
-        .expect("the activation is a leaf");
-    assert_close(
-        &values(gradient),
-        &case.gradient.data,
-        tolerance,
-        &case.name,
-    );
+    let gradient = activation.grad(&loss.backward()).expect("the activation is a leaf");
+    assert_close(&values(gradient), &case.gradient.data, tolerance, &case.name);
 }
 
 #[test]
@@ -165,23 +142,13 @@ fn word_masks_are_looked_up_as_in_pytorch() {
     let device = Device::default().autodiff();
     let cases = fixture().word_masks;
     assert!(cases.len() >= 2, "a case is missing");
-    for WordMaskCase {
-        words,
-        tokens,
-        case,
-    } in &cases
-    {
+    for WordMaskCase { words, tokens, case } in &cases {
         let tokens = TensorData::new(tokens.data.clone(), tokens.shape.clone());
         let tokens = Tensor::<2, Int>::from_data(tokens, &device);
         for (dtype, tolerance) in PRECISIONS {
             let words = words.tensor::<2>(&device, dtype);
             let mask = look_up_word_mask(words.clone(), tokens.clone(), true);
-            assert_close(
-                &values(mask.clone()),
-                &case.mask.data,
-                tolerance,
-                &case.name,
-            );
+            assert_close(&values(mask.clone()), &case.mask.data, tolerance, &case.name);
             check_mask(case, mask, dtype, tolerance);
 
             let time_first = look_up_word_mask(words, tokens.clone().swap_dims(0, 1), false);

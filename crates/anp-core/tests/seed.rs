@@ -18,9 +18,7 @@ fn a_seed_repeats_every_mask() {
         vec![
             sample_mask([40, 3], 0.5, &device).into_data(),
             locked.forward(activation.clone()).into_data(),
-            words
-                .forward(activation.clone(), tokens.clone())
-                .into_data(),
+            words.forward(activation.clone(), tokens.clone()).into_data(),
             skip.forward(activation.clone()).into_data(),
         ]
     };

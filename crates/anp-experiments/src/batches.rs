@@ -66,7 +66,12 @@ impl TokenStreams {
     /// # Panics
     ///
     /// If `batch_size` or `bptt` is 0, or a token is above `i32::MAX`.
-    pub fn new(text: &[u32], batch_size: usize, bptt: usize, tail: Tail) -> Result<Self, TextTooShort> {
+    pub fn new(
+        text: &[u32],
+        batch_size: usize,
+        bptt: usize,
+        tail: Tail,
+    ) -> Result<Self, TextTooShort> {
         assert!(batch_size > 0 && bptt > 0, "batch_size and bptt must be positive");
         let length = text.len() / batch_size;
         let shortest = match tail {

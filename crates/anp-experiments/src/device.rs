@@ -191,8 +191,7 @@ impl FromStr for DeviceName {
             Some((backend, index)) => (backend, index.parse().map_err(|_| unknown())?),
             None => (text, 0),
         };
-        let backend =
-            Backend::ALL.into_iter().find(|b| b.name() == backend).ok_or_else(unknown)?;
+        let backend = Backend::ALL.into_iter().find(|b| b.name() == backend).ok_or_else(unknown)?;
         Ok(Self { backend, index })
     }
 }

@@ -79,7 +79,8 @@ mod tests {
     fn the_stated_version_of_burn_is_the_one_in_the_lock_file() {
         let lock = include_str!("../../../Cargo.lock").parse::<toml::Table>().unwrap();
         let packages = lock["package"].as_array().unwrap();
-        let burn = packages.iter().find(|package| package["name"].as_str() == Some("burn")).unwrap();
+        let burn =
+            packages.iter().find(|package| package["name"].as_str() == Some("burn")).unwrap();
         assert_eq!(burn["version"].as_str(), Some(BURN_VERSION));
     }
 

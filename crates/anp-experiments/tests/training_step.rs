@@ -195,7 +195,10 @@ fn state(case: &Case, place: &Place) -> LmState {
     let layers = hidden
         .iter_dim(0)
         .zip(cell.iter_dim(0))
-        .map(|(hidden, cell)| LstmState { hidden: hidden.squeeze_dim(0), cell: cell.squeeze_dim(0) })
+        .map(|(hidden, cell)| LstmState {
+            hidden: hidden.squeeze_dim(0),
+            cell: cell.squeeze_dim(0),
+        })
         .collect();
     LmState { layers }
 }
@@ -244,7 +247,9 @@ impl ModuleVisitor for Compare<'_> {
         let name = &self.names[&param.id];
         let what = format!("{}{name}", self.what);
         let actual = match self.gradients {
-            Some(gradients) => gradients.get::<D>(param.id).expect("every parameter has a gradient"),
+            Some(gradients) => {
+                gradients.get::<D>(param.id).expect("every parameter has a gradient")
+            }
             None => param.val(),
         };
         assert_close(actual, &self.expected[name], self.place, &what);
@@ -253,7 +258,12 @@ impl ModuleVisitor for Compare<'_> {
 }
 
 #[track_caller]
-fn assert_close<const D: usize>(actual: Tensor<D>, expected: &Array<f64>, place: &Place, what: &str) {
+fn assert_close<const D: usize>(
+    actual: Tensor<D>,
+    expected: &Array<f64>,
+    place: &Place,
+    what: &str,
+) {
     assert_eq!(actual.dims().to_vec(), expected.shape, "{}: shape of {what}", place.name);
     let actual: Vec<f64> = actual.into_data().iter::<f64>().collect();
     assert_values_close(&actual, &expected.data, place, what);
@@ -278,7 +288,8 @@ fn forward_agrees_with_pytorch() {
         for case in fixture().cases {
             let model = learner(&case, &place).lm;
             let masks = masks(&case, &place);
-            let output = model.forward_with_masks(case.inputs.tensor(&place), state(&case, &place), &masks);
+            let output =
+                model.forward_with_masks(case.inputs.tensor(&place), state(&case, &place), &masks);
             let expected = &case.expected;
             let check = |actual: Tensor<3>, expected: &Array<f64>, what: &str| {
                 assert_close(actual, expected, &place, &format!("{}: {what}", case.name));
@@ -296,7 +307,11 @@ fn forward_agrees_with_pytorch() {
             let last = |pick: fn(&LstmState) -> Tensor<2>| {
                 Tensor::stack::<3>(output.state.layers.iter().map(pick).collect(), 0)
             };
-            check(last(|state| state.hidden.clone()), &expected.final_state.h, "final hidden state");
+            check(
+                last(|state| state.hidden.clone()),
+                &expected.final_state.h,
+                "final hidden state",
+            );
             check(last(|state| state.cell.clone()), &expected.final_state.c, "final cell state");
         }
     }
@@ -307,7 +322,8 @@ fn a_whole_training_step_agrees_with_pytorch() {
     for place in Place::all() {
         for case in fixture().cases {
             let model = learner(&case, &place);
-            let window = Window { inputs: case.inputs.tensor(&place), targets: case.targets.tensor(&place) };
+            let window =
+                Window { inputs: case.inputs.tensor(&place), targets: case.targets.tensor(&place) };
             let batch = LmBatch { window, state: Some(state(&case, &place)) };
             let output = model.step_with_masks(batch, &masks(&case, &place));
 
@@ -323,7 +339,8 @@ fn a_whole_training_step_agrees_with_pytorch() {
             assert_eq!(compare.compared, case.expected.gradients.len(), "{}", case.name);
             let names = compare.names;
 
-            let (gradients, norm) = clip_by_global_norm(&model, output.grads, case.config.grad_clip_norm);
+            let (gradients, norm) =
+                clip_by_global_norm(&model, output.grads, case.config.grad_clip_norm);
             let window = output.item.into_window();
             let scalar = |tensor: Tensor<1>| tensor.into_scalar::<f64>();
             let mut values = vec![scalar(window.nll_sum), scalar(norm)];
@@ -334,7 +351,12 @@ fn a_whole_training_step_agrees_with_pytorch() {
             expected.extend(&case.expected.penalties);
             assert_eq!(values.len(), expected.len());
             for (value, expected) in values.iter().zip(&expected) {
-                assert_values_close(&[*value], &[*expected], &place, &format!("{}: scalars", case.name));
+                assert_values_close(
+                    &[*value],
+                    &[*expected],
+                    &place,
+                    &format!("{}: scalars", case.name),
+                );
             }
 
             let mut optimizer = SgdConfig::new().init();
@@ -362,15 +384,18 @@ fn the_penalty_is_activation_regularisation_with_another_strength() {
         eprintln!("SKIPPED: flex is not compiled in");
         return;
     };
-    let case = fixture().cases.into_iter().find(|case| case.config.penalties.len() == 1).expect("a case");
+    let case =
+        fixture().cases.into_iter().find(|case| case.config.penalties.len() == 1).expect("a case");
     let Config { seq_length, batch_size, d_hidden, .. } = case.config;
     let eta = case.config.penalties[0].eta;
     let model = learner(&case, &place);
-    let window = Window { inputs: case.inputs.tensor(&place), targets: case.targets.tensor(&place) };
+    let window =
+        Window { inputs: case.inputs.tensor(&place), targets: case.targets.tensor(&place) };
     let batch = LmBatch { window: window.clone(), state: Some(state(&case, &place)) };
     let ours = model.step_with_masks(batch, &masks(&case, &place));
 
-    let output = model.lm.forward_with_masks(window.inputs, state(&case, &place), &masks(&case, &place));
+    let output =
+        model.lm.forward_with_masks(window.inputs, state(&case, &place), &masks(&case, &place));
     let alpha = eta * (batch_size * d_hidden) as f64 / 2.0;
     let activation_regularisation = output.dropped.clone().square().mean() * alpha;
     let per_token = model.lm.nll(output.dropped, window.targets).mean() + activation_regularisation;
@@ -393,7 +418,8 @@ fn the_penalty_is_activation_regularisation_with_another_strength() {
             self.compared += 1;
         }
     }
-    let mut same = Same { ours: &ours.grads, theirs: &gradients, steps: seq_length as f64, compared: 0 };
+    let mut same =
+        Same { ours: &ours.grads, theirs: &gradients, steps: seq_length as f64, compared: 0 };
     model.visit(&mut same);
     assert_eq!(same.compared, case.expected.gradients.len());
 }

@@ -14,8 +14,5 @@ use burn::tensor::{Int, Tensor};
 /// - returns: `[num_tokens]`
 pub fn token_nll(logits: Tensor<2>, targets: Tensor<1, Int>) -> Tensor<1> {
     let [num_tokens, _] = logits.dims();
-    log_softmax(logits, 1)
-        .gather(1, targets.reshape([num_tokens, 1]))
-        .reshape([num_tokens])
-        .neg()
+    log_softmax(logits, 1).gather(1, targets.reshape([num_tokens, 1])).reshape([num_tokens]).neg()
 }

@@ -139,7 +139,10 @@ impl LstmLayer {
     pub fn forward(&self, input: Tensor<3>, state: LstmState) -> LstmSequence {
         let [seq_length, batch_size, d_input] = input.dims();
         let [expected, d_gates] = self.weight_input.dims();
-        assert_eq!(d_input, expected, "the LSTM's input has width {d_input}, its weight wants {expected}");
+        assert_eq!(
+            d_input, expected,
+            "the LSTM's input has width {d_input}, its weight wants {expected}"
+        );
         assert_eq!(
             state.hidden.dims(),
             [batch_size, d_gates / 4],

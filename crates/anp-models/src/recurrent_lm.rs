@@ -192,11 +192,15 @@ impl RecurrentLm {
             (device.is_autodiff() && p > 0.0)
                 .then(|| sample_mask([seq_length, batch_size, width], p, &device))
         };
-        let widths: Vec<usize> = self.layers.iter().map(|layer| layer.weight_hidden.dims()[0]).collect();
+        let widths: Vec<usize> =
+            self.layers.iter().map(|layer| layer.weight_hidden.dims()[0]).collect();
         let (&last, inner) = widths.split_last().expect("the model has a layer");
         LmMasks {
             input: sample(self.embedding.dims()[1], self.input_dropout),
-            inter_layer: inner.iter().map(|&width| sample(width, self.inter_layer_dropout)).collect(),
+            inter_layer: inner
+                .iter()
+                .map(|&width| sample(width, self.inter_layer_dropout))
+                .collect(),
             output: sample(last, self.output_dropout),
         }
     }
@@ -210,7 +214,12 @@ impl RecurrentLm {
     /// # Panics
     ///
     /// If the state has another number of layers or another batch size, or a mask does not fit.
-    pub fn forward_with_masks(&self, tokens: Tensor<2, Int>, state: LmState, masks: &LmMasks) -> LmOutput {
+    pub fn forward_with_masks(
+        &self,
+        tokens: Tensor<2, Int>,
+        state: LmState,
+        masks: &LmMasks,
+    ) -> LmOutput {
         assert_eq!(
             state.layers.len(),
             self.layers.len(),
@@ -287,7 +296,11 @@ impl RecurrentLm {
     ///
     /// If the model has no such site, see [`has_site`](Self::has_site).
     pub fn activation(&self, output: &LmOutput, site: Site) -> Tensor<3> {
-        assert!(self.has_site(site), "the model of {} layers has no site {site}", self.layers.len());
+        assert!(
+            self.has_site(site),
+            "the model of {} layers has no site {site}",
+            self.layers.len()
+        );
         match site {
             Site::Embedding => output.embedding.clone(),
             Site::LayerCell(layer) => output.cell[layer].clone(),

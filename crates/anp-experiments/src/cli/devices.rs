@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use burn::tensor::Device;
-use comfy_table::presets::NOTHING;
 use comfy_table::Table;
+use comfy_table::presets::NOTHING;
 
 use crate::device::{Backend, DeviceName};
 
@@ -38,10 +38,14 @@ pub(super) fn run() -> anyhow::Result<ExitCode> {
             (true, true) => "none".to_owned(),
             (true, false) => names(backend, &devices).join("\n"),
         };
-        table.add_row([backend.name().to_owned(), backend.description().to_owned(), built, present]);
+        table.add_row([
+            backend.name().to_owned(),
+            backend.description().to_owned(),
+            built,
+            present,
+        ]);
     }
-    let mut text: String =
-        table.lines().map(|line| format!("{}\n", line.trim())).collect();
+    let mut text: String = table.lines().map(|line| format!("{}\n", line.trim())).collect();
     if let Ok(best) = DeviceName::best() {
         text.push_str(&format!("Without --device, anp takes {best}.\n"));
     }

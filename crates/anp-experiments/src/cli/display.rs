@@ -118,7 +118,10 @@ impl<W: FnMut(String) + Send + Sync> MetricsRendererTraining for Lines<W> {
         self.update(state);
     }
 
-    fn on_train_end(&mut self, _: Option<LearnerSummary>) -> Result<(), Box<dyn std::error::Error>> {
+    fn on_train_end(
+        &mut self,
+        _: Option<LearnerSummary>,
+    ) -> Result<(), Box<dyn std::error::Error>> {
         Ok(())
     }
 }
@@ -187,7 +190,8 @@ impl<W: FnMut(String) + Send + Sync> MetricsRenderer for Lines<W> {
             Quantity::GradNorm,
             Quantity::TokensPerSecond,
         ];
-        let name = quantities.map(Quantity::name).into_iter().find(|&name| *definition.name == name);
+        let name =
+            quantities.map(Quantity::name).into_iter().find(|&name| *definition.name == name);
         if let Some(name) = name {
             self.names.insert(format!("{:?}", definition.metric_id), name);
         }

@@ -69,7 +69,11 @@ struct Scores {
 /// # Errors
 ///
 /// If the checkpoint, the device or the data is not there or not right.
-pub(super) fn run(args: &EvaluateArgs, data_dir: Option<&Path>, quiet: bool) -> anyhow::Result<ExitCode> {
+pub(super) fn run(
+    args: &EvaluateArgs,
+    data_dir: Option<&Path>,
+    quiet: bool,
+) -> anyhow::Result<ExitCode> {
     let stored = StoredCheckpoint::open(&args.checkpoint)?;
     let session = Session::open(args.device, data_dir, quiet)?;
     let recipe = stored.recipe().clone();
@@ -114,8 +118,10 @@ pub(super) fn run(args: &EvaluateArgs, data_dir: Option<&Path>, quiet: bool) -> 
 /// A bar on stderr with rate and time left, shown where there is a terminal.
 fn progress_bar(text: &'static str, quiet: bool) -> ProgressBar {
     let target = if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
-    let style = ProgressStyle::with_template("{msg:24} {bar:30} {pos}/{len} windows  {per_sec}  {eta} left")
-        .expect("the template is valid");
+    let style = ProgressStyle::with_template(
+        "{msg:24} {bar:30} {pos}/{len} windows  {per_sec}  {eta} left",
+    )
+    .expect("the template is valid");
     ProgressBar::with_draw_target(None, target).with_style(style).with_message(text)
 }
 

@@ -61,12 +61,6 @@ impl Session {
             super::note(format!("device: {device_name} ({})", device_name.backend.description()));
         }
         let (interrupter, asked) = interrupt::on_signal()?;
-        Ok(Self {
-            device,
-            device_name,
-            store: Store::locate(data_dir),
-            interrupter,
-            asked,
-        })
+        Ok(Self { device, device_name, store: Store::locate(data_dir), interrupter, asked })
     }
 }

@@ -61,7 +61,11 @@ pub(super) struct TrainArgs {
 ///
 /// If the file, the device or the data is not there or not right, the run fails, or its record cannot be
 /// written.
-pub(super) fn run(args: &TrainArgs, data_dir: Option<&Path>, quiet: bool) -> anyhow::Result<ExitCode> {
+pub(super) fn run(
+    args: &TrainArgs,
+    data_dir: Option<&Path>,
+    quiet: bool,
+) -> anyhow::Result<ExitCode> {
     let row = Row::load(&args.file)?;
     let Some(section) = row.section(args.scale, &args.overrides)? else {
         bail!(
@@ -73,7 +77,8 @@ pub(super) fn run(args: &TrainArgs, data_dir: Option<&Path>, quiet: bool) -> any
     };
     let recipe = section.recipe();
     let seed = args.seed.or(section.seeds.first().copied()).unwrap_or(1);
-    let folder = args.file.canonicalize().ok().and_then(|path| Some(path.parent()?.file_name()?.to_owned()));
+    let folder =
+        args.file.canonicalize().ok().and_then(|path| Some(path.parent()?.file_name()?.to_owned()));
     let table = folder.unwrap_or_default().to_string_lossy().into_owned();
     let name = run_name(&table, &row.id, args.scale, seed, &recipe.content_hash());
 

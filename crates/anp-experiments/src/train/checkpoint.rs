@@ -325,7 +325,8 @@ impl StoredCheckpoint {
         let sums = read(SUMS_FILE).map_err(|err| other_version().unwrap_or(err))?;
         let sums = String::from_utf8_lossy(&sums);
         let check = |name: &str, found: Sha256Hex| {
-            let expected = sums.lines().find_map(|line| line.strip_suffix(name)?.strip_suffix("  "));
+            let expected =
+                sums.lines().find_map(|line| line.strip_suffix(name)?.strip_suffix("  "));
             match expected {
                 Some(expected) if expected == found.as_str() => Ok(()),
                 Some(expected) => {
@@ -339,8 +340,8 @@ impl StoredCheckpoint {
         if let Some(err) = other_version() {
             return Err(err);
         }
-        let manifest: Manifest = serde_json::from_slice(&text)
-            .map_err(|err| damaged(TRAINER_FILE, err.to_string()))?;
+        let manifest: Manifest =
+            serde_json::from_slice(&text).map_err(|err| damaged(TRAINER_FILE, err.to_string()))?;
         for name in [MODEL_FILE, OPTIMIZER_FILE] {
             if name == OPTIMIZER_FILE && !manifest.has_optimizer {
                 continue;
@@ -381,7 +382,10 @@ impl StoredCheckpoint {
             SavedTensors {
                 model: model.clone(),
                 best: self.manifest.has_best.then(|| model.clone()),
-                hidden: layers.iter().map(|layer| Param::from_tensor(layer.hidden.clone())).collect(),
+                hidden: layers
+                    .iter()
+                    .map(|layer| Param::from_tensor(layer.hidden.clone()))
+                    .collect(),
                 cell: layers.iter().map(|layer| Param::from_tensor(layer.cell.clone())).collect(),
             }
         };
@@ -408,7 +412,10 @@ impl StoredCheckpoint {
             .hidden
             .into_iter()
             .zip(tensors.cell)
-            .map(|(hidden, cell)| LstmState { hidden: hidden.val().detach(), cell: cell.val().detach() })
+            .map(|(hidden, cell)| LstmState {
+                hidden: hidden.val().detach(),
+                cell: cell.val().detach(),
+            })
             .collect();
         Ok(Snapshot {
             model: tensors.model,

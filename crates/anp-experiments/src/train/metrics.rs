@@ -146,7 +146,11 @@ impl Metric for SummaryMetric {
     }
 
     fn attributes(&self) -> MetricAttributes {
-        NumericAttributes { unit: None, higher_is_better: self.quantity == Quantity::TokensPerSecond }.into()
+        NumericAttributes {
+            unit: None,
+            higher_is_better: self.quantity == Quantity::TokensPerSecond,
+        }
+        .into()
     }
 
     fn update(
@@ -199,7 +203,8 @@ mod tests {
     #[test]
     fn perplexity_is_the_exponential_of_the_mean_loss_over_tokens() {
         let mut metric = SummaryMetric::new(Quantity::Perplexity);
-        let metadata = MetricMetadata { progress: Progress::new(1, 1, None), iteration: None, lr: None };
+        let metadata =
+            MetricMetadata { progress: Progress::new(1, 1, None), iteration: None, lr: None };
         for (nll, tokens) in [(2.0, 30), (6.0, 10)] {
             let summary = Summary { nll, tokens, ..Summary::default() };
             metric.update(&summary, &metadata).unwrap();

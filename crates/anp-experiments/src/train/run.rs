@@ -211,14 +211,15 @@ pub fn run(request: RunRequest) -> Result<Outcome, TrainError> {
             start: Mutex::new(Some(Start { optimizer: optimizer.clone(), best, state, trainer })),
             outcome: Arc::clone(&outcome),
         };
-        let mut training = SupervisedTraining::new(&request.run_dir, Arc::new(train), Arc::new(valid))
-            .with_application_logger(None)
-            .with_metric_logger(InMemoryMetricLogger::new())
-            .with_interrupter(request.interrupter.clone())
-            .renderer(request.renderer)
-            .num_epochs(recipe.training.max_epochs)
-            .label(&format!("{} {}, seed {}", request.table, request.row, request.seed))
-            .with_training_strategy(TrainingStrategy::Custom(Arc::new(strategy)));
+        let mut training =
+            SupervisedTraining::new(&request.run_dir, Arc::new(train), Arc::new(valid))
+                .with_application_logger(None)
+                .with_metric_logger(InMemoryMetricLogger::new())
+                .with_interrupter(request.interrupter.clone())
+                .renderer(request.renderer)
+                .num_epochs(recipe.training.max_epochs)
+                .label(&format!("{} {}, seed {}", request.table, request.row, request.seed))
+                .with_training_strategy(TrainingStrategy::Custom(Arc::new(strategy)));
         if starting_epoch > 1 {
             training = training.checkpoint(starting_epoch - 1);
         }
@@ -261,7 +262,8 @@ pub fn run(request: RunRequest) -> Result<Outcome, TrainError> {
 
     let evaluating = Instant::now();
     let best = LmLearner { lm: best, penalties: Vec::new() };
-    let Some(result) = measure(&best, &trainer, &texts, &recipe, &device, &request.interrupter) else {
+    let Some(result) = measure(&best, &trainer, &texts, &recipe, &device, &request.interrupter)
+    else {
         return Ok(Outcome::Interrupted { checkpoint: checkpoints.newest()? });
     };
     let wall_seconds = trainer.wall_seconds + evaluating.elapsed().as_secs_f64();
@@ -300,13 +302,8 @@ fn measure(
     let valid_single_stream = score(&texts.valid_single)?;
     let test = score(&texts.test)?;
 
-    let activation_valid = activation_statistics(
-        &model.lm,
-        &texts.valid,
-        Site::OutputRaw,
-        usize::MAX,
-        &plain_device,
-    );
+    let activation_valid =
+        activation_statistics(&model.lm, &texts.valid, Site::OutputRaw, usize::MAX, &plain_device);
     device.seed(seed(trainer.seed, Purpose::Statistics, 0));
     let activation_train = activation_statistics(
         &best.lm,
@@ -317,7 +314,14 @@ fn measure(
     );
     let best_epoch = trainer.schedule.best_epoch().unwrap_or(trainer.schedule.epochs());
     debug_assert_eq!(recipe.data.batch_size, texts.valid.batch_size());
-    Some(RunResult { best_epoch, valid, valid_single_stream, test, activation_valid, activation_train })
+    Some(RunResult {
+        best_epoch,
+        valid,
+        valid_single_stream,
+        test,
+        activation_valid,
+        activation_train,
+    })
 }
 
 /// The texts of a corpus, cut as the protocol says.
@@ -442,10 +446,9 @@ fn equivalents(recipe: &Recipe) -> Vec<PenaltyEquivalent> {
 /// Keep other processes away from the run for as long as the file lives.
 fn lock(run_dir: &Path) -> Result<File, TrainError> {
     let path = run_dir.join("run.lock");
-    let open = || {
-        fs::OpenOptions::new().create(true).truncate(false).write(true).open(&path)
-    };
-    let file = open().map_err(|source| TrainError::RunFolder { path: run_dir.to_owned(), source })?;
+    let open = || fs::OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+    let file =
+        open().map_err(|source| TrainError::RunFolder { path: run_dir.to_owned(), source })?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(TrainError::Locked { path }),

@@ -63,8 +63,17 @@ pub(super) struct Trained {
 /// Why training stopped before its end.
 #[derive(Debug)]
 pub(super) enum TrainingStopped {
-    Interrupted { checkpoint: PathBuf },
-    NotFinite { quantity: &'static str, value: f64, epoch: usize, window: usize, step: u64, learning_rate: f64 },
+    Interrupted {
+        checkpoint: PathBuf,
+    },
+    NotFinite {
+        quantity: &'static str,
+        value: f64,
+        epoch: usize,
+        window: usize,
+        step: u64,
+        learning_rate: f64,
+    },
     Checkpoint(CheckpointError),
 }
 

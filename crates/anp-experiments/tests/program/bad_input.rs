@@ -179,7 +179,10 @@ fn a_full_disk_ends_the_run_and_what_was_saved_goes_on_where_there_is_room() {
     assert!(window > 0);
     let outcome = workplace.train("lstm", 1, Duration::from_secs(3600), |done| done > window);
     assert!(matches!(outcome, Outcome::Interrupted { checkpoint: Some(_) }));
-    assert!(StoredCheckpoint::open(&workplace.newest("lstm", 1).unwrap()).unwrap().trainer().window > window);
+    assert!(
+        StoredCheckpoint::open(&workplace.newest("lstm", 1).unwrap()).unwrap().trainer().window
+            > window
+    );
 }
 
 // Checkpoints ---------------------------------------------------------------------------------------------
@@ -240,7 +243,10 @@ fn a_damaged_checkpoint_is_kept_and_the_one_before_it_goes_on_as_the_message_say
     let reproduce = || workplace.reproduce(&["--only", "lstm"]).output().unwrap();
     let name = newer.file_name().unwrap().to_string_lossy();
     let remedy = format!("remove the folder runs/{}/checkpoints/{name}", workplace.name("lstm", 1));
-    refused(&reproduce(), &["model.bpk is damaged", "SHA-256", &remedy, "to go on from the checkpoint before it"]);
+    refused(
+        &reproduce(),
+        &["model.bpk is damaged", "SHA-256", &remedy, "to go on from the checkpoint before it"],
+    );
     assert_eq!(contents(&workplace.run_dir("lstm", 1)), before);
 
     fs::remove_dir_all(newer).unwrap();
@@ -267,7 +273,10 @@ fn a_checkpoint_of_another_recipe_or_seed_is_refused() {
             fs::write(path, text.replace("seeds = [1]", "seeds = [2]")).unwrap();
         }
         let output = skip_first.output().unwrap();
-        refused(&output, &["belongs to another recipe or seed", "--runs", &workplace.name(row, seed)]);
+        refused(
+            &output,
+            &["belongs to another recipe or seed", "--runs", &workplace.name(row, seed)],
+        );
         assert_eq!(contents(&other), before);
         fs::rename(other, &begun).unwrap();
     }
@@ -279,7 +288,8 @@ fn a_checkpoint_of_another_version_is_refused_with_both_versions() {
     workplace.begin("lstm", 1, 40);
     let checkpoint = workplace.newest("lstm", 1).unwrap();
     edit_trainer(&checkpoint, |manifest| manifest["format_version"] = 99.into());
-    let phrases = ["has format 99", "this build reads", "the build that began it", "remove the run folder"];
+    let phrases =
+        ["has format 99", "this build reads", "the build that began it", "remove the run folder"];
     refused(&workplace.reproduce(&["--only", "lstm"]).output().unwrap(), &phrases);
 
     // The first version kept its checksums elsewhere.
@@ -312,7 +322,8 @@ fn two_processes_do_not_work_on_one_run() {
 fn a_loss_that_is_not_finite_stops_the_run_before_it_is_saved() {
     let workplace = Workplace::new();
     workplace.make_lstm_diverge();
-    let reproduce = || workplace.reproduce(&["--only", "lstm", "--checkpoint-every", "0"]).output().unwrap();
+    let reproduce =
+        || workplace.reproduce(&["--only", "lstm", "--checkpoint-every", "0"]).output().unwrap();
     let output = reproduce();
     let newest = workplace.newest("lstm", 1).expect("a checkpoint from before");
     let good = StoredCheckpoint::open(&newest).unwrap();

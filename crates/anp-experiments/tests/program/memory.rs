@@ -48,6 +48,10 @@ fn memory_does_not_grow_over_a_thousand_steps() {
         inside.map(|&(_, bytes)| bytes).max().unwrap()
     };
     let (early, late) = (most(0..401), most(1001..usize::MAX));
-    say(&format!("resident memory: {} MiB up to step 400, {} MiB after step 1000", early >> 20, late >> 20));
+    say(&format!(
+        "resident memory: {} MiB up to step 400, {} MiB after step 1000",
+        early >> 20,
+        late >> 20
+    ));
     assert!(late < early + SLACK, "{samples:?}");
 }

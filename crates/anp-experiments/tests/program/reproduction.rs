@@ -26,7 +26,13 @@ fn each_row_is_run_once_and_the_penalty_is_seen_in_the_table() {
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let progress = stderr(&output);
     assert!(progress.starts_with("demo scale: one run to make; one has a record\n"), "{progress}");
-    for phrase in ["device: flex", "run 1 of 1: table2-lstm_anp-demo-s1", "train 666/666", "valid 52/52", "penalty "] {
+    for phrase in [
+        "device: flex",
+        "run 1 of 1: table2-lstm_anp-demo-s1",
+        "train 666/666",
+        "valid 52/52",
+        "penalty ",
+    ] {
         assert!(progress.contains(phrase), "`{phrase}` is missing:\n{progress}");
     }
     let table = stdout(&output);
@@ -46,7 +52,8 @@ fn each_row_is_run_once_and_the_penalty_is_seen_in_the_table() {
     assert_eq!(contents(&workplace.path("experiments/records")), records);
 
     // For other programs.
-    let format = |format| stdout(&workplace.reproduce(&["--format", format, "--quiet"]).output().unwrap());
+    let format =
+        |format| stdout(&workplace.reproduce(&["--format", format, "--quiet"]).output().unwrap());
     let rows: Vec<Value> = serde_json::from_str(&format("json")).unwrap();
     let [lstm, penalised, sru] = &rows[..] else { panic!("{rows:?}") };
     for row in [lstm, penalised] {
@@ -84,8 +91,12 @@ fn each_row_is_run_once_and_the_penalty_is_seen_in_the_table() {
     assert!(csv.starts_with("table,row,"), "{csv}");
 
     // --force runs again, and until that is done the record stays.
-    let dry = workplace.reproduce(&[&words[..], &["--force", "--dry-run"]].concat()).output().unwrap();
-    assert!(stdout(&dry).starts_with("dry run, demo scale: 2 runs to make; 2 have a record"), "{dry:?}");
+    let dry =
+        workplace.reproduce(&[&words[..], &["--force", "--dry-run"]].concat()).output().unwrap();
+    assert!(
+        stdout(&dry).starts_with("dry run, demo scale: 2 runs to make; 2 have a record"),
+        "{dry:?}"
+    );
     assert_eq!(contents(&workplace.path("experiments/records")), records);
     let force = || workplace.reproduce(&["--only", "lstm", "--force", "--checkpoint-every", "0"]);
     let running = workplace.start_and_wait_for_a_checkpoint(force(), "lstm");

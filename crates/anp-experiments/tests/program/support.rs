@@ -113,10 +113,7 @@ impl Workplace {
         let rows = [
             ("table", TABLE.to_owned()),
             ("lstm", row("LSTM", max_epochs, 1.0, 5.0, "")),
-            (
-                "lstm_anp",
-                row("LSTM + ANP", max_epochs, 1.0, 5.0, &penalty("output_dropped", 0.03)),
-            ),
+            ("lstm_anp", row("LSTM + ANP", max_epochs, 1.0, 5.0, &penalty("output_dropped", 0.03))),
             ("sru", NOT_BUILT.to_owned()),
         ];
         for (name, text) in rows {
@@ -384,7 +381,10 @@ impl<F: Fn(usize) -> bool + Send + Sync> MetricsRendererTraining for Watcher<F> 
     fn update_train(&mut self, _: MetricState) {}
     fn update_valid(&mut self, _: MetricState) {}
 
-    fn on_train_end(&mut self, _: Option<LearnerSummary>) -> Result<(), Box<dyn std::error::Error>> {
+    fn on_train_end(
+        &mut self,
+        _: Option<LearnerSummary>,
+    ) -> Result<(), Box<dyn std::error::Error>> {
         Ok(())
     }
 }
