@@ -9,14 +9,14 @@ use crate::batches::{LmBatch, TokenStreams, WindowLoader};
 use crate::record::{ActivationStatistics, Score};
 use crate::train::LmLearner;
 
-/// How far an evaluation is.
+/// How far an evaluation or a measurement is.
 #[derive(Debug, Clone, Copy)]
 pub struct EvaluationProgress {
     /// Windows done.
     pub windows: usize,
     /// Windows in all.
     pub num_windows: usize,
-    /// Mean loss so far, nats a token.
+    /// Mean loss so far, nats a token; NaN where none is measured.
     pub nll: f64,
 }
 
@@ -49,14 +49,16 @@ pub fn evaluate(
 
 /// Size of the activation at `site` over the first `num_windows` windows of `streams`.
 ///
-/// With a model on an autodiff device dropout is on; seed the device before.
+/// With a model on an autodiff device dropout is on; seed the device before. `progress` is called now and
+/// then; the measurement is given up, and `None` returned, when it says `false`.
 pub fn activation_statistics(
     model: &RecurrentLm,
     streams: &TokenStreams,
     site: Site,
     num_windows: usize,
     device: &Device,
-) -> ActivationStatistics {
+    mut progress: impl FnMut(EvaluationProgress) -> bool,
+) -> Option<ActivationStatistics> {
     let num_windows = num_windows.min(streams.num_windows());
     let [mut norm, mut squares, mut saturated, mut frobenius_per_step] =
         std::array::from_fn(|_| ScalarSum::default());
@@ -70,19 +72,23 @@ pub fn activation_statistics(
         frobenius_per_step.add(squared_norms.clone().sum().sqrt() / seq_length as f64);
         norm.add(squared_norms.clone().sqrt().sum());
         squares.add(squared_norms.sum());
-        saturated.add(activation.abs().greater_scalar(0.9).int().sum().float());
+        let read = saturated.add(activation.abs().greater_scalar(0.9).int().sum().float());
+        let done = EvaluationProgress { windows: index + 1, num_windows, nll: f64::NAN };
+        if read && !progress(done) {
+            return None;
+        }
         tokens += seq_length * batch_size;
         elements += seq_length * batch_size * width;
         state = output.state.detach();
     }
     let squares = squares.read();
-    ActivationStatistics {
+    Some(ActivationStatistics {
         norm: norm.read() / tokens as f64,
         half_squared_norm: 0.5 * squares / tokens as f64,
         frobenius_per_step: frobenius_per_step.read() / num_windows as f64,
         rms: (squares / elements as f64).sqrt(),
         saturated: saturated.read() / elements as f64,
-    }
+    })
 }
 
 impl Score {
@@ -121,5 +127,101 @@ impl ScalarSum {
             self.total = values.iter::<f64>().fold(self.total, |total, value| total + value);
         }
         self.total
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use anp_models::{BiasInit, RecurrentLmConfig};
+    use burn::module::Module;
+
+    use super::*;
+    use crate::batches::Tail;
+
+    const TEXT: [u32; 61] = {
+        let mut text = [0; 61];
+        let mut index = 0;
+        while index < text.len() {
+            text[index] = (index * index % 7) as u32;
+            index += 1;
+        }
+        text
+    };
+
+    fn model() -> LmLearner {
+        let lm = RecurrentLmConfig {
+            vocab_size: 7,
+            d_embed: 4,
+            d_hidden: 5,
+            num_layers: 2,
+            tie_weights: false,
+            input_dropout: 0.5,
+            inter_layer_dropout: 0.5,
+            output_dropout: 0.5,
+            forget_bias: 1.0,
+            num_biases: 1,
+            bias_init: BiasInit::Zeros,
+            init_range: 1.0,
+        };
+        LmLearner { lm: lm.init(&Device::default().autodiff()), penalties: Vec::new() }.valid()
+    }
+
+    fn score(model: &LmLearner, bptt: usize) -> Score {
+        let streams = TokenStreams::new(&TEXT, 1, bptt, Tail::Keep).unwrap();
+        let loader = WindowLoader::new(Arc::new(streams), Device::default());
+        evaluate(model, &loader, |_| true).unwrap()
+    }
+
+    /// The state is carried from window to window, so where the text is cut makes no difference.
+    #[test]
+    fn the_score_does_not_depend_on_the_windows() {
+        let model = model();
+        let whole = score(&model, 60);
+        assert_eq!(whole.tokens, 60);
+        for bptt in [1, 7, 59] {
+            let cut = score(&model, bptt);
+            assert_eq!(cut.tokens, 60);
+            // Sums of 60 numbers in single precision, in another order.
+            assert!((cut.nll - whole.nll).abs() < 1e-6, "{bptt}: {} and {}", cut.nll, whole.nll);
+        }
+        assert!((whole.perplexity - whole.nll.exp()).abs() < 1e-12);
+    }
+
+    #[test]
+    fn an_evaluation_that_is_told_to_stop_gives_no_score() {
+        let streams = TokenStreams::new(&TEXT, 1, 5, Tail::Keep).unwrap();
+        let loader = WindowLoader::new(Arc::new(streams), Device::default());
+        assert!(evaluate(&model(), &loader, |_| false).is_none());
+    }
+
+    #[test]
+    fn statistics_are_those_of_the_activations() {
+        let model = model().lm;
+        let streams = TokenStreams::new(&TEXT, 2, 10, Tail::Drop).unwrap();
+        let device = Device::default();
+        let statistics =
+            activation_statistics(&model, &streams, Site::OutputRaw, 2, &device, |_| true).unwrap();
+
+        let mut state = model.zero_state(2);
+        let (mut norms, mut squares, mut frobenius, mut saturated) = (0.0, 0.0, 0.0, 0.0);
+        for index in 0..2 {
+            let output = model.forward(streams.window(index, &device).inputs, state);
+            let values: Vec<f64> = output.hidden[1].to_data().iter::<f64>().collect();
+            let square = |values: &[f64]| values.iter().map(|value| value * value).sum::<f64>();
+            norms += values.chunks(5).map(|token| square(token).sqrt()).sum::<f64>();
+            squares += square(&values);
+            frobenius += square(&values).sqrt() / 10.0;
+            saturated += values.iter().filter(|value| value.abs() > 0.9).count() as f64;
+            state = output.state;
+        }
+        let (tokens, elements) = (40.0, 200.0);
+        let close = |actual: f64, expected: f64| assert!((actual - expected).abs() < 1e-6);
+        close(statistics.norm, norms / tokens);
+        close(statistics.half_squared_norm, 0.5 * squares / tokens);
+        close(statistics.frobenius_per_step, frobenius / 2.0);
+        close(statistics.rms, (squares / elements).sqrt());
+        close(statistics.saturated, saturated / elements);
     }
 }

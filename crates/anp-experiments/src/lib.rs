@@ -1,4 +1,28 @@
-//! x
+//! The experiments of "From Information Bottleneck to Activation Norm Penalty": data, recipes, training,
+//! evaluation, records and tables, and the `anp` program.
+//!
+//! | module | what it does |
+//! | --- | --- |
+//! | [`data`] | manifests of the corpora, the store on disk, fetch, import, verify; token ids |
+//! | [`recipe`], [`experiments`] | everything that decides a number, as TOML; rows and tables |
+//! | [`batches`] | a token stream cut into parallel streams and windows |
+//! | [`train`] | one run: truncated back-propagation, schedule, checkpoints |
+//! | [`evaluate`] | perplexity of a text, size of activations |
+//! | [`record`], [`provenance`] | the JSON of a finished run |
+//! | [`reproduce`], [`report`] | what has no record yet; tables from records |
+//! | [`device`], [`random`], [`atomic`] | devices by name, counter-based seeds, files that are whole or not there |
+//! | [`cli`] | the program; the only module that prints |
+//!
+//! A text is cut into streams that are read side by side, in windows:
+//!
+//! ```
+//! use anp_experiments::batches::{Tail, TokenStreams};
+//!
+//! let text: Vec<u32> = (0..100).collect();
+//! let streams = TokenStreams::new(&text, 4, 8, Tail::Drop)?;
+//! assert_eq!((streams.num_windows(), streams.num_tokens()), (3, 96));
+//! # Ok::<(), anp_experiments::batches::TextTooShort>(())
+//! ```
 
 pub mod atomic;
 pub mod batches;

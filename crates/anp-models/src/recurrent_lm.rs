@@ -322,3 +322,112 @@ fn apply_mask(activation: Tensor<3>, mask: Option<&Tensor<3>>) -> Tensor<3> {
         None => activation,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> RecurrentLmConfig {
+        RecurrentLmConfig {
+            vocab_size: 11,
+            d_embed: 3,
+            d_hidden: 4,
+            num_layers: 3,
+            tie_weights: false,
+            input_dropout: 0.0,
+            inter_layer_dropout: 0.0,
+            output_dropout: 0.0,
+            forget_bias: 1.0,
+            num_biases: 1,
+            bias_init: BiasInit::Zeros,
+            init_range: 0.1,
+        }
+    }
+
+    /// Which of input, layer 0, layer 1 and output has a mask.
+    fn places(masks: &LmMasks) -> [bool; 4] {
+        let [first, second] = masks.inter_layer.as_slice() else {
+            panic!("three layers have two gaps")
+        };
+        [masks.input.is_some(), first.is_some(), second.is_some(), masks.output.is_some()]
+    }
+
+    #[test]
+    fn each_dropout_rate_is_that_of_its_place() {
+        let device = Device::default().autodiff();
+        let masks = |config: RecurrentLmConfig| config.init(&device).sample_masks([2, 5]);
+        let input = masks(RecurrentLmConfig { input_dropout: 0.5, ..config() });
+        assert_eq!(places(&input), [true, false, false, false]);
+        assert_eq!(input.input.unwrap().dims(), [2, 5, 3]);
+        let between = masks(RecurrentLmConfig { inter_layer_dropout: 0.5, ..config() });
+        assert_eq!(places(&between), [false, true, true, false]);
+        let output = masks(RecurrentLmConfig { output_dropout: 0.75, ..config() });
+        assert_eq!(places(&output), [false, false, false, true]);
+        for value in output.output.unwrap().into_data().iter::<f32>() {
+            assert!(
+                value == 0.0 || value == 4.0,
+                "kept elements are scaled by 1 / (1 - p), not {value}"
+            );
+        }
+    }
+
+    #[test]
+    fn evaluation_has_no_masks_and_repeats_itself() {
+        let dropout = RecurrentLmConfig {
+            input_dropout: 0.5,
+            inter_layer_dropout: 0.5,
+            output_dropout: 0.5,
+            ..config()
+        };
+        let model = dropout.init(&Device::default().autodiff()).valid();
+        assert_eq!(places(&model.sample_masks([2, 5])), [false; 4]);
+        let tokens = Tensor::<2, Int>::from_data([[1, 2], [3, 4]], &Device::default());
+        let run = || model.forward(tokens.clone(), model.zero_state(2)).dropped.into_data();
+        run().assert_eq(&run(), true);
+    }
+
+    /// At the first step nothing is known: the loss is that of a uniform guess.
+    #[test]
+    fn the_first_loss_is_the_logarithm_of_the_vocabulary() {
+        let device = Device::default();
+        let small = RecurrentLmConfig { vocab_size: 1000, init_range: 0.01, ..config() };
+        let model = small.init(&device);
+        let tokens = Tensor::<2, Int>::from_data([[1, 20], [300, 4]], &device);
+        let output = model.forward(tokens.clone(), model.zero_state(2));
+        let nll = model.nll(output.dropped, tokens).mean().into_scalar::<f32>();
+        // Logits are within 0.02 of each other.
+        assert!((nll - 1000_f32.ln()).abs() < 0.02, "{nll}");
+    }
+
+    #[test]
+    fn tied_weights_are_one_parameter() {
+        let tied = RecurrentLmConfig { tie_weights: true, d_embed: 4, ..config() };
+        let untied = RecurrentLmConfig { d_embed: 4, ..config() };
+        let count = |config: RecurrentLmConfig| config.init(&Device::default()).num_params();
+        assert_eq!(count(untied) - count(tied), 4 * 11);
+    }
+
+    /// Zaremba's small model has 4.65 M parameters (reference: 200 units, two biases, 10,000 words).
+    #[test]
+    fn zarembas_small_model_has_its_size() {
+        let small = RecurrentLmConfig {
+            vocab_size: 10_000,
+            d_embed: 200,
+            d_hidden: 200,
+            num_layers: 2,
+            num_biases: 2,
+            ..config()
+        };
+        // 10,000·200 + 2·(200·800 + 200·800 + 2·800) + 200·10,000 + 10,000
+        assert_eq!(small.init(&Device::default()).num_params(), 4_653_200);
+    }
+
+    #[test]
+    #[should_panic(expected = "no site layer[3].hidden")]
+    fn a_site_outside_the_model_panics() {
+        let device = Device::default();
+        let model = config().init(&device);
+        let output = model.forward(Tensor::zeros([1, 1], &device), model.zero_state(1));
+        model.activation(&output, Site::LayerHidden(3));
+    }
+}

@@ -11,9 +11,10 @@ use burn::train::renderer::{
     MetricsRendererTraining,
 };
 use burn::train::{Interrupter, LearnerSummary};
-use indicatif::HumanDuration;
+use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::terminal;
+use crate::evaluate::EvaluationProgress;
 use crate::train::Quantity;
 
 /// Time between two lines within an epoch.
@@ -31,6 +32,27 @@ pub(super) fn renderer(quiet: bool, interrupter: &Interrupter) -> Box<dyn Metric
     } else {
         Box::new(Lines::new(super::note))
     }
+}
+
+/// What shows how an evaluation goes on: a bar on stderr with rate and time left, where there is a terminal.
+pub(super) fn evaluation(quiet: bool) -> Box<dyn FnMut(&'static str, EvaluationProgress)> {
+    let target = if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+    let style = ProgressStyle::with_template(
+        "{msg:24} {bar:30} {pos}/{len} windows  {per_sec}  {eta} left",
+    )
+    .expect("the template is valid");
+    let bar = ProgressBar::with_draw_target(None, target).with_style(style);
+    Box::new(move |part, progress| {
+        if bar.message() != part {
+            bar.reset();
+            bar.set_message(part);
+        }
+        bar.set_length(progress.num_windows as u64);
+        bar.set_position(progress.windows as u64);
+        if progress.windows == progress.num_windows {
+            bar.finish_and_clear();
+        }
+    })
 }
 
 /// A line now and then, and one at the end of each part of an epoch.

@@ -7,11 +7,10 @@ use std::sync::Arc;
 use burn::module::Module;
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
-use super::interrupt;
 use super::session::{DeviceArgs, Session};
+use super::{display, interrupt};
 use crate::batches::{TokenStreams, WindowLoader};
 use crate::evaluate::evaluate;
 use crate::record::Score;
@@ -87,18 +86,15 @@ pub(super) fn run(
     let lm = snapshot.best.unwrap_or(snapshot.model);
     let model = LmLearner { lm, penalties: Vec::new() }.valid();
 
-    let score = |text: &'static str, streams: &Arc<TokenStreams>| {
+    let mut show = display::evaluation(quiet);
+    let mut score = |part: &'static str, streams: &Arc<TokenStreams>| {
         let loader = WindowLoader::new(Arc::clone(streams), session.device.clone());
-        let bar = progress_bar(text, quiet);
-        let score = evaluate(&model, &loader, |progress| {
-            bar.set_length(progress.num_windows as u64);
-            bar.set_position(progress.windows as u64);
+        evaluate(&model, &loader, |progress| {
+            show(part, progress);
             !session.interrupter.should_stop()
-        });
-        bar.finish_and_clear();
-        score
+        })
     };
-    let scores = (|| {
+    let scores = (|| -> Option<Scores> {
         Some(Scores {
             checkpoint: path,
             best_epoch,
@@ -113,16 +109,6 @@ pub(super) fn run(
         Format::Json => super::print(serde_json::to_string_pretty(&scores)? + "\n")?,
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// A bar on stderr with rate and time left, shown where there is a terminal.
-fn progress_bar(text: &'static str, quiet: bool) -> ProgressBar {
-    let target = if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
-    let style = ProgressStyle::with_template(
-        "{msg:24} {bar:30} {pos}/{len} windows  {per_sec}  {eta} left",
-    )
-    .expect("the template is valid");
-    ProgressBar::with_draw_target(None, target).with_style(style).with_message(text)
 }
 
 fn text(scores: &Scores) -> String {

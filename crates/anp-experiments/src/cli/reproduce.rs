@@ -1,7 +1,6 @@
 //! `anp reproduce`: run what has no record, then print the tables.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread::available_parallelism;
@@ -20,7 +19,7 @@ use crate::recipe::Scale;
 use crate::record;
 use crate::report::LINES;
 use crate::reproduce::{Basis, Cost, Ended, Machine, Plan, PlannedRun, Selection, execute, plan};
-use crate::train::{self, CheckpointFolder, Outcome, RunRequest, StoredCheckpoint, TrainError};
+use crate::train::{self, Outcome, RunRequest};
 
 /// Arguments of `anp reproduce`.
 #[derive(Debug, clap::Args)]
@@ -120,9 +119,6 @@ pub(super) fn run(
                 return Ok(Outcome::Interrupted { checkpoint: None });
             }
             let run_dir = runs_dir.join(run.name());
-            if args.force {
-                start_again_if_done(&run_dir)?;
-            }
             if !quiet {
                 super::note(format!("run {} of {}: {}", index + 1, runs.len(), run.name()));
             }
@@ -136,9 +132,11 @@ pub(super) fn run(
                 device_name: session.device_name.to_string(),
                 store: session.store.clone(),
                 run_dir,
+                again: args.force,
                 checkpoint_interval: args.checkpoints.checkpoint_every,
                 interrupter: session.interrupter.clone(),
                 renderer: display::renderer(quiet, &session.interrupter),
+                on_evaluation: display::evaluation(quiet),
             })
         })?;
         if let Ended::Interrupted { checkpoint, remaining } = ended {
@@ -147,16 +145,6 @@ pub(super) fn run(
         }
     }
     args.common.print(&tables, &record::load_folder(&records_dir)?)
-}
-
-/// Delete the checkpoints of a run that is done, so that it begins again; leave one that was stopped.
-fn start_again_if_done(run_dir: &Path) -> Result<(), TrainError> {
-    let Some(newest) = CheckpointFolder::new(run_dir).newest()? else { return Ok(()) };
-    if StoredCheckpoint::open(&newest)?.trainer().ended {
-        fs::remove_dir_all(run_dir)
-            .map_err(|source| TrainError::RunFolder { path: run_dir.to_owned(), source })?;
-    }
-    Ok(())
 }
 
 fn machine(device: DeviceName) -> Machine {

@@ -95,8 +95,10 @@ pub(super) fn run(
         device_name: session.device_name.to_string(),
         store: session.store.clone(),
         run_dir: args.runs.join(name),
+        again: false,
         checkpoint_interval: args.checkpoints.checkpoint_every,
         renderer: display::renderer(quiet, &session.interrupter),
+        on_evaluation: display::evaluation(quiet),
         interrupter: session.interrupter,
     })?;
     match outcome {

@@ -35,7 +35,7 @@ const TRAINER_FILE: &str = "trainer.json";
 const SUMS_FILE: &str = "SHA256SUMS";
 
 /// Beginning of the names of folders that are not whole yet, or no longer.
-const SCRATCH: &str = ".";
+const SCRATCH: &str = ".anp-";
 
 /// Why a checkpoint could not be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -168,7 +168,7 @@ impl CheckpointFolder {
         let mut found = Vec::new();
         for entry in entries {
             let entry = entry.map_err(read)?;
-            if entry.file_name().to_string_lossy().starts_with('e') {
+            if is_checkpoint_name(&entry.file_name().to_string_lossy()) {
                 found.push(entry.path());
             }
         }
@@ -190,6 +190,20 @@ impl CheckpointFolder {
                 fs::remove_dir_all(entry.path())
                     .map_err(|source| CheckpointError::Write { path: entry.path(), source })?;
             }
+        }
+        Ok(())
+    }
+
+    /// Remove all checkpoints, so that the run begins again.
+    ///
+    /// Only for who holds the lock of the run.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckpointError::Read`] or [`CheckpointError::Write`].
+    pub fn clear(&self) -> Result<(), CheckpointError> {
+        for path in self.list()? {
+            self.remove(&path).map_err(|source| CheckpointError::Write { path, source })?;
         }
         Ok(())
     }
@@ -434,6 +448,14 @@ fn format_version(text: &[u8]) -> Option<u32> {
         format_version: u32,
     }
     serde_json::from_slice(text).ok().map(|Version { format_version }| format_version)
+}
+
+/// Whether a name is like `e00003-w000000412`.
+fn is_checkpoint_name(name: &str) -> bool {
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    name.strip_prefix('e')
+        .and_then(|rest| rest.split_once("-w"))
+        .is_some_and(|(epochs, window)| is_number(epochs) && is_number(window))
 }
 
 fn sync_and_hash(path: &Path) -> io::Result<Sha256Hex> {

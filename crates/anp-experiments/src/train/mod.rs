@@ -13,6 +13,6 @@ pub use checkpoint::{CheckpointError, CheckpointFolder, Snapshot, StoredCheckpoi
 pub use clip::clip_by_global_norm;
 pub use learner::{LmLearner, SitePenalty, WindowOutput};
 pub use metrics::{Quantity, StepReport, Summary, SummaryMetric};
-pub use run::{Outcome, RunRequest, Texts, TrainError, build_learner, run};
+pub use run::{Outcome, RunRequest, Texts, TrainError, build_learner, run, run_on};
 pub use schedule::{End, Schedule, Verdict};
 pub use state::{EpochSums, TrainerState};

@@ -10,15 +10,16 @@ use burn::module::Module;
 use burn::optim::SgdConfig;
 use burn::optim::lr_scheduler::constant::ConstantLr;
 use burn::tensor::Device;
-use burn::train::logger::InMemoryMetricLogger;
-use burn::train::metric::LearningRateMetric;
+use burn::train::logger::MetricLogger;
+use burn::train::metric::store::{EpochSummary, MetricsUpdate, Split};
+use burn::train::metric::{LearningRateMetric, MetricDefinition, NumericEntry};
 use burn::train::renderer::MetricsRenderer;
 use burn::train::{Interrupter, Learner, SupervisedTraining, TrainingStrategy};
 
 use crate::atomic::check_writable;
 use crate::batches::{Tail, TextTooShort, TokenStreams, WindowLoader};
 use crate::data::{Corpus, DataError, Store};
-use crate::evaluate::{activation_statistics, evaluate};
+use crate::evaluate::{EvaluationProgress, activation_statistics, evaluate};
 use crate::provenance::{self, Sources};
 use crate::random::{Purpose, seed};
 use crate::recipe::{self, InvalidRecipe, ModelConfig, PenaltyConfig, Recipe, Scale};
@@ -57,8 +58,12 @@ pub struct RunRequest {
     pub checkpoint_interval: Duration,
     /// Stops the run at the next window.
     pub interrupter: Interrupter,
-    /// Shows how the run goes on.
+    /// Begin again if the run is done already; one that was stopped goes on all the same.
+    pub again: bool,
+    /// Shows how the training goes on.
     pub renderer: Box<dyn MetricsRenderer>,
+    /// Told how the last evaluation goes on: which part, and how far it is.
+    pub on_evaluation: Box<dyn FnMut(&'static str, EvaluationProgress)>,
 }
 
 /// How a run ended.
@@ -117,6 +122,17 @@ pub enum TrainError {
         /// The folder.
         path: PathBuf,
     },
+    /// The checkpoint is of another device.
+    #[error(
+        "the run in {} was begun on {begun_on}, and a record names one device; go on with --device {begun_on}, \
+         or remove the folder to start again", .path.display()
+    )]
+    OtherDevice {
+        /// The folder.
+        path: PathBuf,
+        /// Device of the checkpoint.
+        begun_on: String,
+    },
     /// A number that is no number.
     #[error(
         "{quantity} became {value} in epoch {epoch}, window {window} (step {step}), at learning rate {learning_rate}; \
@@ -156,10 +172,20 @@ fn last_good(checkpoint: Option<&Path>) -> String {
 ///
 /// See [`TrainError`]. What was saved before stays.
 pub fn run(request: RunRequest) -> Result<Outcome, TrainError> {
+    request.recipe.validate()?;
+    let corpus = request.store.load(&request.recipe.data.corpus)?;
+    run_on(&corpus, request)
+}
+
+/// [`run`] on a corpus that is not in the store.
+///
+/// # Errors
+///
+/// See [`TrainError`]. What was saved before stays.
+pub fn run_on(corpus: &Corpus, request: RunRequest) -> Result<Outcome, TrainError> {
     let recipe = request.recipe.clone();
     recipe.validate()?;
-    let corpus = request.store.load(&recipe.data.corpus)?;
-    let texts = Texts::cut(&corpus, &recipe)?;
+    let texts = Texts::cut(corpus, &recipe)?;
     let vocab_size = corpus.vocabulary.len();
 
     let run_folder = |source| TrainError::RunFolder { path: request.run_dir.clone(), source };
@@ -167,6 +193,12 @@ pub fn run(request: RunRequest) -> Result<Outcome, TrainError> {
     let _lock = lock(&request.run_dir)?;
     let checkpoints = CheckpointFolder::new(&request.run_dir);
     checkpoints.clean()?;
+    if request.again
+        && let Some(path) = checkpoints.newest()?
+        && StoredCheckpoint::open(&path)?.trainer().ended
+    {
+        checkpoints.clear()?;
+    }
 
     let device = request.device.clone().autodiff();
     device.seed(seed(request.seed, Purpose::Init, 0));
@@ -176,12 +208,16 @@ pub fn run(request: RunRequest) -> Result<Outcome, TrainError> {
     let recipe_hash = recipe.content_hash();
 
     let (best, state, trainer) = match checkpoints.newest()? {
-        None => (None, None, TrainerState::new(&recipe, recipe_hash.clone(), request.seed)),
+        None => (None, None, TrainerState::new(&recipe, recipe_hash.clone(), &request)),
         Some(path) => {
             let stored = StoredCheckpoint::open(&path)?;
             let trainer = stored.trainer();
             if (&trainer.recipe_hash, trainer.seed) != (&recipe_hash, request.seed) {
                 return Err(TrainError::OtherRun { path: request.run_dir });
+            }
+            if trainer.device != request.device_name {
+                let begun_on = trainer.device.clone();
+                return Err(TrainError::OtherDevice { path: request.run_dir, begun_on });
             }
             let snapshot = stored.load(&learner.lm)?;
             learner.lm = snapshot.model;
@@ -214,7 +250,7 @@ pub fn run(request: RunRequest) -> Result<Outcome, TrainError> {
         let mut training =
             SupervisedTraining::new(&request.run_dir, Arc::new(train), Arc::new(valid))
                 .with_application_logger(None)
-                .with_metric_logger(InMemoryMetricLogger::new())
+                .with_metric_logger(NoMetricLogger)
                 .with_interrupter(request.interrupter.clone())
                 .renderer(request.renderer)
                 .num_epochs(recipe.training.max_epochs)
@@ -262,10 +298,25 @@ pub fn run(request: RunRequest) -> Result<Outcome, TrainError> {
 
     let evaluating = Instant::now();
     let best = LmLearner { lm: best, penalties: Vec::new() };
-    let Some(result) = measure(&best, &trainer, &texts, &recipe, &device, &request.interrupter)
-    else {
+    let mut on_evaluation = request.on_evaluation;
+    let mut progress = |part, progress| {
+        on_evaluation(part, progress);
+        !request.interrupter.should_stop()
+    };
+    let Some(result) = measure(&best, &trainer, &texts, &device, &mut progress) else {
         return Ok(Outcome::Interrupted { checkpoint: checkpoints.newest()? });
     };
+    if !result.test.perplexity.is_finite() {
+        return Err(TrainError::NotFinite {
+            quantity: "the test perplexity",
+            value: result.test.perplexity,
+            epoch: result.best_epoch,
+            window: texts.train.num_windows(),
+            step: trainer.step,
+            learning_rate: trainer.schedule.learning_rate(),
+            checkpoint: checkpoints.newest()?,
+        });
+    }
     let wall_seconds = trainer.wall_seconds + evaluating.elapsed().as_secs_f64();
     Ok(Outcome::Finished(Box::new(Record {
         schema_version: SCHEMA_VERSION,
@@ -288,22 +339,27 @@ fn measure(
     best: &LmLearner,
     trainer: &TrainerState,
     texts: &Texts,
-    recipe: &Recipe,
     device: &Device,
-    interrupter: &Interrupter,
+    progress: &mut dyn FnMut(&'static str, EvaluationProgress) -> bool,
 ) -> Option<RunResult> {
     let plain_device = device.clone().inner();
     let model = best.valid();
-    let score = |streams: &Arc<TokenStreams>| {
+    let mut score = |part, streams: &Arc<TokenStreams>| {
         let loader = WindowLoader::new(Arc::clone(streams), plain_device.clone());
-        evaluate(&model, &loader, |_| !interrupter.should_stop())
+        evaluate(&model, &loader, |done| progress(part, done))
     };
-    let valid = score(&texts.valid)?;
-    let valid_single_stream = score(&texts.valid_single)?;
-    let test = score(&texts.test)?;
+    let valid = score("validation", &texts.valid)?;
+    let valid_single_stream = score("validation, one stream", &texts.valid_single)?;
+    let test = score("test, one stream", &texts.test)?;
 
-    let activation_valid =
-        activation_statistics(&model.lm, &texts.valid, Site::OutputRaw, usize::MAX, &plain_device);
+    let activation_valid = activation_statistics(
+        &model.lm,
+        &texts.valid,
+        Site::OutputRaw,
+        usize::MAX,
+        &plain_device,
+        |done| progress("activations, validation", done),
+    )?;
     device.seed(seed(trainer.seed, Purpose::Statistics, 0));
     let activation_train = activation_statistics(
         &best.lm,
@@ -311,9 +367,9 @@ fn measure(
         Site::OutputDropped,
         STATISTICS_WINDOWS,
         device,
-    );
+        |done| progress("activations, training", done),
+    )?;
     let best_epoch = trainer.schedule.best_epoch().unwrap_or(trainer.schedule.epochs());
-    debug_assert_eq!(recipe.data.batch_size, texts.valid.batch_size());
     Some(RunResult {
         best_epoch,
         valid,
@@ -322,6 +378,21 @@ fn measure(
         activation_valid,
         activation_train,
     })
+}
+
+/// burn-train writes its metrics to files unless it is given a logger; the curve is in the record.
+struct NoMetricLogger;
+
+impl MetricLogger for NoMetricLogger {
+    fn log(&mut self, _: MetricsUpdate, _: usize, _: &Split) {}
+
+    fn read_numeric(&mut self, _: &str, _: usize, _: &Split) -> Result<Vec<NumericEntry>, String> {
+        Ok(Vec::new())
+    }
+
+    fn log_metric_definition(&mut self, _: MetricDefinition) {}
+
+    fn log_epoch_summary(&mut self, _: EpochSummary) {}
 }
 
 /// The texts of a corpus, cut as the protocol says.
@@ -359,10 +430,11 @@ impl Texts {
 }
 
 impl TrainerState {
-    fn new(recipe: &Recipe, recipe_hash: String, seed: u64) -> Self {
+    fn new(recipe: &Recipe, recipe_hash: String, request: &RunRequest) -> Self {
         Self {
             recipe_hash,
-            seed,
+            seed: request.seed,
+            device: request.device_name.clone(),
             schedule: Schedule::new(&recipe.training),
             window: 0,
             step: 0,

@@ -135,10 +135,10 @@ mod tests {
         }
     }
 
-    /// Zaremba's small model: 4 epochs at 1, then halved each epoch; the 13th runs at 2⁻⁹.
+    /// Zaremba's small model: 5 epochs at 1, then halved each epoch; the 13th runs at 2⁻⁸.
     #[test]
     fn the_fixed_schedule_is_zarembas() {
-        let mut config = training(ScheduleConfig::Fixed { hold_epochs: 4, divide_by: 2.0 });
+        let mut config = training(ScheduleConfig::Fixed { hold_epochs: 5, divide_by: 2.0 });
         config.max_epochs = 13;
         let mut schedule = Schedule::new(&config);
         let mut rates = Vec::new();
@@ -152,8 +152,8 @@ mod tests {
             }
         }
         assert_eq!(rates.len(), 13);
-        assert_eq!(rates[..6], [1.0, 1.0, 1.0, 1.0, 0.5, 0.25]);
-        assert_eq!(rates[12], 0.5_f64.powi(9));
+        assert_eq!(rates[..7], [1.0, 1.0, 1.0, 1.0, 1.0, 0.5, 0.25]);
+        assert_eq!(rates[12], 0.5_f64.powi(8));
     }
 
     #[test]

@@ -23,6 +23,8 @@ pub struct TrainerState {
     pub curve: Vec<EpochRecord>,
     /// Whether training is over and only the last evaluation is left.
     pub ended: bool,
+    /// Device that the run was begun on.
+    pub device: String,
     /// Sources that the run was begun with.
     pub sources: Option<Sources>,
     /// When the run first started, RFC 3339, UTC.
@@ -64,6 +66,6 @@ impl TrainerState {
 
     /// Name of a checkpoint taken now; names sort by age.
     pub fn checkpoint_name(&self) -> String {
-        format!("e{:04}-w{:06}", self.schedule.epochs(), self.window)
+        format!("e{:05}-w{:09}", self.schedule.epochs(), self.window)
     }
 }

@@ -301,10 +301,11 @@ impl Run<'_> {
         self.interrupter.fail_on_error(self.events.process_valid(LearnerEvent::EndSplit(epoch)));
 
         let learning_rate = self.trainer.schedule.learning_rate();
-        if !score.nll.is_finite() {
+        // Above 709 nats the perplexity overflows while the loss is still a number.
+        if !score.perplexity.is_finite() {
             return Err(TrainingStopped::NotFinite {
-                quantity: "the validation loss",
-                value: score.nll,
+                quantity: "the validation perplexity",
+                value: score.perplexity,
                 epoch,
                 window: self.trainer.window,
                 step: self.trainer.step,

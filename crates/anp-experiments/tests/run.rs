@@ -1,0 +1,302 @@
+//! Whole runs on a corpus of a few hundred tokens.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use anp_experiments::batches::TokenStreams;
+use anp_experiments::data::{Corpus, Store};
+use anp_experiments::device::DeviceName;
+use anp_experiments::recipe::{Recipe, Scale};
+use anp_experiments::record::Record;
+use anp_experiments::train::{Outcome, RunRequest, StoredCheckpoint, TrainError, run_on};
+use burn::train::logger::{EvaluationProgressLogger, TrainingProgressLogger};
+use burn::train::metric::MetricDefinition;
+use burn::train::renderer::{
+    EvaluationName, MetricState, MetricsRenderer, MetricsRendererEvaluation,
+    MetricsRendererTraining,
+};
+use burn::train::{Interrupter, LearnerSummary};
+
+/// Flex has one random number generator a process, so two runs at once would draw from each other's.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    ONE_AT_A_TIME.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// Sentences whose words depend on the words before, so that there is something to learn.
+fn corpus() -> Corpus {
+    let text = |first: usize, lines: usize| {
+        let line = |line: usize| {
+            let word = |index: usize| format!("w{}", (line * line + index * (line % 3 + 1)) % 9);
+            (0..7).map(word).collect::<Vec<_>>().join(" ")
+        };
+        (first..first + lines).map(line).collect::<Vec<_>>().join("\n") + "\n"
+    };
+    Corpus::from_texts(&text(0, 120), &text(200, 30), &text(300, 30))
+        .expect("every word is in training")
+}
+
+fn recipe(training: &str) -> Recipe {
+    let text = format!(
+        r#"
+        data = {{ corpus = "demo", batch_size = 4, bptt = 5 }}
+
+        [model.lstm]
+        d_embed = 6
+        d_hidden = 6
+        num_layers = 2
+        tie_weights = true
+        input_dropout = 0.2
+        inter_layer_dropout = 0.2
+        output_dropout = 0.2
+        forget_bias = 1.0
+        num_biases = 1
+        bias_init = "zeros"
+        init_range = 0.3
+
+        [[penalty]]
+        site = "output_dropped"
+        norm = "l2sq"
+        reduction = "half_sum"
+        eta = 0.01
+
+        [training]
+        {training}
+        "#
+    );
+    toml::from_str(&text).expect("the recipe is right")
+}
+
+fn falling() -> Recipe {
+    recipe(
+        "max_epochs = 3
+        learning_rate = 1.0
+        grad_clip_norm = 5.0
+        schedule = { fixed = { hold_epochs = 2, divide_by = 2.0 } }",
+    )
+}
+
+/// Asks the run to stop after so many reports of windows done.
+struct StopAfter {
+    reports: usize,
+    interrupter: Interrupter,
+}
+
+impl MetricsRendererTraining for StopAfter {
+    fn update_train(&mut self, _: MetricState) {}
+    fn update_valid(&mut self, _: MetricState) {}
+    fn on_train_end(
+        &mut self,
+        _: Option<LearnerSummary>,
+    ) -> Result<(), Box<dyn std::error::Error>> {
+        Ok(())
+    }
+}
+
+impl TrainingProgressLogger for StopAfter {
+    fn start(&mut self, _: usize, _: usize, _: Option<usize>, _: Option<&str>) {}
+    fn update_epoch(&mut self, _: usize) {}
+    fn start_split(&mut self, _: &str, _: usize) {}
+    fn update_split(&mut self, _: usize) {
+        if self.reports == 0 {
+            self.interrupter.stop(Some("enough"));
+        }
+        self.reports = self.reports.saturating_sub(1);
+    }
+    fn end_split(&mut self) {}
+    fn end(&mut self) {}
+    fn log_event_training(&mut self, _: String) {}
+}
+
+impl MetricsRendererEvaluation for StopAfter {
+    fn update_test(&mut self, _: EvaluationName, _: MetricState) {}
+}
+
+impl EvaluationProgressLogger for StopAfter {
+    fn start_global_progress(&mut self, _: usize) {}
+    fn start_test(&mut self, _: &str, _: usize) {}
+    fn update_test_progress(&mut self, _: usize) {}
+    fn end_test(&mut self) {}
+    fn end_global_progress(&mut self) {}
+    fn log_event_evaluation(&mut self, _: String) {}
+}
+
+impl MetricsRenderer for StopAfter {
+    fn manual_close(&mut self) {}
+    fn register_metric(&mut self, _: MetricDefinition) {}
+}
+
+fn start(
+    recipe: &Recipe,
+    seed: u64,
+    run_dir: &Path,
+    reports: usize,
+) -> Result<Outcome, TrainError> {
+    let interrupter = Interrupter::new();
+    let device_name: DeviceName = "flex".parse().expect("a name");
+    run_on(
+        &corpus(),
+        RunRequest {
+            table: "tests".to_owned(),
+            row: "tiny".to_owned(),
+            scale: Scale::Demo,
+            seed,
+            recipe: recipe.clone(),
+            device: device_name.open().expect("flex is compiled in"),
+            device_name: device_name.to_string(),
+            store: Store::locate(None),
+            run_dir: run_dir.to_owned(),
+            checkpoint_interval: Duration::MAX,
+            renderer: Box::new(StopAfter { reports, interrupter: interrupter.clone() }),
+            interrupter,
+            again: false,
+            on_evaluation: Box::new(|_, _| ()),
+        },
+    )
+}
+
+fn finish(recipe: &Recipe, seed: u64, run_dir: &Path) -> Record {
+    match start(recipe, seed, run_dir, usize::MAX).unwrap() {
+        Outcome::Finished(record) => *record,
+        Outcome::Interrupted { .. } => panic!("nobody asked it to stop"),
+    }
+}
+
+/// What two runs that are the same must agree in, to the bit.
+fn numbers(record: &Record) -> String {
+    let mut record = record.clone();
+    for epoch in &mut record.curve {
+        epoch.seconds = 0.0;
+    }
+    serde_json::to_string(&(record.result, record.curve, record.num_params)).unwrap()
+}
+
+#[test]
+fn a_run_that_was_stopped_ends_as_one_that_was_not() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let whole = finish(&falling(), 3, &folder.path().join("whole"));
+    assert_eq!(whole.provenance.resumed, 0);
+
+    let stopped = folder.path().join("stopped");
+    let mut stops = 0;
+    // The reports come from another thread, so the place of a stop differs from time to time.
+    let record = loop {
+        match start(&falling(), 3, &stopped, stops % 4).unwrap() {
+            Outcome::Finished(record) => break record,
+            Outcome::Interrupted { checkpoint } => {
+                assert!(checkpoint.unwrap().starts_with(&stopped));
+                stops += 1;
+            }
+        }
+        assert!(stops < 500, "the run makes no progress");
+    };
+    assert!(stops > 0 && record.provenance.resumed == stops);
+    assert_eq!(numbers(&record), numbers(&whole));
+}
+
+#[test]
+fn the_same_seed_repeats_a_run_and_another_does_not() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let [one, again, other] = [("one", 3), ("again", 3), ("other", 4)]
+        .map(|(name, seed)| numbers(&finish(&falling(), seed, &folder.path().join(name))));
+    assert_eq!(one, again);
+    assert_ne!(one, other);
+}
+
+#[test]
+fn the_penalty_is_logged_and_makes_the_activation_smaller() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let mut without = falling();
+    without.penalties.clear();
+    let mut strong = falling();
+    strong.penalties[0].eta = 0.3;
+    let [without, with] = [("without", &without), ("strong", &strong)]
+        .map(|(name, recipe)| finish(recipe, 3, &folder.path().join(name)));
+    assert!(without.curve.iter().all(|epoch| epoch.penalties.is_empty()));
+    assert!(with.curve.iter().all(|epoch| epoch.penalties[0] > 0.0));
+    assert_ne!(with.curve[0].train_nll, without.curve[0].train_nll);
+    assert!(with.result.activation_valid.norm < 0.8 * without.result.activation_valid.norm);
+    // λ = ηB/2, α = ηBH/2
+    assert_eq!(with.penalties[0].lambda, Some(0.3 * 4.0 / 2.0));
+    assert!((with.penalties[0].awd_alpha.unwrap() - 0.3 * 4.0 * 6.0 / 2.0).abs() < 1e-12);
+}
+
+/// The second epoch is spoilt by an enormous step; the third runs at next to no learning rate, so its loss is that
+/// of the parameters it began with.
+#[test]
+fn a_plateau_goes_on_from_the_best_parameters_and_the_best_are_evaluated() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let mut recipe = recipe(
+        "max_epochs = 3
+        learning_rate = 1.0
+        grad_clip_norm = 5.0
+        schedule = { on_plateau = { factor = 1e-9, max_decays = 5 } }",
+    );
+    // Learning goes so wrong that an epoch after the first is worse than it.
+    recipe.training.learning_rate = 20.0;
+    recipe.training.max_epochs = 6;
+    let record = finish(&recipe, 3, &folder.path().join("run"));
+    let decayed = record.curve.iter().position(|epoch| epoch.learning_rate < 1.0);
+    let decayed = decayed.expect("an epoch was worse than the best before it");
+    let best_before =
+        record.curve[..decayed].iter().map(|epoch| epoch.valid_nll).fold(f64::INFINITY, f64::min);
+    let spoilt = record.curve[decayed - 1].valid_nll;
+    assert!(spoilt > best_before + 0.01, "{spoilt} is hardly worse than {best_before}");
+    let restored = record.curve[decayed].valid_nll;
+    assert!((restored - best_before).abs() < 1e-4, "{restored} is not {best_before}");
+
+    let best = &record.curve[record.result.best_epoch - 1];
+    assert_eq!(record.result.valid.nll, best.valid_nll);
+    assert_eq!(
+        record.curve.iter().map(|epoch| epoch.valid_nll).fold(f64::INFINITY, f64::min),
+        best.valid_nll
+    );
+}
+
+#[test]
+fn the_single_stream_scores_predict_every_token_but_the_first() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let corpus = corpus();
+    let record = finish(&falling(), 1, &folder.path().join("run"));
+    assert_eq!(record.result.test.tokens, corpus.test.len() - 1);
+    assert_eq!(record.result.valid_single_stream.tokens, corpus.valid.len() - 1);
+    let tail = anp_experiments::batches::Tail::Drop;
+    let valid = Arc::new(TokenStreams::new(&corpus.valid, 4, 5, tail).unwrap());
+    assert_eq!(record.result.valid.tokens, valid.num_tokens());
+}
+
+#[test]
+fn a_checkpoint_of_another_run_or_device_is_refused() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let run_dir = folder.path().join("run");
+    finish(&falling(), 1, &run_dir);
+    let other = start(&falling(), 2, &run_dir, usize::MAX).unwrap_err();
+    assert!(matches!(other, TrainError::OtherRun { .. }), "{other}");
+    let trainer = StoredCheckpoint::open(&run_dir).unwrap().trainer().clone();
+    assert!(trainer.ended);
+    assert_eq!(trainer.device, "flex");
+}
+
+#[test]
+fn a_loss_that_explodes_stops_the_run_and_names_the_place() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let mut recipe = falling();
+    recipe.training.learning_rate = 1e30;
+    recipe.training.grad_clip_norm = 1e30;
+    let err = start(&recipe, 1, &folder.path().join("run"), usize::MAX).unwrap_err();
+    let text = err.to_string();
+    assert!(matches!(err, TrainError::NotFinite { epoch: 1, .. }), "{text}");
+    for phrase in ["epoch 1", "step", "learning rate 1000000000000000000000000000000", "checkpoint"]
+    {
+        assert!(text.contains(phrase), "{text}");
+    }
+}
