@@ -127,7 +127,8 @@ impl Place {
             if backend.devices().is_empty() {
                 if backend.is_compiled_in() {
                     // Past the test harness, which would hide it.
-                    let line = format!("SKIPPED {backend}: compiled in, but no such device is present\n");
+                    let line =
+                        format!("SKIPPED {backend}: compiled in, but no such device is present\n");
                     std::io::stderr().write_all(line.as_bytes()).expect("stderr is open");
                 }
                 continue;

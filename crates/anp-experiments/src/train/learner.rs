@@ -69,7 +69,7 @@ impl LmLearner {
             penalties: penalties.into_iter().map(Tensor::inner).collect(),
             state: output.state.detach(),
         };
-        TrainOutput::new(self, gradients, StepReport::Window(item))
+        TrainOutput::new(self, gradients, StepReport::Window(Box::new(item)))
     }
 }
 
@@ -92,11 +92,11 @@ impl InferenceStep for LmLearner {
         let [_, batch_size] = batch.window.inputs.dims();
         let state = batch.state.unwrap_or_else(|| self.lm.zero_state(batch_size));
         let output = self.lm.forward(batch.window.inputs, state);
-        StepReport::Window(WindowOutput {
+        StepReport::Window(Box::new(WindowOutput {
             nll_sum: self.lm.nll(output.dropped, batch.window.targets).sum().inner(),
             tokens,
             penalties: Vec::new(),
             state: output.state.detach(),
-        })
+        }))
     }
 }

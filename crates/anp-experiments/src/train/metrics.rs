@@ -16,7 +16,7 @@ use crate::train::WindowOutput;
 #[derive(Debug, Clone)]
 pub enum StepReport {
     /// One window, still on the device.
-    Window(WindowOutput),
+    Window(Box<WindowOutput>),
     /// Several windows.
     Summary(Summary),
 }
@@ -29,7 +29,7 @@ impl StepReport {
     /// If it is a summary: steps give windows, only the loop makes summaries.
     pub fn into_window(self) -> WindowOutput {
         match self {
-            Self::Window(window) => window,
+            Self::Window(window) => *window,
             Self::Summary(_) => panic!("a step gives a window"),
         }
     }

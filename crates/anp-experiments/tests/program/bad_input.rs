@@ -177,7 +177,7 @@ fn a_full_disk_ends_the_run_and_what_was_saved_goes_on_where_there_is_room() {
     let newest = workplace.newest("lstm", 1).expect("a checkpoint from before");
     let window = StoredCheckpoint::open(&newest).unwrap().trainer().window;
     assert!(window > 0);
-    let outcome = workplace.train("lstm", 1, Duration::from_secs(3600), |done| done > window);
+    let outcome = workplace.train("lstm", 1, Duration::from_secs(3600), move |done| done > window);
     assert!(matches!(outcome, Outcome::Interrupted { checkpoint: Some(_) }));
     assert!(
         StoredCheckpoint::open(&workplace.newest("lstm", 1).unwrap()).unwrap().trainer().window
@@ -280,6 +280,16 @@ fn a_checkpoint_of_another_recipe_or_seed_is_refused() {
         assert_eq!(contents(&other), before);
         fs::rename(other, &begun).unwrap();
     }
+}
+
+#[test]
+fn a_checkpoint_of_another_device_is_refused_with_the_device() {
+    let workplace = Workplace::new();
+    workplace.begin("lstm", 1, 40);
+    let checkpoint = workplace.newest("lstm", 1).unwrap();
+    edit_trainer(&checkpoint, |manifest| manifest["trainer"]["device"] = "cuda:0".into());
+    let output = workplace.reproduce(&["--only", "lstm"]).output().unwrap();
+    refused(&output, &["was begun on cuda:0", "go on with --device cuda:0", "runs/table2-lstm"]);
 }
 
 #[test]

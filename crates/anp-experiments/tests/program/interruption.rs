@@ -1,11 +1,9 @@
-//! Runs that are killed or stopped, and go on.
+//! Runs that are killed or stopped, and go on. (Runs that are stopped within this process are in `tests/run.rs`.)
 
 use std::fs;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use anp_experiments::record::Record;
 use anp_experiments::train::Outcome;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -88,57 +86,6 @@ fn a_run_killed_at_ten_random_moments_ends_with_the_same_bits() {
     assert!(record.provenance.resumed > 1);
     let left = fs::read_dir(&checkpoints).unwrap().map(|entry| entry.unwrap().file_name());
     assert!(left.into_iter().all(|name| !name.to_string_lossy().starts_with('.')), "leftovers");
-}
-
-fn finish(workplace: &Workplace, row: &str, seed: u64) -> Record {
-    // Values are read every 16 windows, and nothing is saved before the end of the epoch.
-    match workplace.train(row, seed, Duration::from_secs(3600), |_| false) {
-        Outcome::Finished(record) => *record,
-        Outcome::Interrupted { .. } => panic!("nobody interrupts"),
-    }
-}
-
-#[test]
-fn stopping_and_going_on_within_an_epoch_changes_no_bit() {
-    let row = "lstm_anp";
-    let whole = Workplace::new();
-    whole.begin(row, 1, 40);
-    let uninterrupted = finish(&whole, row, 1);
-
-    let parts = Workplace::new();
-    parts.begin(row, 1, 40);
-    let sessions = (1..).find_map(|session| {
-        let seen = AtomicUsize::new(0);
-        // Values are read at each window here, which must not matter either.
-        let outcome = parts.train(row, 1, Duration::ZERO, move |done| {
-            done > 0 && seen.fetch_add(1, Ordering::Relaxed) == 4
-        });
-        match outcome {
-            Outcome::Finished(record) => Some((session, *record)),
-            Outcome::Interrupted { checkpoint } => {
-                assert!(checkpoint.is_some());
-                None
-            }
-        }
-    });
-    let (sessions, record) = sessions.unwrap();
-    assert!(sessions > 3, "{sessions} sessions");
-    assert_eq!(record.provenance.resumed, sessions);
-    assert_eq!(essence(&record), essence(&uninterrupted));
-}
-
-#[test]
-fn a_seed_gives_the_same_bits_again_and_another_seed_others() {
-    let run = |seed| {
-        let workplace = Workplace::new();
-        workplace.begin("lstm", seed, 3);
-        finish(&workplace, "lstm", seed)
-    };
-    let first = run(1);
-    assert_eq!(essence(&run(1)), essence(&first));
-    let other = run(2);
-    assert_ne!(other.result.test.nll, first.result.test.nll);
-    assert_ne!(other.curve[0].train_nll, first.curve[0].train_nll);
 }
 
 #[cfg(unix)]

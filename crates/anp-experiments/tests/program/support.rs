@@ -13,7 +13,9 @@ use anp_experiments::device::DeviceName;
 use anp_experiments::experiments::Experiments;
 use anp_experiments::recipe::{Recipe, Scale};
 use anp_experiments::record::{Record, load_folder};
-use anp_experiments::train::{self, CheckpointFolder, Outcome, RunRequest, Texts};
+use anp_experiments::train::{
+    self, CheckpointFolder, Outcome, RunRequest, StoredCheckpoint, Texts,
+};
 use burn::train::logger::{EvaluationProgressLogger, TrainingProgressLogger};
 use burn::train::metric::MetricDefinition;
 use burn::train::renderer::{
@@ -173,6 +175,11 @@ impl Workplace {
         CheckpointFolder::new(&self.run_dir(row, seed)).newest().unwrap()
     }
 
+    /// The newest checkpoint of the run with seed 1, opened.
+    pub fn checkpoint(&self, row: &str) -> StoredCheckpoint {
+        StoredCheckpoint::open(&self.newest(row, 1).expect("a checkpoint")).unwrap()
+    }
+
     /// Train in this process until `stop` says so or the run is done. `stop` is told how many windows of
     /// the epoch are done; what it says takes effect a moment later.
     pub fn train(
@@ -203,7 +210,9 @@ impl Workplace {
             run_dir: self.run_dir(row, seed),
             checkpoint_interval,
             interrupter: interrupter.clone(),
+            again: false,
             renderer: Box::new(Watcher { stop, interrupter }),
+            on_evaluation: Box::new(|_, _| ()),
         })
         .unwrap()
     }
@@ -304,7 +313,7 @@ pub fn contents(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
 
 /// Say on stderr what the test harness would keep to itself if the test passes.
 pub fn say(line: &str) {
-    writeln!(std::io::stderr(), "{line}").unwrap();
+    std::io::stderr().write_all(format!("{line}\n").as_bytes()).unwrap();
 }
 
 /// A process that does not outlive its test.
