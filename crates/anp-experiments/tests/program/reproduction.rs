@@ -83,9 +83,9 @@ fn each_row_is_run_once_and_the_penalty_is_seen_in_the_table() {
 
     // The evaluation can be repeated from the checkpoint.
     let run = format!("runs/{}", workplace.name("lstm_anp", 1));
-    let words = ["evaluate", &run, "--device", "flex", "--format", "json", "--quiet"];
+    let evaluate = ["evaluate", &run, "--device", "flex", "--format", "json", "--quiet"];
     let evaluated: Value =
-        serde_json::from_str(&stdout(&workplace.anp(&words).output().unwrap())).unwrap();
+        serde_json::from_str(&stdout(&workplace.anp(&evaluate).output().unwrap())).unwrap();
     let result = &workplace.records().into_iter().find(|it| it.row == "lstm_anp").unwrap().result;
     let result = serde_json::to_value(result).unwrap();
     for text in ["valid", "valid_single_stream", "test", "best_epoch"] {
