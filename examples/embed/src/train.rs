@@ -52,7 +52,7 @@ pub fn train_and_evaluate(strength: f64, num_epochs: usize) -> Result<Evaluation
     .with_application_logger(None)
     .summary()
     .launch(Learner::new(
-        Classifier::new(strength, &device),
+        Classifier::new(strength, &device.clone().autodiff()),
         AdamConfig::new().init(),
         ConstantLr::new(LEARNING_RATE),
     ));

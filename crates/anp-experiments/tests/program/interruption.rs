@@ -26,7 +26,7 @@ fn seed() -> u64 {
 fn a_run_killed_at_ten_random_moments_ends_with_the_same_bits() {
     let workplace = Workplace::with_epochs(2);
     let row = "lstm_anp";
-    workplace.begin(row, 1, 250);
+    workplace.begin(row, 1, 100);
     let run_dir = workplace.run_dir(row, 1);
     let checkpoints = run_dir.join("checkpoints");
     let beginning = crate::support::contents(&checkpoints);
@@ -40,7 +40,7 @@ fn a_run_killed_at_ten_random_moments_ends_with_the_same_bits() {
         }
     };
     let start = || {
-        let words = ["--only", row, "--quiet", "--checkpoint-every", "0.1"];
+        let words = ["--only", row, "--quiet", "--checkpoint-every", "0.04"];
         Running::start(&mut workplace.reproduce(&words))
     };
 

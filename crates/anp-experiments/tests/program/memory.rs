@@ -9,9 +9,9 @@ fn resident(process: u32) -> usize {
     kilobytes * 1024
 }
 
-/// A graph that is kept from step to step holds a window's logits, 10 MB here; even the few hundred tensor
-/// headers of a graph would come to 100 MB in a thousand steps. The slack is for the allocator, which keeps
-/// pages for a while.
+/// A step makes some hundred tensors, of which the logits alone have half a megabyte here, so whatever is kept
+/// from step to step shows. Measured, memory stays where it is to within 0.1 MiB over three thousand steps; the
+/// slack of 4 KiB a step is for allocators that differ.
 #[cfg(target_os = "linux")]
 #[test]
 fn memory_does_not_grow_over_a_thousand_steps() {
@@ -20,7 +20,7 @@ fn memory_does_not_grow_over_a_thousand_steps() {
 
     use crate::support::{PATIENCE, Running, Workplace, say};
 
-    const SLACK: usize = 24 << 20;
+    const SLACK: usize = 4 << 20;
     let workplace = Workplace::new();
     let words = ["--set", "data.batch_size=4", "--set", "data.bptt=5", "--only", "lstm_anp"];
     let often = ["--checkpoint-every", "0.2"];
@@ -28,7 +28,7 @@ fn memory_does_not_grow_over_a_thousand_steps() {
 
     let started = Instant::now();
     let mut samples: Vec<(usize, usize)> = Vec::new();
-    while samples.last().is_none_or(|&(step, _)| step < 1400) {
+    while samples.last().is_none_or(|&(step, _)| step < 1250) {
         assert!(running.is_running(), "ended early: {:?}", running.output());
         assert!(started.elapsed() < PATIENCE, "too slow: {samples:?}");
         sleep(Duration::from_millis(50));
@@ -43,15 +43,11 @@ fn memory_does_not_grow_over_a_thousand_steps() {
     }
     running.kill();
 
-    let most = |range: std::ops::Range<usize>| {
-        let inside = samples.iter().filter(|(step, _)| range.contains(step));
-        inside.map(|&(_, bytes)| bytes).max().unwrap()
-    };
-    let (early, late) = (most(0..401), most(1001..usize::MAX));
-    say(&format!(
-        "resident memory: {} MiB up to step 400, {} MiB after step 1000",
-        early >> 20,
-        late >> 20
-    ));
-    assert!(late < early + SLACK, "{samples:?}");
+    // The first steps fill the caches of the allocator.
+    let (first, before) = *samples.iter().find(|&&(step, _)| step >= 200).unwrap();
+    let (last, after) = *samples.last().unwrap();
+    assert!(last >= first + 1000 || first > 250, "{samples:?}");
+    let kib = |bytes: usize| bytes >> 10;
+    say(&format!("resident: {} KiB at step {first}, {} KiB at step {last}", kib(before), kib(after)));
+    assert!(after < before + SLACK, "{samples:?}");
 }
