@@ -21,7 +21,7 @@ use crate::train::{LmLearner, StoredCheckpoint, Texts, build_learner};
 #[command(after_help = "\
 Examples:
   anp evaluate runs/table2-lstm_anp-demo-s1-38e30692
-  anp evaluate runs/table2-lstm_anp-demo-s1-38e30692/checkpoints/e0002-w000160 --format json
+  anp evaluate runs/table2-lstm_anp-demo-s1-38e30692/checkpoints/e00002-w000000160 --format json
   anp evaluate my-run --device cuda:0
 
 Repeats the last evaluation of a run: no dropout, the parameters with the best validation loss (those of

@@ -1,7 +1,7 @@
 //! Checkpoints: a folder each, that is whole or not there.
 //!
 //! ```text
-//! <run>/checkpoints/e0003-w00412/     made under another name, synced, then renamed
+//! <run>/checkpoints/e00003-w000000412/ made under another name, synced, then renamed
 //!   model.bpk                         parameters, best parameters, carried state
 //!   optimizer.bpk                     what the optimiser remembers, if it remembers anything
 //!   trainer.json                      everything else
