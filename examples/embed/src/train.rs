@@ -8,13 +8,14 @@ use burn::data::dataset::InMemDataset;
 use burn::optim::AdamConfig;
 use burn::optim::lr_scheduler::constant::ConstantLr;
 use burn::tensor::Device;
+use burn::train::logger::InMemoryMetricLogger;
 use burn::train::metric::{AccuracyMetric, LossMetric};
 use burn::train::{Learner, SupervisedTraining};
 
 use crate::data::{DigitBatcher, digits};
 use crate::metric::PenaltyMetric;
 use crate::model::Classifier;
-use crate::renderer::Quiet;
+use crate::renderer::EpochLines;
 
 const SEED: u64 = 7;
 const BATCH_SIZE: usize = 32;
@@ -33,24 +34,24 @@ pub struct Evaluation {
 ///
 /// # Errors
 ///
-/// If training fails, or its log cannot be written.
+/// If training fails.
 pub fn train_and_evaluate(strength: f64, num_epochs: usize) -> Result<Evaluation, Box<dyn Error>> {
     let device = Device::default();
     device.seed(SEED);
     let (train, test) = digits();
     let loader = || DataLoaderBuilder::new(DigitBatcher).batch_size(BATCH_SIZE);
 
-    let log = tempfile::tempdir()?;
     let result = SupervisedTraining::new(
-        log.path(),
+        "artifacts", // nothing below writes there: with_default_checkpointers() would, and a logger on disk
         loader().shuffle(SEED).build(InMemDataset::new(train)),
         loader().build(InMemDataset::new(test.clone())),
     )
     .metrics((AccuracyMetric::new(), LossMetric::new(), PenaltyMetric::new()))
     .num_epochs(num_epochs)
-    .renderer(Box::new(Quiet))
+    .label(&format!("penalty of strength {strength}"))
+    .renderer(Box::new(EpochLines::default()))
+    .with_metric_logger(InMemoryMetricLogger::new())
     .with_application_logger(None)
-    .summary()
     .launch(Learner::new(
         Classifier::new(strength, &device.clone().autodiff()),
         AdamConfig::new().init(),
