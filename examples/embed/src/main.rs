@@ -1,7 +1,7 @@
 //! The activation norm penalty in somebody's own Burn project: a classifier of handwritten digits, trained
 //! through burn-train without and with the penalty on its last hidden layer.
 //!
-//! `cargo run` takes less than a minute on two cores once it is built.
+//! `cargo run` takes seconds once it is built.
 
 mod data;
 mod metric;

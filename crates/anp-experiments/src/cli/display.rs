@@ -11,7 +11,7 @@ use burn::train::renderer::{
     MetricsRendererTraining,
 };
 use burn::train::{Interrupter, LearnerSummary};
-use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use super::terminal;
 use crate::evaluate::EvaluationProgress;
@@ -40,7 +40,10 @@ pub(super) fn evaluation(quiet: bool) -> Box<dyn FnMut(&'static str, EvaluationP
     let style = ProgressStyle::with_template(
         "{msg:24} {bar:30} {pos}/{len} windows  {per_sec}  {eta} left",
     )
-    .expect("the template is valid");
+    .expect("the template is valid")
+    .with_key("per_sec", |state: &ProgressState, text: &mut dyn std::fmt::Write| {
+        write!(text, "{:.0}/s", state.per_sec()).expect("text can be written to");
+    });
     let bar = ProgressBar::with_draw_target(None, target).with_style(style);
     Box::new(move |part, progress| {
         if bar.message() != part {

@@ -251,7 +251,7 @@ impl Workplace {
         let before = self.newest(row, 1);
         let mut running = Running::start(&mut command);
         let started = Instant::now();
-        while self.newest(row, 1) == before {
+        while self.newest(row, 1).is_none_or(|newest| Some(newest) == before) {
             assert!(running.is_running(), "ended early: {:?}", running.output());
             assert!(started.elapsed() < PATIENCE, "no checkpoint");
             sleep(Duration::from_millis(2));
