@@ -3,6 +3,8 @@
 //! One epoch of the smallest corpus takes a quarter of a minute whatever the model, because of its 6,439 words.
 //! So most runs here begin near the end of an epoch: [`support::Workplace::begin`] makes the checkpoint.
 
+#![cfg(feature = "flex")]
+
 mod bad_input;
 mod interruption;
 mod memory;
