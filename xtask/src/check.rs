@@ -1,4 +1,4 @@
-//! What CI checks, the cheapest step first.
+//! What CI checks of the workspace itself, the cheapest step first.
 
 use std::ffi::OsString;
 use std::process::ExitCode;

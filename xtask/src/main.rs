@@ -1,8 +1,9 @@
-//! `cargo xtask`: build the `anp` program and run it, or check everything that CI checks.
+//! `cargo xtask`: build the `anp` program and run it, or check the workspace.
 //!
 //! It knows no experiment and does not depend on Burn, so that it is there in seconds: every word after its
 //! own options goes to `anp` as it is.
 
+mod bench;
 mod check;
 mod program;
 
@@ -11,8 +12,10 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 
+use crate::program::Target;
+
 const HELP: &str = "\
-Build the anp program and run it, or check everything that CI checks.
+Build the anp program and run it, or check the workspace.
 
 Usage: cargo xtask [OPTIONS] COMMAND [WORDS]...
 
@@ -21,10 +24,12 @@ Commands:
   report               print tables from records, run nothing
   train, evaluate      train one recipe; measure a checkpoint
   data, devices        get data sets; list devices
+  bench [FILTER]       time every operation
+  bench peers          time training steps beside PyTorch; `cargo xtask bench peers --help` explains it
   test                 all tests; words go to `cargo test`
-  check                formatting, lints, documentation and tests
+  check                formatting, lints, documentation and tests; .ci/run checks more than these
 
-All but `test` and `check` is the anp program's: `cargo xtask COMMAND --help` explains it, and its exit code is
+All but `bench`, `test` and `check` is the anp program's: `cargo xtask COMMAND --help` explains it, and its exit code is
 passed on.
 
 Options, before the command:
@@ -59,8 +64,10 @@ struct Options {
 enum Request {
     /// Print [`HELP`].
     Help,
-    /// Check what CI checks.
+    /// Check the workspace.
     Check(Options),
+    /// Run benchmarks, with these words for them.
+    Bench(Options, Vec<OsString>),
     /// Run all tests, with these words for `cargo test`.
     Test(Options, Vec<OsString>),
     /// Build `anp` and run it with these words.
@@ -92,6 +99,7 @@ fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Request> {
                 let list = words.next().and_then(|list| list.into_string().ok());
                 options.features.push(list.context("--features needs a list of features")?);
             }
+            "bench" => return Ok(Request::Bench(options, words.collect())),
             "test" => return Ok(Request::Test(options, words.collect())),
             "check" => {
                 if let Some(word) = words.next() {
@@ -122,8 +130,11 @@ fn run() -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Request::Check(options) => check::run(&options),
+        Request::Bench(options, words) => bench::run(&options, &words),
         Request::Test(options, words) => check::test(&options, &words),
-        Request::Run(options, words) => program::run(&program::build(&options)?, &words),
+        Request::Run(options, words) => {
+            program::run(&program::build(&options, Target::Anp)?, &words)
+        }
     }
 }
 
@@ -182,6 +193,10 @@ mod tests {
         assert_eq!(
             parsed("test -- training"),
             Request::Test(Options::default(), words("-- training"))
+        );
+        assert_eq!(
+            parsed("bench peers --only lstm --help"),
+            Request::Bench(Options::default(), words("peers --only lstm --help"))
         );
     }
 

@@ -1,4 +1,4 @@
-//! Building and running the `anp` program.
+//! Building and running the programs of the workspace.
 
 use std::env;
 use std::ffi::OsString;
@@ -31,15 +31,36 @@ pub fn feature_flags(options: &Options) -> Vec<String> {
     options.feature_flags(from_environment.as_deref())
 }
 
-/// Build `anp` and find out where it is. Cargo's progress goes to stderr.
+/// A program of the workspace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// The experiments.
+    Anp,
+    /// Training steps beside other programs.
+    Peers,
+}
+
+impl Target {
+    /// Cargo's option, and the name.
+    fn words(self) -> [&'static str; 2] {
+        match self {
+            Self::Anp => ["--bin", "anp"],
+            Self::Peers => ["--bench", "peers"],
+        }
+    }
+}
+
+/// Build a program and find out where it is. Cargo's progress goes to stderr.
 ///
 /// # Errors
 ///
 /// If it cannot be built.
-pub fn build(options: &Options) -> Result<PathBuf> {
+pub fn build(options: &Options, target: Target) -> Result<PathBuf> {
+    let [_, name] = target.words();
     let mut command = cargo();
     command
-        .args(["build", "--package", "anp-experiments", "--bin", "anp"])
+        .args(["build", "--package", "anp-experiments"])
+        .args(target.words())
         .arg("--message-format=json-render-diagnostics")
         .args(feature_flags(options))
         .stdout(Stdio::piped());
@@ -50,18 +71,18 @@ pub fn build(options: &Options) -> Result<PathBuf> {
     let messages = child.stdout.take().context("cargo has no output")?;
     let mut program = None;
     for line in BufReader::new(messages).lines() {
-        program = executable(&line.context("cannot read what cargo says")?).or(program);
+        program = executable(&line.context("cannot read what cargo says")?, name).or(program);
     }
     if !child.wait().context("cannot wait for cargo")?.success() {
-        bail!("the anp program cannot be built; what is wrong stands above");
+        bail!("the program {name} cannot be built; what is wrong stands above");
     }
-    program.context("cargo built the anp program but does not say where it is")
+    program.with_context(|| format!("cargo built {name} but does not say where it is"))
 }
 
-/// Where the program is, if this message of Cargo is about it.
-fn executable(message: &str) -> Option<PathBuf> {
+/// Where the program `name` is, if this message of Cargo is about it.
+fn executable(message: &str, name: &str) -> Option<PathBuf> {
     let message: Value = serde_json::from_str(message).ok()?;
-    let is_program = message["reason"] == "compiler-artifact" && message["target"]["name"] == "anp";
+    let is_program = message["reason"] == "compiler-artifact" && message["target"]["name"] == name;
     is_program.then(|| message["executable"].as_str().map(PathBuf::from))?
 }
 
@@ -100,13 +121,14 @@ mod tests {
     fn the_program_is_found_among_cargo_s_messages() {
         let artifact = r#"{"reason":"compiler-artifact","target":{"kind":["bin"],"name":"anp"},
             "executable":"C:\\target\\debug\\anp.exe"}"#;
-        assert_eq!(executable(artifact), Some(PathBuf::from(r"C:\target\debug\anp.exe")));
+        assert_eq!(executable(artifact, "anp"), Some(PathBuf::from(r"C:\target\debug\anp.exe")));
         for other in [
             r#"{"reason":"compiler-artifact","target":{"kind":["lib"],"name":"anp_core"},"executable":null}"#,
+            r#"{"reason":"compiler-artifact","target":{"kind":["bench"],"name":"peers"},"executable":"/peers"}"#,
             r#"{"reason":"build-finished","success":true}"#,
             "warning: not a message",
         ] {
-            assert_eq!(executable(other), None);
+            assert_eq!(executable(other, "anp"), None);
         }
     }
 }

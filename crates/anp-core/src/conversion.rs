@@ -113,7 +113,7 @@ mod tests {
         lambda(Norm::L2sq, reduction, eta, shape, loss).unwrap()
     }
 
-    /// The conversion table of the project's reference, section 4.2, to its two figures.
+    /// The table of `docs/theory.md` ("What η means"), to its two figures.
     #[test]
     fn lambdas_of_every_reading_at_the_paper_s_strengths() {
         let cases: [(&str, f64, &str, f64, &str); 6] = [

@@ -4,6 +4,8 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
+use tempfile::{Builder, NamedTempFile, TempDir};
+
 /// Write `path` so that whoever reads it finds the old content or the new one, never a part of either.
 ///
 /// `content` writes to a temporary file in the same folder, which is synced and then renamed; if anything
@@ -47,16 +49,35 @@ pub(crate) fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-fn temporary_file(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".").suffix(".part");
-    #[cfg(unix)]
-    {
-        // Temporary files are for the owner only; these are to become ordinary ones, within the umask.
-        use std::os::unix::fs::PermissionsExt;
-        builder.permissions(fs::Permissions::from_mode(0o666));
-    }
-    builder.tempfile_in(folder)
+fn temporary_file(folder: &Path) -> io::Result<NamedTempFile> {
+    builder(0o666).prefix(".").suffix(".part").tempfile_in(folder)
+}
+
+/// A folder in `folder` whose name begins with `prefix`, for what gets its own name when it is whole.
+pub(crate) fn temporary_folder(folder: &Path, prefix: &str) -> io::Result<TempDir> {
+    builder(0o777).prefix(prefix).tempdir_in(folder)
+}
+
+/// What is temporary is for its owner only; here it is to become an ordinary file or folder, with the permissions
+/// `mode` within the umask.
+#[cfg(unix)]
+fn builder<'a>(mode: u32) -> Builder<'a, 'a> {
+    use std::os::unix::fs::PermissionsExt;
+    let mut builder = Builder::new();
+    builder.permissions(fs::Permissions::from_mode(mode));
+    builder
+}
+
+/// Elsewhere the folder around it decides.
+#[cfg(not(unix))]
+fn builder<'a>(_: u32) -> Builder<'a, 'a> {
+    Builder::new()
+}
+
+/// Make the content of a file last.
+pub(crate) fn sync_file(path: &Path) -> io::Result<()> {
+    // Windows syncs only what is open for writing.
+    File::options().write(true).open(path)?.sync_all()
 }
 
 /// Make a rename in `folder` last.
@@ -121,10 +142,15 @@ mod tests {
     fn others_may_read_what_the_umask_lets_them() {
         use std::os::unix::fs::PermissionsExt;
         let folder = tempfile::tempdir().unwrap();
-        let [ours, plain] = ["ours", "plain"].map(|name| folder.path().join(name));
+        let [ours, plain, plain_folder] =
+            ["ours", "plain", "folder"].map(|name| folder.path().join(name));
         write(&ours, |file| file.write_all(b"1")).unwrap();
         fs::write(&plain, "1").unwrap();
-        let mode = |path| fs::metadata(path).unwrap().permissions().mode();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
         assert_eq!(mode(&ours), mode(&plain));
+
+        fs::create_dir(&plain_folder).unwrap();
+        let our_folder = temporary_folder(folder.path(), ".").unwrap();
+        assert_eq!(mode(our_folder.path()), mode(&plain_folder));
     }
 }

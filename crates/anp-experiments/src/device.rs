@@ -4,6 +4,8 @@ use std::fmt;
 use std::panic::catch_unwind;
 use std::str::FromStr;
 
+#[cfg(feature = "wgpu")]
+use burn::tensor::DeviceKind;
 use burn::tensor::{Device, DeviceType};
 
 /// A backend of Burn that anp can be built with; the feature has the same name.
@@ -116,6 +118,24 @@ impl Backend {
         std::panic::set_hook(hook);
         found.unwrap_or_default()
     }
+
+    /// Whether one of the backend's devices is no GPU, but a program on the CPU that stands in for one, as lavapipe and
+    /// SwiftShader are: good for tests, too slow for anything else.
+    pub fn is_software(self, device: &Device) -> bool {
+        // Devices of one graphics interface compare by kind; none is opened for it.
+        let stand_in: Option<Device> = match self {
+            #[cfg(feature = "metal")]
+            Self::Metal => Some(Device::metal(DeviceKind::Cpu)),
+            #[cfg(feature = "vulkan")]
+            Self::Vulkan => Some(Device::vulkan(DeviceKind::Cpu)),
+            #[cfg(feature = "webgpu")]
+            Self::Webgpu => Some(Device::webgpu(DeviceKind::Cpu)),
+            #[cfg(feature = "wgpu")]
+            Self::Wgpu => Some(Device::wgpu(DeviceKind::Cpu)),
+            _ => None,
+        };
+        stand_in.is_some_and(|stand_in| stand_in == *device)
+    }
 }
 
 impl fmt::Display for Backend {
@@ -197,17 +217,19 @@ impl FromStr for DeviceName {
 }
 
 impl DeviceName {
-    /// The best device that is compiled in and present.
+    /// The best device that is compiled in and present; [software](Backend::is_software) only where there is
+    /// nothing else.
     ///
     /// # Errors
     ///
     /// [`DeviceError::NoBackend`].
     pub fn best() -> Result<Self, DeviceError> {
-        Backend::ALL
-            .into_iter()
-            .find(|backend| !backend.devices().is_empty())
-            .map(|backend| Self { backend, index: 0 })
-            .ok_or(DeviceError::NoBackend)
+        let present = Backend::ALL.into_iter().flat_map(|backend| {
+            let named =
+                move |(index, device)| (Self { backend, index }, backend.is_software(&device));
+            backend.devices().into_iter().enumerate().map(named)
+        });
+        first_hardware(present).ok_or(DeviceError::NoBackend)
     }
 
     /// The device itself.
@@ -225,6 +247,19 @@ impl DeviceName {
         }
         Ok(devices.swap_remove(self.index))
     }
+}
+
+/// The first device that is not software, else the first; each comes with whether it is. Backends after the one
+/// that is taken are not asked for theirs.
+fn first_hardware(present: impl Iterator<Item = (DeviceName, bool)>) -> Option<DeviceName> {
+    let mut software = None;
+    for (name, is_software) in present {
+        if !is_software {
+            return Some(name);
+        }
+        software = software.or(Some(name));
+    }
+    software
 }
 
 #[cfg(test)]
@@ -260,6 +295,37 @@ mod tests {
         assert!("flex".parse::<DeviceName>().unwrap().open().is_ok());
         let err = "flex:1".parse::<DeviceName>().unwrap().open().unwrap_err();
         assert!(matches!(err, DeviceError::NotPresent { found: 1, .. }));
-        assert!(DeviceName::best().is_ok());
+        let best = DeviceName::best().unwrap();
+        assert!(!best.backend.is_software(&best.open().unwrap()), "{best} although there is flex");
+    }
+
+    #[test]
+    fn software_is_taken_only_where_there_is_nothing_else() {
+        let best = |present: &[(&str, bool)]| {
+            let present = present.iter().map(|&(name, software)| (name.parse().unwrap(), software));
+            first_hardware(present).map(|name| name.to_string())
+        };
+        let lavapipe = ("vulkan:0", true);
+        assert_eq!(best(&[lavapipe, ("flex", false)]).as_deref(), Some("flex"));
+        assert_eq!(
+            best(&[lavapipe, ("vulkan:1", false), ("flex", false)]).as_deref(),
+            Some("vulkan:1")
+        );
+        assert_eq!(best(&[lavapipe, ("wgpu:0", true)]).as_deref(), Some("vulkan:0"));
+        assert_eq!(best(&[]), None);
+    }
+
+    /// Burn lists a software adapter as the device of this kind.
+    #[cfg(feature = "vulkan")]
+    #[test]
+    fn software_is_told_from_gpus_without_opening_either() {
+        let stand_in = Device::vulkan(DeviceKind::Cpu);
+        assert!(Backend::Vulkan.is_software(&stand_in));
+        assert!(Backend::Vulkan.is_software(&stand_in.autodiff()));
+        for kind in
+            [DeviceKind::DiscreteGpu(0), DeviceKind::IntegratedGpu(0), DeviceKind::VirtualGpu(0)]
+        {
+            assert!(!Backend::Vulkan.is_software(&Device::vulkan(kind)));
+        }
     }
 }

@@ -134,7 +134,7 @@ impl ScalarSum {
 mod tests {
     use std::sync::Arc;
 
-    use anp_models::{BiasInit, RecurrentLmConfig};
+    use anp_models::{BiasInit, Kernels, RecurrentLmConfig};
     use burn::module::Module;
 
     use super::*;
@@ -164,6 +164,7 @@ mod tests {
             num_biases: 1,
             bias_init: BiasInit::Zeros,
             init_range: 1.0,
+            kernels: Kernels::Fused,
         };
         LmLearner { lm: lm.init(&Device::default().autodiff()), penalties: Vec::new() }.valid()
     }

@@ -8,12 +8,5 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    anp_experiments::cli::run().unwrap_or_else(|err| {
-        eprintln!("error: {err}");
-        for cause in err.chain().skip(1) {
-            // Some causes quote lines of a file.
-            eprintln!("  caused by: {}", cause.to_string().trim_end().replace('\n', "\n    "));
-        }
-        ExitCode::from(2)
-    })
+    anp_experiments::cli::run()
 }

@@ -50,6 +50,7 @@ pub fn collect(device: &str, trainer: &TrainerState, wall_seconds: f64) -> Prove
         anp_version: env!("CARGO_PKG_VERSION").to_owned(),
         burn_version: BURN_VERSION.to_owned(),
         device: device.to_owned(),
+        kernels: trainer.kernels,
         platform: format!("{}-{}", std::env::consts::OS, std::env::consts::ARCH),
         threads: available_parallelism().map_or(1, usize::from),
         started_at: trainer.started_at.clone(),

@@ -3,14 +3,16 @@
 //! A *row file* (`experiments/<table>/<row>.toml`) is one row of a table of the paper: its label, the
 //! paper's numbers with their source, and a [`Recipe`] for each [`Scale`] it can be run at.
 
-mod load;
+mod error;
+mod hash;
 mod overrides;
 mod validate;
 
 use serde::{Deserialize, Serialize};
 
-pub use load::RecipeError;
-pub(crate) use load::with_overrides;
+pub use error::RecipeError;
+pub(crate) use error::did_you_mean;
+pub(crate) use overrides::with_overrides;
 pub use overrides::{OverrideError, apply_overrides};
 pub use validate::InvalidRecipe;
 

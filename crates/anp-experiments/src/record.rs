@@ -2,6 +2,7 @@
 
 mod store;
 
+use anp_models::Kernels;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use store::run_name;
@@ -58,6 +59,9 @@ pub struct Provenance {
     pub burn_version: String,
     /// Device, as given to `--device`.
     pub device: String,
+    /// As given to `--kernels`; records from before there was a choice are of plain ones.
+    #[serde(default = "plain")]
+    pub kernels: Kernels,
     /// Operating system and architecture.
     pub platform: String,
     /// Hardware threads of the machine.
@@ -74,7 +78,11 @@ pub struct Provenance {
     pub resumed: usize,
 }
 
-/// A penalty in other conventions (reference 4.2).
+fn plain() -> Kernels {
+    Kernels::Plain
+}
+
+/// A penalty in other conventions; `docs/theory.md` derives them ("What η means").
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PenaltyEquivalent {
@@ -142,7 +150,8 @@ pub struct Score {
     pub tokens: usize,
 }
 
-/// The readings of Table 6a's "L2 norm of the final output" (reference 4.6).
+/// How large an activation is: readings of "L2 norm of the final output" in the paper's Table 6a, which does not say
+/// which one it means (`docs/theory.md`, errata).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ActivationStatistics {

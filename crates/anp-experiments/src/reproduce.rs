@@ -52,32 +52,38 @@ pub struct Plan {
 }
 
 /// How [`execute`] ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ended {
-    /// All runs are done and have their record.
-    Finished,
-    /// A run was asked to stop; it and those after it have no record.
-    Interrupted {
-        /// Where the run goes on from, if it got that far.
-        checkpoint: Option<PathBuf>,
-        /// Number of runs without a record, the interrupted one included.
-        remaining: usize,
-    },
+#[derive(Debug, Default)]
+pub struct Ended {
+    /// The runs that failed, in order; all others up to the interrupted one have their record.
+    pub failed: Vec<FailedRun>,
+    /// What was asked to stop, if anything was.
+    pub interrupted: Option<Interrupted>,
 }
 
-/// Why the runs could not all be made.
+/// A run that has no record because something went wrong.
+#[derive(Debug, thiserror::Error)]
+#[error("the run {} failed", .run.name())]
+pub struct FailedRun {
+    /// The run.
+    pub run: PlannedRun,
+    /// Why.
+    pub source: TrainError,
+}
+
+/// A run that was asked to stop; it and those after it have no record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Interrupted {
+    /// Where the run goes on from, if it got that far.
+    pub checkpoint: Option<PathBuf>,
+    /// Number of runs without a record, this one and those that failed included.
+    pub remaining: usize,
+}
+
+/// Why no more runs are made.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReproduceError {
-    /// A run failed; those before it have their record.
-    #[error("the run {name} failed")]
-    Run {
-        /// [`PlannedRun::name`].
-        name: String,
-        /// Why.
-        source: TrainError,
-    },
-    /// A run is done, but its record cannot be written.
+    /// A run is done, but its record cannot be written; nor could those of the runs after it.
     #[error(
         "the run {name} is done, but has no record yet; run the same command again, it will not train again"
     )]
@@ -155,7 +161,8 @@ pub fn plan(
 
 /// Make runs one after another; each has its record in the folder `records` before the next begins.
 ///
-/// `run` makes one: it is told its position from 0. It stops at the first run that fails or is interrupted.
+/// `run` makes one: it is told its position from 0. A run that fails does not keep the others from being made:
+/// `on_failure` is told at once, and the next begins. The first run that is interrupted is the last.
 ///
 /// # Errors
 ///
@@ -164,21 +171,29 @@ pub fn execute(
     runs: &[PlannedRun],
     records: &Path,
     mut run: impl FnMut(usize, &PlannedRun) -> Result<Outcome, TrainError>,
+    mut on_failure: impl FnMut(&FailedRun),
 ) -> Result<Ended, ReproduceError> {
+    let mut ended = Ended::default();
     for (index, planned) in runs.iter().enumerate() {
-        let failed = |source| ReproduceError::Run { name: planned.name(), source };
-        match run(index, planned).map_err(failed)? {
-            Outcome::Finished(record) => {
+        match run(index, planned) {
+            Ok(Outcome::Finished(record)) => {
                 record
                     .save(records)
                     .map_err(|source| ReproduceError::Record { name: planned.name(), source })?;
             }
-            Outcome::Interrupted { checkpoint } => {
-                return Ok(Ended::Interrupted { checkpoint, remaining: runs.len() - index });
+            Ok(Outcome::Interrupted { checkpoint }) => {
+                let remaining = runs.len() - index + ended.failed.len();
+                ended.interrupted = Some(Interrupted { checkpoint, remaining });
+                break;
+            }
+            Err(source) => {
+                let failed = FailedRun { run: planned.clone(), source };
+                on_failure(&failed);
+                ended.failed.push(failed);
             }
         }
     }
-    Ok(Ended::Finished)
+    Ok(ended)
 }
 
 #[cfg(test)]

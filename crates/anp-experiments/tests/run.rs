@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use anp_models::Kernels;
 use anp_experiments::batches::TokenStreams;
 use anp_experiments::data::{Corpus, Store};
 use anp_experiments::device::DeviceName;
@@ -16,7 +17,7 @@ use burn::train::renderer::{
     EvaluationName, MetricState, MetricsRenderer, MetricsRendererEvaluation,
     MetricsRendererTraining,
 };
-use burn::train::{Interrupter, LearnerSummary};
+use burn::train::{Interrupter, LearnerSummary, TrainingError};
 
 /// Flex has one random number generator a process, so two runs at once would draw from each other's.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -81,6 +82,8 @@ fn falling() -> Recipe {
 /// Asks the run to stop after so many reports of windows done.
 struct StopAfter {
     reports: usize,
+    /// Stop with an error, and forget it at the end, as burn-train's dashboard does.
+    fails: bool,
     interrupter: Interrupter,
 }
 
@@ -91,6 +94,9 @@ impl MetricsRendererTraining for StopAfter {
         &mut self,
         _: Option<LearnerSummary>,
     ) -> Result<(), Box<dyn std::error::Error>> {
+        if self.fails {
+            self.interrupter.reset();
+        }
         Ok(())
     }
 }
@@ -100,8 +106,10 @@ impl TrainingProgressLogger for StopAfter {
     fn update_epoch(&mut self, _: usize) {}
     fn start_split(&mut self, _: &str, _: usize) {}
     fn update_split(&mut self, _: usize) {
-        if self.reports == 0 {
-            self.interrupter.stop(Some("enough"));
+        match (self.reports, self.fails) {
+            (0, false) => self.interrupter.stop(Some("enough")),
+            (0, true) => self.interrupter.fail(TrainingError::Workers(Vec::new())),
+            _ => {}
         }
         self.reports = self.reports.saturating_sub(1);
     }
@@ -134,6 +142,16 @@ fn start(
     run_dir: &Path,
     reports: usize,
 ) -> Result<Outcome, TrainError> {
+    start_to_fail(recipe, seed, run_dir, reports, false)
+}
+
+fn start_to_fail(
+    recipe: &Recipe,
+    seed: u64,
+    run_dir: &Path,
+    reports: usize,
+    fails: bool,
+) -> Result<Outcome, TrainError> {
     let interrupter = Interrupter::new();
     let device_name: DeviceName = "flex".parse().expect("a name");
     run_on(
@@ -146,10 +164,11 @@ fn start(
             recipe: recipe.clone(),
             device: device_name.open().expect("flex is compiled in"),
             device_name: device_name.to_string(),
+            kernels: Kernels::Fused,
             store: Store::locate(None),
             run_dir: run_dir.to_owned(),
             checkpoint_interval: Duration::MAX,
-            renderer: Box::new(StopAfter { reports, interrupter: interrupter.clone() }),
+            renderer: Box::new(StopAfter { reports, fails, interrupter: interrupter.clone() }),
             interrupter,
             again: false,
             on_evaluation: Box::new(|_, _| ()),
@@ -195,6 +214,34 @@ fn a_run_that_was_stopped_ends_as_one_that_was_not() {
     };
     assert!(stops > 0 && record.provenance.resumed == stops);
     assert_eq!(numbers(&record), numbers(&whole));
+}
+
+#[test]
+fn an_error_of_burn_train_is_no_interruption_although_its_dashboard_forgets_it() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let run_dir = folder.path().join("run");
+    let err = start_to_fail(&falling(), 3, &run_dir, 0, true).unwrap_err();
+    assert!(matches!(err, TrainError::Training(_)), "{err}");
+    // What was trained is not lost.
+    let Outcome::Finished(record) = start(&falling(), 3, &run_dir, usize::MAX).unwrap() else {
+        panic!("nobody asked it to stop")
+    };
+    assert_eq!(record.provenance.resumed, 1);
+}
+
+#[cfg(unix)]
+#[test]
+fn others_may_read_a_checkpoint_as_far_as_the_umask_lets_them() {
+    use std::os::unix::fs::PermissionsExt;
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    finish(&falling(), 3, &folder.path().join("run"));
+    let plain = folder.path().join("plain");
+    std::fs::create_dir(&plain).unwrap();
+    let checkpoint = StoredCheckpoint::open(&folder.path().join("run")).unwrap();
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode();
+    assert_eq!(mode(checkpoint.path()), mode(&plain));
 }
 
 #[test]

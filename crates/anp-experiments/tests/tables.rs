@@ -65,6 +65,7 @@ fn write_records(table: &str, distance: f64, folder: &Path) {
                     anp_version: "0.1.0".to_owned(),
                     burn_version: "0.22.1".to_owned(),
                     device: "cuda:0".to_owned(),
+                    kernels: anp_models::Kernels::Fused,
                     platform: "linux-x86_64".to_owned(),
                     threads: 16,
                     started_at: "2025-01-01T00:00:00Z".to_owned(),
@@ -166,7 +167,7 @@ fn what_cannot_be_done_is_explained_with_exit_code_2() {
         (&["reproduce", "table2", "--only", "gru"], &["there is no row `gru`", "lstm_anp"]),
         (
             &["reproduce", "table2", "--set", "training.epochs=3"],
-            &["lstm.toml", "--set training.epochs=3", "unknown field `epochs`", "max_epochs"],
+            &["lstm.toml", "--set training.epochs=3", "did you mean `max_epochs`?", "`epochs`"],
         ),
         (
             &["reproduce", "table2", "--set", "model.lstm.output_dropout=1.5"],

@@ -10,7 +10,7 @@ use anp_core::ActivationNormConfig;
 use anp_experiments::batches::{LmBatch, Window};
 use anp_experiments::device::{Backend, DeviceName};
 use anp_experiments::train::{LmLearner, SitePenalty, clip_by_global_norm};
-use anp_models::{BiasInit, LmMasks, LmState, LstmState, RecurrentLm, RecurrentLmConfig};
+use anp_models::{BiasInit, Kernels, LmMasks, LmState, LstmState, RecurrentLm, RecurrentLmConfig};
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::{GradientsParams, SgdConfig};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
@@ -168,6 +168,7 @@ fn learner(case: &Case, place: &Place) -> LmLearner {
         num_biases: config.num_biases,
         bias_init: BiasInit::Zeros,
         init_range: 0.1,
+        kernels: Kernels::Fused,
     }
     .init(&place.device);
     let parameter = |name: &str| &case.parameters[name];

@@ -14,7 +14,9 @@ mod recurrent_lm;
 mod site;
 
 pub use loss::token_nll;
-pub use lstm::{BiasInit, LstmLayer, LstmLayerConfig, LstmSequence, LstmState, lstm_sequence};
+pub use anp_kernels::Kernels;
+pub use anp_kernels::lstm::{LstmSequence, LstmState};
+pub use lstm::{BiasInit, LstmLayer, LstmLayerConfig};
 pub use recurrent_lm::{LmMasks, LmOutput, LmState, RecurrentLm, RecurrentLmConfig};
 pub use site::{ParseSiteError, Site};
 

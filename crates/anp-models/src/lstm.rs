@@ -1,5 +1,6 @@
+use anp_kernels::Kernels;
+use anp_kernels::lstm::{LstmInputs, LstmSequence, LstmState};
 use burn::module::{Module, Param};
-use burn::tensor::activation::{sigmoid, tanh};
 use burn::tensor::{Device, Distribution, Tensor};
 
 /// Initial values of the recurrent biases.
@@ -27,6 +28,8 @@ pub struct LstmLayerConfig {
     pub bias_init: BiasInit,
     /// Weights start uniform in `[-init_range, init_range]`.
     pub init_range: f64,
+    /// How the recurrence is computed.
+    pub kernels: Kernels,
 }
 
 impl LstmLayerConfig {
@@ -52,6 +55,7 @@ impl LstmLayerConfig {
             bias_input: bias(),
             bias_hidden: (self.num_biases == 2).then(bias),
             forget_bias: self.forget_bias,
+            kernels: self.kernels,
         }
     }
 }
@@ -63,42 +67,6 @@ pub(crate) fn uniform<const D: usize>(
     device: &Device,
 ) -> Param<Tensor<D>> {
     Param::from_tensor(Tensor::random(shape, Distribution::Uniform(-range, range), device))
-}
-
-/// Hidden and cell state of one layer between two windows.
-#[derive(Debug, Clone)]
-pub struct LstmState {
-    /// `h`: `[batch_size, d_hidden]`.
-    pub hidden: Tensor<2>,
-    /// `c`: `[batch_size, d_hidden]`.
-    pub cell: Tensor<2>,
-}
-
-impl LstmState {
-    /// The state before a text: all zero.
-    pub fn zeros(batch_size: usize, d_hidden: usize, device: &Device) -> Self {
-        Self {
-            hidden: Tensor::zeros([batch_size, d_hidden], device),
-            cell: Tensor::zeros([batch_size, d_hidden], device),
-        }
-    }
-
-    /// The same values, cut from the graph that made them.
-    #[must_use]
-    pub fn detach(self) -> Self {
-        Self { hidden: self.hidden.detach(), cell: self.cell.detach() }
-    }
-}
-
-/// States of one layer at every step of a window.
-#[derive(Debug, Clone)]
-pub struct LstmSequence {
-    /// `h_t`: `[seq_length, batch_size, d_hidden]`.
-    pub hidden: Tensor<3>,
-    /// `c_t`: `[seq_length, batch_size, d_hidden]`.
-    pub cell: Tensor<3>,
-    /// State after the last step, still part of the graph.
-    pub state: LstmState,
 }
 
 /// A Long Short-Term Memory layer over a time-first sequence.
@@ -123,6 +91,8 @@ pub struct LstmLayer {
     pub bias_hidden: Option<Param<Tensor<1>>>,
     /// Constant added to the forget gate's pre-activation.
     pub forget_bias: f64,
+    #[module(skip)]
+    kernels: Kernels,
 }
 
 impl LstmLayer {
@@ -157,62 +127,14 @@ impl LstmLayer {
         let gates = input
             .reshape([seq_length * batch_size, d_input])
             .matmul(self.weight_input.val())
-            .add(bias.unsqueeze())
             .reshape([seq_length, batch_size, d_gates]);
-        lstm_sequence(gates, self.weight_hidden.val(), state, self.forget_bias)
+        self.kernels.lstm_sequence(LstmInputs {
+            gates,
+            bias,
+            weight_hidden: self.weight_hidden.val(),
+            mask: None,
+            state,
+            forget_bias: self.forget_bias,
+        })
     }
-}
-
-/// The recurrence of an LSTM over a window whose input products are already made.
-///
-/// This composition of Burn's operations is the specification of the layer; a fused operation takes
-/// its place behind the same signature.
-///
-/// # Shapes
-///
-/// - `gates`: `[seq_length, batch_size, 4 · d_hidden]`, `x_t W_x + b`
-/// - `weight_hidden`: `[d_hidden, 4 · d_hidden]`
-pub fn lstm_sequence(
-    gates: Tensor<3>,
-    weight_hidden: Tensor<2>,
-    state: LstmState,
-    forget_bias: f64,
-) -> LstmSequence {
-    let LstmState { hidden: mut h, cell: mut c } = state;
-    let mut hidden = Vec::new();
-    let mut cell = Vec::new();
-
-    for gates_t in unstack(gates) {
-        let [i, f, g, o] = (gates_t + h.matmul(weight_hidden.clone()))
-            .chunk(4, 1)
-            .try_into()
-            .expect("the gates' width is a multiple of four");
-        let f = if forget_bias == 0.0 { f } else { f + forget_bias };
-        c = sigmoid(f) * c + sigmoid(i) * tanh(g);
-        h = sigmoid(o) * tanh(c.clone());
-        cell.push(c.clone());
-        hidden.push(h.clone());
-    }
-
-    LstmSequence {
-        hidden: Tensor::stack(hidden, 0),
-        cell: Tensor::stack(cell, 0),
-        state: LstmState { hidden: h, cell: c },
-    }
-}
-
-/// Split `[seq_length, a, b]` into its `seq_length` steps of `[a, b]`.
-///
-/// By halves, because the gradient of a slice is a zeroed copy of the *whole* tensor: cutting each step
-/// from the whole would move `seq_length` times its size backward, cutting by halves only
-/// `log₂ seq_length` times.
-fn unstack(sequence: Tensor<3>) -> Vec<Tensor<2>> {
-    let [seq_length, rows, columns] = sequence.dims();
-    if seq_length == 1 {
-        return vec![sequence.reshape([rows, columns])];
-    }
-    let first = seq_length / 2;
-    let mut steps = unstack(sequence.clone().narrow(0, 0, first));
-    steps.extend(unstack(sequence.narrow(0, first, seq_length - first)));
-    steps
 }

@@ -1,10 +1,12 @@
 use anp_core::sample_mask;
+use anp_kernels::Kernels;
+use anp_kernels::lstm::LstmState;
 use burn::module::{Module, Param};
 use burn::tensor::module::embedding;
 use burn::tensor::{Device, Int, Tensor};
 
 use crate::loss::token_nll;
-use crate::lstm::{BiasInit, LstmLayer, LstmLayerConfig, LstmState, uniform};
+use crate::lstm::{BiasInit, LstmLayer, LstmLayerConfig, uniform};
 use crate::site::Site;
 
 /// Configuration of a [`RecurrentLm`].
@@ -34,6 +36,8 @@ pub struct RecurrentLmConfig {
     pub bias_init: BiasInit,
     /// Weights, the embedding and the decoder's bias start uniform in `[-init_range, init_range]`.
     pub init_range: f64,
+    /// How recurrences and losses are computed.
+    pub kernels: Kernels,
 }
 
 impl RecurrentLmConfig {
@@ -65,6 +69,7 @@ impl RecurrentLmConfig {
                     forget_bias: self.forget_bias,
                     bias_init: self.bias_init,
                     init_range: self.init_range,
+                    kernels: self.kernels,
                 }
                 .init(device)
             })
@@ -79,6 +84,7 @@ impl RecurrentLmConfig {
             input_dropout: self.input_dropout,
             inter_layer_dropout: self.inter_layer_dropout,
             output_dropout: self.output_dropout,
+            kernels: self.kernels,
         }
     }
 }
@@ -149,6 +155,8 @@ pub struct RecurrentLm {
     input_dropout: f64,
     inter_layer_dropout: f64,
     output_dropout: f64,
+    #[module(skip)]
+    kernels: Kernels,
 }
 
 impl RecurrentLm {
@@ -341,6 +349,7 @@ mod tests {
             num_biases: 1,
             bias_init: BiasInit::Zeros,
             init_range: 0.1,
+            kernels: Kernels::Fused,
         }
     }
 

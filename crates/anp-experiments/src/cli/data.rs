@@ -180,7 +180,7 @@ fn fetch(store: &Store, names: &[String], quiet: bool, out: &mut dyn Write) -> a
             continue;
         }
         if !quiet && store.presence(&manifest) != Presence::Present {
-            eprintln!("{}: {}", manifest.title, manifest.notice);
+            super::note(format!("{}: {}", manifest.title, manifest.notice));
         }
         let mut progress = Progress::new(quiet);
         let done =
@@ -346,7 +346,7 @@ impl Progress {
                         0 => String::new(),
                         done => format!(", of which {} are here,", DecimalBytes(*done)),
                     };
-                    self.line(&format!("{name}: {}{here} from {url}", DecimalBytes(*total)));
+                    self.line(format!("{name}: {}{here} from {url}", DecimalBytes(*total)));
                 }
             }
             FetchEvent::Advanced { done, .. } => self.bar.set_position(*done),
@@ -357,17 +357,17 @@ impl Progress {
                 };
                 // Where there is no terminal, the line above has the address.
                 let address = if self.terminal { format!("{url}: ") } else { "  ".to_owned() };
-                self.line(&format!("{address}{reason}; {next}"));
+                self.line(format!("{address}{reason}; {next}"));
             }
             FetchEvent::Finished { path, total } => {
                 self.clear();
-                self.line(&format!(
+                self.line(format!(
                     "{}: {}, the checksum is right",
                     path.display(),
                     DecimalBytes(*total)
                 ));
             }
-            FetchEvent::Whole { path } => self.line(&format!("{}: already there", path.display())),
+            FetchEvent::Whole { path } => self.line(format!("{}: already there", path.display())),
         }
     }
 
@@ -382,8 +382,8 @@ impl Progress {
         self.bar.reset_eta();
     }
 
-    fn line(&self, text: &str) {
-        self.bar.suspend(|| eprintln!("{text}"));
+    fn line(&self, text: String) {
+        self.bar.suspend(|| super::note(text));
     }
 
     fn clear(&self) {

@@ -53,13 +53,15 @@ pub(super) fn run() -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The names that `--device` takes, each with what the device calls itself.
+/// The names that `--device` takes, each with what the device calls itself and whether it is software.
 fn names(backend: Backend, devices: &[Device]) -> Vec<String> {
     let name = |(index, device): (usize, &Device)| {
         let name = DeviceName { backend, index };
-        match own_name(device) {
-            Some(own) => format!("{name} ({own})"),
-            None => name.to_string(),
+        let software = backend.is_software(device).then(|| "software, no GPU".to_owned());
+        let remarks: Vec<_> = own_name(device).into_iter().chain(software).collect();
+        match remarks.is_empty() {
+            true => name.to_string(),
+            false => format!("{name} ({})", remarks.join("; ")),
         }
     };
     devices.iter().enumerate().map(name).collect()

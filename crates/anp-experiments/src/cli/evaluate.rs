@@ -81,7 +81,7 @@ pub(super) fn run(
 
     let path = stored.path().to_owned();
     let best_epoch = stored.trainer().schedule.best_epoch();
-    let template = build_learner(&recipe, stored.vocab_size(), &session.device);
+    let template = build_learner(&recipe, stored.vocab_size(), session.kernels, &session.device);
     let snapshot = stored.load(&template.lm)?;
     let lm = snapshot.best.unwrap_or(snapshot.model);
     let model = LmLearner { lm, penalties: Vec::new() }.valid();

@@ -1,7 +1,7 @@
 //! The `anp` program.
 //!
 //! Results go to stdout, everything else to stderr. Exit codes: 0 all is well, 1 a row misses the paper's
-//! number at paper scale, 2 it could not be done, 130 it was interrupted and can go on.
+//! number at paper scale, 2 something could not be done, 130 it was interrupted and can go on.
 
 mod data;
 mod devices;
@@ -14,7 +14,9 @@ mod session;
 mod terminal;
 mod train;
 
+use std::error::Error;
 use std::io::{self, ErrorKind, Write};
+use std::iter::successors;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -35,7 +37,7 @@ Examples:
   anp data fetch penn_treebank             get the data for it
   anp report                               print all tables from the records, run nothing
 
-Exit codes: 0 all is well; 1 a row misses the paper's number at paper scale; 2 it could not be done;
+Exit codes: 0 all is well; 1 a row misses the paper's number at paper scale; 2 something could not be done;
 130 interrupted, and the same command goes on.
 `anp COMMAND --help` explains a command."
 )]
@@ -78,12 +80,16 @@ Examples:
     },
 }
 
-/// Do what the command line says. Does not return if the command line is wrong, or asks for help.
-///
-/// # Errors
-///
-/// Whatever kept it from being done; the program ends with exit code 2 then.
-pub fn run() -> anyhow::Result<ExitCode> {
+/// Do what the command line says, and return the exit code; what kept it from being done is said on stderr. Does
+/// not return if the command line is wrong, or asks for help.
+pub fn run() -> ExitCode {
+    dispatch().unwrap_or_else(|err| {
+        complain(err.as_ref());
+        ExitCode::from(2)
+    })
+}
+
+fn dispatch() -> anyhow::Result<ExitCode> {
     let Cli { data_dir, quiet, command } = Cli::parse();
     let data_dir = data_dir.as_deref();
     match command {
@@ -114,6 +120,18 @@ fn print(text: impl AsRef<[u8]>) -> io::Result<()> {
 /// Write a line to stderr. Whoever closed it does not want to know; a run goes on without.
 fn note(line: String) {
     let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// What an error and its causes say, the outermost first.
+fn chain(err: &(dyn Error + 'static)) -> Vec<String> {
+    successors(Some(err), |&err| err.source()).map(ToString::to_string).collect()
+}
+
+/// Write an error and its causes to stderr, a line each.
+fn complain(err: &(dyn Error + 'static)) {
+    // Some causes quote lines of a file.
+    let lines = chain(err).into_iter().map(|text| text.trim_end().replace('\n', "\n    "));
+    note(format!("error: {}", lines.collect::<Vec<_>>().join("\n  caused by: ")));
 }
 
 #[cfg(test)]

@@ -9,7 +9,8 @@ use anyhow::Context;
 use crate::experiments::{Experiments, Table};
 use crate::recipe::Scale;
 use crate::record::{self, StoredRecord};
-use crate::report::{self, Format, TableReport};
+use crate::report::{self, Failure, Format, TableReport};
+use crate::reproduce::FailedRun;
 
 /// Columns of a text table where there is no terminal to ask.
 const DEFAULT_WIDTH: u16 = 100;
@@ -85,15 +86,28 @@ impl TableArgs {
         Ok(Loaded { experiments, tables, records_dir, records })
     }
 
-    /// Print the tables. The exit code is 1 if a row misses, at paper scale.
-    pub fn print(&self, tables: &[Table], records: &[StoredRecord]) -> anyhow::Result<ExitCode> {
-        let reports = tables
+    /// Print the tables. The exit code is 2 if a run `failed`, else 1 if a row misses, at paper scale.
+    pub fn print(
+        &self,
+        tables: &[Table],
+        records: &[StoredRecord],
+        failed: &[FailedRun],
+    ) -> anyhow::Result<ExitCode> {
+        let mut reports = tables
             .iter()
             .map(|table| report::fold(table, self.scale, &self.overrides, records))
             .collect::<Result<Vec<_>, _>>()?;
+        for FailedRun { run, source } in failed {
+            let failure = Failure { seed: run.seed, reason: super::chain(source).join(": ") };
+            for report in &mut reports {
+                report.add_failure(&run.table, &run.row, failure.clone());
+            }
+        }
         super::print(report::render(&reports, self.format, width()))
             .context("cannot write the table to stdout")?;
-        Ok(if reports.iter().any(TableReport::misses) {
+        Ok(if !failed.is_empty() {
+            ExitCode::from(2)
+        } else if reports.iter().any(TableReport::misses) {
             ExitCode::from(1)
         } else {
             ExitCode::SUCCESS
@@ -117,5 +131,5 @@ fn width() -> u16 {
 /// If tables or records cannot be read.
 pub(super) fn run(args: &ReportArgs, _: Option<&Path>, _: bool) -> anyhow::Result<ExitCode> {
     let loaded = args.common.load(&args.tables)?;
-    args.common.print(&loaded.tables, &loaded.records)
+    args.common.print(&loaded.tables, &loaded.records, &[])
 }

@@ -18,7 +18,9 @@ use crate::device::{Backend, DeviceName};
 use crate::recipe::Scale;
 use crate::record;
 use crate::report::LINES;
-use crate::reproduce::{Basis, Cost, Ended, Machine, Plan, PlannedRun, Selection, execute, plan};
+use crate::reproduce::{
+    Basis, Cost, FailedRun, Interrupted, Machine, Plan, PlannedRun, Selection, execute, plan,
+};
 use crate::train::{self, Outcome, RunRequest};
 
 /// Arguments of `anp reproduce`.
@@ -34,9 +36,10 @@ Examples:
   anp reproduce table2 --scale paper --checkpoint-every 60    where a machine may go away
 
 Each finished run leaves a record, and what has one is not run again. A run that is stopped (Ctrl-C, kill,
-power) goes on with the same command. Tables go to stdout, progress to stderr.
+power) goes on with the same command. One that fails does not keep the others from being made; the table says
+which it was. Tables go to stdout, progress to stderr.
 
-Exit codes: 0 all runs are done; 1 a row misses its tolerance at paper scale; 2 it could not be done;
+Exit codes: 0 all runs are done; 1 a row misses its tolerance at paper scale; 2 something could not be done;
 130 interrupted.")]
 pub(super) struct ReproduceArgs {
     /// Tables, each a folder of `experiments`
@@ -79,8 +82,8 @@ pub(super) struct ReproduceArgs {
 ///
 /// # Errors
 ///
-/// If tables or records cannot be read, the device or the data is not there, a run fails, or its record
-/// cannot be written.
+/// If tables or records cannot be read, the device or the data is not there, or a record cannot be written. A run
+/// that fails is no error but exit code 2, once the others are done and the tables printed.
 pub(super) fn run(
     args: &ReproduceArgs,
     data_dir: Option<&Path>,
@@ -105,6 +108,7 @@ pub(super) fn run(
     if !quiet {
         super::note(summary(runs.len(), recorded, args.common.scale));
     }
+    let mut failed = Vec::new();
     if !runs.is_empty() {
         atomic::check_writable(&records_dir)
             .with_context(|| format!("cannot write records to {}", records_dir.display()))?;
@@ -114,7 +118,7 @@ pub(super) fn run(
         }
         let runs_dir = args.runs.clone().unwrap_or_else(|| experiments.runs());
 
-        let ended = execute(&runs, &records_dir, |index, run| {
+        let make = |index: usize, run: &PlannedRun| {
             if session.asked.to_stop() {
                 return Ok(Outcome::Interrupted { checkpoint: None });
             }
@@ -130,6 +134,7 @@ pub(super) fn run(
                 recipe: run.recipe.clone(),
                 device: session.device.clone(),
                 device_name: session.device_name.to_string(),
+                kernels: session.kernels,
                 store: session.store.clone(),
                 run_dir,
                 again: args.force,
@@ -138,13 +143,24 @@ pub(super) fn run(
                 renderer: display::renderer(quiet, &session.interrupter),
                 on_evaluation: display::evaluation(quiet),
             })
-        })?;
-        if let Ended::Interrupted { checkpoint, remaining } = ended {
+        };
+        let on_failure = |failed: &FailedRun| {
+            super::complain(failed);
+            // What stopped this run must not stop the next; a signal is remembered elsewhere, too.
+            session.interrupter.reset();
+        };
+        let ended = execute(&runs, &records_dir, make, on_failure)?;
+        if let Some(Interrupted { checkpoint, remaining }) = ended.interrupted {
             super::note(how_to_go_on(checkpoint.as_deref(), remaining, args.force));
             return Ok(interrupt::exit_code());
         }
+        failed = ended.failed;
+        if !failed.is_empty() {
+            let [failed, all] = [failed.len(), runs.len()];
+            super::note(format!("failed: {failed} of {all} runs; the same command tries again"));
+        }
     }
-    args.common.print(&tables, &record::load_folder(&records_dir)?)
+    args.common.print(&tables, &record::load_folder(&records_dir)?, &failed)
 }
 
 fn machine(device: DeviceName) -> Machine {

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use anp_models::Kernels;
 use burn::tensor::Device;
 use burn::train::Interrupter;
 
@@ -10,12 +11,17 @@ use super::interrupt::{self, Asked};
 use crate::data::Store;
 use crate::device::DeviceName;
 
-/// `--device`.
+/// `--device` and `--kernels`.
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub(super) struct DeviceArgs {
     /// Where to compute: flex, cuda:0, vulkan:1 … [default: the best there is; `anp devices` lists them]
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<DeviceName>,
+
+    /// How to compute: `fused` operations where the device has them, or `plain` ones of Burn; the results differ by
+    /// rounding only
+    #[arg(long, value_name = "KERNELS", default_value_t)]
+    pub kernels: Kernels,
 }
 
 impl DeviceArgs {
@@ -45,6 +51,7 @@ fn seconds(text: &str) -> anyhow::Result<Duration> {
 pub(super) struct Session {
     pub device: Device,
     pub device_name: DeviceName,
+    pub kernels: Kernels,
     pub store: Store,
     /// What a run asks.
     pub interrupter: Interrupter,
@@ -54,13 +61,14 @@ pub(super) struct Session {
 
 impl Session {
     /// Open the device and say which one it is, unless `quiet`; listen for Ctrl-C.
-    pub fn open(device: DeviceArgs, data_dir: Option<&Path>, quiet: bool) -> anyhow::Result<Self> {
-        let device_name = device.name()?;
+    pub fn open(args: DeviceArgs, data_dir: Option<&Path>, quiet: bool) -> anyhow::Result<Self> {
+        let device_name = args.name()?;
         let device = device_name.open()?;
         if !quiet {
             super::note(format!("device: {device_name} ({})", device_name.backend.description()));
         }
         let (interrupter, asked) = interrupt::on_signal()?;
-        Ok(Self { device, device_name, store: Store::locate(data_dir), interrupter, asked })
+        let store = Store::locate(data_dir);
+        Ok(Self { device, device_name, kernels: args.kernels, store, interrupter, asked })
     }
 }

@@ -93,6 +93,7 @@ pub(super) fn run(
         recipe,
         device: session.device.clone(),
         device_name: session.device_name.to_string(),
+        kernels: session.kernels,
         store: session.store.clone(),
         run_dir: args.runs.join(name),
         again: false,

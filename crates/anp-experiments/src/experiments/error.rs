@@ -1,7 +1,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::recipe::RecipeError;
+use crate::recipe::{RecipeError, did_you_mean};
 
 /// Why the tables or their rows could not be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -31,7 +31,7 @@ pub enum ExperimentsError {
         source: io::Error,
     },
     /// A file is not TOML, or has keys or values that the schema does not.
-    #[error("{} is wrong", .path.display())]
+    #[error("{} is wrong{}", .path.display(), did_you_mean(.source))]
     Schema {
         /// The file.
         path: PathBuf,

@@ -1,6 +1,11 @@
 //! `--set KEY=VALUE`: changing one key of a recipe from the command line.
 
+use std::path::Path;
+
+use serde::de::DeserializeOwned;
 use toml::Value;
+
+use super::RecipeError;
 
 /// Why an override could not be applied.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -66,6 +71,25 @@ pub fn apply_overrides(document: &mut Value, overrides: &[String]) -> Result<(),
         *entry(document, key, text)? = parse_value(value, text)?;
     }
     Ok(())
+}
+
+/// Read a table from a file again after applying overrides to it.
+///
+/// # Errors
+///
+/// [`RecipeError::Override`] and [`RecipeError::OverriddenSchema`], naming the file at `path`.
+pub(crate) fn with_overrides<T: DeserializeOwned>(
+    mut document: Value,
+    overrides: &[String],
+    path: &Path,
+) -> Result<T, RecipeError> {
+    apply_overrides(&mut document, overrides)
+        .map_err(|source| RecipeError::Override { path: path.to_owned(), source })?;
+    document.try_into().map_err(|source| RecipeError::OverriddenSchema {
+        path: path.to_owned(),
+        overrides: overrides.to_vec(),
+        source: Box::new(source),
+    })
 }
 
 /// Split an override at its first `=`.
@@ -143,6 +167,7 @@ fn empty(rest: &str) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::recipe::{ModelConfig, Recipe, ScheduleConfig, test_recipe};
 
     fn document() -> Value {
         let text = "
@@ -226,5 +251,60 @@ mod tests {
     fn a_value_cannot_smuggle_in_another_key() {
         let value = set(&["data.corpus=demo\nbptt = 3"]).unwrap();
         assert_eq!(value["data"].as_table().unwrap().len(), 1);
+    }
+
+    /// The test recipe after these overrides.
+    fn recipe(overrides: &[&str]) -> Result<Recipe, RecipeError> {
+        let document = Value::try_from(test_recipe()).unwrap();
+        let overrides: Vec<String> = overrides.iter().map(|&text| text.to_owned()).collect();
+        with_overrides(document, &overrides, Path::new("row.toml"))
+    }
+
+    fn messages(err: &dyn std::error::Error) -> String {
+        let mut text = err.to_string();
+        let mut cause = err.source();
+        while let Some(err) = cause {
+            text = format!("{text}: {err}");
+            cause = err.source();
+        }
+        text
+    }
+
+    #[test]
+    fn unknown_keys_are_refused_at_every_level() {
+        for key in [
+            "surprise",
+            "data.surprise",
+            "model.surprise",
+            "model.lstm.surprise",
+            "penalty.0.surprise",
+            "training.surprise",
+            "training.schedule.surprise",
+            "training.schedule.on_plateau.surprise",
+        ] {
+            let message = messages(&recipe(&[&format!("{key}=1")]).unwrap_err());
+            assert!(message.contains(&format!("--set {key}=1")), "{message}");
+        }
+    }
+
+    #[test]
+    fn every_key_can_be_overridden() {
+        let overrides = [
+            "training.max_epochs=3",
+            "model.lstm.d_hidden=9",
+            "penalty.0.site=layer[1].cell",
+            "training.schedule={fixed={hold_epochs=4,divide_by=2}}",
+            "training.patience=2",
+        ];
+        let recipe = recipe(&overrides).unwrap();
+        let ModelConfig::Lstm(lstm) = &recipe.model;
+        assert_eq!(recipe.training.max_epochs, 3);
+        assert_eq!(lstm.d_hidden, 9);
+        assert_eq!(recipe.penalties[0].site, "layer[1].cell");
+        assert_eq!(recipe.training.patience, Some(2));
+        assert_eq!(
+            recipe.training.schedule,
+            ScheduleConfig::Fixed { hold_epochs: 4, divide_by: 2.0 }
+        );
     }
 }

@@ -44,6 +44,7 @@ pub(crate) fn test_record(
             anp_version: "0.1.0".to_owned(),
             burn_version: "0.22.1".to_owned(),
             device: "flex".to_owned(),
+            kernels: anp_models::Kernels::Fused,
             platform: "linux x86_64".to_owned(),
             threads: 2,
             started_at: "2025-01-01T00:00:00Z".to_owned(),

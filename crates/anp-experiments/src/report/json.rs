@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{RowReport, RowState, Statistic, TableReport, Verdict};
+use super::{Failure, RowReport, RowState, Statistic, TableReport, Verdict};
 use crate::experiments::{Metric, Published};
 use crate::recipe::Scale;
 
@@ -15,7 +15,7 @@ struct JsonRow<'a> {
     added: bool,
     scale: Scale,
     metric: Metric,
-    /// `measured`, `not_run`, `other_scales` or `not_built`.
+    /// `measured`, `failed`, `not_run`, `other_scales` or `not_built`.
     state: &'static str,
     paper: Option<JsonPublished<'a>>,
     ours: Option<JsonOurs>,
@@ -23,6 +23,7 @@ struct JsonRow<'a> {
     difference: JsonDifference,
     verdict: Option<Verdict>,
     records: Vec<String>,
+    failures: &'a [Failure],
 }
 
 #[derive(Serialize)]
@@ -87,6 +88,7 @@ fn json_row<'a>(report: &'a TableReport, row: &'a RowReport) -> JsonRow<'a> {
         difference: JsonDifference { valid, test },
         verdict: report.verdict(row),
         records,
+        failures: &row.failures,
     }
 }
 
@@ -95,6 +97,7 @@ pub(super) fn state(row: &RowReport) -> &'static str {
     match row.state {
         RowState::NotBuilt => "not_built",
         RowState::OtherScales(_) => "other_scales",
+        RowState::NotRun if !row.failures.is_empty() => "failed",
         RowState::NotRun => "not_run",
         RowState::Measured(_) => "measured",
     }

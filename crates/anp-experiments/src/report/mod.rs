@@ -68,6 +68,17 @@ pub struct RowReport {
     pub published: Option<Published>,
     /// What we have.
     pub state: RowState,
+    /// Runs of the row that failed just now; a table made from records alone knows of none.
+    pub failures: Vec<Failure>,
+}
+
+/// A run without a result.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Failure {
+    /// Seed of the run.
+    pub seed: u64,
+    /// Why there is no result.
+    pub reason: String,
 }
 
 /// What we have of a row.
@@ -147,6 +158,15 @@ impl Statistic {
 }
 
 impl TableReport {
+    /// Take note that a run of `row`, at the report's scale, failed. Rows of other tables are none of its business.
+    pub fn add_failure(&mut self, table: &str, row: &str, failure: Failure) {
+        if self.table == table
+            && let Some(found) = self.rows.iter_mut().find(|found| found.row == row)
+        {
+            found.failures.push(failure);
+        }
+    }
+
     /// Whether a row has been measured and misses its tolerance; never below paper scale.
     pub fn misses(&self) -> bool {
         self.rows.iter().any(|row| self.verdict(row) == Some(Verdict::Miss))
@@ -192,6 +212,7 @@ impl RowReport {
                 let scales: Vec<_> = scales.iter().map(Scale::to_string).collect();
                 Some(format!("at {} scale", scales.join(" and ")))
             }
+            RowState::NotRun if !self.failures.is_empty() => Some("failed".to_owned()),
             RowState::NotRun => Some("not run yet".to_owned()),
             RowState::Measured(_) => None,
         }
@@ -257,6 +278,7 @@ fn fold_row(
         ours: row.file.ours,
         published: row.file.published.clone(),
         state,
+        failures: Vec::new(),
     })
 }
 

@@ -1,6 +1,6 @@
 //! What text and Markdown say in words around the numbers.
 
-use super::{RowReport, RowState, TableReport, UncountedReason, Verdict};
+use super::{Failure, RowReport, RowState, TableReport, UncountedReason, Verdict};
 use crate::recipe::Scale;
 
 /// The columns, in this order.
@@ -140,6 +140,12 @@ impl<'a> Notes<'a> {
                 "mean ‖h‖₂ of the last hidden activation over validation tokens, dropout off"
                     .to_owned(),
             ));
+        }
+        for row in &self.report.rows {
+            for Failure { seed, reason } in &row.failures {
+                let text = format!("{}, seed {seed}: {reason}", row.name);
+                lines.push(("failed:".to_owned(), text));
+            }
         }
         for (reason, words) in [
             (UncountedReason::OtherRecipe, "are of other recipes of these rows"),

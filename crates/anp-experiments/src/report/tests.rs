@@ -45,6 +45,34 @@ fn rows_say_what_there_is_of_them() {
 }
 
 #[test]
+fn a_run_that_failed_is_shown_with_its_reason() {
+    let table = table("table2");
+    let mut records = records(&table, Scale::Demo, 80.0);
+    records.retain(|stored| (stored.record.row.as_str(), stored.record.seed) == ("lstm_anp", 1));
+    let mut report = fold(&table, Scale::Demo, &[], &records).unwrap();
+    let failure = |seed| Failure { seed, reason: "the loss became inf".to_owned() };
+    report.add_failure("table2", "lstm", failure(1));
+    report.add_failure("table2", "lstm_anp", failure(2));
+    report.add_failure("table1", "lstm", failure(3));
+
+    let text = render(std::slice::from_ref(&report), Format::Text, 200);
+    let line = text.lines().find(|line| line.starts_with("LSTM [1]")).unwrap();
+    assert!(line.contains(" failed "), "{text}");
+    let name = &row(&report, "lstm_anp").name;
+    assert!(text.contains(&format!("failed: {name}, seed 2: the loss became inf")), "{text}");
+    assert!(!text.contains("seed 3"), "of another table:\n{text}");
+
+    let rows: Vec<serde_json::Value> =
+        serde_json::from_str(&render(&[report], Format::Json, 100)).unwrap();
+    let find = |id: &str| rows.iter().find(|row| row["row"] == id).unwrap();
+    assert_eq!((&find("lstm")["state"], &find("lstm")["ours"]), (&"failed".into(), &().into()));
+    assert_eq!(find("lstm_anp")["state"], "measured");
+    assert_eq!(find("lstm_anp")["failures"][0]["seed"], 2);
+    assert_eq!(find("lstm_anp")["failures"][0]["reason"], "the loss became inf");
+    assert_eq!(find("nas_base_8")["failures"], serde_json::json!([]));
+}
+
+#[test]
 fn one_seed_has_no_spread() {
     assert_eq!(Statistic::of(&[3.0]), Some(Statistic { mean: 3.0, sd: None, n: 1 }));
     assert_eq!(Statistic::of(&[1.0, 3.0]).unwrap().sd, Some(2.0_f64.sqrt()));
@@ -208,6 +236,11 @@ fn csv_has_one_line_a_row() {
     let header = reader.headers().unwrap().clone();
     let lines: Vec<_> = reader.records().map(Result::unwrap).collect();
     assert_eq!(lines.len(), table("table2").rows.len());
+    let documented = include_str!("../../../../docs/records.md");
+    let described = documented.split("CSV has one line a row").nth(1).unwrap();
+    for name in &header {
+        assert!(described.contains(&format!("`{name}`")), "docs/records.md does not have {name}");
+    }
     let column = |name: &str| header.iter().position(|other| other == name).unwrap();
     let anp = lines.iter().find(|line| &line[column("row")] == "lstm_anp").unwrap();
     assert_eq!(&anp[column("paper_test")], "72.8");

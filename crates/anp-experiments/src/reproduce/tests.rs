@@ -57,7 +57,7 @@ fn exactly_what_has_no_record_is_run() {
     let all = plan(&tables, Scale::Demo, &Selection::default(), &[]).unwrap();
     assert_eq!(planned(&tables, &Selection::default(), &[]), ["a 1", "a 2", "b 1", "b 2"]);
 
-    execute(&all.runs[1..3], records.path(), |_, run| finished(run)).unwrap();
+    execute(&all.runs[1..3], records.path(), |_, run| finished(run), |_| ()).unwrap();
     let stored = load_folder(records.path()).unwrap();
     assert_eq!(planned(&tables, &Selection::default(), &stored), ["a 1", "b 2"]);
     assert_eq!(plan(&tables, Scale::Demo, &Selection::default(), &stored).unwrap().recorded, 2);
@@ -89,7 +89,7 @@ fn another_recipe_is_run_again_and_reported_as_not_counted() {
         ..Selection::default()
     };
     let changed = plan(&tables, Scale::Demo, &selection, &[]).unwrap();
-    execute(&changed.runs, records.path(), |_, run| finished(run)).unwrap();
+    execute(&changed.runs, records.path(), |_, run| finished(run), |_| ()).unwrap();
     let stored = load_folder(records.path()).unwrap();
 
     assert_eq!(planned(&tables, &Selection::default(), &stored), ["a 1", "a 2", "b 1", "b 2"]);
@@ -115,27 +115,55 @@ fn an_interrupted_run_and_those_after_it_have_no_record() {
     let records = tempfile::tempdir().unwrap();
     let all = plan(&tables, Scale::Demo, &Selection::default(), &[]).unwrap();
     let checkpoint = Some(PathBuf::from("checkpoint"));
-    let ended = execute(&all.runs, records.path(), |index, run| match index {
+    let run = |index, run: &PlannedRun| match index {
         1 => Ok(Outcome::Interrupted { checkpoint: checkpoint.clone() }),
         _ => finished(run),
-    });
-    assert_eq!(ended.unwrap(), Ended::Interrupted { checkpoint, remaining: 3 });
+    };
+    let ended = execute(&all.runs, records.path(), run, |_| ()).unwrap();
+    assert_eq!(ended.interrupted, Some(Interrupted { checkpoint, remaining: 3 }));
+    assert!(ended.failed.is_empty());
     let stored = load_folder(records.path()).unwrap();
     assert_eq!(planned(&tables, &Selection::default(), &stored), ["a 2", "b 1", "b 2"]);
 }
 
+fn fail() -> Result<Outcome, TrainError> {
+    Err(TrainError::Training("the device is gone".to_owned()))
+}
+
 #[test]
-fn a_failed_run_is_named_and_earlier_records_stay() {
+fn a_failed_run_is_named_at_once_and_the_others_are_made() {
     let (_folder, tables) = experiments();
     let records = tempfile::tempdir().unwrap();
     let all = plan(&tables, Scale::Demo, &Selection::default(), &[]).unwrap();
-    let err = execute(&all.runs, records.path(), |index, run| match index {
-        2 => Err(TrainError::Training("the device is gone".to_owned())),
-        _ => finished(run),
-    })
-    .unwrap_err();
-    assert_eq!(err.to_string(), format!("the run {} failed", all.runs[2].name()));
-    assert_eq!(load_folder(records.path()).unwrap().len(), 2);
+    let made = std::cell::Cell::new(0);
+    let mut told = Vec::new();
+    let run = |index, run: &PlannedRun| {
+        made.set(made.get() + 1);
+        if index == 1 { fail() } else { finished(run) }
+    };
+    let on_failure = |failed: &FailedRun| told.push((made.get(), failed.to_string()));
+    let ended = execute(&all.runs, records.path(), run, on_failure).unwrap();
+    assert_eq!(told, [(2, format!("the run {} failed", all.runs[1].name()))]);
+    assert_eq!(ended.interrupted, None);
+    let failed: Vec<_> = ended.failed.iter().map(|failed| &failed.run).collect();
+    assert_eq!(failed, [&all.runs[1]]);
+    let stored = load_folder(records.path()).unwrap();
+    assert_eq!(planned(&tables, &Selection::default(), &stored), ["a 2"]);
+}
+
+#[test]
+fn runs_that_failed_are_among_those_that_are_left_after_an_interruption() {
+    let (_folder, tables) = experiments();
+    let records = tempfile::tempdir().unwrap();
+    let all = plan(&tables, Scale::Demo, &Selection::default(), &[]).unwrap();
+    let run = |index, run: &PlannedRun| match index {
+        0 => fail(),
+        1 => finished(run),
+        _ => Ok(Outcome::Interrupted { checkpoint: None }),
+    };
+    let ended = execute(&all.runs, records.path(), run, |_| ()).unwrap();
+    assert_eq!(ended.interrupted, Some(Interrupted { checkpoint: None, remaining: 3 }));
+    assert_eq!(ended.failed.len(), 1);
 }
 
 #[test]
@@ -146,11 +174,11 @@ fn a_record_that_cannot_be_written_ends_the_runs() {
     fs::write(&file, "in the way").unwrap();
     let all = plan(&tables, Scale::Demo, &Selection::default(), &[]).unwrap();
     let mut started = 0;
-    let err = execute(&all.runs, &file, |_, run| {
+    let run = |_, run: &PlannedRun| {
         started += 1;
         finished(run)
-    })
-    .unwrap_err();
+    };
+    let err = execute(&all.runs, &file, run, |_| ()).unwrap_err();
     assert_eq!(started, 1);
     assert!(err.to_string().contains("has no record yet"), "{err}");
 }
@@ -160,7 +188,7 @@ fn the_table_is_made_of_the_records_of_a_reproduction() {
     let (_folder, tables) = experiments();
     let records = tempfile::tempdir().unwrap();
     let all = plan(&tables, Scale::Demo, &Selection::default(), &[]).unwrap();
-    execute(&all.runs, records.path(), |_, run| finished(run)).unwrap();
+    execute(&all.runs, records.path(), |_, run| finished(run), |_| ()).unwrap();
     let stored = load_folder(records.path()).unwrap();
     let report = report::fold(&tables[0], Scale::Demo, &[], &stored).unwrap();
 

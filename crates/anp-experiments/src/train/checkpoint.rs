@@ -19,7 +19,7 @@ use burn::store::{ModuleRecord, RecordError};
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-use crate::atomic::sync_folder;
+use crate::atomic::{sync_file, sync_folder, temporary_folder};
 use crate::data::Sha256Hex;
 use crate::recipe::Recipe;
 use crate::train::TrainerState;
@@ -230,10 +230,7 @@ impl CheckpointFolder {
         }
 
         fs::create_dir_all(&self.path).map_err(write)?;
-        let scratch = tempfile::Builder::new()
-            .prefix(&format!("{SCRATCH}saving-"))
-            .tempdir_in(&self.path)
-            .map_err(write)?;
+        let scratch = temporary_folder(&self.path, &format!("{SCRATCH}saving-")).map_err(write)?;
 
         let layers = state.map_or_else(Vec::new, |state| state.layers);
         let tensors = SavedTensors {
@@ -268,12 +265,13 @@ impl CheckpointFolder {
 
         let mut sums = String::new();
         for name in names {
-            let sha256 = sync_and_hash(&scratch.path().join(name)).map_err(write)?;
+            let path = scratch.path().join(name);
+            let sha256 = sync_file(&path).and_then(|()| hash(&path)).map_err(write)?;
             sums += &format!("{sha256}  {name}\n");
         }
         let sums_path = scratch.path().join(SUMS_FILE);
         fs::write(&sums_path, sums).map_err(write)?;
-        File::open(&sums_path).and_then(|file| file.sync_all()).map_err(write)?;
+        sync_file(&sums_path).map_err(write)?;
         sync_folder(scratch.path()).map_err(write)?;
 
         fs::rename(scratch.path(), &path).map_err(write)?;
@@ -456,11 +454,6 @@ fn is_checkpoint_name(name: &str) -> bool {
     name.strip_prefix('e')
         .and_then(|rest| rest.split_once("-w"))
         .is_some_and(|(epochs, window)| is_number(epochs) && is_number(window))
-}
-
-fn sync_and_hash(path: &Path) -> io::Result<Sha256Hex> {
-    File::open(path)?.sync_all()?;
-    hash(path)
 }
 
 fn hash(path: &Path) -> io::Result<Sha256Hex> {

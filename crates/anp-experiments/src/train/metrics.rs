@@ -57,6 +57,8 @@ impl ItemLazy for StepReport {
 }
 
 impl Adaptor<Summary> for StepReport {
+    /// A window's values are waited for, and the norm of its gradients, which only the loop computes, is missing: the
+    /// loop of this crate hands on summaries, but burn-train's own would hand on what a step gives.
     fn adapt(&self) -> Summary {
         match self {
             Self::Summary(summary) => *summary,
@@ -196,9 +198,26 @@ impl Numeric for SummaryMetric {
 
 #[cfg(test)]
 mod tests {
+    use anp_models::LmState;
     use burn::data::dataloader::Progress;
+    use burn::tensor::{Device, Tensor};
 
     use super::*;
+
+    #[test]
+    fn a_window_that_is_read_is_a_summary_of_one() {
+        let device = Device::default();
+        let scalar = |value: f32| Tensor::<1>::from_data([value], &device);
+        let report = StepReport::Window(Box::new(WindowOutput {
+            nll_sum: scalar(6.0),
+            tokens: 4,
+            penalties: vec![scalar(0.5), scalar(0.25)],
+            state: LmState { layers: Vec::new() },
+        }));
+        let summary: Summary = report.adapt();
+        let expected = Summary { nll: 1.5, penalty: 0.75, tokens: 4, ..Summary::default() };
+        assert_eq!(summary, expected);
+    }
 
     #[test]
     fn perplexity_is_the_exponential_of_the_mean_loss_over_tokens() {

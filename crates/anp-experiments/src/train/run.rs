@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anp_core::{ActivationNormConfig, BatchShape, LossReduction};
-use anp_models::{BiasInit, RecurrentLmConfig, Site};
+use anp_models::{BiasInit, Kernels, RecurrentLmConfig, Site};
 use burn::module::Module;
 use burn::optim::SgdConfig;
 use burn::optim::lr_scheduler::constant::ConstantLr;
@@ -50,6 +50,8 @@ pub struct RunRequest {
     pub device: Device,
     /// Name of the device, for the record.
     pub device_name: String,
+    /// How recurrences and losses are computed.
+    pub kernels: Kernels,
     /// Where the corpora are.
     pub store: Store,
     /// Folder of the run's checkpoints.
@@ -202,7 +204,7 @@ pub fn run_on(corpus: &Corpus, request: RunRequest) -> Result<Outcome, TrainErro
 
     let device = request.device.clone().autodiff();
     device.seed(seed(request.seed, Purpose::Init, 0));
-    let mut learner = build_learner(&recipe, vocab_size, &device);
+    let mut learner = build_learner(&recipe, vocab_size, request.kernels, &device);
     let num_params = learner.lm.num_params();
     let mut optimizer = SgdConfig::new().init();
     let recipe_hash = recipe.content_hash();
@@ -215,8 +217,8 @@ pub fn run_on(corpus: &Corpus, request: RunRequest) -> Result<Outcome, TrainErro
             if (&trainer.recipe_hash, trainer.seed) != (&recipe_hash, request.seed) {
                 return Err(TrainError::OtherRun { path: request.run_dir });
             }
-            if trainer.device != request.device_name {
-                let begun_on = trainer.device.clone();
+            if (&trainer.device, trainer.kernels) != (&request.device_name, request.kernels) {
+                let begun_on = format!("{} --kernels {}", trainer.device, trainer.kernels);
                 return Err(TrainError::OtherDevice { path: request.run_dir, begun_on });
             }
             let snapshot = stored.load(&learner.lm)?;
@@ -283,6 +285,7 @@ pub fn run_on(corpus: &Corpus, request: RunRequest) -> Result<Outcome, TrainErro
             return Ok(Outcome::Interrupted { checkpoint: Some(checkpoint) });
         }
         Err(TrainingStopped::Checkpoint(err)) => return Err(err.into()),
+        Err(TrainingStopped::Events(err)) => return Err(TrainError::Training(err.to_string())),
         Err(TrainingStopped::NotFinite { quantity, value, epoch, window, step, learning_rate }) => {
             return Err(TrainError::NotFinite {
                 quantity,
@@ -435,6 +438,7 @@ impl TrainerState {
             recipe_hash,
             seed: request.seed,
             device: request.device_name.clone(),
+            kernels: request.kernels,
             schedule: Schedule::new(&recipe.training),
             window: 0,
             step: 0,
@@ -456,7 +460,12 @@ impl TrainerState {
 /// # Panics
 ///
 /// If the recipe is not valid.
-pub fn build_learner(recipe: &Recipe, vocab_size: usize, device: &Device) -> LmLearner {
+pub fn build_learner(
+    recipe: &Recipe,
+    vocab_size: usize,
+    kernels: Kernels,
+    device: &Device,
+) -> LmLearner {
     let ModelConfig::Lstm(lstm) = &recipe.model;
     let lm = RecurrentLmConfig {
         vocab_size,
@@ -474,6 +483,7 @@ pub fn build_learner(recipe: &Recipe, vocab_size: usize, device: &Device) -> LmL
             recipe::BiasInit::Uniform => BiasInit::Uniform,
         },
         init_range: lstm.init_range,
+        kernels,
     }
     .init(device);
     let penalties = recipe.penalties.iter().map(PenaltyConfig::build).collect();

@@ -77,8 +77,9 @@ impl Schedule {
 
     /// Take note of an epoch's validation loss and set the learning rate of the next.
     ///
-    /// On a plateau the rule is that of the data-noising code base (reference 5.4): decay unless the epoch is
-    /// at least as good as the best, restore the best parameters, and end with the decay after the last allowed.
+    /// On a plateau the rule is that of the public code of Xie et al., 2017 (GitHub `stanfordmlgroup/nlm-noising`),
+    /// whose LSTM rows the paper copies: decay unless the epoch is at least as good as the best, restore the best
+    /// parameters, and end with the decay after the last allowed.
     pub fn end_epoch(&mut self, valid_nll: f64) -> Verdict {
         self.epochs += 1;
         let as_good = self.best.is_none_or(|best| valid_nll <= best.valid_nll);

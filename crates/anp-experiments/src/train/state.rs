@@ -1,3 +1,4 @@
+use anp_models::Kernels;
 use serde::{Deserialize, Serialize};
 
 use crate::provenance::Sources;
@@ -25,6 +26,8 @@ pub struct TrainerState {
     pub ended: bool,
     /// Device that the run was begun on.
     pub device: String,
+    /// How recurrences and losses are computed since then.
+    pub kernels: Kernels,
     /// Sources that the run was begun with.
     pub sources: Option<Sources>,
     /// When the run first started, RFC 3339, UTC.

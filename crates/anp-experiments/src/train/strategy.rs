@@ -9,8 +9,8 @@ use burn::optim::ModuleOptimizer;
 use burn::tensor::{Device, Tensor};
 use burn::train::{
     EventProcessorTraining, Interrupter, Learner, LearnerEvent, SupervisedLearningStrategy,
-    SupervisedTrainingEventProcessor, TrainLoader, TrainStep, TrainingComponents, TrainingItem,
-    ValidLoader,
+    SupervisedTrainingEventProcessor, TrainLoader, TrainStep, TrainingComponents, TrainingError,
+    TrainingItem, ValidLoader,
 };
 
 use crate::batches::{LmBatch, WindowLoader};
@@ -75,6 +75,8 @@ pub(super) enum TrainingStopped {
         learning_rate: f64,
     },
     Checkpoint(CheckpointError),
+    /// burn-train could not process what it was told.
+    Events(Arc<TrainingError>),
 }
 
 impl From<CheckpointError> for TrainingStopped {
@@ -111,10 +113,13 @@ impl SupervisedLearningStrategy<LmLearner> for BpttStrategy {
             clock: Instant::now(),
             saved_at: Instant::now(),
         };
-        let result = run.train();
-        if result.is_err() {
-            run.interrupter.stop(None);
-        }
+        let result = match (run.train(), run.interrupter.error()) {
+            // Asked here and not of burn-train, whose dashboard forgets it at the end of a training.
+            (Ok(()) | Err(TrainingStopped::Interrupted { .. }), Some(err)) => {
+                Err(TrainingStopped::Events(err))
+            }
+            (result, _) => result,
+        };
         let model = run.model.take().expect("the model is there between steps");
         *self.outcome.lock().expect("no panic") = Some(result.map(|()| Trained {
             best: run.best.take().unwrap_or_else(|| model.lm.clone()),

@@ -19,9 +19,21 @@ use crate::support::{Workplace, contents, edit_trainer, stderr, stdout};
 
 /// Check that `output` is a refusal whose message has all `phrases`.
 fn refused(output: &Output, phrases: &[&str]) {
+    said(output, phrases);
+    assert_eq!(stdout(output), "");
+}
+
+/// Check that `output` is of runs of which one failed, with a message that has all `phrases`, and a table that shows
+/// it.
+fn failed(output: &Output, phrases: &[&str]) {
+    said(output, phrases);
+    let table = stdout(output);
+    assert!(table.starts_with("Table 2: ") && table.contains("\nfailed: LSTM"), "{table}");
+}
+
+fn said(output: &Output, phrases: &[&str]) {
     let message = stderr(output);
     assert_eq!(output.status.code(), Some(2), "{message}");
-    assert_eq!(stdout(output), "");
     for phrase in phrases {
         assert!(message.contains(phrase), "`{phrase}` is missing:\n{message}");
     }
@@ -78,7 +90,7 @@ fn data_that_is_missing_cut_off_or_changed_is_named_with_its_remedy() {
 fn a_text_too_short_for_the_streams_is_refused_with_its_split() {
     let workplace = Workplace::new();
     let output = workplace.reproduce(&["--set", "data.batch_size=2000"]).output().unwrap();
-    refused(&output, &["validation text", "21008 tokens", "data.batch_size", "data.bptt"]);
+    failed(&output, &["validation text", "21008 tokens", "data.batch_size", "data.bptt"]);
 }
 
 #[test]
@@ -103,6 +115,16 @@ fn a_time_that_is_none_is_refused() {
     }
 }
 
+#[cfg(unix)]
+#[test]
+fn a_refusal_has_its_exit_code_even_if_nobody_reads_the_message() {
+    let workplace = Workplace::new();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let status = workplace.anp(&["report", "table9"]).stderr(writer).status().unwrap();
+    assert_eq!(status.code(), Some(2));
+}
+
 // Folders -------------------------------------------------------------------------------------------------
 
 #[test]
@@ -111,7 +133,7 @@ fn a_run_folder_that_cannot_be_written_is_named_with_the_option_that_changes_it(
     let file = workplace.path("file");
     fs::write(&file, "in the way").unwrap();
     let output = workplace.reproduce(&["--runs", "file/runs"]).output().unwrap();
-    refused(&output, &["file/runs/table2-lstm-demo-s1", "--runs"]);
+    failed(&output, &["file/runs/table2-lstm-demo-s1", "--runs"]);
     assert_eq!(fs::read_to_string(&file).unwrap(), "in the way");
 }
 
@@ -175,7 +197,7 @@ fn a_full_disk_ends_the_run_and_what_was_saved_goes_on_where_there_is_room() {
         .output()
         .unwrap();
     let message = stderr(&output);
-    refused(&output, &["cannot write checkpoint small/runs/table2-lstm-demo-s1", "make room"]);
+    failed(&output, &["cannot write checkpoint small/runs/table2-lstm-demo-s1", "make room"]);
     assert!(message.contains("No space left") || message.contains("StorageFull"), "{message}");
 
     let window = workplace.checkpoint("lstm").trainer().window;
@@ -243,7 +265,7 @@ fn a_damaged_checkpoint_is_kept_and_the_one_before_it_goes_on_as_the_message_say
     let reproduce = || workplace.reproduce(&["--only", "lstm"]).output().unwrap();
     let name = newer.file_name().unwrap().to_string_lossy();
     let remedy = format!("remove the folder runs/{}/checkpoints/{name}", workplace.name("lstm", 1));
-    refused(
+    failed(
         &reproduce(),
         &["model.bpk is damaged", "SHA-256", &remedy, "to go on from the checkpoint before it"],
     );
@@ -256,7 +278,7 @@ fn a_damaged_checkpoint_is_kept_and_the_one_before_it_goes_on_as_the_message_say
 }
 
 #[test]
-fn a_checkpoint_of_another_recipe_or_seed_is_refused() {
+fn a_checkpoint_of_another_recipe_or_seed_is_failed() {
     let workplace = Workplace::new();
     workplace.begin("lstm", 1, 40);
     let begun = workplace.run_dir("lstm", 1);
@@ -268,7 +290,7 @@ fn a_checkpoint_of_another_recipe_or_seed_is_refused() {
         let text = fs::read_to_string(&file).unwrap();
         fs::write(file, text.replace("seeds = [1]", &format!("seeds = [{seed}]"))).unwrap();
         let output = workplace.reproduce(&["--only", row]).output().unwrap();
-        refused(
+        failed(
             &output,
             &["belongs to another recipe or seed", "--runs", &workplace.name(row, seed)],
         );
@@ -284,7 +306,7 @@ fn a_checkpoint_of_another_device_is_refused_with_the_device() {
     let checkpoint = workplace.newest("lstm", 1).unwrap();
     edit_trainer(&checkpoint, |manifest| manifest["trainer"]["device"] = "cuda:0".into());
     let output = workplace.reproduce(&["--only", "lstm"]).output().unwrap();
-    refused(&output, &["was begun on cuda:0", "go on with --device cuda:0", "runs/table2-lstm"]);
+    failed(&output, &["was begun on cuda:0", "go on with --device cuda:0", "runs/table2-lstm"]);
 }
 
 #[test]
@@ -295,12 +317,12 @@ fn a_checkpoint_of_another_version_is_refused_with_both_versions() {
     edit_trainer(&checkpoint, |manifest| manifest["format_version"] = 99.into());
     let phrases =
         ["has format 99", "this build reads", "the build that began it", "remove the run folder"];
-    refused(&workplace.reproduce(&["--only", "lstm"]).output().unwrap(), &phrases);
+    failed(&workplace.reproduce(&["--only", "lstm"]).output().unwrap(), &phrases);
 
     // The first version kept its checksums elsewhere.
     edit_trainer(&checkpoint, |manifest| manifest["format_version"] = 1.into());
     fs::remove_file(checkpoint.join("SHA256SUMS")).unwrap();
-    refused(&workplace.reproduce(&["--only", "lstm"]).output().unwrap(), &["has format 1,"]);
+    failed(&workplace.reproduce(&["--only", "lstm"]).output().unwrap(), &["has format 1,"]);
 }
 
 #[test]
@@ -316,7 +338,7 @@ fn two_processes_do_not_work_on_one_run() {
     let workplace = Workplace::new();
     let command = || workplace.reproduce(&["--only", "lstm", "--checkpoint-every", "0"]);
     let mut running = workplace.start_and_wait_for_a_checkpoint(command(), "lstm");
-    refused(&command().output().unwrap(), &["another process is working on this run", "run.lock"]);
+    failed(&command().output().unwrap(), &["another process is working on this run", "run.lock"]);
     assert!(running.is_running());
     running.kill();
 }
@@ -343,10 +365,34 @@ fn a_loss_that_is_not_finite_stops_the_run_before_it_is_saved() {
         &newest,
         "training.learning_rate",
     ];
-    refused(&output, &phrases);
+    failed(&output, &phrases);
     assert!(good.trainer().epoch.nll.is_finite() && good.trainer().epoch.grad_norm.is_finite());
     assert!(workplace.records().is_empty());
 
     // The checkpoint can be used: the run goes on from there, and comes to the same end.
-    refused(&reproduce(), &phrases);
+    failed(&reproduce(), &phrases);
+}
+
+/// Neither the run nor the interrupter that it shares with the next keeps that one from being made.
+#[test]
+fn a_run_that_fails_is_shown_in_the_table_beside_those_that_do_not() {
+    let workplace = Workplace::new();
+    workplace.make_lstm_diverge();
+    workplace.begin("lstm_anp", 1, 40);
+    let reproduce = |words: &[&str]| workplace.reproduce(words).output().unwrap();
+
+    let output = reproduce(&[]);
+    let name = workplace.name("lstm", 1);
+    failed(&output, &[&format!("the run {name} failed"), "training.learning_rate", "1 of 2 runs"]);
+    let records = workplace.records();
+    assert_eq!(records.iter().map(|record| record.row.as_str()).collect::<Vec<_>>(), ["lstm_anp"]);
+    let table = stdout(&output);
+    let line = |start: &str| table.lines().find(|line| line.starts_with(start)).unwrap();
+    assert!(line("LSTM [1]").contains(" failed "), "{table}");
+    let perplexity = format!("{:.2}", records[0].result.test.perplexity);
+    assert!(line("LSTM + ANP").contains(&perplexity), "{table}");
+
+    // What has a record is not run again, what failed is.
+    failed(&reproduce(&["--quiet"]), &[&format!("the run {name} failed"), "1 of 1 runs"]);
+    assert_eq!(workplace.records(), records);
 }

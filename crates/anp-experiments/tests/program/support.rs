@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use anp_models::Kernels;
 use anp_experiments::data::{Sha256Hex, Store};
 use anp_experiments::device::DeviceName;
 use anp_experiments::experiments::Experiments;
@@ -206,6 +207,7 @@ impl Workplace {
             recipe: self.recipe(row),
             device: device.open().unwrap(),
             device_name: device.to_string(),
+            kernels: Kernels::Fused,
             store: Store::locate(None),
             run_dir: self.run_dir(row, seed),
             checkpoint_interval,

@@ -1,0 +1,260 @@
+//! A peer: one case in one process, whoever wrote it, so that its memory is its own.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Seek, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use anp_experiments::device::DeviceName;
+use anyhow::{Context, Result, anyhow};
+use clap::ValueEnum;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::case::{Case, Mode, Model};
+
+/// Whose program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Engine {
+    /// PyTorch as it is installed.
+    Pytorch,
+    /// PyTorch with torch.compile, and told to keep the memory that it frees.
+    PytorchTuned,
+    /// burn-nn and burn-optim.
+    Stock,
+}
+
+/// What it does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Work {
+    /// The case's step.
+    Step,
+    /// The step with η = 0.
+    WithoutPenalty,
+    /// Only the step's matrix products.
+    Products,
+}
+
+/// How exact the arithmetic has to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Dtype {
+    F32,
+    /// f32 whose products round their factors to TF32.
+    Tf32,
+    Bf16,
+}
+
+impl Dtype {
+    /// As both sides and file names spell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Tf32 => "tf32",
+            Self::Bf16 => "bf16",
+        }
+    }
+}
+
+/// Where peers run.
+#[derive(Debug, Clone)]
+pub struct Place {
+    pub device: DeviceName,
+    pub torch_device: String,
+    pub dtype: Dtype,
+    pub threads: usize,
+    pub python: PathBuf,
+}
+
+/// Who takes part in a case.
+pub fn entrants(case: &Case) -> Vec<(Engine, Work)> {
+    let mut entrants = vec![(Engine::Pytorch, Work::Step)];
+    if case.mode == Mode::Train && case.eta > 0.0 {
+        entrants.push((Engine::Pytorch, Work::WithoutPenalty));
+    }
+    entrants.extend([(Engine::Pytorch, Work::Products), (Engine::PytorchTuned, Work::Step)]);
+    if case.model == Model::Lstm {
+        entrants.push((Engine::Stock, Work::Step));
+    }
+    entrants.push((Engine::Stock, Work::Products));
+    entrants
+}
+
+/// What a peer says of itself.
+#[derive(Debug, Deserialize)]
+pub struct Ready {
+    pub name: String,
+    pub versions: Value,
+}
+
+/// What a turn gave.
+#[derive(Debug, Deserialize)]
+pub struct Turn {
+    /// Of all steps of the turn together.
+    pub seconds: f64,
+    /// Loss of the last step, without the penalty.
+    pub loss: f64,
+}
+
+/// Largest memory that a peer has held.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct Memory {
+    /// Resident in main memory, the program itself included; `None` where the system does not say.
+    pub resident_bytes: Option<u64>,
+    /// On a GPU.
+    pub device_bytes: Option<u64>,
+}
+
+/// A process that is ready for steps.
+pub struct Peer {
+    pub engine: Engine,
+    pub work: Work,
+    pub ready: Ready,
+    child: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+    errors: fs::File,
+}
+
+impl Peer {
+    /// Start the process and wait until it is ready.
+    ///
+    /// # Errors
+    ///
+    /// If it is not, with the end of what it wrote to stderr.
+    pub fn start(case: &Case, engine: Engine, work: Work, place: &Place) -> Result<Self> {
+        let case = match work {
+            Work::WithoutPenalty => &Case { eta: 0.0, ..case.clone() },
+            Work::Step | Work::Products => case,
+        };
+        let case = serde_json::to_string(case)?;
+        let mut command = match engine {
+            Engine::Pytorch | Engine::PytorchTuned => python(case, engine, work, place)?,
+            Engine::Stock => rust(case, engine, work, place)?,
+        };
+        let threads = place.threads.to_string();
+        for name in ["OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS"] {
+            command.env(name, &threads);
+        }
+        let mut errors = tempfile::tempfile().context("no temporary file")?;
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(errors.try_clone()?)
+            .spawn()
+            .with_context(|| format!("cannot start {}", command.get_program().display()))?;
+        let input = child.stdin.take().expect("stdin is piped");
+        let mut output = BufReader::new(child.stdout.take().expect("stdout is piped"));
+        match read(&mut output, &mut errors) {
+            Ok(ready) => Ok(Self { engine, work, ready, child, input, output, errors }),
+            Err(err) => {
+                end(&mut child);
+                Err(err)
+            }
+        }
+    }
+
+    /// Take `count` steps.
+    ///
+    /// # Errors
+    ///
+    /// If the process has ended.
+    pub fn step(&mut self, count: usize) -> Result<Turn> {
+        self.ask(&format!("step {count}"))
+    }
+
+    /// Ask for the memory, and end the process.
+    ///
+    /// # Errors
+    ///
+    /// If it has ended before.
+    pub fn finish(mut self) -> Result<Memory> {
+        #[derive(Deserialize)]
+        struct Quit {
+            device_bytes: Option<u64>,
+        }
+        let resident_bytes = peak_resident_bytes(self.child.id());
+        let Quit { device_bytes } = self.ask("quit")?;
+        Ok(Memory { resident_bytes, device_bytes })
+    }
+
+    fn ask<T: DeserializeOwned>(&mut self, line: &str) -> Result<T> {
+        // That the pipe is closed says less than what stands in stderr, which reading finds.
+        let _ = writeln!(self.input, "{line}").and_then(|()| self.input.flush());
+        read(&mut self.output, &mut self.errors)
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        end(&mut self.child);
+    }
+}
+
+fn end(child: &mut Child) {
+    let _ = child.kill();
+    let _ = child.wait();
+}
+
+fn read<T: DeserializeOwned>(output: &mut impl BufRead, errors: &mut fs::File) -> Result<T> {
+    let mut line = String::new();
+    if output.read_line(&mut line).context("cannot read a peer's answer")? == 0 {
+        let mut text = String::new();
+        errors.rewind()?;
+        errors.read_to_string(&mut text)?;
+        let lines: Vec<_> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        return Err(anyhow!("it ended: {}", lines.last().unwrap_or(&"without a word")));
+    }
+    serde_json::from_str(&line).with_context(|| format!("not an answer: {line}"))
+}
+
+fn python(case: String, engine: Engine, work: Work, place: &Place) -> Result<Command> {
+    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/peers/python/peer.py");
+    let mut command = Command::new(&place.python);
+    command.arg(program).arg(case);
+    command.args(["--device", &place.torch_device, "--dtype", place.dtype.name()]);
+    command.arg("--threads").arg(place.threads.to_string());
+    if work == Work::Products {
+        command.arg("--products");
+    }
+    if engine == Engine::PytorchTuned {
+        command.arg("--compile");
+        // glibc gives blocks of megabytes back at once, and takes a page fault for each page of the next.
+        command.env("MALLOC_MMAP_THRESHOLD_", (1_u64 << 30).to_string());
+        command.env("MALLOC_TRIM_THRESHOLD_", (1_u64 << 32).to_string());
+    }
+    // Compiling finds ninja beside the interpreter.
+    let folders = place.python.parent().map(Path::to_path_buf).into_iter();
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let path: OsString = std::env::join_paths(folders.chain(std::env::split_paths(&path)))?;
+    command.env("PATH", path);
+    Ok(command)
+}
+
+fn rust(case: String, engine: Engine, work: Work, place: &Place) -> Result<Command> {
+    let mut command = Command::new(std::env::current_exe().context("where is this program?")?);
+    command.arg("serve").arg(case);
+    for (option, value) in [("--engine", value(engine)), ("--work", value(work))] {
+        command.arg(option).arg(value);
+    }
+    command.arg("--device").arg(place.device.to_string());
+    command.args(["--dtype", place.dtype.name()]);
+    Ok(command)
+}
+
+/// A value as the command line spells it.
+fn value(value: impl ValueEnum) -> String {
+    value.to_possible_value().expect("no value is skipped").get_name().to_owned()
+}
+
+/// Linux keeps the peak of each process.
+fn peak_resident_bytes(process: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(kibibytes * 1024)
+}

@@ -1,0 +1,48 @@
+"""The matrix products of a step and nothing else: what no fusing can save."""
+
+import torch
+
+
+class Products:
+    name = "PyTorch products"
+
+    def __init__(self, case, device):
+        self.case = case
+        backward = case["mode"] == "train"
+        batch_size, seq_length, d_hidden = case["batch_size"], case["seq_length"], case["d_hidden"]
+        rows = batch_size * seq_length
+        self.products = []
+        for _ in range(case["num_layers"]):
+            d_gates = (3 if case["model"] == "sru" else 4) * d_hidden
+            self.linear(rows, d_hidden, d_gates, backward)
+            if case["model"] != "sru":
+                self.recurrence(batch_size, seq_length, d_hidden, backward)
+        self.linear(rows, d_hidden, case["vocab_size"], backward)
+
+    def linear(self, m, k, n, backward):
+        """`x w`, and of its gradient `dy wᵀ` and `xᵀ dy`."""
+        x, w, y = torch.rand(m, k), torch.rand(n, k).t(), torch.rand(m, n)
+        self.add(x, w, y)
+        if backward:
+            self.add(y, w.t(), torch.empty_like(x))
+            self.add(x.t(), y, torch.empty(k, n))
+
+    def recurrence(self, batch_size, seq_length, d_hidden, backward):
+        """One product each step forward and one backward; the weight's gradient is one product for all."""
+        h, w, gates = torch.rand(batch_size, d_hidden), torch.rand(4 * d_hidden, d_hidden).t(), torch.rand(batch_size, 4 * d_hidden)
+        for _ in range(seq_length):
+            self.add(h, w, gates)
+        if backward:
+            for _ in range(seq_length):
+                self.add(gates, w.t(), torch.empty_like(h))
+            rows = batch_size * seq_length
+            self.add(torch.rand(d_hidden, rows), torch.rand(rows, 4 * d_hidden), torch.empty(d_hidden, 4 * d_hidden))
+
+    def add(self, a, b, out):
+        self.products.append((a, b, out))
+
+    @torch.inference_mode()
+    def step(self):
+        for a, b, out in self.products:
+            torch.mm(a, b, out=out)
+        return 0.0

@@ -1,0 +1,87 @@
+//! What all operations need of a backend.
+
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Backend, DispatchDevice, ExtensionType};
+use burn::tensor::{Device, Shape};
+
+/// A tensor that may be absent, as an input of a backend operation.
+#[derive(Debug, Clone, ExtensionType)]
+#[extension_type(fusion: cfg(feature = "fusion"))]
+pub enum Optional<B: Backend> {
+    /// It is absent.
+    Absent,
+    /// It is there.
+    Present(FloatTensor<B>),
+}
+
+impl<B: Backend> Optional<B> {
+    pub(crate) fn map<C: Backend>(
+        self,
+        f: impl FnOnce(FloatTensor<B>) -> FloatTensor<C>,
+    ) -> Optional<C> {
+        match self {
+            Self::Absent => Optional::Absent,
+            Self::Present(tensor) => Optional::Present(f(tensor)),
+        }
+    }
+
+    pub(crate) fn into_option(self) -> Option<FloatTensor<B>> {
+        match self {
+            Self::Absent => None,
+            Self::Present(tensor) => Some(tensor),
+        }
+    }
+}
+
+impl<B: Backend> From<Option<FloatTensor<B>>> for Optional<B> {
+    fn from(tensor: Option<FloatTensor<B>>) -> Self {
+        tensor.map_or(Self::Absent, Self::Present)
+    }
+}
+
+/// Whether this build has fused operations for `device`; elsewhere the plain composition is taken.
+pub(crate) fn has_kernels(device: &Device) -> bool {
+    fn on(device: &DispatchDevice) -> bool {
+        match device {
+            DispatchDevice::Autodiff(device) => on(device),
+            #[cfg(feature = "flex")]
+            DispatchDevice::Flex(_) => true,
+            #[cfg(feature = "ndarray")]
+            DispatchDevice::NdArray(_) => true,
+            #[cfg(feature = "cube")]
+            DispatchDevice::Cube(_) => true,
+            #[allow(unreachable_patterns)]
+            _ => false,
+        }
+    }
+    on(device.as_dispatch())
+}
+
+/// Panic unless the tensor called `name` has the shape `expected`.
+#[track_caller]
+pub(crate) fn check_shape(operation: &str, name: &str, actual: &Shape, expected: &[usize]) {
+    assert!(
+        actual.as_slice() == expected,
+        "{operation}: `{name}` has the shape {:?}, but {expected:?} is needed",
+        actual.as_slice()
+    );
+}
+
+/// Panic unless all named tensors are on one device and of one data type.
+macro_rules! check_alike {
+    ($operation:expr, $first:ident $(, $other:ident)* $(,)?) => {
+        $(
+            assert!(
+                $other.device() == $first.device(),
+                "{}: `{}` is on {:?}, but `{}` on {:?}",
+                $operation, stringify!($other), $other.device(), stringify!($first), $first.device()
+            );
+            assert!(
+                $other.dtype() == $first.dtype(),
+                "{}: `{}` is of {:?}, but `{}` of {:?}",
+                $operation, stringify!($other), $other.dtype(), stringify!($first), $first.dtype()
+            );
+        )*
+    };
+}
+pub(crate) use check_alike;

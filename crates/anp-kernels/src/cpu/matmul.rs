@@ -1,0 +1,138 @@
+use gemm::Parallelism;
+
+use super::real::Real;
+
+/// A matrix over a slice, with strides in elements.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Matrix<'a, E> {
+    data: &'a [E],
+    rows: usize,
+    columns: usize,
+    row_stride: usize,
+    column_stride: usize,
+}
+
+impl<'a, E> Matrix<'a, E> {
+    /// Row-major `rows` by `columns`, without gaps.
+    pub(crate) fn new(data: &'a [E], rows: usize, columns: usize) -> Self {
+        Self::strided(data, [rows, columns], [columns, 1])
+    }
+
+    /// With any strides.
+    ///
+    /// # Panics
+    ///
+    /// If an element lies outside `data`.
+    pub(crate) fn strided(data: &'a [E], shape: [usize; 2], strides: [usize; 2]) -> Self {
+        assert!(fits(data.len(), shape, strides), "a matrix of {shape:?} with strides {strides:?} needs more than {} elements", data.len());
+        Self {
+            data,
+            rows: shape[0],
+            columns: shape[1],
+            row_stride: strides[0],
+            column_stride: strides[1],
+        }
+    }
+
+    /// The transpose, a view.
+    pub(crate) fn t(self) -> Self {
+        Self {
+            data: self.data,
+            rows: self.columns,
+            columns: self.rows,
+            row_stride: self.column_stride,
+            column_stride: self.row_stride,
+        }
+    }
+}
+
+fn fits(len: usize, [rows, columns]: [usize; 2], [row_stride, column_stride]: [usize; 2]) -> bool {
+    rows == 0 || columns == 0 || (rows - 1) * row_stride + (columns - 1) * column_stride < len
+}
+
+/// What a product does with the values that are in its destination.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Destination {
+    /// They are written over, unread.
+    Overwrite,
+    /// The product is added to them.
+    Accumulate,
+}
+
+/// `out ← alpha · lhs · rhs`, or `out ← out + alpha · lhs · rhs`.
+///
+/// `out` is row-major with `row_stride` elements from one row to the next (at least `rhs`'s columns).
+///
+/// # Panics
+///
+/// If the shapes do not fit.
+pub(crate) fn matmul<E: Real>(
+    out: &mut [E],
+    row_stride: usize,
+    destination: Destination,
+    alpha: E,
+    lhs: Matrix<'_, E>,
+    rhs: Matrix<'_, E>,
+    threads: usize,
+) {
+    assert_eq!(lhs.columns, rhs.rows, "inner sizes of a product differ");
+    let (m, n, k) = (lhs.rows, rhs.columns, lhs.columns);
+    assert!(row_stride >= n || m <= 1, "rows of {n} overlap with a stride of {row_stride}");
+    assert!(fits(out.len(), [m, n], [row_stride, 1]), "a product of {m} by {n} does not fit");
+    let parallelism = if threads > 1 { Parallelism::Rayon(threads) } else { Parallelism::None };
+    // SAFETY: `Matrix` and the assertions above keep every element inside its slice; `out` is borrowed exclusively.
+    #[allow(unsafe_code)]
+    unsafe {
+        gemm::gemm(
+            m,
+            n,
+            k,
+            out.as_mut_ptr(),
+            1,
+            row_stride as isize,
+            destination == Destination::Accumulate,
+            lhs.data.as_ptr(),
+            lhs.column_stride as isize,
+            lhs.row_stride as isize,
+            rhs.data.as_ptr(),
+            rhs.column_stride as isize,
+            rhs.row_stride as isize,
+            E::ONE,
+            alpha,
+            false,
+            false,
+            false,
+            parallelism,
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn products_with_strides_and_accumulation() {
+        // [[1, 2, 3], [4, 5, 6]] · its transpose = [[14, 32], [32, 77]]
+        let a = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0_f64];
+        let a = Matrix::new(&a, 2, 3);
+        let mut out = [100.0; 5];
+        matmul(&mut out, 3, Destination::Accumulate, 2.0, a, a.t(), 1);
+        assert_eq!(out, [128.0, 164.0, 100.0, 164.0, 254.0]);
+        matmul(&mut out, 3, Destination::Overwrite, 1.0, a, a.t(), 2);
+        assert_eq!(out, [14.0, 32.0, 100.0, 32.0, 77.0]);
+    }
+
+    #[test]
+    #[should_panic(expected = "inner sizes")]
+    fn inner_sizes_must_agree() {
+        let a = Matrix::new(&[0.0_f32; 6], 2, 3);
+        matmul(&mut [0.0; 4], 2, Destination::Overwrite, 1.0, a, a, 1);
+    }
+
+    #[test]
+    #[should_panic(expected = "needs more than 5 elements")]
+    fn a_matrix_lies_inside_its_slice() {
+        Matrix::new(&[0.0_f32; 5], 2, 3);
+    }
+}

@@ -1,0 +1,9 @@
+//! The kernels on plain slices: no tensors, no graph.
+//!
+//! Inner loops are ordinary Rust, compiled several times and chosen at run time ([`simd`]); products are those of
+//! the `gemm` crate ([`matmul`]). Results do not depend on the number of threads unless a function says so.
+
+pub(crate) mod lstm;
+pub(crate) mod matmul;
+pub(crate) mod real;
+pub(crate) mod simd;

@@ -1,0 +1,194 @@
+use std::fmt::Debug;
+use std::iter::Sum;
+use std::ops::{Add, AddAssign, Div, Mul, MulAssign, Neg, Sub, SubAssign};
+
+/// `f32` and `f64`, the numbers that the kernels compute in.
+///
+/// The functions of `f32` have no branches, so that a loop over them becomes vector code; those of `f64` are the
+/// standard library's. All pass NaN on.
+pub(crate) trait Real:
+    Copy
+    + Debug
+    + Default
+    + PartialEq
+    + PartialOrd
+    + Send
+    + Sync
+    + Sum
+    + Add<Output = Self>
+    + Sub<Output = Self>
+    + Mul<Output = Self>
+    + Div<Output = Self>
+    + Neg<Output = Self>
+    + AddAssign
+    + SubAssign
+    + MulAssign
+    + 'static
+{
+    const ZERO: Self;
+    const ONE: Self;
+
+    fn from_f64(value: f64) -> Self;
+    fn to_f64(self) -> f64;
+    /// `e^self`; in `f32`, arguments are clamped to `[-87.3, 88]`, where neither zero nor infinity is reached.
+    fn exp(self) -> Self;
+    fn ln(self) -> Self;
+    fn sqrt(self) -> Self;
+    fn tanh(self) -> Self;
+
+    /// `1 / (1 + e^−self)`.
+    #[inline(always)]
+    fn sigmoid(self) -> Self {
+        Self::ONE / (Self::ONE + (-self).exp())
+    }
+
+    /// The larger of two numbers; NaN if either is (unlike that of the standard library).
+    #[inline(always)]
+    fn maximum(self, other: Self) -> Self {
+        // Two comparisons, each false with a NaN on its side.
+        if self >= other || self != self { self } else { other }
+    }
+}
+
+impl Real for f32 {
+    const ZERO: Self = 0.0;
+    const ONE: Self = 1.0;
+
+    #[inline(always)]
+    fn from_f64(value: f64) -> Self {
+        value as Self
+    }
+
+    #[inline(always)]
+    fn to_f64(self) -> f64 {
+        f64::from(self)
+    }
+
+    /// Cephes' `expf`: `2^n · e^r` with `|r| ≤ ln 2 / 2`.
+    #[inline(always)]
+    fn exp(self) -> Self {
+        /// `1.5 · 2²³`: adding it rounds to an integer, which then lies in the lowest bits.
+        const ROUND: f32 = 12_582_912.0;
+        // `ln 2` in two parts; the first has few bits, so that its product with `n` is exact.
+        const LN_2_HIGH: f32 = 0.693_359_4;
+        const LN_2_LOW: f32 = -2.121_944_4e-4;
+
+        // Not `clamp`, `min` or `max`: these would drop a NaN.
+        let x = if self < -87.3 { -87.3 } else { self };
+        let x = if x > 88.0 { 88.0 } else { x };
+        let shifted = x * std::f32::consts::LOG2_E + ROUND;
+        let n = shifted - ROUND;
+        let r = x - n * LN_2_HIGH - n * LN_2_LOW;
+        let mut p = 1.987_569_1e-4;
+        p = p * r + 1.398_199_9e-3;
+        p = p * r + 8.333_452e-3;
+        p = p * r + 4.166_579_6e-2;
+        p = p * r + 1.666_666_6e-1;
+        p = p * r + 5e-1;
+        let mantissa = p * (r * r) + r + 1.0;
+        let exponent = shifted.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127) << 23;
+        mantissa * Self::from_bits(exponent)
+    }
+
+    #[inline(always)]
+    fn ln(self) -> Self {
+        self.ln()
+    }
+
+    #[inline(always)]
+    fn sqrt(self) -> Self {
+        self.sqrt()
+    }
+
+    /// Cephes' `tanhf`: a polynomial near zero, where the formula through `e^2x` would cancel.
+    #[inline(always)]
+    fn tanh(self) -> Self {
+        let magnitude = self.abs();
+        let far = 1.0 - 2.0 / (Real::exp(magnitude + magnitude) + 1.0);
+        let far = far.copysign(self);
+        let z = self * self;
+        let mut p = -5.704_988_7e-3;
+        p = p * z + 2.063_908_9e-2;
+        p = p * z - 5.373_971_6e-2;
+        p = p * z + 1.333_144_2e-1;
+        p = p * z - 3.333_328e-1;
+        let near = p * z * self + self;
+        if magnitude < 0.625 { near } else { far }
+    }
+}
+
+impl Real for f64 {
+    const ZERO: Self = 0.0;
+    const ONE: Self = 1.0;
+
+    #[inline(always)]
+    fn from_f64(value: f64) -> Self {
+        value
+    }
+
+    #[inline(always)]
+    fn to_f64(self) -> f64 {
+        self
+    }
+
+    #[inline(always)]
+    fn exp(self) -> Self {
+        self.exp()
+    }
+
+    #[inline(always)]
+    fn ln(self) -> Self {
+        self.ln()
+    }
+
+    #[inline(always)]
+    fn sqrt(self) -> Self {
+        self.sqrt()
+    }
+
+    #[inline(always)]
+    fn tanh(self) -> Self {
+        self.tanh()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Largest relative error of `f` in units of `f32`'s precision over a fine grid.
+    fn worst(f: impl Fn(f32) -> f32, exact: impl Fn(f64) -> f64, range: (f64, f64)) -> f64 {
+        let (low, high) = range;
+        (0..=200_000)
+            .map(|i| (low + (high - low) * f64::from(i) / 200_000.0) as f32)
+            .map(|x| {
+                let exact = exact(f64::from(x));
+                (f64::from(f(x)) - exact).abs() / (exact.abs() * f64::from(f32::EPSILON))
+            })
+            .fold(0.0, f64::max)
+    }
+
+    #[test]
+    fn elementary_functions_are_within_a_few_units_of_the_last_place() {
+        assert!(worst(Real::exp, f64::exp, (-87.0, 87.9)) < 2.0);
+        assert!(worst(Real::tanh, f64::tanh, (1e-6, 12.0)) < 3.0);
+        assert!(worst(Real::tanh, f64::tanh, (-12.0, -1e-6)) < 3.0);
+        assert!(worst(Real::sigmoid, |x| 1.0 / (1.0 + (-x).exp()), (-80.0, 80.0)) < 4.0);
+    }
+
+    #[test]
+    fn extremes_and_not_a_number() {
+        assert_eq!(Real::tanh(f32::INFINITY), 1.0);
+        assert_eq!(Real::tanh(f32::NEG_INFINITY), -1.0);
+        assert_eq!(Real::tanh(0.0_f32), 0.0);
+        assert_eq!(Real::sigmoid(f32::INFINITY), 1.0);
+        assert!(Real::sigmoid(f32::NEG_INFINITY) < 1e-37);
+        for f in [Real::exp, Real::tanh, Real::sigmoid] {
+            let f: fn(f32) -> f32 = f;
+            assert!(f(f32::NAN).is_nan());
+        }
+        assert!(Real::maximum(f32::NAN, 1.0).is_nan());
+        assert!(Real::maximum(1.0, f32::NAN).is_nan());
+        assert_eq!(Real::maximum(1.0, 2.0_f32), 2.0);
+    }
+}

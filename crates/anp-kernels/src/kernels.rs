@@ -1,0 +1,60 @@
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::lstm::{LstmInputs, LstmSequence, lstm_composition, lstm_sequence};
+
+/// Which implementation of its operations a model takes.
+///
+/// Both compute the same, up to rounding.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kernels {
+    /// Fused operations with one backward step each, where the device has them.
+    #[default]
+    Fused,
+    /// Compositions of Burn's operations.
+    Plain,
+}
+
+impl Kernels {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Fused, Self::Plain];
+
+    /// Name in commands and files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Fused => "fused",
+            Self::Plain => "plain",
+        }
+    }
+
+    /// [`lstm_sequence`] or [`lstm_composition`].
+    pub fn lstm_sequence(self, inputs: LstmInputs) -> LstmSequence {
+        match self {
+            Self::Fused => lstm_sequence(inputs),
+            Self::Plain => lstm_composition(inputs),
+        }
+    }
+}
+
+impl fmt::Display for Kernels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// The text is the name of no implementation.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no implementation; there are `fused` and `plain`")]
+pub struct ParseKernelsError(String);
+
+impl FromStr for Kernels {
+    type Err = ParseKernelsError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let found = Self::ALL.into_iter().find(|kernels| kernels.name() == text);
+        found.ok_or_else(|| ParseKernelsError(text.to_owned()))
+    }
+}

@@ -1,0 +1,14 @@
+//! Fused recurrent layers, losses and optimiser steps for Burn.
+
+pub(crate) mod cpu;
+
+mod backend;
+#[cfg(feature = "cube")]
+mod cube;
+#[cfg(any(feature = "flex", feature = "ndarray"))]
+mod host;
+mod kernels;
+pub mod lstm;
+pub mod nn;
+
+pub use kernels::{Kernels, ParseKernelsError};

@@ -1,0 +1,174 @@
+use std::sync::{Arc, Mutex};
+
+use burn::backend::autodiff::checkpoint::base::Checkpointer;
+use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Autodiff, AutodiffBackend, Backend, TensorMetadata};
+
+use super::LstmBackend;
+use crate::backend::Optional;
+
+/// Where the step of the cell states leaves their gradient for that of the sequence.
+///
+/// A step of the graph has one output. Here it is the hidden states; the cell states are a second step behind the first,
+/// which hands its gradient over and gives the first a zero of its own, so that it is visited.
+type CellGradient<B> = Arc<Mutex<Option<FloatTensor<B>>>>;
+
+#[derive(Debug)]
+struct Sequence;
+
+#[derive(Debug, Clone)]
+struct Saved<B: Backend> {
+    activated: FloatTensor<B>,
+    weight_hidden: FloatTensor<B>,
+    mask: Option<FloatTensor<B>>,
+    hidden0: FloatTensor<B>,
+    cell0: FloatTensor<B>,
+    hidden: FloatTensor<B>,
+    cell: FloatTensor<B>,
+    cell_grad: CellGradient<B>,
+}
+
+impl<B: LstmBackend> Backward<B, 5> for Sequence {
+    type State = Saved<B>;
+
+    fn backward(
+        self,
+        ops: Ops<Self::State, 5>,
+        grads: &mut Gradients,
+        _checkpointer: &mut Checkpointer,
+    ) {
+        let hidden_grad = grads.consume::<B>(&ops.node);
+        let saved = ops.state;
+        let cell_grad = saved.cell_grad.lock().expect("no step panicked").take();
+        let (gates, bias, weight_hidden, hidden0, cell0) = B::lstm_backward(
+            saved.activated,
+            saved.weight_hidden,
+            saved.mask.into(),
+            saved.hidden0,
+            saved.cell0,
+            saved.hidden,
+            saved.cell,
+            hidden_grad,
+            cell_grad.into(),
+        );
+        let gradients = [gates, bias, weight_hidden, hidden0, cell0];
+        for (parent, gradient) in ops.parents.into_iter().zip(gradients) {
+            if let Some(parent) = parent {
+                grads.register::<B>(parent.id, gradient);
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct CellStates;
+
+impl<B: LstmBackend> Backward<B, 1> for CellStates {
+    type State = CellGradient<B>;
+
+    fn backward(
+        self,
+        ops: Ops<Self::State, 1>,
+        grads: &mut Gradients,
+        _checkpointer: &mut Checkpointer,
+    ) {
+        let gradient = grads.consume::<B>(&ops.node);
+        let [sequence] = ops.parents;
+        if let Some(sequence) = sequence {
+            let zeros =
+                B::float_zeros(gradient.shape(), &gradient.device(), gradient.dtype().into());
+            grads.register::<B>(sequence.id, zeros);
+            *ops.state.lock().expect("no step panicked") = Some(gradient);
+        }
+    }
+}
+
+impl<B: LstmBackend, C: CheckpointStrategy> LstmBackend for Autodiff<B, C> {
+    fn lstm_forward(
+        gates: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        weight_hidden: FloatTensor<Self>,
+        mask: Optional<Self>,
+        hidden0: FloatTensor<Self>,
+        cell0: FloatTensor<Self>,
+        forget_bias: f64,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        let (gates, gates_node) = gates.into_parts();
+        let (bias, bias_node) = bias.into_parts();
+        let (weight_hidden, weight_node) = weight_hidden.into_parts();
+        let (hidden0, hidden0_node) = hidden0.into_parts();
+        let (cell0, cell0_node) = cell0.into_parts();
+        let mask = mask.into_option().map(|mask| mask.into_primitive());
+
+        let nodes = [gates_node, bias_node, weight_node, hidden0_node, cell0_node];
+        let prepared = Sequence.prepare::<C>(nodes).compute_bound().stateful();
+        let (hidden, cell, activated) = B::lstm_forward(
+            gates,
+            bias,
+            weight_hidden.clone(),
+            mask.clone().into(),
+            hidden0.clone(),
+            cell0.clone(),
+            forget_bias,
+        );
+        let cell_grad = CellGradient::<B>::default();
+        let sequence = match prepared {
+            OpsKind::Tracked(prepared) => {
+                let saved = Saved {
+                    activated: activated.clone(),
+                    weight_hidden,
+                    mask,
+                    hidden0,
+                    cell0,
+                    hidden: hidden.clone(),
+                    cell: cell.clone(),
+                    cell_grad: cell_grad.clone(),
+                };
+                prepared.finish(saved, hidden)
+            }
+            OpsKind::UnTracked(prepared) => prepared.finish(hidden),
+        };
+        let states = match CellStates.prepare::<C>([sequence.node()]).compute_bound().stateful() {
+            OpsKind::Tracked(prepared) => prepared.finish(cell_grad, cell),
+            OpsKind::UnTracked(prepared) => prepared.finish(cell),
+        };
+        (sequence, states, Self::from_inner(activated))
+    }
+
+    /// Of the first order only: the results are constants.
+    fn lstm_backward(
+        activated: FloatTensor<Self>,
+        weight_hidden: FloatTensor<Self>,
+        mask: Optional<Self>,
+        hidden0: FloatTensor<Self>,
+        cell0: FloatTensor<Self>,
+        hidden: FloatTensor<Self>,
+        cell: FloatTensor<Self>,
+        hidden_grad: FloatTensor<Self>,
+        cell_grad: Optional<Self>,
+    ) -> (
+        FloatTensor<Self>,
+        FloatTensor<Self>,
+        FloatTensor<Self>,
+        FloatTensor<Self>,
+        FloatTensor<Self>,
+    ) {
+        let (gates, bias, weight, hidden0, cell0) = B::lstm_backward(
+            activated.into_primitive(),
+            weight_hidden.into_primitive(),
+            mask.map(|mask| mask.into_primitive()),
+            hidden0.into_primitive(),
+            cell0.into_primitive(),
+            hidden.into_primitive(),
+            cell.into_primitive(),
+            hidden_grad.into_primitive(),
+            cell_grad.map(|gradient| gradient.into_primitive()),
+        );
+        let [gates, bias, weight, hidden0, cell0] =
+            [gates, bias, weight, hidden0, cell0].map(Self::from_inner);
+        (gates, bias, weight, hidden0, cell0)
+    }
+}

@@ -1,0 +1,602 @@
+//! The layers: against burn-nn's, with their dropouts, stacked, and with weights that PyTorch trained.
+
+mod support;
+
+use anp_kernels::lstm::{LstmInputs, lstm_composition};
+use anp_kernels::nn::{Lstm, LstmConfig, LstmStack, LstmStackConfig, LstmState};
+use burn::module::Module;
+use burn::nn;
+use burn::tensor::{DType, Device, Tensor};
+use support::{Place, assert_close, values};
+
+/// Devices that what lies around an operation is tested on, in the type that `init` makes parameters of; the operations
+/// themselves have their tests on every device.
+fn places() -> impl Iterator<Item = &'static Place> {
+    Place::host().filter(|place| place.dtype == DType::F32)
+}
+
+fn device() -> Device {
+    places().next().expect("a build for tests has a backend of the host").device.clone()
+}
+
+#[track_caller]
+fn assert_same<const D: usize>(what: &str, actual: Tensor<D>, expected: Tensor<D>, place: &Place) {
+    assert_eq!(actual.dims(), expected.dims(), "{what}");
+    let [actual, expected] = [actual, expected].map(|tensor| vec![("values", values(tensor))]);
+    assert_close(&format!("{what} on {place:?}"), &actual, &expected, place.tolerance());
+}
+
+mod burn_nn {
+    use super::*;
+    use anp_kernels::nn::UnsupportedLstm;
+    use burn::nn::activation::ActivationConfig;
+    use burn::nn::{GateController, Linear};
+    use burn::tensor::Gradients;
+
+    /// A gradient of burn-nn's gates, side by side.
+    fn side_by_side<const D: usize>(
+        lstm: &nn::Lstm,
+        gradient: impl Fn(&GateController) -> Tensor<D>,
+    ) -> Tensor<D> {
+        let forget_gate = lstm.forget_gate.as_ref().expect("the gates are not coupled");
+        let gates = [&lstm.input_gate, forget_gate, &lstm.cell_gate, &lstm.output_gate];
+        Tensor::cat(gates.map(gradient).to_vec(), D - 1)
+    }
+
+    fn weight(linear: &Linear, gradients: &Gradients) -> Tensor<2> {
+        linear.weight.grad(gradients).expect("the weight is a leaf")
+    }
+
+    fn bias(linear: &Linear, gradients: &Gradients) -> Tensor<1> {
+        linear.bias.as_ref().unwrap().grad(gradients).expect("the bias is a leaf")
+    }
+
+    fn agrees(bias_enabled: bool, batch_first: bool, with_state: bool, place: &Place) {
+        let place = &place.autodiff();
+        let theirs = nn::LstmConfig::new(3, 5, bias_enabled)
+            .with_batch_first(batch_first)
+            .init(&place.device);
+        let ours = Lstm::from_burn_nn(theirs.clone()).unwrap();
+        assert_eq!(ours.num_params(), theirs.num_params());
+        assert_eq!(ours.to_string(), theirs.to_string());
+
+        let [first, second] = if batch_first { [2, 4] } else { [4, 2] };
+        let input = place.random(1, [first, second, 3], 1.0).require_grad();
+        let state = with_state
+            .then(|| LstmState::new(place.random(2, [2, 5], 1.0), place.random(3, [2, 5], 0.5)));
+        let loss = |hidden: &Tensor<3>, state: &LstmState<2>| {
+            let weights = place.random(4, [first, second, 5], 1.0);
+            (hidden.clone() * weights).sum() + state.cell.clone().sum()
+        };
+
+        let (expected, expected_state) = theirs.forward(input.clone(), state.clone());
+        let expected_gradients = loss(&expected, &expected_state).backward();
+        let (hidden, last) = ours.forward(input.clone(), state);
+        let gradients = loss(&hidden, &last).backward();
+
+        assert_same("hidden", hidden, expected, place);
+        assert_same("last hidden", last.hidden, expected_state.hidden, place);
+        assert_same("last cell", last.cell, expected_state.cell, place);
+        let [actual, expected] = [&gradients, &expected_gradients].map(|g| input.grad(g).unwrap());
+        assert_same("input's gradient", actual, expected, place);
+        assert_same(
+            "input weight's gradient",
+            ours.weight_input.grad(&gradients).unwrap(),
+            side_by_side(&theirs, |gate| weight(&gate.input_transform, &expected_gradients)),
+            place,
+        );
+        assert_same(
+            "recurrent weight's gradient",
+            ours.weight_hidden.grad(&gradients).unwrap(),
+            side_by_side(&theirs, |gate| weight(&gate.hidden_transform, &expected_gradients)),
+            place,
+        );
+        if bias_enabled {
+            assert_same(
+                "input bias' gradient",
+                ours.bias_input.unwrap().grad(&gradients).unwrap(),
+                side_by_side(&theirs, |gate| bias(&gate.input_transform, &expected_gradients)),
+                place,
+            );
+            assert_same(
+                "recurrent bias' gradient",
+                ours.bias_hidden.unwrap().grad(&gradients).unwrap(),
+                side_by_side(&theirs, |gate| bias(&gate.hidden_transform, &expected_gradients)),
+                place,
+            );
+        }
+    }
+
+    #[test]
+    fn a_converted_layer_computes_the_same_with_the_same_gradients() {
+        for place in Place::all().iter().filter(|place| place.dtype == DType::F32) {
+            agrees(true, true, true, place);
+        }
+        for place in places() {
+            agrees(true, false, false, place);
+            agrees(false, true, true, place);
+        }
+    }
+
+    #[test]
+    fn what_has_no_equal_is_refused() {
+        let config = nn::LstmConfig::new(3, 2, true);
+        let refused = |config: nn::LstmConfig| -> UnsupportedLstm {
+            Lstm::from_burn_nn(config.init(&device())).expect_err("it has no equal")
+        };
+        for (config, message) in [
+            (
+                config.clone().with_reverse(true),
+                "an LSTM with a reversed sequence has no fused equal",
+            ),
+            (config.clone().with_clip(Some(1.0)), "an LSTM with a clipped cell has no fused equal"),
+            (
+                config.clone().with_input_forget(true),
+                "an LSTM with coupled gates has no fused equal",
+            ),
+            (
+                config.clone().with_cell_activation(ActivationConfig::Relu),
+                "an LSTM with other activations has no fused equal",
+            ),
+        ] {
+            assert_eq!(refused(config).to_string(), message);
+        }
+        let mut lstm = config.init(&device());
+        lstm.output_gate.hidden_transform.bias = None;
+        let error = Lstm::from_burn_nn(lstm).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "an LSTM with a bias in some of its gates has no fused equal"
+        );
+    }
+}
+
+mod initial_values {
+    use super::*;
+    use burn::nn::Initializer;
+
+    /// Largest magnitude and standard deviation around 0.
+    fn spread<const D: usize>(tensor: Tensor<D>) -> (f64, f64) {
+        let values = values(tensor);
+        let square = values.iter().map(|value| value * value).sum::<f64>();
+        let max = values.iter().fold(0.0, |max: f64, value| max.max(value.abs()));
+        (max, (square / values.len() as f64).sqrt())
+    }
+
+    #[test]
+    fn are_distributed_as_burn_nns() {
+        let lstm = LstmConfig::new(60, 200, true).init(&device());
+        for (deviation, d_in) in [
+            (spread(lstm.weight_input.val()).1, 60),
+            (spread(lstm.weight_hidden.val()).1, 200),
+            (spread(lstm.bias_input.unwrap().val()).1, 60),
+        ] {
+            // 6 standard deviations of the smallest sample, the bias of 800 elements.
+            let expected = (2.0 / (d_in + 200) as f64).sqrt();
+            assert!((deviation / expected - 1.0).abs() < 0.15, "{deviation} is not {expected}");
+        }
+    }
+
+    #[test]
+    fn are_distributed_as_pytorchs_on_demand() {
+        let lstm = LstmConfig::new(60, 100, true).with_pytorch_initializer().init(&device());
+        for (max, deviation) in [
+            spread(lstm.weight_input.val()),
+            spread(lstm.weight_hidden.val()),
+            spread(lstm.bias_input.unwrap().val()),
+            spread(lstm.bias_hidden.unwrap().val()),
+        ] {
+            assert!((0.09..=0.1 + 1e-6).contains(&max), "{max}");
+            assert!((deviation / (0.1 / 3_f64.sqrt()) - 1.0).abs() < 0.15, "{deviation}");
+        }
+    }
+
+    /// An initializer that looks at the whole matrix sees one gate.
+    #[test]
+    fn are_drawn_gate_by_gate() {
+        let initializer = Initializer::Orthogonal { gain: 1.0 };
+        let lstm = LstmConfig::new(4, 4, false).with_initializer(initializer).init(&device());
+        for gate in lstm.weight_hidden.val().chunk(4, 1) {
+            let product = values(gate.clone().matmul(gate.transpose()));
+            for (index, value) in product.into_iter().enumerate() {
+                let expected = if index % 5 == 0 { 1.0 } else { 0.0 };
+                assert!((value - expected).abs() < 1e-5, "{value} is not {expected}");
+            }
+        }
+    }
+
+    #[test]
+    fn biases_are_as_many_as_configured() {
+        let config = LstmConfig::new(2, 3, true);
+        let biases = |config: LstmConfig| {
+            let lstm = config.init(&device());
+            (lstm.bias_input.is_some(), lstm.bias_hidden.is_some())
+        };
+        assert_eq!(biases(config.clone()), (true, true));
+        assert_eq!(biases(config.with_num_biases(1)), (true, false));
+        assert_eq!(biases(LstmConfig::new(2, 3, false)), (false, false));
+    }
+
+    #[test]
+    fn impossible_configurations_are_told() {
+        let config = LstmConfig::new(2, 3, true);
+        let stack = LstmStackConfig::new(config.clone(), 2);
+        let lstm = |config: LstmConfig| config.validate().unwrap_err().to_string();
+        let stacked = |config: LstmStackConfig| config.validate().unwrap_err().to_string();
+        for (message, expected) in [
+            (lstm(LstmConfig::new(0, 3, true)), "`d_input` must be in [1, ∞), but is 0"),
+            (lstm(LstmConfig::new(2, 0, true)), "`d_hidden` must be in [1, ∞), but is 0"),
+            (lstm(config.clone().with_num_biases(3)), "`num_biases` must be in {1, 2}, but is 3"),
+            (
+                lstm(config.clone().with_forget_bias(f64::NAN)),
+                "`forget_bias` must be in (−∞, ∞), but is NaN",
+            ),
+            (
+                lstm(config.clone().with_input_dropout(1.0)),
+                "`input_dropout` must be in [0, 1), but is 1",
+            ),
+            (
+                lstm(config.clone().with_recurrent_dropout(-0.5)),
+                "`recurrent_dropout` must be in [0, 1), but is -0.5",
+            ),
+            (
+                stacked(LstmStackConfig::new(config.clone(), 0)),
+                "`num_layers` must be in [1, ∞), but is 0",
+            ),
+            (
+                stacked(stack.with_inter_layer_dropout(1.0)),
+                "`inter_layer_dropout` must be in [0, 1), but is 1",
+            ),
+            (
+                stacked(LstmStackConfig::new(config.with_num_biases(0), 2)),
+                "`num_biases` must be in {1, 2}, but is 0",
+            ),
+        ] {
+            assert_eq!(message, expected);
+        }
+    }
+}
+
+mod dropout {
+    use super::*;
+
+    /// The mask that a gradient reveals: 0 where it is 0, else `1 / (1 − p)` at p = 1/2.
+    fn mask_of<const D: usize>(gradient: Tensor<D>) -> Tensor<D> {
+        let dtype = gradient.dtype();
+        gradient.not_equal_elem(0.0).float().cast(dtype) * 2.0
+    }
+
+    /// The share of a mask that is dropped is 1/2, give or take 6 standard deviations.
+    #[track_caller]
+    fn assert_half_is_dropped<const D: usize>(mask: &Tensor<D>) {
+        let mask = values(mask.clone());
+        let dropped = mask.iter().filter(|&&value| value == 0.0).count() as f64;
+        let count = mask.len() as f64;
+        assert!((dropped / count - 0.5).abs() < 3.0 / count.sqrt(), "{dropped} of {count}");
+    }
+
+    /// What the layer computes with the masks that its gradients reveal is what it should.
+    #[test]
+    fn masks_last_a_sequence_and_scale_what_they_keep() {
+        for (place, batch_first) in places().flat_map(|place| [(place, true), (place, false)]) {
+            let place = &place.autodiff();
+            let lstm = LstmConfig::new(30, 20, true)
+                .with_batch_first(batch_first)
+                .with_input_dropout(0.5)
+                .with_recurrent_dropout(0.5)
+                .with_forget_bias(1.0)
+                .init(&place.device);
+            let time_first = place.random(1, [3, 4, 30], 1.0).require_grad();
+            let hidden0 = place.random(2, [4, 20], 0.5).require_grad();
+            let cell0 = place.random(3, [4, 20], 0.5);
+            let input = match batch_first {
+                true => time_first.clone().swap_dims(0, 1),
+                false => time_first.clone(),
+            };
+            let state = LstmState::new(cell0.clone(), hidden0.clone());
+            let states = lstm.forward_states(input, Some(state));
+            let gradients = states.hidden.clone().sum().backward();
+
+            let input_mask = mask_of(time_first.grad(&gradients).unwrap());
+            for step in 1..3 {
+                let [first, step] = [0, step].map(|t| values(input_mask.clone().narrow(0, t, 1)));
+                assert_eq!(first, step);
+            }
+            let recurrent_mask = mask_of(hidden0.grad(&gradients).unwrap()).unsqueeze_dim(0);
+            assert_half_is_dropped(&input_mask.clone().narrow(0, 0, 1));
+            assert_half_is_dropped(&recurrent_mask);
+
+            let masked = time_first * input_mask;
+            let expected = lstm_composition(LstmInputs {
+                gates: masked.matmul(lstm.weight_input.val().unsqueeze()),
+                bias: lstm.bias_input.unwrap().val() + lstm.bias_hidden.unwrap().val(),
+                weight_hidden: lstm.weight_hidden.val(),
+                mask: Some(recurrent_mask),
+                state: anp_kernels::lstm::LstmState { hidden: hidden0, cell: cell0 },
+                forget_bias: 1.0,
+            });
+            let time_first = |states: Tensor<3>| match batch_first {
+                true => states.swap_dims(0, 1),
+                false => states,
+            };
+            assert_same("hidden", time_first(states.hidden), expected.hidden, place);
+            assert_same("cell", time_first(states.cell), expected.cell, place);
+            assert_same("last hidden", states.state.hidden, expected.state.hidden, place);
+            assert_same("last cell", states.state.cell, expected.state.cell, place);
+        }
+    }
+
+    fn outputs(layer: &LstmStack, device: &Device) -> Vec<f64> {
+        let place = Place { device: device.clone(), dtype: DType::F32 };
+        values(layer.forward(place.random(1, [2, 3, 4], 1.0), None).0)
+    }
+
+    #[test]
+    fn each_acts_in_training_alone_and_anew_each_time() {
+        let [evaluation, training] = [device(), device().autodiff()];
+        let layer = LstmConfig::new(4, 40, true);
+        let stack = LstmStackConfig::new(layer.clone(), 2);
+        for config in [
+            LstmStackConfig::new(layer.clone().with_input_dropout(0.5), 2),
+            LstmStackConfig::new(layer.with_recurrent_dropout(0.5), 2),
+            stack.with_inter_layer_dropout(0.5),
+        ] {
+            let stack = config.init(&training);
+            let expected = outputs(&stack.valid(), &evaluation);
+            assert_eq!(outputs(&stack.valid(), &evaluation), expected);
+            assert_eq!(outputs(&stack.clone().freeze(), &training), expected, "frozen");
+            assert_ne!(outputs(&stack, &training), expected);
+            assert_ne!(outputs(&stack, &training), outputs(&stack, &training));
+        }
+    }
+}
+
+mod stack {
+    use super::*;
+
+    fn state(place: &Place, seed: u64) -> LstmState<2> {
+        LstmState::new(place.random(seed, [2, 5], 1.0), place.random(seed + 1, [2, 5], 0.5))
+    }
+
+    #[test]
+    fn is_its_layers_one_after_the_other_in_either_layout() {
+        for place in places() {
+            let config = LstmStackConfig::new(LstmConfig::new(3, 5, true), 3);
+            let batch_first = config.init(&place.device);
+            let time_first = LstmStack { batch_first: false, ..batch_first.clone() };
+            let input = place.random(1, [4, 2, 3], 1.0);
+            let initial = [10, 20, 30].map(|seed| state(place, seed)).to_vec();
+
+            let mut expected = input.clone();
+            let mut cells = Vec::new();
+            let mut last = Vec::new();
+            for (layer, state) in batch_first.layers.iter().zip(initial.clone()) {
+                let states = layer.forward_states(expected, Some(state));
+                expected = states.hidden;
+                cells.push(states.cell);
+                last.push(states.state);
+            }
+
+            let (output, states) = time_first.forward(input.clone(), Some(initial.clone()));
+            assert_same("output", output, expected.clone(), place);
+            let input = input.swap_dims(0, 1);
+            let (output, other_states) = batch_first.forward(input.clone(), Some(initial.clone()));
+            assert_same("batch-first output", output, expected.clone().swap_dims(0, 1), place);
+            for ((state, other), last) in states.into_iter().zip(other_states).zip(last) {
+                assert_same("state", state.hidden, last.hidden.clone(), place);
+                assert_same("state", state.cell, last.cell.clone(), place);
+                assert_same("batch-first state", other.hidden, last.hidden, place);
+                assert_same("batch-first state", other.cell, last.cell, place);
+            }
+
+            let all = batch_first.forward_states(input, Some(initial));
+            assert_eq!(all.len(), 3);
+            assert_same("last layer", all[2].hidden.clone(), expected.swap_dims(0, 1), place);
+            for (states, cell) in all.into_iter().zip(cells) {
+                assert_same("cells", states.cell, cell.swap_dims(0, 1), place);
+            }
+        }
+    }
+
+    #[test]
+    fn without_a_state_it_starts_at_zero() {
+        for place in places() {
+            let stack = LstmStackConfig::new(LstmConfig::new(3, 5, true), 2).init(&place.device);
+            let input = place.random(1, [2, 4, 3], 1.0);
+            let zero = LstmState::initial([2, 5], &place.device);
+            let (expected, _) = stack.forward(input.clone(), Some(vec![zero.clone(), zero]));
+            assert_same("output", stack.forward(input, None).0, expected, place);
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "the LSTM's layers and states differ in number")]
+    fn a_state_too_few_is_told() {
+        let place = places().next().unwrap();
+        let stack = LstmStackConfig::new(LstmConfig::new(3, 5, true), 2).init(&place.device);
+        stack.forward(Tensor::zeros([2, 4, 3], &place.device), Some(vec![state(place, 1)]));
+    }
+
+    #[test]
+    #[should_panic(expected = "the LSTM's input has the width 4, not 3")]
+    fn a_wrong_width_is_told() {
+        let lstm = LstmConfig::new(3, 5, true).init(&device());
+        lstm.forward(Tensor::zeros([2, 4, 4], &device()), None);
+    }
+}
+
+#[cfg(feature = "store")]
+mod files {
+    use super::*;
+    use anp_kernels::nn::LoadError;
+    use burn::store::{BurnpackStore, ModuleSnapshot};
+    use serde::Deserialize;
+    use std::path::PathBuf;
+
+    #[derive(Deserialize)]
+    struct Weights {
+        lstm: LstmCase,
+    }
+
+    #[derive(Deserialize)]
+    struct LstmCase {
+        input: Array,
+        hidden0: Array,
+        cell0: Array,
+        output: Array,
+        hidden: Array,
+        cell: Array,
+        head: Array,
+    }
+
+    #[derive(Deserialize)]
+    struct Array {
+        shape: Vec<usize>,
+        data: Vec<f64>,
+    }
+
+    impl Array {
+        fn tensor(&self, place: &Place) -> Tensor<3> {
+            let shape: [usize; 3] = self.shape.clone().try_into().expect("it is of rank 3");
+            place.tensor(self.data.clone(), shape)
+        }
+    }
+
+    fn fixture(name: &str) -> PathBuf {
+        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+    }
+
+    fn weights() -> Weights {
+        serde_json::from_str(include_str!("fixtures/weights.json")).expect("the fixture is valid")
+    }
+
+    /// The states of two layers.
+    fn layers(states: Tensor<3>) -> Vec<Tensor<2>> {
+        states.chunk(2, 0).into_iter().map(|state| state.squeeze_dim(0)).collect()
+    }
+
+    const ENCODERS: [(&str, &str); 2] =
+        [("lstm.safetensors", "encoder.rnn."), ("lstm.pt", "model.encoder.rnn.")];
+
+    fn encoder_config() -> LstmStackConfig {
+        LstmStackConfig::new(LstmConfig::new(3, 2, true).with_batch_first(false), 2)
+    }
+
+    #[test]
+    fn a_loaded_lstm_computes_what_pytorchs_does() {
+        let case = weights().lstm;
+        for (place, (file, prefix)) in places().flat_map(|place| ENCODERS.map(|e| (place, e))) {
+            for num_biases in [1, 2] {
+                let mut config = encoder_config();
+                config.layer.num_biases = num_biases;
+                let lstm = config.load_pytorch(fixture(file), prefix, &place.device).unwrap();
+                assert_eq!(lstm.layers[1].bias_hidden.is_some(), num_biases == 2);
+
+                let [hidden0, cell0] =
+                    [&case.hidden0, &case.cell0].map(|s| layers(s.tensor(place)));
+                let initial = hidden0.into_iter().zip(cell0);
+                let initial = initial.map(|(hidden, cell)| LstmState::new(cell, hidden)).collect();
+                let (output, states) = lstm.forward(case.input.tensor(place), Some(initial));
+
+                assert_same("output", output, case.output.tensor(place), place);
+                let [hidden, cell] = [&case.hidden, &case.cell].map(|s| layers(s.tensor(place)));
+                for ((state, hidden), cell) in states.into_iter().zip(hidden).zip(cell) {
+                    assert_same("last hidden", state.hidden, hidden, place);
+                    assert_same("last cell", state.cell, cell, place);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn one_layer_without_biases_is_loaded_too() {
+        let case = weights().lstm;
+        for (place, file) in places().flat_map(|place| [(place, ENCODERS[0]), (place, ENCODERS[1])])
+        {
+            let (file, prefix) = file;
+            let prefix = prefix.replace("encoder.rnn.", "head.");
+            let lstm = LstmConfig::new(2, 1, false)
+                .with_batch_first(false)
+                .load_pytorch(fixture(file), &prefix, &place.device)
+                .unwrap();
+            let (head, _) = lstm.forward(case.output.tensor(place), None);
+            assert_same("head", head, case.head.tensor(place), place);
+        }
+    }
+
+    #[test]
+    fn errors_name_file_key_and_shapes() {
+        let told = |config: &LstmStackConfig, file: &str, prefix: &str| {
+            let error = config.load_pytorch(fixture(file), prefix, &device()).unwrap_err();
+            error.to_string().replace(&fixture("").display().to_string(), "")
+        };
+        let encoder = encoder_config();
+        let prefix = "encoder.rnn.";
+        for (file, prefix) in ENCODERS {
+            let three_layers = LstmStackConfig { num_layers: 3, ..encoder.clone() };
+            assert_eq!(
+                told(&three_layers, file, prefix),
+                format!(
+                    "{file} has no `{prefix}weight_ih_l2`, which should be of the shape [8, 2]"
+                )
+            );
+            let mut wide = encoder.clone();
+            wide.layer.d_hidden = 4;
+            assert_eq!(
+                told(&wide, file, prefix),
+                format!(
+                    "`{prefix}weight_ih_l0` of {file} has the shape [8, 3], but [16, 3] is needed"
+                )
+            );
+        }
+        let one_layer = LstmStackConfig { num_layers: 1, ..encoder.clone() };
+        assert_eq!(
+            told(&one_layer, "lstm.safetensors", prefix),
+            "lstm.safetensors has `encoder.rnn.bias_hh_l1`, which this configuration has no place for"
+        );
+        let mut without_bias = encoder.clone();
+        without_bias.layer.bias = false;
+        assert_eq!(
+            told(&without_bias, "lstm.safetensors", prefix),
+            "lstm.safetensors has `encoder.rnn.bias_hh_l0`, which this configuration has no place for"
+        );
+        let integers = LstmStackConfig::new(LstmConfig::new(1, 1, true), 1);
+        assert_eq!(
+            told(&integers, "lstm.safetensors", "integers."),
+            "`integers.weight_ih_l0` of lstm.safetensors is of I64, which is no floating-point type"
+        );
+        assert_eq!(
+            told(&encoder, "weights.json", prefix),
+            "weights.json is no file of weights: its name must end in .safetensors, .pt or .pth"
+        );
+        for file in ["missing.safetensors", "missing.pt"] {
+            assert_eq!(told(&encoder, file, prefix), format!("cannot read weights from {file}"));
+        }
+    }
+
+    /// What the reader says is not lost.
+    #[test]
+    fn a_file_that_cannot_be_read_has_a_cause() {
+        for file in ["missing.safetensors", "missing.pt"] {
+            let result = encoder_config().load_pytorch(fixture(file), "", &device());
+            assert!(matches!(result, Err(LoadError::Read { source, .. })
+                if source.to_string().contains("No such file")));
+        }
+    }
+
+    #[test]
+    fn a_saved_stack_is_restored() {
+        let config = encoder_config();
+        let [saved, mut restored] = [config.init(&device()), config.init(&device())];
+        let mut store = BurnpackStore::from_bytes(None);
+        saved.save_into(&mut store).unwrap();
+        let mut store = BurnpackStore::from_bytes(Some(store.get_bytes().unwrap()));
+        let result = restored.load_from(&mut store).unwrap();
+        assert!(result.missing.is_empty() && result.unused.is_empty(), "{result:?}");
+
+        let input = Tensor::ones([4, 2, 3], &device());
+        let [expected, output] =
+            [saved, restored].map(|s| values(s.forward(input.clone(), None).0));
+        assert_eq!(output, expected);
+    }
+}

@@ -1,0 +1,467 @@
+#!/usr/bin/env python3
+"""Every operation of this crate by PyTorch's autograd, in float64: values and all gradients.
+
+Writes one fixture an operation, with which tests/reference.rs compares.
+
+    python3 kernels.py --out ../fixtures
+
+Made with Python 3.11, PyTorch 2.15.0 and NumPy 2.4.6; any recent versions give the same numbers, but
+perhaps for the last digits. Needs no GPU and reads no file.
+
+A case has `inputs`, `outputs`, `upstream` (a weight for each element of an output) and `gradients`:
+those of sum(outputs * upstream) with respect to the inputs. An output without upstream has no part in
+that loss. Sequences are time first.
+
+Conventions
+    masks               constant over a sequence, already scaled by 1 / (1 - p)
+    lstm                gates i, f, g, o along the last axis; `gates` is the input product of all steps; a
+                        mask has one group for all gates or one a gate
+    stacked_lstm        torch.nn.LSTM's own names, layouts and results; no mask
+    cross_entropy       a tied weight is [vocab_size, d_hidden], an own one its transpose; `square` is the sum
+                        of a token's squared logits, `entropy` that of its distribution, in nats
+    sru                 v1, the axis of size k of `product` holds candidate, forget gate, reset gate and, if
+                        there are four, the highway term; else the highway term is `input`; the bias is
+                        that of the two gates; h = r * g(c) * mask + (1 - r) * highway
+    rhn                 along the last axis h, then t; the carry gate is 1 - t; the input product enters
+                        the first micro-step only; a mask has one group for both or one each
+    sgd                 one norm over all gradients, of which all become grad * min(1, max_norm / norm);
+                        then w *= 1 - decoupled_decay; then grad += coupled_decay * w and torch.optim.SGD.
+                        Rows of a sparse gradient that come twice are added first
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+
+class Draw:
+    """Tensors from NumPy's seeded generator."""
+
+    def __init__(self, seed):
+        self.rng = np.random.default_rng(seed)
+
+    def normal(self, *shape, scale=1.0):
+        return torch.tensor(scale * self.rng.normal(size=shape))
+
+    def mask(self, *shape, prob=0.4):
+        return torch.tensor((self.rng.random(shape) >= prob) / (1 - prob))
+
+    def integers(self, high, *shape):
+        return torch.tensor(self.rng.integers(0, high, shape))
+
+
+def plain(tensor):
+    return {"shape": list(tensor.shape), "data": tensor.detach().flatten().tolist()}
+
+
+def plain_all(tensors):
+    return {name: plain(tensor) for name, tensor in tensors.items()}
+
+
+def differentiate(draw, inputs, constants, forward, without_upstream=()):
+    """Outputs of forward(**inputs, **constants) and gradients of a random weighted sum of them."""
+    leaves = {name: tensor.clone().requires_grad_() for name, tensor in inputs.items()}
+    outputs = forward(**leaves, **constants)
+    upstream = {
+        name: draw.normal(*output.shape)
+        for name, output in outputs.items()
+        if name not in without_upstream
+    }
+    sum((outputs[name] * weight).sum() for name, weight in upstream.items()).backward()
+    return {
+        "inputs": plain_all(inputs | constants),
+        "outputs": plain_all(outputs),
+        "upstream": plain_all(upstream),
+        "gradients": plain_all({name: leaf.grad for name, leaf in leaves.items()}),
+    }
+
+
+# --- LSTM over a sequence
+
+
+def lstm(gates, bias, weight_hidden, hidden0, cell0, forget_bias, mask=None):
+    hidden, cell = hidden0, cell0
+    all_hidden, all_cell = [], []
+    for gates_t in gates:
+        if mask is None:
+            recurrent = hidden @ weight_hidden
+        else:
+            groups = weight_hidden.chunk(mask.shape[0], dim=1)
+            recurrent = torch.cat([(hidden * m) @ w for m, w in zip(mask, groups)], dim=1)
+        i, f, g, o = (gates_t + bias + recurrent).chunk(4, dim=1)
+        cell = torch.sigmoid(f + forget_bias) * cell + torch.sigmoid(i) * torch.tanh(g)
+        hidden = torch.sigmoid(o) * torch.tanh(cell)
+        all_hidden.append(hidden)
+        all_cell.append(cell)
+    return {"hidden": torch.stack(all_hidden), "cell": torch.stack(all_cell)}
+
+
+def lstm_case(name, seed, time, batch, width, forget_bias=0.0, groups=0, without_upstream=()):
+    draw = Draw(seed)
+    inputs = {
+        "gates": draw.normal(time, batch, 4 * width),
+        "bias": draw.normal(4 * width),
+        "weight_hidden": draw.normal(width, 4 * width),
+        "hidden0": draw.normal(batch, width, scale=0.5),
+        "cell0": draw.normal(batch, width),
+    }
+    constants = {"mask": draw.mask(groups, batch, width)} if groups else {}
+
+    def forward(**tensors):
+        return lstm(**tensors, forget_bias=forget_bias)
+
+    return {
+        "name": name,
+        "forget_bias": forget_bias,
+        **differentiate(draw, inputs, constants, forward, without_upstream),
+    }
+
+
+def lstm_cases():
+    return [
+        lstm_case("plain", 1, 3, 2, 3),
+        lstm_case("forget_bias", 2, 3, 2, 3, forget_bias=1.0),
+        lstm_case("one_mask", 3, 3, 2, 3, groups=1),
+        lstm_case("a_mask_per_gate", 4, 4, 2, 3, forget_bias=0.5, groups=4),
+        lstm_case("hidden_only", 5, 3, 2, 2, groups=1, without_upstream=["cell"]),
+        lstm_case("cell_only", 6, 3, 2, 2, without_upstream=["hidden"]),
+        lstm_case("smallest", 7, 1, 1, 1),
+    ]
+
+
+def stacked_lstm_case(name, seed, time, batch, d_input, width, layers, bias=True):
+    """torch.nn.LSTM itself, its final states among the outputs."""
+    draw = Draw(seed)
+    model = torch.nn.LSTM(d_input, width, layers, bias=bias, dtype=torch.float64)
+    weights = {key: draw.normal(*p.shape, scale=0.7) for key, p in model.named_parameters()}
+    inputs = {
+        "input": draw.normal(time, batch, d_input),
+        "hidden0": draw.normal(layers, batch, width, scale=0.5),
+        "cell0": draw.normal(layers, batch, width),
+        **weights,
+    }
+
+    def forward(input, hidden0, cell0, **weights):
+        output, (hidden, cell) = torch.func.functional_call(
+            model, weights, (input, (hidden0, cell0))
+        )
+        return {"output": output, "hidden": hidden, "cell": cell}
+
+    case = differentiate(draw, inputs, {}, forward)
+    return {"name": name, "num_layers": layers, "bias": bias, **case}
+
+
+def stacked_lstm_cases():
+    return [
+        stacked_lstm_case("one_layer", 11, 3, 2, 3, 2, 1),
+        stacked_lstm_case("two_layers", 12, 4, 2, 2, 3, 2),
+        stacked_lstm_case("without_bias", 13, 3, 1, 2, 2, 3, bias=False),
+    ]
+
+
+# --- Linear map and cross-entropy
+
+
+def cross_entropy(hidden, weight, targets, tied, bias=None):
+    logits = hidden @ (weight.T if tied else weight)
+    if bias is not None:
+        logits = logits + bias
+    return {
+        "nll": F.cross_entropy(logits, targets, reduction="none"),
+        "square": logits.pow(2).sum(dim=1),
+        "entropy": torch.distributions.Categorical(logits=logits).entropy(),
+    }
+
+
+def cross_entropy_case(
+    name, seed, tokens, width, vocab, tied, with_bias=True, scale=1.0, without_upstream=()
+):
+    draw = Draw(seed)
+    inputs = {
+        "hidden": draw.normal(tokens, width),
+        "weight": draw.normal(*((vocab, width) if tied else (width, vocab)), scale=scale),
+    }
+    if with_bias:
+        inputs["bias"] = draw.normal(vocab)
+    targets = draw.integers(vocab, tokens)
+
+    def forward(**tensors):
+        return cross_entropy(**tensors, targets=targets, tied=tied)
+
+    return {
+        "name": name,
+        "tied": tied,
+        "targets": targets.tolist(),
+        **differentiate(draw, inputs, {}, forward, without_upstream),
+    }
+
+
+def cross_entropy_cases():
+    nll_only = ["square", "entropy"]
+    return [
+        cross_entropy_case("own_weight", 21, 4, 3, 5, tied=False, without_upstream=nll_only),
+        cross_entropy_case("tied_weight", 22, 4, 3, 5, tied=True, without_upstream=nll_only),
+        cross_entropy_case("square", 23, 3, 3, 5, tied=False, without_upstream=["entropy"]),
+        cross_entropy_case("entropy", 24, 3, 3, 5, tied=True, without_upstream=["square"]),
+        cross_entropy_case("all_terms", 25, 5, 2, 4, tied=False),
+        cross_entropy_case("without_bias", 26, 3, 2, 4, tied=True, with_bias=False),
+        cross_entropy_case("large_logits", 27, 4, 3, 5, tied=False, scale=100.0),
+    ]
+
+
+# --- SRU over a sequence
+
+
+def sru(product, bias, cell0, activation, input=None, mask=None):
+    candidate, forget, reset, *highway = product.unbind(dim=2)
+    highway = highway[0] if highway else input
+    forget = torch.sigmoid(forget + bias[0])
+    reset = torch.sigmoid(reset + bias[1])
+    cell, all_cell, all_hidden = cell0, [], []
+    for candidate_t, f, r, highway_t in zip(candidate, forget, reset, highway):
+        cell = f * cell + (1 - f) * candidate_t
+        activated = torch.tanh(cell) if activation == "tanh" else cell
+        if mask is not None:
+            activated = activated * mask
+        all_cell.append(cell)
+        all_hidden.append(r * activated + (1 - r) * highway_t)
+    return {"hidden": torch.stack(all_hidden), "cell": torch.stack(all_cell)}
+
+
+def sru_case(
+    name, seed, time, batch, width, k, activation="identity", masked=False, without_upstream=()
+):
+    draw = Draw(seed)
+    inputs = {
+        "product": draw.normal(time, batch, k, width),
+        "bias": draw.normal(2, width),
+        "cell0": draw.normal(batch, width),
+    }
+    if k == 3:
+        inputs["input"] = draw.normal(time, batch, width)
+    constants = {"mask": draw.mask(batch, width)} if masked else {}
+
+    def forward(**tensors):
+        return sru(**tensors, activation=activation)
+
+    case = differentiate(draw, inputs, constants, forward, without_upstream)
+    return {"name": name, "k": k, "activation": activation, **case}
+
+
+def sru_cases():
+    return [
+        sru_case("highway_is_the_input", 31, 4, 2, 3, 3),
+        sru_case("highway_is_a_product", 32, 4, 2, 3, 4),
+        sru_case("tanh", 33, 3, 2, 3, 3, activation="tanh"),
+        sru_case("mask", 34, 3, 2, 4, 3, masked=True),
+        sru_case("tanh_mask_product", 35, 3, 2, 4, 4, activation="tanh", masked=True),
+        sru_case("hidden_only", 36, 3, 2, 2, 3, without_upstream=["cell"]),
+        sru_case("cell_only", 37, 3, 2, 2, 4, without_upstream=["hidden"]),
+        sru_case("smallest", 38, 1, 1, 1, 3),
+    ]
+
+
+# --- RHN over a sequence
+
+
+def rhn(gates, bias, weight, state0, mask=None):
+    state, outputs = state0, []
+    for gates_t in gates:
+        for level, (weight_l, bias_l) in enumerate(zip(weight, bias)):
+            if mask is None:
+                recurrent = state @ weight_l
+            else:
+                groups = weight_l.chunk(mask.shape[0], dim=1)
+                recurrent = torch.cat([(state * m) @ w for m, w in zip(mask, groups)], dim=1)
+            product = recurrent + bias_l + (gates_t if level == 0 else 0)
+            h, t = product.chunk(2, dim=1)
+            t = torch.sigmoid(t)
+            state = torch.tanh(h) * t + state * (1 - t)
+        outputs.append(state)
+    return {"output": torch.stack(outputs)}
+
+
+def rhn_case(name, seed, time, batch, width, depth, groups=0):
+    draw = Draw(seed)
+    inputs = {
+        "gates": draw.normal(time, batch, 2 * width),
+        "bias": draw.normal(depth, 2 * width),
+        "weight": draw.normal(depth, width, 2 * width),
+        "state0": draw.normal(batch, width, scale=0.5),
+    }
+    constants = {"mask": draw.mask(groups, batch, width)} if groups else {}
+    return {"name": name, "depth": depth, **differentiate(draw, inputs, constants, rhn)}
+
+
+def rhn_cases():
+    return [
+        rhn_case("depth_1", 41, 3, 2, 3, 1),
+        rhn_case("depth_2_one_mask", 42, 3, 2, 3, 2, groups=1),
+        rhn_case("depth_3_two_masks", 43, 3, 2, 3, 3, groups=2),
+        rhn_case("smallest", 44, 1, 1, 1, 1),
+    ]
+
+
+# --- Squared norm
+
+
+def square_norm_cases():
+    def case(name, seed, *shape):
+        draw = Draw(seed)
+
+        def forward(activation):
+            return {"square": activation.pow(2).sum().reshape(1)}
+
+        return {
+            "name": name,
+            **differentiate(draw, {"activation": draw.normal(*shape)}, {}, forward),
+        }
+
+    return [case("sequence", 51, 3, 2, 5), case("one_element", 52, 1, 1, 1)]
+
+
+# --- Optimiser step
+
+
+def sgd_case(name, seed, max_norm=None, groups=({},), sparse=False, steps=3):
+    """Options of group g hold for every parameter whose index is g modulo the number of groups."""
+    draw = Draw(seed)
+    shapes = [(3, 4), (4,), (5, 2)]
+    parameters = [draw.normal(*shape).requires_grad_() for shape in shapes]
+    groups = [
+        {
+            "learning_rate": 0.5,
+            "coupled_decay": 0.0,
+            "decoupled_decay": 0.0,
+            "momentum": 0.0,
+            "dampening": 0.0,
+            "nesterov": False,
+            **group,
+        }
+        for group in groups
+    ]
+    optimizer = torch.optim.SGD(
+        [
+            {
+                "params": parameters[index :: len(groups)],
+                "lr": group["learning_rate"],
+                "weight_decay": group["coupled_decay"],
+                "momentum": group["momentum"],
+                "dampening": group["dampening"],
+                "nesterov": group["nesterov"],
+            }
+            for index, group in enumerate(groups)
+        ]
+    )
+    case = {
+        "name": name,
+        "max_norm": max_norm,
+        "groups": groups,
+        "parameters": [plain(p) for p in parameters],
+        "steps": [],
+    }
+    for _ in range(steps):
+        dense = [draw.normal(*shape) for shape in shapes]
+        rows, values = [], None
+        if sparse:
+            # The last parameter is an embedding: row 3 comes twice, rows 0 and 2 never.
+            rows, values = [3, 1, 3, 4], draw.normal(4, 2)
+            dense[2] = torch.zeros(shapes[2], dtype=torch.float64).index_add(
+                0, torch.tensor(rows), values
+            )
+        norm = torch.linalg.vector_norm(torch.cat([g.flatten() for g in dense]))
+        scale = 1.0 if max_norm is None else min(1.0, max_norm / norm.item())
+        with torch.no_grad():
+            for index, (parameter, gradient) in enumerate(zip(parameters, dense)):
+                parameter.mul_(1 - groups[index % len(groups)]["decoupled_decay"])
+                parameter.grad = gradient * scale
+        optimizer.step()
+        step = {
+            "gradients": [plain(g) for g in dense],
+            "norm": norm.item(),
+            "parameters": [plain(p) for p in parameters],
+        }
+        if sparse:
+            step["sparse"] = {"rows": rows, "values": plain(values)}
+        case["steps"].append(step)
+    return case
+
+
+def sgd_cases():
+    return [
+        sgd_case("plain", 61),
+        sgd_case("clipped", 62, max_norm=0.5),
+        sgd_case("not_clipped", 63, max_norm=100.0),
+        sgd_case(
+            "decay_per_group", 64, max_norm=1.0,
+            groups=[{"coupled_decay": 0.1}, {}, {"decoupled_decay": 0.01, "learning_rate": 0.1}],
+        ),
+        sgd_case("momentum", 65, groups=[{"momentum": 0.9}]),
+        sgd_case(
+            "momentum_dampening_decay", 66, max_norm=1.0,
+            groups=[{"momentum": 0.9, "dampening": 0.1, "coupled_decay": 0.1}],
+        ),
+        sgd_case("nesterov", 67, groups=[{"momentum": 0.8, "nesterov": True}]),
+        sgd_case("sparse_rows", 68, max_norm=1.0, sparse=True),
+        sgd_case(
+            "sparse_rows_decay_momentum", 69, max_norm=1.0, sparse=True,
+            groups=[{"momentum": 0.9, "decoupled_decay": 0.01}],
+        ),
+    ]
+
+
+OPERATIONS = {
+    "lstm": lstm_cases,
+    "stacked_lstm": stacked_lstm_cases,
+    "cross_entropy": cross_entropy_cases,
+    "sru": sru_cases,
+    "rhn": rhn_cases,
+    "square_norm": square_norm_cases,
+    "sgd": sgd_cases,
+}
+
+
+def write(value, indent=""):
+    """JSON with one line a tensor, so that a changed fixture shows what changed."""
+    inner = indent + " "
+    if isinstance(value, dict) and any(isinstance(v, (dict, list)) for v in value.values()):
+        if set(value) != {"shape", "data"}:
+            items = [f"{inner}{json.dumps(k)}: {write(v, inner)}" for k, v in value.items()]
+            return "{\n" + ",\n".join(items) + f"\n{indent}}}"
+    if isinstance(value, list) and any(isinstance(v, dict) for v in value):
+        return "[\n" + ",\n".join(f"{inner}{write(v, inner)}" for v in value) + f"\n{indent}]"
+    return json.dumps(value, allow_nan=False)
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Write the fixtures of the operations (float64).")
+    default = Path(__file__).resolve().parent.parent / "fixtures"
+    parser.add_argument(
+        "--out", type=Path, default=default, help="folder to write to (default: %(default)s)"
+    )
+    out = parser.parse_args().out
+
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    out.mkdir(parents=True, exist_ok=True)
+    for operation, cases in OPERATIONS.items():
+        fixture = {
+            "made_by": "crates/anp-kernels/tests/reference/kernels.py",
+            "versions": {
+                "python": ".".join(map(str, sys.version_info[:2])),
+                "torch": torch.__version__.split("+")[0],
+                "numpy": np.__version__,
+            },
+            "cases": cases(),
+        }
+        (out / f"{operation}.json").write_text(write(fixture) + "\n")
+        print(f"{operation}: {', '.join(case['name'] for case in fixture['cases'])}")
+
+
+if __name__ == "__main__":
+    main()
