@@ -39,8 +39,8 @@ impl<B: Backend> From<Option<FloatTensor<B>>> for Optional<B> {
     }
 }
 
-/// Whether this build has fused operations for `device`; elsewhere the plain composition is taken.
-pub(crate) fn has_kernels(device: &Device) -> bool {
+/// Whether this build has kernels for the host's memory, where `device` is.
+pub(crate) fn is_host(device: &Device) -> bool {
     fn on(device: &DispatchDevice) -> bool {
         match device {
             DispatchDevice::Autodiff(device) => on(device),
@@ -48,13 +48,25 @@ pub(crate) fn has_kernels(device: &Device) -> bool {
             DispatchDevice::Flex(_) => true,
             #[cfg(feature = "ndarray")]
             DispatchDevice::NdArray(_) => true,
+            #[allow(unreachable_patterns)]
+            _ => false,
+        }
+    }
+    on(device.as_dispatch())
+}
+
+/// Whether this build has fused operations for `device`; elsewhere the plain composition is taken.
+pub(crate) fn has_kernels(device: &Device) -> bool {
+    fn on(device: &DispatchDevice) -> bool {
+        match device {
+            DispatchDevice::Autodiff(device) => on(device),
             #[cfg(feature = "cube")]
             DispatchDevice::Cube(_) => true,
             #[allow(unreachable_patterns)]
             _ => false,
         }
     }
-    on(device.as_dispatch())
+    is_host(device) || on(device.as_dispatch())
 }
 
 /// Panic unless the tensor called `name` has the shape `expected`.

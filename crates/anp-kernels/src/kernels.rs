@@ -1,9 +1,15 @@
 use std::fmt;
 use std::str::FromStr;
 
+use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
+use crate::cross_entropy::{
+    LinearCrossEntropyInputs, LogitTerms, linear_cross_entropy, linear_cross_entropy_composition,
+    logit_terms, logit_terms_composition,
+};
 use crate::lstm::{LstmInputs, LstmSequence, lstm_composition, lstm_sequence};
+use crate::square_norm::{square_norm, square_norm_composition};
 
 /// Which implementation of its operations a model takes.
 ///
@@ -35,6 +41,30 @@ impl Kernels {
         match self {
             Self::Fused => lstm_sequence(inputs),
             Self::Plain => lstm_composition(inputs),
+        }
+    }
+
+    /// [`linear_cross_entropy`] or its composition.
+    pub fn linear_cross_entropy(self, inputs: LinearCrossEntropyInputs) -> Tensor<1> {
+        match self {
+            Self::Fused => linear_cross_entropy(inputs),
+            Self::Plain => linear_cross_entropy_composition(inputs),
+        }
+    }
+
+    /// [`logit_terms`] or its composition.
+    pub fn logit_terms(self, inputs: LinearCrossEntropyInputs) -> LogitTerms {
+        match self {
+            Self::Fused => logit_terms(inputs),
+            Self::Plain => logit_terms_composition(inputs),
+        }
+    }
+
+    /// [`square_norm`] or its composition.
+    pub fn square_norm<const D: usize>(self, tensor: Tensor<D>) -> Tensor<1> {
+        match self {
+            Self::Fused => square_norm(tensor),
+            Self::Plain => square_norm_composition(tensor),
         }
     }
 }

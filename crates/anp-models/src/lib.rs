@@ -4,16 +4,14 @@
 //! | --- | --- |
 //! | [`RecurrentLm`] | embedding, stacked recurrent layers, decoder; outputs by site; carried state |
 //! | [`LstmLayer`] | one LSTM layer: one product for all gates of all steps' inputs |
-//! | [`token_nll`] | cross-entropy in nats, one value a token |
+//! | [`Kernels`] | fused operations or plain ones |
 //!
 //! No files and no data sets live here; the device is that of the tensors.
 
-mod loss;
 mod lstm;
 mod recurrent_lm;
 mod site;
 
-pub use loss::token_nll;
 pub use anp_kernels::Kernels;
 pub use anp_kernels::lstm::{LstmSequence, LstmState};
 pub use lstm::{BiasInit, LstmLayer, LstmLayerConfig};

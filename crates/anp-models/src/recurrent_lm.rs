@@ -1,11 +1,11 @@
 use anp_core::sample_mask;
 use anp_kernels::Kernels;
+use anp_kernels::cross_entropy::{LinearCrossEntropyInputs, LogitTerms};
 use anp_kernels::lstm::LstmState;
 use burn::module::{Module, Param};
 use burn::tensor::module::embedding;
 use burn::tensor::{Device, Int, Tensor};
 
-use crate::loss::token_nll;
 use crate::lstm::{BiasInit, LstmLayer, LstmLayerConfig, uniform};
 use crate::site::Site;
 
@@ -228,6 +228,34 @@ impl RecurrentLm {
         state: LmState,
         masks: &LmMasks,
     ) -> LmOutput {
+        self.forward_embedded(self.embed(tokens), state, masks)
+    }
+
+    /// The embedding of each token.
+    ///
+    /// # Shapes
+    ///
+    /// - `tokens`: `[seq_length, batch_size]`
+    /// - returns: `[seq_length, batch_size, d_embed]`
+    pub fn embed(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
+        embedding(self.embedding.val(), tokens)
+    }
+
+    /// Run over a window whose tokens are embedded already.
+    ///
+    /// # Shapes
+    ///
+    /// - `embedded`: `[seq_length, batch_size, d_embed]`
+    ///
+    /// # Panics
+    ///
+    /// As [`forward_with_masks`](Self::forward_with_masks).
+    pub fn forward_embedded(
+        &self,
+        embedded: Tensor<3>,
+        state: LmState,
+        masks: &LmMasks,
+    ) -> LmOutput {
         assert_eq!(
             state.layers.len(),
             self.layers.len(),
@@ -235,8 +263,6 @@ impl RecurrentLm {
             state.layers.len(),
             self.layers.len()
         );
-        let embedded = embedding(self.embedding.val(), tokens);
-
         let mut input = apply_mask(embedded.clone(), masks.input.as_ref());
         let mut hidden = Vec::with_capacity(self.layers.len());
         let mut cell = Vec::with_capacity(self.layers.len());
@@ -291,11 +317,36 @@ impl RecurrentLm {
     /// - `targets`: `[seq_length, batch_size]`
     /// - returns: `[seq_length · batch_size]`
     pub fn nll(&self, dropped: Tensor<3>, targets: Tensor<2, Int>) -> Tensor<1> {
-        let [seq_length, batch_size] = targets.dims();
+        self.kernels.linear_cross_entropy(self.decoding(dropped, targets))
+    }
+
+    /// The same with the squared norm of the logits and the entropy of the predictions.
+    pub fn logit_terms(&self, dropped: Tensor<3>, targets: Tensor<2, Int>) -> LogitTerms {
+        self.kernels.logit_terms(self.decoding(dropped, targets))
+    }
+
+    fn decoding(
+        &self,
+        dropped: Tensor<3>,
+        targets: Tensor<2, Int>,
+    ) -> LinearCrossEntropyInputs {
+        let [seq_length, batch_size, d_hidden] = dropped.dims();
         let num_tokens = seq_length * batch_size;
-        let logits = self.logits(dropped);
-        let [.., vocab_size] = logits.dims();
-        token_nll(logits.reshape([num_tokens, vocab_size]), targets.reshape([num_tokens]))
+        LinearCrossEntropyInputs {
+            hidden: dropped.reshape([num_tokens, d_hidden]),
+            weight: match &self.decoder_weight {
+                Some(weight) => weight.val(),
+                None => self.embedding.val(),
+            },
+            tied: self.decoder_weight.is_none(),
+            bias: self.decoder_bias.val(),
+            targets: targets.reshape([num_tokens]),
+        }
+    }
+
+    /// How recurrences and losses are computed.
+    pub fn kernels(&self) -> Kernels {
+        self.kernels
     }
 
     /// The activation at `site`; logits are computed anew.

@@ -1,10 +1,13 @@
-use anp_core::ActivationNorm;
-use anp_models::{LmMasks, LmState, RecurrentLm, Site};
+use anp_core::{ActivationNorm, Norm};
+use anp_kernels::sgd::{ClippedSgd, RowGradient};
+use anp_models::{Kernels, LmMasks, LmOutput, LmState, RecurrentLm, Site};
 use burn::module::Module;
+use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::Tensor;
 use burn::train::{InferenceStep, TrainOutput, TrainStep};
 
 use crate::batches::LmBatch;
+use crate::train::clip::clip_by_global_norm;
 use crate::train::metrics::StepReport;
 
 /// A language model and the terms that its training adds to the loss.
@@ -26,6 +29,34 @@ pub struct SitePenalty {
     pub norm: ActivationNorm,
 }
 
+impl SitePenalty {
+    /// The penalty on one window. `logits_square` is the squared norm of the logits, if that is at hand.
+    fn forward(
+        &self,
+        lm: &RecurrentLm,
+        output: &LmOutput,
+        logits_square: Option<&Tensor<1>>,
+    ) -> Tensor<1> {
+        let Self { site, norm } = self;
+        let fused = lm.kernels() == Kernels::Fused && norm.norm() == Norm::L2sq && norm.eta() > 0.0;
+        if !fused {
+            return norm.forward(lm.activation(output, *site));
+        }
+        let ([seq_length, batch_size, width], square) = match (site, logits_square) {
+            (Site::Logits, Some(square)) => {
+                let [seq_length, batch_size, _] = output.dropped.dims();
+                ([seq_length, batch_size, lm.decoder_bias.dims()[0]], square.clone())
+            }
+            _ => {
+                let activation = lm.activation(output, *site);
+                (activation.dims(), lm.kernels().square_norm(activation))
+            }
+        };
+        let weight = norm.reduction().weight(Norm::L2sq, seq_length * batch_size, width);
+        square * (norm.eta() * weight)
+    }
+}
+
 /// What one window gave, still on the device.
 #[derive(Debug, Clone)]
 pub struct WindowOutput {
@@ -37,6 +68,8 @@ pub struct WindowOutput {
     pub penalties: Vec<Tensor<1>>,
     /// State to carry on, cut from the graph.
     pub state: LmState,
+    /// Gradient of the embedding, where it is not among the others.
+    pub rows: Option<RowGradient>,
 }
 
 impl LmLearner {
@@ -51,25 +84,67 @@ impl LmLearner {
         let tokens = batch.window.num_tokens();
         let [_, batch_size] = batch.window.inputs.dims();
         let state = batch.state.unwrap_or_else(|| self.lm.zero_state(batch_size));
-        let output = self.lm.forward_with_masks(batch.window.inputs, state, masks);
-        let nll_sum = self.lm.nll(output.dropped.clone(), batch.window.targets).sum();
+        let mut embedded = self.lm.embed(batch.window.inputs.clone());
+        let sparse = self.lm.kernels() == Kernels::Fused;
+        if sparse {
+            // The gradient of a lookup is zero in all rows but those of the window: it stops before it becomes dense.
+            embedded = embedded.detach().require_grad();
+        }
+        let output = self.lm.forward_embedded(embedded.clone(), state, masks);
+        let on_logits = self.penalties.iter().any(|penalty| penalty.site == Site::Logits);
+        let (nll, logits_square) = if on_logits {
+            let terms = self.lm.logit_terms(output.dropped.clone(), batch.window.targets);
+            (terms.nll, Some(terms.square.sum()))
+        } else {
+            (self.lm.nll(output.dropped.clone(), batch.window.targets), None)
+        };
+        let nll_sum = nll.sum();
         let penalties: Vec<_> = self
             .penalties
             .iter()
-            .map(|penalty| penalty.norm.forward(self.lm.activation(&output, penalty.site)))
+            .map(|penalty| penalty.forward(&self.lm, &output, logits_square.as_ref()))
             .collect();
 
         // Not a division: the gradient of Burn's has the reciprocal in single precision, in any dtype.
         let mean_over_batch = nll_sum.clone() * (1.0 / batch_size as f64);
         let loss = penalties.iter().fold(mean_over_batch, |loss, penalty| loss + penalty.clone());
-        let gradients = loss.backward();
+        let mut gradients = loss.backward();
+        let rows = embedded.grad_remove(&mut gradients).filter(|_| sparse).map(|gradient| {
+            let [seq_length, batch_size, width] = gradient.dims();
+            RowGradient {
+                id: self.lm.embedding.id,
+                rows: batch.window.inputs.inner().reshape([seq_length * batch_size]),
+                values: gradient.reshape([seq_length * batch_size, width]),
+            }
+        });
         let item = WindowOutput {
             nll_sum: nll_sum.inner(),
             tokens,
             penalties: penalties.into_iter().map(Tensor::inner).collect(),
             state: output.state.detach(),
+            rows,
         };
         TrainOutput::new(self, gradients, StepReport::Window(Box::new(item)))
+    }
+}
+
+impl LmLearner {
+    /// One step of plain stochastic gradient descent after one clip over all gradients; also their norm before it, `[1]`.
+    #[must_use]
+    pub fn update(
+        self,
+        optimizer: &mut ModuleOptimizer,
+        learning_rate: f64,
+        max_norm: f64,
+        gradients: GradientsParams,
+        rows: Option<RowGradient>,
+    ) -> (Self, Tensor<1>) {
+        if self.lm.kernels() == Kernels::Fused {
+            let mut sgd = ClippedSgd { max_norm: Some(max_norm), ..ClippedSgd::default() };
+            return sgd.step(learning_rate, self, gradients, rows.into_iter().collect());
+        }
+        let (gradients, norm) = clip_by_global_norm(&self, gradients, max_norm);
+        (self.optimize(optimizer, learning_rate.into(), gradients), norm)
     }
 }
 
@@ -97,6 +172,7 @@ impl InferenceStep for LmLearner {
             tokens,
             penalties: Vec::new(),
             state: output.state.detach(),
+            rows: None,
         }))
     }
 }

@@ -213,6 +213,7 @@ mod tests {
             tokens: 4,
             penalties: vec![scalar(0.5), scalar(0.25)],
             state: LmState { layers: Vec::new() },
+            rows: None,
         }));
         let summary: Summary = report.adapt();
         let expected = Summary { nll: 1.5, penalty: 0.75, tokens: 4, ..Summary::default() };

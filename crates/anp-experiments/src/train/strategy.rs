@@ -19,7 +19,6 @@ use crate::random::{Purpose, seed};
 use crate::recipe::Recipe;
 use crate::record::EpochRecord;
 use crate::train::checkpoint::{CheckpointError, CheckpointFolder, Snapshot};
-use crate::train::clip::clip_by_global_norm;
 use crate::train::learner::LmLearner;
 use crate::train::metrics::{StepReport, Summary};
 use crate::train::state::{EpochSums, TrainerState};
@@ -185,11 +184,12 @@ impl Run<'_> {
 
             let model = self.model.take().expect("the model is there between steps");
             let output = TrainStep::step(&model, LmBatch { window, state: self.state.take() });
-            let (gradients, norm) =
-                clip_by_global_norm(&model, output.grads, strategy.recipe.training.grad_clip_norm);
-            self.model = Some(model.optimize(&mut self.optimizer, learning_rate.into(), gradients));
-
+            let gradients = output.grads;
             let output = output.item.into_window();
+            let max_norm = strategy.recipe.training.grad_clip_norm;
+            let (model, norm) =
+                model.update(&mut self.optimizer, learning_rate, max_norm, gradients, output.rows);
+            self.model = Some(model);
             self.state = Some(output.state);
             let mut values = vec![output.nll_sum, norm.inner()];
             values.extend(output.penalties);

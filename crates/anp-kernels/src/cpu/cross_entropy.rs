@@ -10,14 +10,13 @@
 //! other two terms ([`forward_with_terms`]) it keeps the logits, and [`logits_gradient`] turns them into their gradient.
 //! [`evaluate`] keeps nothing.
 
+use std::ops::Range;
+
 use super::matmul::{Destination, Matrix, matmul};
 use super::real::Real;
 use super::reduce::{BLOCK, maximum, sum_block, sum_of_squares};
 use super::simd::vectorized;
 use super::tasks::map;
-
-/// Elements of the logits that one task works on; less is not worth another thread.
-const TASK: usize = 1 << 16;
 
 /// A logarithm of a probability below which the probability is 0, and so is its product with the logarithm.
 const LOWEST: f64 = -1e3;
@@ -50,19 +49,19 @@ impl<'a, E: Real> Head<'a, E> {
         Self { weight, bias, d_hidden, num_classes, tied }
     }
 
-    fn weight(&self) -> Matrix<'a, E> {
+    /// Some of the classes' weights: `[d_hidden, classes.len()]`.
+    fn weight(&self, classes: Range<usize>) -> Matrix<'a, E> {
+        let Range { start, end } = classes;
+        let (h, v) = (self.d_hidden, self.num_classes);
         if self.tied {
-            Matrix::new(self.weight, self.num_classes, self.d_hidden).t()
+            Matrix::new(&self.weight[start * h..end * h], end - start, h).t()
         } else {
-            Matrix::new(self.weight, self.d_hidden, self.num_classes)
+            Matrix::strided(&self.weight[start..], [h, end - start], [v, 1])
         }
     }
 
-    /// `hidden · weight`; the bias is added where the logits are next read.
-    fn product(&self, hidden: &[E], logits: &mut [E], targets: &[usize], threads: usize) {
-        let tokens = targets.len();
-        assert_eq!(hidden.len(), tokens * self.d_hidden, "length of the hidden states");
-        assert_eq!(logits.len(), tokens * self.num_classes, "length of the logits");
+    fn check(&self, hidden: &[E], targets: &[usize]) {
+        assert_eq!(hidden.len(), targets.len() * self.d_hidden, "length of the hidden states");
         for (token, &target) in targets.iter().enumerate() {
             assert!(
                 target < self.num_classes,
@@ -70,14 +69,21 @@ impl<'a, E: Real> Head<'a, E> {
                 self.num_classes
             );
         }
-        let hidden = Matrix::new(hidden, tokens, self.d_hidden);
-        let destination = Destination::Overwrite;
-        matmul(logits, self.num_classes, destination, E::ONE, hidden, self.weight(), threads);
     }
 
-    fn tokens_per_task(&self) -> usize {
-        (TASK / self.num_classes).max(1)
+    /// `logits ← hidden · weight` for some classes; the bias is added where the logits are next read.
+    fn product(&self, hidden: &[E], logits: &mut [E], classes: Range<usize>, threads: usize) {
+        let (width, destination) = (classes.len(), Destination::Overwrite);
+        let hidden = Matrix::new(hidden, hidden.len() / self.d_hidden, self.d_hidden);
+        matmul(logits, width, destination, E::ONE, hidden, self.weight(classes), threads);
     }
+}
+
+/// Rows of logits that one task works on.
+fn rows_per_task(num_classes: usize) -> usize {
+    /// Less is not worth another thread.
+    const ELEMENTS: usize = 1 << 16;
+    (ELEMENTS / num_classes).max(1)
 }
 
 /// What is known of each token besides `nll`, `[tokens]` each unless said otherwise.
@@ -105,9 +111,11 @@ pub(crate) fn forward<E: Real>(
     nll: &mut [E],
     threads: usize,
 ) {
-    head.product(hidden, logits, targets, threads);
+    head.check(hidden, targets);
+    assert_eq!(logits.len(), targets.len() * head.num_classes, "length of the logits");
     assert_eq!(nll.len(), targets.len(), "length of the losses");
-    let tokens = head.tokens_per_task();
+    head.product(hidden, logits, 0..head.num_classes, threads);
+    let tokens = rows_per_task(head.num_classes);
     let rows = logits.chunks_mut(tokens * head.num_classes);
     let tasks = rows.zip(targets.chunks(tokens)).zip(nll.chunks_mut(tokens)).collect();
     map(tasks, threads, |((rows, targets), nll)| {
@@ -137,12 +145,14 @@ pub(crate) fn forward_with_terms<E: Real>(
     terms: Terms<'_, E>,
     threads: usize,
 ) {
-    head.product(hidden, logits, targets, threads);
+    head.check(hidden, targets);
+    assert_eq!(logits.len(), targets.len() * head.num_classes, "length of the logits");
     assert_eq!(nll.len(), targets.len(), "length of the losses");
     assert_eq!(terms.square.len(), targets.len(), "length of the squares");
     assert_eq!(terms.entropy.len(), targets.len(), "length of the entropies");
     assert_eq!(terms.statistics.len(), 2 * targets.len(), "length of the statistics");
-    let tokens = head.tokens_per_task();
+    head.product(hidden, logits, 0..head.num_classes, threads);
+    let tokens = rows_per_task(head.num_classes);
     let tasks = logits
         .chunks_mut(tokens * head.num_classes)
         .zip(targets.chunks(tokens))
@@ -156,19 +166,19 @@ pub(crate) fn forward_with_terms<E: Real>(
             #[inline(always)]
             || {
                 for (i, row) in rows.chunks_exact_mut(head.num_classes).enumerate() {
-                    let token = Token::of(row, head.bias, targets[i]);
-                    nll[i] = E::from_f64(token.nll);
-                    square[i] = E::from_f64(token.square);
-                    entropy[i] = E::from_f64(token.entropy);
-                    statistics[2 * i] = E::from_f64(token.maximum);
-                    statistics[2 * i + 1] = E::from_f64(token.ln_sum);
+                    let part = Part::of(row, head.bias);
+                    nll[i] = E::from_f64(part.nll(row[targets[i]].to_f64()));
+                    square[i] = E::from_f64(part.square);
+                    entropy[i] = E::from_f64(part.entropy());
+                    statistics[2 * i] = E::from_f64(part.maximum);
+                    statistics[2 * i + 1] = E::from_f64(part.sum.ln());
                 }
             },
         );
     });
 }
 
-/// `nll`, `square` and `entropy`, `[tokens]` each, with logits of a few tokens at a time.
+/// `nll`, `square` and `entropy`, `[tokens]` each, with logits of a few classes at a time.
 ///
 /// # Panics
 ///
@@ -184,23 +194,42 @@ pub(crate) fn evaluate<E: Real>(
 ) {
     /// Logits that stay in the last cache.
     const LOGITS: usize = 1 << 20;
-    /// Below, reading the weight costs more than the product.
-    const FEWEST: usize = 32;
+    /// With fewer classes at a time, reading the hidden states would cost more than the product.
+    const FEWEST: usize = 512;
 
-    assert_eq!(hidden.len(), targets.len() * head.d_hidden, "length of the hidden states");
-    let lengths = [nll.len(), square.len(), entropy.len()];
-    assert_eq!(lengths, [targets.len(); 3], "lengths of the results");
-    let tokens = (LOGITS / head.num_classes).max(FEWEST).min(targets.len().max(1));
-    let mut logits = vec![E::ZERO; tokens * head.num_classes];
-    let mut statistics = vec![E::ZERO; 2 * tokens];
-    let parts = hidden.chunks(tokens * head.d_hidden).zip(targets.chunks(tokens));
-    let results = nll.chunks_mut(tokens).zip(square.chunks_mut(tokens));
-    let results = results.zip(entropy.chunks_mut(tokens));
-    for ((hidden, targets), ((nll, square), entropy)) in parts.zip(results) {
-        let logits = &mut logits[..targets.len() * head.num_classes];
-        let statistics = &mut statistics[..2 * targets.len()];
-        let terms = Terms { square, entropy, statistics };
-        forward_with_terms(head, hidden, targets, logits, nll, terms, threads);
+    let tokens = targets.len();
+    head.check(hidden, targets);
+    assert_eq!([nll.len(), square.len(), entropy.len()], [tokens; 3], "lengths of the results");
+    let width = (LOGITS / tokens.max(1)).clamp(FEWEST.min(head.num_classes), head.num_classes);
+    let mut logits = vec![E::ZERO; tokens * width];
+    let mut parts = vec![(Part::EMPTY, f64::NAN); tokens];
+    for start in (0..head.num_classes).step_by(width) {
+        let classes = start..(start + width).min(head.num_classes);
+        let logits = &mut logits[..tokens * classes.len()];
+        head.product(hidden, logits, classes.clone(), threads);
+        let bias = head.bias.map(|bias| &bias[classes.clone()]);
+        let per_task = rows_per_task(classes.len());
+        let rows = logits.chunks_mut(per_task * classes.len());
+        let tasks = rows.zip(targets.chunks(per_task)).zip(parts.chunks_mut(per_task)).collect();
+        map(tasks, threads, |((rows, targets), parts)| {
+            vectorized(
+                #[inline(always)]
+                || {
+                    let rows = rows.chunks_exact_mut(classes.len());
+                    for ((row, target), (part, logit)) in rows.zip(targets).zip(parts) {
+                        *part = part.joined(Part::of(row, bias));
+                        if classes.contains(target) {
+                            *logit = row[target - classes.start].to_f64();
+                        }
+                    }
+                },
+            );
+        });
+    }
+    for (token, (part, logit)) in parts.into_iter().enumerate() {
+        nll[token] = E::from_f64(part.nll(logit));
+        square[token] = E::from_f64(part.square);
+        entropy[token] = E::from_f64(part.entropy());
     }
 }
 
@@ -239,7 +268,7 @@ pub(crate) fn logits_gradient<E: Real>(
     let given = [Some(upstream.nll), upstream.square, upstream.entropy];
     assert!(given.into_iter().flatten().all(|g| g.len() == tokens), "lengths of the gradients");
 
-    let per_task = (TASK / num_classes).max(1);
+    let per_task = rows_per_task(num_classes);
     let tasks = logits.chunks_mut(per_task * num_classes).enumerate().collect();
     map(tasks, threads, |(task, rows): (usize, &mut [E])| {
         vectorized(
@@ -300,7 +329,7 @@ pub(crate) fn backward<E: Real>(
 
     if let Some(hidden_grad) = gradients.hidden {
         assert_eq!(hidden_grad.len(), hidden.len(), "length of the hidden states' gradient");
-        let weight = head.weight().t();
+        let weight = head.weight(0..num_classes).t();
         matmul(hidden_grad, d_hidden, Destination::Overwrite, alpha, dz, weight, threads);
         if common.is_none() {
             scale_rows(hidden_grad, scale, d_hidden);
@@ -364,36 +393,62 @@ fn add_bias<E: Real>(row: &mut [E], bias: Option<&[E]>) -> E {
     largest
 }
 
-struct Token {
-    nll: f64,
-    square: f64,
-    entropy: f64,
+/// What is known of some of a token's classes, with the largest logit `m` among them.
+#[derive(Debug, Clone, Copy)]
+struct Part {
     maximum: f64,
-    ln_sum: f64,
+    /// `Σ e^(z − m)`
+    sum: f64,
+    /// `Σ e^(z − m) (z − m)`
+    weighted: f64,
+    /// `Σ z²`
+    square: f64,
 }
 
-impl Token {
+impl Part {
+    /// Of no classes.
+    const EMPTY: Self = Self { maximum: f64::NEG_INFINITY, sum: 0.0, weighted: 0.0, square: 0.0 };
+
     /// From logits without their bias, which is added.
     #[inline(always)]
-    fn of<E: Real>(row: &mut [E], bias: Option<&[E]>, target: usize) -> Self {
+    fn of<E: Real>(row: &mut [E], bias: Option<&[E]>) -> Self {
         let maximum = add_bias(row, bias);
-        let (mut sum, mut weighted, mut square) = (0.0, 0.0, 0.0);
+        // Where all classes are excluded, there is nothing to take the difference from.
+        let shift = if maximum.to_f64() == f64::NEG_INFINITY { E::ZERO } else { maximum };
+        let mut part = Self { maximum: maximum.to_f64(), ..Self::EMPTY };
         let (mut exps, mut products) = ([E::ZERO; BLOCK], [E::ZERO; BLOCK]);
         for block in row.chunks(BLOCK) {
             let (exps, products) = (&mut exps[..block.len()], &mut products[..block.len()]);
             for ((value, exp), product) in block.iter().zip(&mut *exps).zip(&mut *products) {
-                let shifted = *value - maximum;
-                *exp = shifted.exp();
-                *product = *exp * shifted.maximum(E::from_f64(LOWEST));
+                let difference = *value - shift;
+                *exp = difference.exp();
+                *product = *exp * difference.maximum(E::from_f64(LOWEST));
             }
-            sum += sum_block(exps);
-            weighted += sum_block(products);
-            square += sum_of_squares(block);
+            part.sum += sum_block(exps);
+            part.weighted += sum_block(products);
+            part.square += sum_of_squares(block);
         }
-        let (maximum, ln_sum) = (maximum.to_f64(), sum.ln());
-        // −Σ p ln p with ln p = (z − m) − ln Σ: both parts are positive, nothing cancels.
-        let entropy = ln_sum - weighted / sum;
-        Self { nll: ln_sum + (maximum - row[target].to_f64()), square, entropy, maximum, ln_sum }
+        part
+    }
+
+    fn joined(self, other: Self) -> Self {
+        let maximum = self.maximum.max(other.maximum);
+        let [mut sum, mut weighted] = [0.0; 2];
+        for part in [self, other] {
+            let shift = (part.maximum - maximum).max(LOWEST);
+            sum += shift.exp() * part.sum;
+            weighted += shift.exp() * (part.weighted + shift * part.sum);
+        }
+        Self { maximum, sum, weighted, square: self.square + other.square }
+    }
+
+    fn nll(&self, logit: f64) -> f64 {
+        self.sum.ln() + (self.maximum - logit)
+    }
+
+    /// `−Σ p ln p` with `ln p = (z − m) − ln Σ e^(z − m)`: both sums are positive, nothing cancels.
+    fn entropy(&self) -> f64 {
+        self.sum.ln() - self.weighted / self.sum
     }
 }
 

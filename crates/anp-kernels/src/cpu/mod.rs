@@ -3,7 +3,12 @@
 //! Inner loops are ordinary Rust, compiled several times and chosen at run time ([`simd`]); products are those of
 //! the `gemm` crate ([`matmul`]). Results do not depend on the number of threads unless a function says so.
 
+pub(crate) mod cross_entropy;
 pub(crate) mod lstm;
 pub(crate) mod matmul;
 pub(crate) mod real;
+pub(crate) mod reduce;
+pub(crate) mod sgd;
 pub(crate) mod simd;
+pub(crate) mod square_norm;
+pub(crate) mod tasks;

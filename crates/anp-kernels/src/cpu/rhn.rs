@@ -7,15 +7,14 @@
 //! y_t     = s_{t,L}
 //! ```
 //!
-//! [Zilly et al., 2016](https://arxiv.org/abs/1607.03474), with the carry gate coupled to the transform gate, `1 − σ(u)`.
-//! The mask is drawn once for a sequence and serves all steps and micro-steps. It is one for both gates, as in the
-//! authors' TensorFlow code, or one for each, as in their Torch code.
-
-use rayon::prelude::*;
+//! [Zilly et al., 2016](https://arxiv.org/abs/1607.03474), with the carry gate coupled to the transform gate:
+//! `1 − σ(u)`. The mask is drawn once for a sequence and serves all steps and micro-steps. It is one for both gates, as
+//! in the authors' TensorFlow code, or one for each, as in their Torch code.
 
 use super::matmul::{Destination, Matrix, matmul};
 use super::real::Real;
 use super::simd::vectorized;
+use super::tasks;
 
 /// Sizes of a sequence; none is zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,12 +77,13 @@ impl<'a, E: Real> Inputs<'a, E> {
         self.columns(weight, n, group)
     }
 
-    /// The columns of one group of the gates, of a matrix that has those of all.
+    /// Of a matrix of `rows` rows with the columns of all gates, those of one group.
     fn columns<'m>(&self, gates: &'m [E], rows: usize, group: usize) -> Matrix<'m, E> {
         let (width, n) = (self.width(), 2 * self.dims.d_hidden);
         Matrix::strided(&gates[group * width..], [rows, width], [n, 1])
     }
 
+    /// Columns of a group.
     fn width(&self) -> usize {
         2 * self.dims.d_hidden / self.groups()
     }
@@ -109,7 +109,7 @@ impl<'a, E: Real> Inputs<'a, E> {
 ///
 /// # Panics
 ///
-/// If sizes do not fit each other or one is zero, but for the depth of `inner`.
+/// If sizes do not fit each other or one of [`Dims`] is zero.
 pub(crate) fn forward<E: Real>(
     inputs: &Inputs<'_, E>,
     gates: &[E],
@@ -128,7 +128,7 @@ pub(crate) fn forward<E: Real>(
     assert_eq!(hidden.len(), dims.sequence(), "size of the hidden states");
 
     let mut state = inputs.state0.to_vec();
-    let mut masked = vec![E::ZERO; inputs.mask.map_or(0, <[E]>::len)];
+    let mut masked = state.clone();
     for t in 0..seq_length {
         for layer in 0..depth {
             let at = layer * seq_length + t;
@@ -142,11 +142,10 @@ pub(crate) fn forward<E: Real>(
             for group in 0..inputs.groups() {
                 let input = match inputs.mask {
                     Some(mask) => {
-                        let masked = nth_mut(&mut masked, group, state.len());
-                        multiply(masked, &state, nth(mask, group, state.len()));
-                        &*masked
+                        multiply(&mut masked, &state, nth(mask, group, state.len()));
+                        &masked
                     }
-                    None => &*state,
+                    None => &state,
                 };
                 matmul(
                     &mut activated[group * inputs.width()..],
@@ -192,7 +191,7 @@ pub(crate) struct Gradients<'a, E> {
 ///
 /// # Panics
 ///
-/// If sizes do not fit each other or one is zero, but for the depth of `inner`.
+/// If sizes do not fit each other or one of [`Dims`] is zero.
 pub(crate) fn backward<E: Real>(
     inputs: &Inputs<'_, E>,
     activated: &mut [E],
@@ -217,7 +216,7 @@ pub(crate) fn backward<E: Real>(
     // The gradient of the state that the loops have come to.
     let state_grad = state0;
     state_grad.fill(E::ZERO);
-    let mut returned = vec![E::ZERO; inputs.mask.map_or(0, |_| dims.state())];
+    let mut returned = vec![E::ZERO; dims.state()];
     for t in (0..seq_length).rev() {
         add(state_grad, nth(hidden_grad, t, dims.state()));
         for layer in (0..depth).rev() {
@@ -233,7 +232,7 @@ pub(crate) fn backward<E: Real>(
             for group in 0..inputs.groups() {
                 let gates = inputs.columns(gates, batch_size, group);
                 let weight = inputs.weight(layer, group).t();
-                let mut product = |out: &mut [E], destination| {
+                let product = |out: &mut [E], destination| {
                     matmul(out, d_hidden, destination, E::ONE, gates, weight, threads);
                 };
                 match inputs.mask {
@@ -323,14 +322,10 @@ fn for_each_row<E: Real>(
 ) {
     /// Elements below which waking a thread takes longer than the work.
     const SMALL: usize = 1 << 14;
+    let threads = if dims.state() < SMALL { 1 } else { threads };
     let n = dims.d_hidden;
-    if threads > 1 && dims.state() >= SMALL {
-        let rows = gates.par_chunks_exact_mut(2 * n).zip(states.par_chunks_exact_mut(n));
-        rows.enumerate().for_each(|(row, (gates, state))| f(row, gates, state));
-    } else {
-        let rows = gates.chunks_exact_mut(2 * n).zip(states.chunks_exact_mut(n));
-        rows.enumerate().for_each(|(row, (gates, state))| f(row, gates, state));
-    }
+    let rows = gates.chunks_exact_mut(2 * n).zip(states.chunks_exact_mut(n)).enumerate();
+    tasks::map(rows.collect(), threads, |(row, (gates, state))| f(row, gates, state));
 }
 
 fn add<E: Real>(out: &mut [E], values: &[E]) {
@@ -355,7 +350,7 @@ fn multiply<E: Real>(out: &mut [E], a: &[E], b: &[E]) {
 fn sum_rows<E: Real>(sums: &mut [E], matrix: &[E], threads: usize) {
     let width = sums.len();
     let chunk = width.div_ceil(threads.max(1));
-    sums.par_chunks_mut(chunk).enumerate().for_each(|(i, sums)| {
+    tasks::map(sums.chunks_mut(chunk).enumerate().collect(), threads, |(i, sums)| {
         sums.fill(E::ZERO);
         for row in matrix.chunks_exact(width) {
             add(sums, &row[i * chunk..]);

@@ -117,6 +117,17 @@ impl<E: Real> Gradient<'_, E> {
     }
 }
 
+/// Squared norm of one parameter's gradient, as if it were dense; summed in `f64`.
+pub(crate) fn square_norm<E: Real>(gradient: &Gradient<'_, E>, len: usize, threads: usize) -> f64 {
+    let sums = map(gradient.support(len), threads, |range| {
+        vectorized(
+            #[inline(always)]
+            || sum_of_squares(&gradient.part(range)),
+        )
+    });
+    sums.into_iter().sum()
+}
+
 /// The velocity of one parameter and how it changes.
 #[derive(Debug)]
 pub(crate) struct Momentum<'a, E> {

@@ -14,10 +14,9 @@
 //! consecutive units. The authors' code interleaves them: column `i · k + j` there is column `j · d_hidden + i` here,
 //! for part `j` of `k` and unit `i`. The order of the bias is the same.
 
-use rayon::prelude::*;
-
 use super::real::Real;
 use super::simd::vectorized;
+use super::tasks;
 
 /// Sizes of a sequence; none is zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,13 +83,13 @@ impl<E: Real> Inputs<'_, E> {
 
 /// States of all steps.
 ///
-/// - `product`: `[seq_length, batch_size, k · d_hidden]`, the parts in the order candidate, forget, reset, highway; `k` is 3
-///   if the highway is an input of its own, or else 4
+/// - `product`: `[seq_length, batch_size, k · d_hidden]`, the parts in the order candidate, forget, reset, highway; `k`
+///   is 3 if the highway is an input of its own, or else 4
 /// - `hidden`, `cell`: `[seq_length, batch_size, d_hidden]`, written
 ///
 /// # Panics
 ///
-/// If sizes do not fit each other or one is zero.
+/// If sizes do not fit each other or one of [`Dims`] is zero.
 pub(crate) fn forward<E: Real>(
     inputs: &Inputs<'_, E>,
     product: &[E],
@@ -131,7 +130,7 @@ pub(crate) struct Gradients<'a, E> {
 ///
 /// # Panics
 ///
-/// If sizes do not fit each other or one is zero.
+/// If sizes do not fit each other or one of [`Dims`] is zero.
 pub(crate) fn backward<E: Real>(
     inputs: &Inputs<'_, E>,
     product: &mut [E],
@@ -266,11 +265,8 @@ fn rows<E>(values: &mut [E], dims: Dims, parts: usize) -> Vec<Vec<&mut [E]>> {
 fn for_each<S: Send>(rows: Vec<S>, dims: Dims, threads: usize, scan: impl Fn(S) + Send + Sync) {
     /// Elements below which waking a thread takes longer than the scan.
     const SMALL: usize = 1 << 14;
-    if threads > 1 && dims.sequence() >= SMALL {
-        rows.into_par_iter().for_each(scan);
-    } else {
-        rows.into_iter().for_each(scan);
-    }
+    let threads = if dims.sequence() < SMALL { 1 } else { threads };
+    tasks::map(rows, threads, scan);
 }
 
 fn forward_sequence<E: Real, G: Activate>(

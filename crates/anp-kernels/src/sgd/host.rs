@@ -1,0 +1,108 @@
+use burn::backend::TensorMetadata;
+use burn::backend::tensor::{FloatTensor, IntTensor};
+
+use super::{SgdBackend, SgdOptions};
+use crate::cpu::sgd::{Gradient, Parameter, Rows, square_norm, step};
+use crate::host::{HostBackend, HostReal, Like, threads, with_real};
+
+fn dense<B: HostBackend, E: HostReal>(
+    tensor: FloatTensor<B>,
+    gradient: FloatTensor<B>,
+    scale: FloatTensor<B>,
+    options: SgdOptions,
+) -> FloatTensor<B> {
+    let (like, shape) = (Like::<B>::new(&tensor), tensor.shape());
+    let scale = B::values::<E>(scale)[0].to_f64();
+    let gradient = B::values::<E>(gradient);
+    let mut values = B::owned::<E>(tensor);
+    let SgdOptions { learning_rate, coupled_decay, decoupled_decay } = options;
+    let parameter = Parameter {
+        values: &mut values,
+        gradient: Gradient::Dense(&gradient),
+        learning_rate,
+        coupled_decay,
+        decoupled_decay,
+        momentum: None,
+    };
+    step(&mut [parameter], scale, threads());
+    like.tensor(values, shape)
+}
+
+fn sparse<B: HostBackend, E: HostReal>(
+    tensor: FloatTensor<B>,
+    values: FloatTensor<B>,
+    rows: IntTensor<B>,
+    scale: FloatTensor<B>,
+    learning_rate: f64,
+) -> FloatTensor<B> {
+    let (like, shape) = (Like::<B>::new(&tensor), tensor.shape());
+    let sizes: [usize; 2] = shape.dims();
+    let scale = B::values::<E>(scale)[0].to_f64();
+    let gradient = B::values::<E>(values);
+    let rows = Rows::new(&B::indices(rows), &gradient, sizes);
+    let mut values = B::owned::<E>(tensor);
+    let parameter = Parameter {
+        values: &mut values,
+        gradient: Gradient::Rows(rows),
+        learning_rate,
+        coupled_decay: 0.0,
+        decoupled_decay: 0.0,
+        momentum: None,
+    };
+    step(&mut [parameter], scale, threads());
+    like.tensor(values, shape)
+}
+
+fn rows_norm<B: HostBackend, E: HostReal>(
+    values: FloatTensor<B>,
+    rows: IntTensor<B>,
+    num_rows: usize,
+) -> FloatTensor<B> {
+    let like = Like::<B>::new(&values);
+    let [_, width] = values.shape().dims();
+    let values = B::values::<E>(values);
+    let rows = Rows::new(&B::indices(rows), &values, [num_rows, width]);
+    let norm = square_norm(&Gradient::Rows(rows), num_rows * width, threads());
+    like.tensor(vec![E::from_f64(norm)], [1])
+}
+
+macro_rules! host_sgd {
+    ($backend:ty) => {
+        impl SgdBackend for $backend {
+            fn sgd_step(
+                tensor: FloatTensor<Self>,
+                gradient: FloatTensor<Self>,
+                scale: FloatTensor<Self>,
+                options: SgdOptions,
+            ) -> FloatTensor<Self> {
+                with_real!(tensor.dtype(), dense::<Self>(tensor, gradient, scale, options))
+            }
+
+            fn sgd_rows(
+                tensor: FloatTensor<Self>,
+                values: FloatTensor<Self>,
+                rows: IntTensor<Self>,
+                scale: FloatTensor<Self>,
+                learning_rate: f64,
+            ) -> FloatTensor<Self> {
+                with_real!(
+                    tensor.dtype(),
+                    sparse::<Self>(tensor, values, rows, scale, learning_rate)
+                )
+            }
+
+            fn rows_square_norm(
+                values: FloatTensor<Self>,
+                rows: IntTensor<Self>,
+                num_rows: usize,
+            ) -> FloatTensor<Self> {
+                with_real!(values.dtype(), rows_norm::<Self>(values, rows, num_rows))
+            }
+        }
+    };
+}
+
+#[cfg(feature = "flex")]
+host_sgd!(burn::backend::Flex);
+#[cfg(feature = "ndarray")]
+host_sgd!(burn::backend::NdArray);

@@ -1,0 +1,279 @@
+//! A step of stochastic gradient descent whose gradients are clipped by their common norm.
+//!
+//! ```text
+//! ‖g‖₂² = Σ over all parameters and elements of g²
+//! g ← g · min(1, max_norm / ‖g‖₂) + coupled · p
+//! v ← μ v + (1 − dampening) g,   g ← v, or g + μ v with Nesterov's momentum
+//! p ← p · (1 − decoupled) − learning_rate · g
+//! ```
+
+#[cfg(any(feature = "flex", feature = "ndarray"))]
+mod host;
+mod ops;
+
+use std::collections::HashMap;
+
+use burn::backend::Dispatch;
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
+use burn::optim::GradientsParams;
+use burn::tensor::{Int, Tensor};
+pub use ops::{SgdBackend, SgdOptions};
+
+use crate::backend::is_host;
+use crate::square_norm::square_norm;
+
+/// How a parameter shrinks by itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub enum WeightDecay {
+    /// Not at all.
+    #[default]
+    None,
+    /// As if half its square times this were part of the loss: added to the gradient after the clip.
+    Coupled(f64),
+    /// By this share of itself a step, whatever the learning rate and the gradient.
+    Decoupled(f64),
+}
+
+/// Momentum of the steps.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Momentum {
+    /// `μ`, in `[0, 1)`.
+    pub factor: f64,
+    /// What is taken off the gradient; PyTorch's default is 0, Burn's 0.1. The first step has none.
+    pub dampening: f64,
+    /// Whether to look ahead.
+    pub nesterov: bool,
+}
+
+/// Rows of an embedding's gradient: what one lookup gave, and zero elsewhere.
+#[derive(Debug, Clone)]
+pub struct RowGradient {
+    /// The embedding's weight, `[num_rows, width]`.
+    pub id: ParamId,
+    /// Rows looked up, in any order, with repetitions: `[num_lookups]`.
+    pub rows: Tensor<1, Int>,
+    /// Gradient of what each lookup gave: `[num_lookups, width]`.
+    pub values: Tensor<2>,
+}
+
+/// Stochastic gradient descent with one clip over all gradients.
+///
+/// Burn's `GradientClipping::Norm` clips each tensor by its own norm, which is another optimiser.
+#[derive(Debug, Clone, Default)]
+pub struct ClippedSgd {
+    /// Largest norm of all gradients together.
+    pub max_norm: Option<f64>,
+    /// Momentum, if any.
+    pub momentum: Option<Momentum>,
+    /// Decay of all parameters without one of their own.
+    pub weight_decay: WeightDecay,
+    /// Decay of single parameters.
+    pub weight_decay_of: HashMap<ParamId, WeightDecay>,
+    /// Velocities by parameter, flat, after the first step with momentum.
+    pub velocities: HashMap<ParamId, Tensor<1>>,
+}
+
+impl ClippedSgd {
+    /// Update `module`, and return it with the norm of all gradients before the clip, `[1]`; the device is not waited for.
+    ///
+    /// An embedding whose gradient is in `rows` and not in `gradients` is read and written in these rows only, unless it has
+    /// decay or momentum. Where the norm is not finite, all parameters become NaN; look at it now and then.
+    ///
+    /// # Panics
+    ///
+    /// If no parameter of `module` has a gradient.
+    pub fn step<M: Module>(
+        &mut self,
+        learning_rate: f64,
+        module: M,
+        gradients: GradientsParams,
+        rows: Vec<RowGradient>,
+    ) -> (M, Tensor<1>) {
+        let mut rows: HashMap<_, _> = rows.into_iter().map(|rows| (rows.id, rows)).collect();
+        let mut collect = Collect { optimizer: self, gradients, rows: &mut rows, square: None };
+        module.visit(&mut collect);
+        let Collect { gradients, square, .. } = collect;
+        let norm = square.expect("a parameter has a gradient").sqrt();
+        let scale = match self.max_norm {
+            Some(max_norm) => (norm.clone().recip() * max_norm).clamp_max(1.0),
+            None => norm.ones_like(),
+        };
+        let mut update = Update { optimizer: self, learning_rate, gradients, rows, scale };
+        (module.map(&mut update), norm)
+    }
+
+    fn options(&self, id: ParamId, learning_rate: f64) -> SgdOptions {
+        let decay = self.weight_decay_of.get(&id).copied().unwrap_or(self.weight_decay);
+        let (coupled_decay, decoupled_decay) = match decay {
+            WeightDecay::None => (0.0, 0.0),
+            WeightDecay::Coupled(factor) => (factor, 0.0),
+            WeightDecay::Decoupled(share) => (0.0, share),
+        };
+        SgdOptions { learning_rate, coupled_decay, decoupled_decay }
+    }
+}
+
+/// Adds up the norm, and makes gradients of rows dense where only that will do.
+struct Collect<'a> {
+    optimizer: &'a ClippedSgd,
+    gradients: GradientsParams,
+    rows: &'a mut HashMap<ParamId, RowGradient>,
+    square: Option<Tensor<1>>,
+}
+
+impl Collect<'_> {
+    fn add(&mut self, square: Tensor<1>) {
+        self.square = Some(match self.square.take() {
+            Some(sum) => sum + square,
+            None => square,
+        });
+    }
+}
+
+impl ModuleVisitor for Collect<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let dense = self.gradients.remove::<D>(param.id);
+        let dense = match (dense, self.rows.remove(&param.id)) {
+            (None, None) => return,
+            (Some(dense), None) => dense,
+            (None, Some(rows)) if self.stays_sparse(param) => {
+                let num_rows = param.dims()[0];
+                self.add(rows_square_norm(&rows, num_rows));
+                self.rows.insert(param.id, rows);
+                return;
+            }
+            (dense, Some(RowGradient { rows, values, .. })) => {
+                let dense = dense.unwrap_or_else(|| param.val().inner().zeros_like());
+                let [num_rows, width] = [param.dims()[0], values.dims()[1]];
+                add_rows(dense.reshape([num_rows, width]), rows, values).reshape(param.dims())
+            }
+        };
+        self.add(square_norm(dense.clone()));
+        self.gradients.register(param.id, dense);
+    }
+}
+
+impl Collect<'_> {
+    fn stays_sparse<const D: usize>(&self, param: &Param<Tensor<D>>) -> bool {
+        let SgdOptions { coupled_decay, decoupled_decay, .. } = self.optimizer.options(param.id, 0.0);
+        is_host(&param.device())
+            && self.optimizer.momentum.is_none()
+            && coupled_decay == 0.0
+            && decoupled_decay == 0.0
+    }
+}
+
+fn rows_square_norm(rows: &RowGradient, num_rows: usize) -> Tensor<1> {
+    Tensor::from_dispatch(Dispatch::rows_square_norm(
+        rows.values.clone().into_dispatch(),
+        rows.rows.clone().into_dispatch(),
+        num_rows,
+    ))
+}
+
+fn add_rows(dense: Tensor<2>, rows: Tensor<1, Int>, values: Tensor<2>) -> Tensor<2> {
+    dense.select_assign(0, rows, values, burn::tensor::IndexingUpdateOp::Add)
+}
+
+struct Update<'a> {
+    optimizer: &'a mut ClippedSgd,
+    learning_rate: f64,
+    gradients: GradientsParams,
+    rows: HashMap<ParamId, RowGradient>,
+    /// What the clip leaves of the gradients: `[1]`.
+    scale: Tensor<1>,
+}
+
+impl ModuleMapper for Update<'_> {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let (dense, rows) = (self.gradients.remove::<D>(param.id), self.rows.remove(&param.id));
+        let id = param.id;
+        if dense.is_none() && rows.is_none() {
+            return param;
+        }
+        param.map(|tensor| {
+            let (autodiff, tracked) = (tensor.device().is_autodiff(), tensor.is_require_grad());
+            let tensor = if autodiff { tensor.inner() } else { tensor };
+            let updated = match (dense, rows) {
+                (Some(gradient), _) => self.dense(id, tensor, gradient),
+                (None, Some(rows)) => self.sparse(tensor, rows),
+                (None, None) => unreachable!("one of them is there"),
+            };
+            if autodiff { Tensor::from_inner(updated).set_require_grad(tracked) } else { updated }
+        })
+    }
+}
+
+impl Update<'_> {
+    fn dense<const D: usize>(
+        &mut self,
+        id: ParamId,
+        tensor: Tensor<D>,
+        gradient: Tensor<D>,
+    ) -> Tensor<D> {
+        let options = self.optimizer.options(id, self.learning_rate);
+        let Some(momentum) = self.optimizer.momentum else {
+            return sgd_step(tensor, gradient, self.scale.clone(), options);
+        };
+        let decay = SgdOptions { learning_rate: 0.0, ..options };
+        let dims = tensor.dims();
+        let mut gradient = gradient * self.scale.clone().unsqueeze();
+        if options.coupled_decay != 0.0 {
+            gradient = gradient + tensor.clone() * options.coupled_decay;
+        }
+        let flat = gradient.reshape([-1]);
+        let velocity = match self.optimizer.velocities.remove(&id) {
+            None => flat.clone(),
+            Some(velocity) => {
+                velocity * momentum.factor + flat.clone() * (1.0 - momentum.dampening)
+            }
+        };
+        self.optimizer.velocities.insert(id, velocity.clone());
+        let direction = if momentum.nesterov { flat + velocity * momentum.factor } else { velocity };
+        let tensor = if decay.decoupled_decay == 0.0 {
+            tensor
+        } else {
+            tensor * (1.0 - decay.decoupled_decay)
+        };
+        tensor - direction.reshape(dims) * self.learning_rate
+    }
+
+    fn sparse<const D: usize>(&self, tensor: Tensor<D>, rows: RowGradient) -> Tensor<D> {
+        Tensor::from_dispatch(Dispatch::sgd_rows(
+            tensor.into_dispatch(),
+            rows.values.into_dispatch(),
+            rows.rows.into_dispatch(),
+            self.scale.clone().into_dispatch(),
+            self.learning_rate,
+        ))
+    }
+}
+
+fn sgd_step<const D: usize>(
+    tensor: Tensor<D>,
+    gradient: Tensor<D>,
+    scale: Tensor<1>,
+    options: SgdOptions,
+) -> Tensor<D> {
+    if !is_host(&tensor.device()) {
+        return sgd_step_composition(tensor, gradient, scale, options);
+    }
+    Tensor::from_dispatch(Dispatch::sgd_step(
+        tensor.into_dispatch(),
+        gradient.into_dispatch(),
+        scale.into_dispatch(),
+        options,
+    ))
+}
+
+/// One parameter's step without momentum, in Burn's operations: the specification.
+pub fn sgd_step_composition<const D: usize>(
+    tensor: Tensor<D>,
+    gradient: Tensor<D>,
+    scale: Tensor<1>,
+    options: SgdOptions,
+) -> Tensor<D> {
+    let SgdOptions { learning_rate, coupled_decay, decoupled_decay } = options;
+    let gradient = gradient * scale.unsqueeze() + tensor.clone() * coupled_decay;
+    tensor * (1.0 - decoupled_decay) - gradient * learning_rate
+}

@@ -1,0 +1,45 @@
+use burn::backend::tensor::{FloatTensor, IntTensor};
+use burn::backend::{Backend, backend_extension};
+
+/// What a step does to one parameter.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SgdOptions {
+    /// Factor of the gradient.
+    pub learning_rate: f64,
+    /// Factor of the parameter in its gradient.
+    pub coupled_decay: f64,
+    /// Share of the parameter that the step removes.
+    pub decoupled_decay: f64,
+}
+
+/// A step of stochastic gradient descent, as a backend's kernels.
+#[backend_extension(
+    Flex: cfg(feature = "flex"),
+    NdArray: cfg(feature = "ndarray"),
+)]
+pub trait SgdBackend: Backend {
+    /// `p · (1 − decoupled) − learning_rate · (scale · g + coupled · p)`, in place where nobody else holds `p`; `scale` is
+    /// `[1]`.
+    fn sgd_step(
+        tensor: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+        options: SgdOptions,
+    ) -> FloatTensor<Self>;
+
+    /// `p − learning_rate · scale · g` for a gradient that is the sum of `values`, `[num_lookups, width]`, at `rows`.
+    fn sgd_rows(
+        tensor: FloatTensor<Self>,
+        values: FloatTensor<Self>,
+        rows: IntTensor<Self>,
+        scale: FloatTensor<Self>,
+        learning_rate: f64,
+    ) -> FloatTensor<Self>;
+
+    /// Squared norm of such a gradient, `[1]`.
+    fn rows_square_norm(
+        values: FloatTensor<Self>,
+        rows: IntTensor<Self>,
+        num_rows: usize,
+    ) -> FloatTensor<Self>;
+}

@@ -1,0 +1,47 @@
+use burn::backend::TensorMetadata;
+use burn::backend::tensor::FloatTensor;
+
+use super::SquareNormBackend;
+use crate::cpu::matmul::Destination;
+use crate::cpu::square_norm;
+use crate::host::{HostBackend, HostReal, Like, threads, with_real};
+
+fn norm<B: HostBackend, E: HostReal>(tensor: FloatTensor<B>) -> FloatTensor<B> {
+    let like = Like::<B>::new(&tensor);
+    let sum = square_norm::square_norm(&B::values::<E>(tensor), threads());
+    like.tensor(vec![E::from_f64(sum)], [1])
+}
+
+fn backward<B: HostBackend, E: HostReal>(
+    tensor: FloatTensor<B>,
+    upstream: FloatTensor<B>,
+) -> FloatTensor<B> {
+    let (like, shape) = (Like::<B>::new(&tensor), tensor.shape());
+    let factor = E::from_f64(2.0) * B::values::<E>(upstream)[0];
+    let values = B::values::<E>(tensor);
+    let mut gradient = vec![E::ZERO; values.len()];
+    square_norm::gradient(&values, factor, &mut gradient, Destination::Overwrite, threads());
+    like.tensor(gradient, shape)
+}
+
+macro_rules! host_square_norm {
+    ($backend:ty) => {
+        impl SquareNormBackend for $backend {
+            fn square_norm(tensor: FloatTensor<Self>) -> FloatTensor<Self> {
+                with_real!(tensor.dtype(), norm::<Self>(tensor))
+            }
+
+            fn square_norm_backward(
+                tensor: FloatTensor<Self>,
+                upstream: FloatTensor<Self>,
+            ) -> FloatTensor<Self> {
+                with_real!(tensor.dtype(), backward::<Self>(tensor, upstream))
+            }
+        }
+    };
+}
+
+#[cfg(feature = "flex")]
+host_square_norm!(burn::backend::Flex);
+#[cfg(feature = "ndarray")]
+host_square_norm!(burn::backend::NdArray);

@@ -1,0 +1,26 @@
+//! The squared norm of a tensor, `Σ x²`, summed wider than single precision, with its gradient `2 x`.
+
+#[cfg(any(feature = "flex", feature = "ndarray"))]
+mod host;
+mod ops;
+
+use burn::backend::Dispatch;
+use burn::tensor::Tensor;
+pub use ops::SquareNormBackend;
+
+use crate::backend::is_host;
+
+/// `Σ x²` over all elements, as one operation: `[1]`.
+///
+/// On a device without a fused kernel this is [`square_norm_composition`].
+pub fn square_norm<const D: usize>(tensor: Tensor<D>) -> Tensor<1> {
+    if !is_host(&tensor.device()) {
+        return square_norm_composition(tensor);
+    }
+    Tensor::from_dispatch(Dispatch::square_norm(tensor.into_dispatch()))
+}
+
+/// [`square_norm`] in Burn's operations: its specification.
+pub fn square_norm_composition<const D: usize>(tensor: Tensor<D>) -> Tensor<1> {
+    tensor.square().sum()
+}
