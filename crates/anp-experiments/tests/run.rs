@@ -4,13 +4,13 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use anp_models::Kernels;
 use anp_experiments::batches::TokenStreams;
 use anp_experiments::data::{Corpus, Store};
 use anp_experiments::device::DeviceName;
 use anp_experiments::recipe::{Recipe, Scale};
 use anp_experiments::record::Record;
 use anp_experiments::train::{Outcome, RunRequest, StoredCheckpoint, TrainError, run_on};
+use anp_models::Kernels;
 use burn::train::logger::{EvaluationProgressLogger, TrainingProgressLogger};
 use burn::train::metric::MetricDefinition;
 use burn::train::renderer::{

@@ -222,6 +222,7 @@ fn masks(case: &Case, place: &Place) -> LmMasks {
     LmMasks {
         input: tensor(&case.masks.embedding),
         inter_layer: case.masks.between.iter().map(tensor).collect(),
+        recurrent: Vec::new(),
         output: tensor(&case.masks.output),
     }
 }

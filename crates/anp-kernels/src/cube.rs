@@ -1,13 +1,16 @@
 //! What the kernels of CubeCL's runtimes have in common.
 
+pub(crate) mod recurrent;
+
 use burn::backend::cubecl::dtype_to_storage_type;
 use burn::tensor::{DType, Shape};
 use burn_cubecl::kernel;
 use burn_cubecl::kernel::matmul::MatmulStrategy;
 use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
+use cubecl::calculate_cube_count_elemwise;
 use cubecl::prelude::*;
-use cubecl::{CubeCountSelection, calculate_cube_count_elemwise};
+use cubecl::server::CubeCountSelection;
 
 pub(crate) use burn_cubecl::kernel::into_contiguous;
 

@@ -9,7 +9,9 @@ use crate::cross_entropy::{
     logit_terms, logit_terms_composition,
 };
 use crate::lstm::{LstmInputs, LstmSequence, lstm_composition, lstm_sequence};
+use crate::rhn::{RhnInputs, rhn_composition, rhn_sequence};
 use crate::square_norm::{square_norm, square_norm_composition};
+use crate::sru::{SruInputs, SruSequence, sru_composition, sru_sequence};
 
 /// Which implementation of its operations a model takes.
 ///
@@ -41,6 +43,22 @@ impl Kernels {
         match self {
             Self::Fused => lstm_sequence(inputs),
             Self::Plain => lstm_composition(inputs),
+        }
+    }
+
+    /// [`sru_sequence`] or [`sru_composition`].
+    pub fn sru_sequence(self, inputs: SruInputs) -> SruSequence {
+        match self {
+            Self::Fused => sru_sequence(inputs),
+            Self::Plain => sru_composition(inputs),
+        }
+    }
+
+    /// [`rhn_sequence`] or [`rhn_composition`].
+    pub fn rhn_sequence(self, inputs: RhnInputs) -> Tensor<3> {
+        match self {
+            Self::Fused => rhn_sequence(inputs),
+            Self::Plain => rhn_composition(inputs),
         }
     }
 

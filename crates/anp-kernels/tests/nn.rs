@@ -3,7 +3,11 @@
 mod support;
 
 use anp_kernels::lstm::{LstmInputs, lstm_composition};
-use anp_kernels::nn::{Lstm, LstmConfig, LstmStack, LstmStackConfig, LstmState};
+use anp_kernels::nn::{
+    Lstm, LstmConfig, LstmStack, LstmStackConfig, LstmState, SruConfig, SruStack, SruStackConfig,
+    SruState,
+};
+use anp_kernels::sru::{Activation, SruInputs, sru_composition};
 use burn::module::Module;
 use burn::nn;
 use burn::tensor::{DType, Device, Tensor};
@@ -261,14 +265,14 @@ mod dropout {
     use super::*;
 
     /// The mask that a gradient reveals: 0 where it is 0, else `1 / (1 − p)` at p = 1/2.
-    fn mask_of<const D: usize>(gradient: Tensor<D>) -> Tensor<D> {
+    pub(super) fn mask_of<const D: usize>(gradient: Tensor<D>) -> Tensor<D> {
         let dtype = gradient.dtype();
         gradient.not_equal_elem(0.0).float().cast(dtype) * 2.0
     }
 
     /// The share of a mask that is dropped is 1/2, give or take 6 standard deviations.
     #[track_caller]
-    fn assert_half_is_dropped<const D: usize>(mask: &Tensor<D>) {
+    pub(super) fn assert_half_is_dropped<const D: usize>(mask: &Tensor<D>) {
         let mask = values(mask.clone());
         let dropped = mask.iter().filter(|&&value| value == 0.0).count() as f64;
         let count = mask.len() as f64;
@@ -348,6 +352,170 @@ mod dropout {
             assert_ne!(outputs(&stack, &training), expected);
             assert_ne!(outputs(&stack, &training), outputs(&stack, &training));
         }
+    }
+}
+
+mod sru {
+    use super::*;
+
+    /// A layer whose masks its gradients reveal, against the composition with these masks.
+    fn agrees(d_input: usize, batch_first: bool, place: &Place) {
+        let place = &place.autodiff();
+        let sru = SruConfig::new(d_input, 20)
+            .with_batch_first(batch_first)
+            .with_input_dropout(0.5)
+            .with_activation_dropout(0.5)
+            .with_activation(Activation::Tanh)
+            .with_reset_bias(-1.0)
+            .init(&place.device);
+        let time_first = place.random(1, [3, 4, d_input], 1.0).require_grad();
+        let cell = place.random(2, [4, 20], 1.0).require_grad();
+        let input =
+            if batch_first { time_first.clone().swap_dims(0, 1) } else { time_first.clone() };
+        let states = sru.forward_states(input, Some(SruState { cell: cell.clone() }));
+
+        // Through the candidate alone: what the last cell sees of the input has passed the mask.
+        let gradients = states.state.cell.clone().sum().backward();
+        let input_mask = super::dropout::mask_of(time_first.grad(&gradients).unwrap());
+        for step in 1..3 {
+            let [first, step] = [0, step].map(|t| values(input_mask.clone().narrow(0, t, 1)));
+            assert_eq!(first, step);
+        }
+        // h of the last step sees c before the first one through the activation of its cell alone.
+        let last =
+            if batch_first { states.hidden.clone().swap_dims(0, 1) } else { states.hidden.clone() };
+        let gradients = last.narrow(0, 2, 1).sum().backward();
+        let mask = super::dropout::mask_of(cell.grad(&gradients).unwrap());
+        super::dropout::assert_half_is_dropped(&input_mask.clone().narrow(0, 0, 1));
+        super::dropout::assert_half_is_dropped(&mask);
+
+        let expected = sru_composition(SruInputs {
+            product: (time_first.clone() * input_mask).matmul(sru.weight.val().unsqueeze()),
+            highway: (d_input == 20).then_some(time_first),
+            bias: sru.bias.val(),
+            mask: Some(mask),
+            cell,
+            activation: Activation::Tanh,
+        });
+        let turn = |states: Tensor<3>| if batch_first { states.swap_dims(0, 1) } else { states };
+        assert_same("hidden", turn(states.hidden), expected.hidden, place);
+        assert_same("cell", turn(states.cell), expected.cell, place);
+        assert_same("last cell", states.state.cell, expected.last, place);
+    }
+
+    #[test]
+    fn masks_last_a_sequence_and_leave_the_highway_alone() {
+        for place in places() {
+            agrees(20, true, place);
+            agrees(20, false, place);
+            agrees(30, true, place);
+        }
+    }
+
+    #[test]
+    fn initial_values_are_the_authors() {
+        let sru = SruConfig::new(30, 100).with_reset_bias(-3.0).init(&device());
+        assert_eq!(sru.weight.dims(), [30, 400]);
+        let range = (3.0_f64 / 30.0).sqrt();
+        let weights = values(sru.weight.val());
+        let largest = weights.iter().fold(0.0, |max: f64, weight| max.max(weight.abs()));
+        assert!((0.99 * range..=1.000_001 * range).contains(&largest), "{largest} for {range}");
+        let variance = weights.iter().map(|w| w * w).sum::<f64>() / weights.len() as f64;
+        assert!((variance * 30.0 - 1.0).abs() < 0.05, "{variance} is not 1/30");
+        let bias = values(sru.bias.val());
+        assert_eq!(bias, [[0.0; 100], [-3.0; 100]].concat());
+        assert_eq!(SruConfig::new(100, 100).init(&device()).weight.dims(), [100, 300]);
+    }
+
+    #[test]
+    fn a_stack_is_its_layers_one_after_the_other_in_either_layout() {
+        for place in places() {
+            let config = SruStackConfig::new(SruConfig::new(3, 5).with_activation_dropout(0.5), 3);
+            let batch_first = config.init(&place.device);
+            let time_first = SruStack { batch_first: false, ..batch_first.clone() };
+            let input = place.random(1, [4, 2, 3], 1.0);
+            let initial = [10, 20, 30]
+                .map(|seed| SruState { cell: place.random(seed, [2, 5], 1.0) })
+                .to_vec();
+
+            let mut expected = input.clone();
+            let mut layers = Vec::new();
+            for (layer, state) in batch_first.layers.iter().zip(initial.clone()) {
+                let states = layer.forward_states(expected, Some(state));
+                expected = states.hidden.clone();
+                layers.push(states);
+            }
+            let (output, states) = time_first.forward(input.clone(), Some(initial.clone()));
+            assert_same("output", output, expected, place);
+            let others = batch_first.forward_states(input.swap_dims(0, 1), Some(initial));
+            for ((state, other), layer) in states.into_iter().zip(others).zip(layers) {
+                assert_same("state", state.cell, layer.state.cell.clone(), place);
+                assert_same("batch-first state", other.state.cell, layer.state.cell, place);
+                assert_same("hidden", other.hidden, layer.hidden.swap_dims(0, 1), place);
+                assert_same("cell", other.cell, layer.cell.swap_dims(0, 1), place);
+            }
+            let probabilities = batch_first.layers.iter().map(|layer| layer.activation_dropout);
+            assert_eq!(probabilities.collect::<Vec<_>>(), [0.5, 0.5, 0.0]);
+        }
+    }
+
+    #[test]
+    fn dropouts_act_in_training_alone() {
+        let training = &Place { device: device().autodiff(), dtype: DType::F32 };
+        let evaluation = &Place { device: device(), dtype: DType::F32 };
+        let output = |sru: &SruStack, place: &Place| {
+            values(sru.forward(place.random(1, [2, 3, 40], 1.0), None).0)
+        };
+        let layer = SruConfig::new(40, 40);
+        for layer in [layer.clone().with_input_dropout(0.5), layer.with_activation_dropout(0.5)] {
+            let sru = SruStackConfig::new(layer, 2).init(&training.device);
+            let expected = output(&sru.valid(), evaluation);
+            assert_eq!(output(&sru.clone().freeze(), training), expected, "frozen");
+            assert_ne!(output(&sru, training), expected);
+            assert_ne!(output(&sru, training), output(&sru, training));
+        }
+    }
+
+    #[test]
+    fn impossible_configurations_are_told() {
+        let config = SruConfig::new(2, 3);
+        let sru = |config: SruConfig| config.validate().unwrap_err().to_string();
+        for (message, expected) in [
+            (sru(SruConfig::new(0, 3)), "`d_input` must be in [1, ∞), but is 0"),
+            (sru(SruConfig::new(2, 0)), "`d_hidden` must be in [1, ∞), but is 0"),
+            (
+                sru(config.clone().with_reset_bias(f64::INFINITY)),
+                "`reset_bias` must be in (−∞, ∞), but is inf",
+            ),
+            (
+                sru(config.clone().with_input_dropout(1.0)),
+                "`input_dropout` must be in [0, 1), but is 1",
+            ),
+            (
+                sru(config.clone().with_activation_dropout(f64::NAN)),
+                "`activation_dropout` must be in [0, 1), but is NaN",
+            ),
+            (
+                SruStackConfig::new(config, 0).validate().unwrap_err().to_string(),
+                "`num_layers` must be in [1, ∞), but is 0",
+            ),
+        ] {
+            assert_eq!(message, expected);
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "the SRU's input has the width 4, not 3")]
+    fn a_wrong_width_is_told() {
+        let sru = SruConfig::new(3, 5).init(&device());
+        sru.forward(Tensor::zeros([2, 4, 4], &device()), None);
+    }
+
+    #[test]
+    #[should_panic(expected = "the SRU's layers and states differ in number")]
+    fn a_state_too_few_is_told() {
+        let sru = SruStackConfig::new(SruConfig::new(3, 5), 2).init(&device());
+        sru.forward(Tensor::zeros([2, 4, 3], &device()), Some(Vec::new()));
     }
 }
 
@@ -436,6 +604,15 @@ mod files {
     #[derive(Deserialize)]
     struct Weights {
         lstm: LstmCase,
+        sru: SruCase,
+    }
+
+    #[derive(Deserialize)]
+    struct SruCase {
+        input: Array,
+        cell0: Array,
+        output: Array,
+        cell: Array,
     }
 
     #[derive(Deserialize)]
@@ -572,6 +749,47 @@ mod files {
         for file in ["missing.safetensors", "missing.pt"] {
             assert_eq!(told(&encoder, file, prefix), format!("cannot read weights from {file}"));
         }
+    }
+
+    #[test]
+    fn a_loaded_sru_computes_what_the_authors_package_does() {
+        let case = weights().sru;
+        for place in places() {
+            let layer = SruConfig::new(3, 2).with_batch_first(false);
+            let config = SruStackConfig::new(layer, 2);
+            let sru = config.load_pytorch(fixture("sru.pt"), "first.", &place.device).unwrap();
+            let initial = layers(case.cell0.tensor(place)).into_iter();
+            let initial = initial.map(|cell| SruState { cell }).collect();
+            let (output, states) = sru.forward(case.input.tensor(place), Some(initial));
+            assert_same("output", output, case.output.tensor(place), place);
+            for (state, cell) in states.into_iter().zip(layers(case.cell.tensor(place))) {
+                assert_same("last cell", state.cell, cell, place);
+            }
+        }
+    }
+
+    #[test]
+    fn other_srus_are_refused() {
+        let told = |config: SruConfig, prefix: &str| {
+            let error = config.load_pytorch(fixture("sru.pt"), prefix, &device()).unwrap_err();
+            error.to_string().replace(&fixture("").display().to_string(), "")
+        };
+        assert_eq!(
+            told(SruConfig::new(3, 2), "first."),
+            "sru.pt has `first.rnn_lst.1.bias`, which this configuration has no place for"
+        );
+        assert_eq!(
+            told(SruConfig::new(2, 2), "scaled."),
+            "`scaled.rnn_lst.0.scale_x` of sru.pt is not 1, and this layer has no equal of that"
+        );
+        assert_eq!(
+            told(SruConfig::new(3, 2), "later."),
+            "`later.rnn_lst.0.weight_c` of sru.pt is not 0, and this layer has no equal of that"
+        );
+        assert_eq!(
+            told(SruConfig::new(4, 2), "first."),
+            "`first.rnn_lst.0.weight` of sru.pt has the shape [3, 8], but [4, 8] is needed"
+        );
     }
 
     /// What the reader says is not lost.

@@ -5,8 +5,14 @@ mod support;
 use std::collections::BTreeMap;
 
 use anp_kernels::Kernels;
+use anp_kernels::cross_entropy::{LinearCrossEntropyInputs, LogitTerms};
 use anp_kernels::lstm::{LstmInputs, LstmSequence, LstmState};
-use burn::tensor::{DType, Tensor};
+use anp_kernels::rhn::RhnInputs;
+use anp_kernels::sgd::{ClippedSgd, Momentum, RowGradient, WeightDecay};
+use anp_kernels::sru::{Activation, SruInputs, SruSequence};
+use burn::module::{Module, Param};
+use burn::optim::GradientsParams;
+use burn::tensor::{DType, Int, Tensor};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use support::{Place, assert_close, values};
@@ -43,8 +49,9 @@ impl Inputs {
     fn new<O>(case: &Case<O>, place: &Place) -> Self {
         let leaf = |(name, array): (&String, &Array)| {
             let tensor = place.tensor(array.data.clone(), [array.data.len()]);
-            let tracked = case.gradients.contains_key(name);
-            (name.clone(), (tensor.set_require_grad(tracked), array.shape.clone()))
+            let tracked = place.device.is_autodiff() && case.gradients.contains_key(name);
+            let tensor = if tracked { tensor.require_grad() } else { tensor };
+            (name.clone(), (tensor, array.shape.clone()))
         };
         Self { leaves: case.inputs.iter().map(leaf).collect() }
     }
@@ -71,7 +78,8 @@ fn assert_array(what: &str, actual: Tensor<1>, expected: &Array, tolerance: f64)
     assert_close(what, &vec![("values", values(actual))], &expected, tolerance);
 }
 
-/// Compare outputs and gradients of every case of `fixture` on every device, and of the compositions on the host.
+/// Compare outputs and gradients of every case of `fixture` on every device, and those of the compositions and outputs
+/// without a graph on the host.
 fn agrees<O: DeserializeOwned>(
     fixture: &str,
     num_cases: usize,
@@ -81,9 +89,11 @@ fn agrees<O: DeserializeOwned>(
     assert_eq!(cases.len(), num_cases, "a case is missing");
     for place in Place::all() {
         for case in &cases {
-            agrees_in(case, place, Kernels::Fused, place.tolerance(), &forward);
+            let training = &place.autodiff();
+            agrees_in(case, training, Kernels::Fused, place.tolerance(), &forward);
             if place.is_host() {
-                agrees_in(case, place, Kernels::Plain, plain_tolerance(place), &forward);
+                agrees_in(case, training, Kernels::Plain, plain_tolerance(place), &forward);
+                agrees_in(case, place, Kernels::Fused, place.tolerance(), &forward);
             }
         }
     }
@@ -103,7 +113,6 @@ fn agrees_in<O>(
     tolerance: f64,
     forward: impl Fn(Kernels, &O, &Inputs) -> Outputs,
 ) {
-    let place = &place.autodiff();
     let what = format!("{}, {kernels}, on {place:?}", case.name);
     let inputs = Inputs::new(case, place);
     let mut outputs = forward(kernels, &case.options, &inputs);
@@ -116,6 +125,9 @@ fn agrees_in<O>(
             let upstream = place.tensor(upstream.data.clone(), output.dims());
             losses.push((output * upstream).sum());
         }
+    }
+    if !place.device.is_autodiff() {
+        return;
     }
     let gradients = Tensor::cat(losses, 0).sum().backward();
     for (name, expected) in &case.gradients {
@@ -188,4 +200,207 @@ fn stacked_lstm() {
             ("cell", Tensor::cat(cell, 0)),
         ])
     });
+}
+
+#[derive(Deserialize)]
+struct CrossEntropyOptions {
+    tied: bool,
+    terms: bool,
+    targets: Vec<i64>,
+}
+
+#[test]
+fn cross_entropy() {
+    let fixture = include_str!("fixtures/cross_entropy.json");
+    agrees(fixture, 9, |kernels, options: &CrossEntropyOptions, inputs| {
+        let hidden = inputs.get("hidden");
+        let inputs = LinearCrossEntropyInputs {
+            weight: inputs.get("weight"),
+            tied: options.tied,
+            bias: inputs.get("bias"),
+            targets: Tensor::<1, Int>::from_data(options.targets.as_slice(), &hidden.device()),
+            hidden,
+        };
+        if !options.terms {
+            return Outputs::from([("nll", kernels.linear_cross_entropy(inputs))]);
+        }
+        let LogitTerms { nll, square, entropy } = kernels.logit_terms(inputs);
+        Outputs::from([("nll", nll), ("square", square), ("entropy", entropy)])
+    });
+}
+
+#[derive(Deserialize)]
+struct SruOptions {
+    activation: Activation,
+}
+
+#[test]
+fn sru() {
+    agrees(include_str!("fixtures/sru.json"), 9, |kernels, options: &SruOptions, inputs| {
+        let product = inputs.get::<4>("product");
+        let [seq_length, batch_size, parts, d_hidden] = product.dims();
+        let SruSequence { hidden, cell, .. } = kernels.sru_sequence(SruInputs {
+            product: product.reshape([seq_length, batch_size, parts * d_hidden]),
+            highway: inputs.find("input"),
+            bias: flat(inputs.get::<2>("bias")),
+            mask: inputs.find("mask"),
+            cell: inputs.get("cell0"),
+            activation: options.activation,
+        });
+        Outputs::from([("hidden", flat(hidden)), ("cell", flat(cell))])
+    });
+}
+
+#[derive(Deserialize)]
+struct NoOptions {}
+
+#[test]
+fn rhn() {
+    agrees(include_str!("fixtures/rhn.json"), 4, |kernels, _: &NoOptions, inputs| {
+        let output = kernels.rhn_sequence(RhnInputs {
+            gates: inputs.get("gates"),
+            weight_hidden: inputs.get("weight"),
+            bias: inputs.get("bias"),
+            mask: inputs.find("mask"),
+            state: inputs.get("state0"),
+        });
+        Outputs::from([("output", flat(output))])
+    });
+}
+
+#[test]
+fn square_norm() {
+    let fixture = include_str!("fixtures/square_norm.json");
+    agrees(fixture, 2, |kernels, _: &NoOptions, inputs| {
+        let activation = inputs.get::<3>("activation");
+        Outputs::from([("square", kernels.square_norm(activation))])
+    });
+}
+
+#[derive(Deserialize)]
+struct SgdFixture {
+    cases: Vec<SgdCase>,
+}
+
+#[derive(Deserialize)]
+struct SgdCase {
+    name: String,
+    learning_rate: f64,
+    max_norm: Option<f64>,
+    momentum: Option<SgdMomentum>,
+    decays: [Option<SgdDecay>; 3],
+    parameters: [Array; 3],
+    steps: Vec<SgdStep>,
+}
+
+#[derive(Deserialize)]
+struct SgdMomentum {
+    factor: f64,
+    dampening: f64,
+    nesterov: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum SgdDecay {
+    Coupled(f64),
+    Decoupled(f64),
+}
+
+#[derive(Deserialize)]
+struct SgdStep {
+    /// The embedding's is missing if it has gradients of rows alone.
+    gradients: Vec<Array>,
+    rows: Option<SgdRows>,
+    norm: f64,
+    parameters: [Array; 3],
+}
+
+#[derive(Deserialize)]
+struct SgdRows {
+    indices: Vec<i64>,
+    values: Array,
+}
+
+#[derive(Module, Debug)]
+struct SgdModel {
+    matrix: Param<Tensor<2>>,
+    vector: Param<Tensor<1>>,
+    embedding: Param<Tensor<2>>,
+}
+
+impl Array {
+    fn tensor<const D: usize>(&self, place: &Place) -> Tensor<D> {
+        let shape: [usize; D] = self.shape.clone().try_into().expect("it has this rank");
+        place.tensor(self.data.clone(), shape)
+    }
+}
+
+fn steps_agree(case: &SgdCase, place: &Place) {
+    let training = &place.autodiff();
+    let [matrix, vector, embedding] = &case.parameters;
+    let mut model = SgdModel {
+        matrix: Param::from_tensor(matrix.tensor(training)),
+        vector: Param::from_tensor(vector.tensor(training)),
+        embedding: Param::from_tensor(embedding.tensor(training)),
+    };
+    let [matrix, vector, embedding] = [model.matrix.id, model.vector.id, model.embedding.id];
+    let decays = [matrix, vector, embedding].into_iter().zip(&case.decays);
+    let mut optimizer = ClippedSgd {
+        max_norm: case.max_norm,
+        momentum: case.momentum.as_ref().map(|&SgdMomentum { factor, dampening, nesterov }| {
+            Momentum { factor, dampening, nesterov }
+        }),
+        weight_decay_of: decays
+            .filter_map(|(id, decay)| match decay.as_ref()? {
+                &SgdDecay::Coupled(factor) => Some((id, WeightDecay::Coupled(factor))),
+                &SgdDecay::Decoupled(share) => Some((id, WeightDecay::Decoupled(share))),
+            })
+            .collect(),
+        ..ClippedSgd::default()
+    };
+    for (index, step) in case.steps.iter().enumerate() {
+        let mut gradients = GradientsParams::new();
+        gradients.register(matrix, step.gradients[0].tensor::<2>(place));
+        gradients.register(vector, step.gradients[1].tensor::<1>(place));
+        if let Some(gradient) = step.gradients.get(2) {
+            gradients.register(embedding, gradient.tensor::<2>(place));
+        }
+        let rows = step.rows.iter().map(|rows| RowGradient {
+            id: embedding,
+            rows: Tensor::from_data(rows.indices.as_slice(), &place.device),
+            values: rows.values.tensor(place),
+        });
+        let (updated, norm) = optimizer.step(case.learning_rate, model, gradients, rows.collect());
+        model = updated;
+
+        let what = format!("{}, step {index}, on {place:?}", case.name);
+        let actual = vec![
+            ("norm", values(norm)),
+            ("matrix", values(model.matrix.val())),
+            ("vector", values(model.vector.val())),
+            ("embedding", values(model.embedding.val())),
+        ];
+        let [matrix, vector, embedding] = &step.parameters;
+        let expected = vec![
+            ("norm", vec![step.norm]),
+            ("matrix", matrix.data.clone()),
+            ("vector", vector.data.clone()),
+            ("embedding", embedding.data.clone()),
+        ];
+        assert_close(&what, &actual, &expected, place.tolerance());
+        assert!(model.embedding.val().is_require_grad(), "{what}: no gradient any more");
+    }
+}
+
+#[test]
+fn sgd() {
+    let fixture: SgdFixture =
+        serde_json::from_str(include_str!("fixtures/sgd.json")).expect("the fixture is valid");
+    assert_eq!(fixture.cases.len(), 12, "a case is missing");
+    for place in Place::all() {
+        for case in &fixture.cases {
+            steps_agree(case, place);
+        }
+    }
 }

@@ -102,11 +102,18 @@ impl LstmLayer {
     ///
     /// - `input`: `[seq_length, batch_size, d_input]`
     /// - `state`: two of `[batch_size, d_hidden]`
+    /// - `recurrent_mask`: what the hidden states are multiplied by on their way to the next step, `[1, batch_size,
+    ///   d_hidden]`, or `[4, batch_size, d_hidden]` for each gate its own
     ///
     /// # Panics
     ///
     /// If a width or the batch sizes do not fit.
-    pub fn forward(&self, input: Tensor<3>, state: LstmState) -> LstmSequence {
+    pub fn forward(
+        &self,
+        input: Tensor<3>,
+        state: LstmState,
+        recurrent_mask: Option<Tensor<3>>,
+    ) -> LstmSequence {
         let [seq_length, batch_size, d_input] = input.dims();
         let [expected, d_gates] = self.weight_input.dims();
         assert_eq!(
@@ -132,7 +139,7 @@ impl LstmLayer {
             gates,
             bias,
             weight_hidden: self.weight_hidden.val(),
-            mask: None,
+            mask: recurrent_mask,
             state,
             forget_bias: self.forget_bias,
         })

@@ -114,6 +114,8 @@ pub struct LmMasks {
     pub input: Option<Tensor<3>>,
     /// On the output of each layer but the last, `[seq_length, batch_size, d_hidden]`; may be empty.
     pub inter_layer: Vec<Option<Tensor<3>>>,
+    /// On the hidden states of each layer on their way to the next step, `[1 or 4, batch_size, d_hidden]`; may be empty.
+    pub recurrent: Vec<Option<Tensor<3>>>,
     /// On the output of the last layer, `[seq_length, batch_size, d_hidden]`.
     pub output: Option<Tensor<3>>,
 }
@@ -209,6 +211,7 @@ impl RecurrentLm {
                 .iter()
                 .map(|&width| sample(width, self.inter_layer_dropout))
                 .collect(),
+            recurrent: Vec::new(),
             output: sample(last, self.output_dropout),
         }
     }
@@ -268,7 +271,8 @@ impl RecurrentLm {
         let mut cell = Vec::with_capacity(self.layers.len());
         let mut states = Vec::with_capacity(self.layers.len());
         for (index, (layer, state)) in self.layers.iter().zip(state.layers).enumerate() {
-            let sequence = layer.forward(input, state);
+            let recurrent = masks.recurrent.get(index).cloned().flatten();
+            let sequence = layer.forward(input, state, recurrent);
             let mask = if index + 1 == self.layers.len() {
                 masks.output.as_ref()
             } else {

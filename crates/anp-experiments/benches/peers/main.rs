@@ -6,6 +6,7 @@
 mod case;
 mod machine;
 mod measure;
+mod ours;
 mod peer;
 mod products;
 mod report;

@@ -21,8 +21,12 @@ use crate::case::{Case, Mode, Model};
 pub enum Engine {
     /// PyTorch as it is installed.
     Pytorch,
-    /// PyTorch with torch.compile, and told to keep the memory that it frees.
+    /// PyTorch told to keep the memory that it frees, and with torch.compile where that is faster.
     PytorchTuned,
+    /// This project.
+    Fused,
+    /// This project without fused operations.
+    Plain,
     /// burn-nn and burn-optim.
     Stock,
 }
@@ -72,15 +76,25 @@ pub struct Place {
 
 /// Who takes part in a case.
 pub fn entrants(case: &Case) -> Vec<(Engine, Work)> {
-    let mut entrants = vec![(Engine::Pytorch, Work::Step)];
-    if case.mode == Mode::Train && case.eta > 0.0 {
-        entrants.push((Engine::Pytorch, Work::WithoutPenalty));
+    let has_penalty = case.mode == Mode::Train && case.eta > 0.0;
+    let mut entrants = Vec::new();
+    if case.model != Model::Sru {
+        entrants.push((Engine::Fused, Work::Step));
+        if has_penalty {
+            entrants.push((Engine::Fused, Work::WithoutPenalty));
+        }
+        entrants.push((Engine::Plain, Work::Step));
     }
-    entrants.extend([(Engine::Pytorch, Work::Products), (Engine::PytorchTuned, Work::Step)]);
     if case.model == Model::Lstm {
         entrants.push((Engine::Stock, Work::Step));
     }
     entrants.push((Engine::Stock, Work::Products));
+    entrants.push((Engine::Pytorch, Work::Step));
+    if has_penalty {
+        entrants.push((Engine::Pytorch, Work::WithoutPenalty));
+    }
+    entrants.push((Engine::PytorchTuned, Work::Step));
+    entrants.push((Engine::Pytorch, Work::Products));
     entrants
 }
 
@@ -131,10 +145,9 @@ impl Peer {
             Work::WithoutPenalty => &Case { eta: 0.0, ..case.clone() },
             Work::Step | Work::Products => case,
         };
-        let case = serde_json::to_string(case)?;
         let mut command = match engine {
             Engine::Pytorch | Engine::PytorchTuned => python(case, engine, work, place)?,
-            Engine::Stock => rust(case, engine, work, place)?,
+            Engine::Fused | Engine::Plain | Engine::Stock => rust(case, engine, work, place)?,
         };
         let threads = place.threads.to_string();
         for name in ["OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS"] {
@@ -212,17 +225,20 @@ fn read<T: DeserializeOwned>(output: &mut impl BufRead, errors: &mut fs::File) -
     serde_json::from_str(&line).with_context(|| format!("not an answer: {line}"))
 }
 
-fn python(case: String, engine: Engine, work: Work, place: &Place) -> Result<Command> {
+fn python(case: &Case, engine: Engine, work: Work, place: &Place) -> Result<Command> {
     let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/peers/python/peer.py");
     let mut command = Command::new(&place.python);
-    command.arg(program).arg(case);
+    command.arg(program).arg(serde_json::to_string(case)?);
     command.args(["--device", &place.torch_device, "--dtype", place.dtype.name()]);
     command.arg("--threads").arg(place.threads.to_string());
     if work == Work::Products {
         command.arg("--products");
     }
     if engine == Engine::PytorchTuned {
-        command.arg("--compile");
+        // On a CPU it gains nothing where products take most of the step, and SRU's scan has none.
+        if case.model == Model::Sru || place.torch_device != "cpu" {
+            command.arg("--compile");
+        }
         // glibc gives blocks of megabytes back at once, and takes a page fault for each page of the next.
         command.env("MALLOC_MMAP_THRESHOLD_", (1_u64 << 30).to_string());
         command.env("MALLOC_TRIM_THRESHOLD_", (1_u64 << 32).to_string());
@@ -235,9 +251,9 @@ fn python(case: String, engine: Engine, work: Work, place: &Place) -> Result<Com
     Ok(command)
 }
 
-fn rust(case: String, engine: Engine, work: Work, place: &Place) -> Result<Command> {
+fn rust(case: &Case, engine: Engine, work: Work, place: &Place) -> Result<Command> {
     let mut command = Command::new(std::env::current_exe().context("where is this program?")?);
-    command.arg("serve").arg(case);
+    command.arg("serve").arg(serde_json::to_string(case)?);
     for (option, value) in [("--engine", value(engine)), ("--work", value(work))] {
         command.arg(option).arg(value);
     }

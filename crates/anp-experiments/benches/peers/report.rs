@@ -61,8 +61,10 @@ impl Measurement {
         let tokens = self.case.tokens() as f64 / median(peer);
         let pytorch = self.peer(Engine::Pytorch, Work::Step);
         // The same library multiplies for both.
-        let multiplies =
-            if peer.engine == Engine::PytorchTuned { Engine::Pytorch } else { peer.engine };
+        let multiplies = match peer.engine {
+            Engine::Pytorch | Engine::PytorchTuned => Engine::Pytorch,
+            Engine::Fused | Engine::Plain | Engine::Stock => Engine::Stock,
+        };
         let products = self.peer(multiplies, Work::Products).filter(|_| is_step);
         [
             match peer.work {
@@ -153,7 +155,7 @@ impl Measurement {
 fn title(peer: &Measured) -> String {
     match peer.engine {
         Engine::PytorchTuned => format!("{}, tuned", peer.name),
-        Engine::Pytorch | Engine::Stock => peer.name.clone(),
+        Engine::Pytorch | Engine::Fused | Engine::Plain | Engine::Stock => peer.name.clone(),
     }
 }
 

@@ -5,11 +5,13 @@ use std::time::Instant;
 
 use anp_experiments::device::{Backend, DeviceName};
 use anp_experiments::provenance::BURN_VERSION;
+use anp_models::Kernels;
 use anyhow::{Context, Result, bail};
 use burn::tensor::{Device, FloatDType, IntDType, Tensor};
 use serde_json::json;
 
 use crate::case::{Case, Model};
+use crate::ours::OurSteps;
 use crate::peer::{Dtype, Engine, Work};
 use crate::products::Products;
 use crate::stock::StockLm;
@@ -39,6 +41,12 @@ pub fn serve(
     device.seed(0);
     let (label, mut steps): (_, Box<dyn Steps>) = match (work, engine, case.model) {
         (Work::Products, _, _) => ("Burn products", Box::new(Products::new(case, &device))),
+        (_, Engine::Fused, Model::Lstm | Model::VdLstm) => {
+            ("anp", Box::new(OurSteps::new(case, Kernels::Fused, &device)))
+        }
+        (_, Engine::Plain, Model::Lstm | Model::VdLstm) => {
+            ("anp, plain", Box::new(OurSteps::new(case, Kernels::Plain, &device)))
+        }
         (_, Engine::Stock, Model::Lstm) => {
             ("burn-nn Lstm", Box::new(StockLm::steps(case, &device)))
         }

@@ -8,7 +8,6 @@ use std::sync::{Mutex, MutexGuard};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anp_models::Kernels;
 use anp_experiments::data::{Sha256Hex, Store};
 use anp_experiments::device::DeviceName;
 use anp_experiments::experiments::Experiments;
@@ -17,6 +16,7 @@ use anp_experiments::record::{Record, load_folder};
 use anp_experiments::train::{
     self, CheckpointFolder, Outcome, RunRequest, StoredCheckpoint, Texts,
 };
+use anp_models::Kernels;
 use burn::train::logger::{EvaluationProgressLogger, TrainingProgressLogger};
 use burn::train::metric::MetricDefinition;
 use burn::train::renderer::{

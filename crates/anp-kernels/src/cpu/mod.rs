@@ -4,11 +4,16 @@
 //! the `gemm` crate ([`matmul`]). Results do not depend on the number of threads unless a function says so.
 
 pub(crate) mod cross_entropy;
+pub(crate) mod lockstep;
 pub(crate) mod lstm;
 pub(crate) mod matmul;
+pub(crate) mod panels;
 pub(crate) mod real;
 pub(crate) mod reduce;
+pub(crate) mod rhn;
 pub(crate) mod sgd;
+pub(crate) mod shared;
 pub(crate) mod simd;
 pub(crate) mod square_norm;
+pub(crate) mod sru;
 pub(crate) mod tasks;

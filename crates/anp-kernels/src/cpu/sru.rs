@@ -14,6 +14,8 @@
 //! consecutive units. The authors' code interleaves them: column `i · k + j` there is column `j · d_hidden + i` here,
 //! for part `j` of `k` and unit `i`. The order of the bias is the same.
 
+use serde::{Deserialize, Serialize};
+
 use super::real::Real;
 use super::simd::vectorized;
 use super::tasks;
@@ -39,7 +41,8 @@ impl Dims {
 }
 
 /// `g`, the function between a cell state and the hidden state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Activation {
     /// `g(c) = c`, as in the authors' language models.
     Identity,
@@ -308,8 +311,8 @@ fn forward_row<E: Real, G: Activate>(
     hidden: &mut [E],
 ) {
     let n = cell.len();
-    let [candidate, forget, reset] = [0, 1, 2].map(|part| nth(parts, part, n));
-    let [bias_forget, bias_reset] = [0, 1].map(|part| nth(bias, part, n));
+    let (candidate, forget, reset) = (nth(parts, 0, n), nth(parts, 1, n), nth(parts, 2, n));
+    let (bias_forget, bias_reset) = (nth(bias, 0, n), nth(bias, 1, n));
     let (highway, mask, previous, hidden) =
         (&highway[..n], &mask[..n], &previous[..n], &mut hidden[..n]);
     for i in 0..n {
@@ -405,12 +408,11 @@ fn backward_row<E: Real, G: Activate>(
     let (candidate, gates) = parts.split_at_mut(n);
     let (forget, reset) = gates.split_at_mut(n);
     let reset = &mut reset[..n];
-    let [bias_forget, bias_reset] = [0, 1].map(|part| nth(bias, part, n));
+    let (bias_forget, bias_reset) = (nth(bias, 0, n), nth(bias, 1, n));
     let (forget_sum, reset_sum) = bias_grad.split_at_mut(n);
-    let reset_sum = &mut reset_sum[..n];
-    let [highway, mask, previous, cell] = [highway, mask, previous, cell].map(|row| &row[..n]);
-    let [hidden_grad, cell_grad] = [hidden_grad, cell_grad].map(|row| &row[..n]);
-    let highway_grad = &mut highway_grad[..n];
+    let (reset_sum, highway_grad) = (&mut reset_sum[..n], &mut highway_grad[..n]);
+    let (highway, mask, previous, cell) = (&highway[..n], &mask[..n], &previous[..n], &cell[..n]);
+    let (hidden_grad, cell_grad) = (&hidden_grad[..n], &cell_grad[..n]);
     for i in 0..n {
         let f = (forget[i] + bias_forget[i]).sigmoid();
         let r = (reset[i] + bias_reset[i]).sigmoid();

@@ -11,7 +11,7 @@ use cubecl::prelude::*;
 use super::CrossEntropyBackend;
 use crate::cube::{
     cubes, empty, grid, into_contiguous, maximum_of_cube, owned, product, sum_of_cube, types,
-    units_of_cube,
+    units_of_cube, wide,
 };
 
 /// A logarithm of a probability below which the probability is 0, and so is its product with the logarithm.
@@ -27,7 +27,7 @@ fn token<F: Float, A: Float, I: Int>(
     bias: &[F],
     targets: &[I],
     values: &mut [F],
-    statistics: &mut [F],
+    statistics: &mut [A],
     nan: InputScalar,
     #[comptime] terms: bool,
     #[comptime] keep: bool,
@@ -80,8 +80,8 @@ fn token<F: Float, A: Float, I: Int>(
             values[num_tokens + token] = F::cast_from(square);
             values[2 * num_tokens + token] = F::cast_from(ln_sum - weighted / sum);
             if comptime!(keep) {
-                statistics[2 * token] = F::cast_from(largest);
-                statistics[2 * token + 1] = F::cast_from(ln_sum);
+                statistics[2 * token] = largest;
+                statistics[2 * token + 1] = ln_sum;
             }
         }
     }
@@ -121,7 +121,7 @@ fn logits_gradient<F: Float, A: Float, I: Int>(
     logits: &mut [F],
     targets: &[I],
     values: &[F],
-    statistics: &[F],
+    statistics: &[A],
     upstream: &[F],
     #[define(F, A, I)] _types: [ElemType; 3],
 ) {
@@ -136,8 +136,8 @@ fn logits_gradient<F: Float, A: Float, I: Int>(
     let factor = A::new(2.0) * A::cast_from(upstream[num_tokens + token]);
     let entropy_grad = A::cast_from(upstream[2 * num_tokens + token]);
     let entropy = A::cast_from(values[2 * num_tokens + token]);
-    let largest = A::cast_from(statistics[2 * token]);
-    let ln_sum = A::cast_from(statistics[2 * token + 1]);
+    let largest = statistics[2 * token];
+    let ln_sum = statistics[2 * token + 1];
 
     let z = A::cast_from(logits[at]);
     let ln_p = max(z - largest - ln_sum, A::new(LOWEST));
@@ -177,14 +177,13 @@ impl CrossEntropyBackend for CubeBackend {
         terms: bool,
         keep: bool,
     ) -> (CubeTensor, CubeTensor, CubeTensor) {
-        let [own, wide] = types(&hidden);
+        let [own, arithmetic] = types(&hidden);
         let [bias, targets] = [bias, targets].map(into_contiguous);
         let [num_tokens] = targets.shape().dims();
         let logits = multiply(hidden, of_layer(weight, tied));
-        let (num_terms, rows) = if terms { (3, num_tokens) } else { (1, 1) };
-        let values = empty(&logits, [num_terms, num_tokens], logits.dtype);
-        let statistics = if keep && terms { [rows, 2] } else { [1, 1] };
-        let statistics = empty(&logits, statistics, logits.dtype);
+        let values = empty(&logits, [if terms { 3 } else { 1 }, num_tokens], logits.dtype);
+        let statistics = if keep && terms { [num_tokens, 2] } else { [1, 1] };
+        let statistics = empty(&logits, statistics, wide(logits.dtype));
         let client = logits.client.clone();
         let units = units_of_cube(&client);
         let index = dtype_to_storage_type(targets.dtype);
@@ -197,11 +196,11 @@ impl CrossEntropyBackend for CubeBackend {
             targets.into_buffer_arg(),
             values.clone().into_buffer_arg(),
             statistics.clone().into_buffer_arg(),
-            InputScalar::new(f64::NAN, wide),
+            InputScalar::new(f64::NAN, arithmetic),
             terms,
             keep,
             units,
-            [own, wide, index],
+            [own, arithmetic, index],
         );
         let kept = if keep { logits } else { empty(&logits, [1, 1], logits.dtype) };
         (values, kept, statistics)
@@ -229,7 +228,7 @@ impl CrossEntropyBackend for CubeBackend {
             let [targets, values, statistics, upstream] =
                 [targets, values, statistics, upstream].map(into_contiguous);
             let logits = owned(kept);
-            let [own, wide] = types(&logits);
+            let [own, arithmetic] = types(&logits);
             let (count, dim) = grid(&logits.client, num_tokens * num_classes);
             let index = dtype_to_storage_type(targets.dtype);
             logits_gradient::launch(
@@ -241,7 +240,7 @@ impl CrossEntropyBackend for CubeBackend {
                 values.into_buffer_arg(),
                 statistics.into_buffer_arg(),
                 upstream.into_buffer_arg(),
-                [own, wide, index],
+                [own, arithmetic, index],
             );
             let bias_grad = CubeBackend::float_sum_dim(logits.clone(), 0);
             (logits, hidden, None, bias_grad)

@@ -49,7 +49,10 @@ fn forward<B: HostBackend, E: HostReal>(
             let terms = Terms { square, entropy, statistics: &mut statistics };
             forward_with_terms(head, &hidden, &targets, &mut logits, nll, terms, threads);
         }
-        (false, false) => evaluate(head, &hidden, &targets, nll, &mut [], &mut [], threads),
+        (false, false) => {
+            let (mut square, mut entropy) = (nll.to_vec(), nll.to_vec());
+            evaluate(head, &hidden, &targets, nll, &mut square, &mut entropy, threads);
+        }
         (false, true) => {
             let (square, entropy) = rest.split_at_mut(num_tokens);
             evaluate(head, &hidden, &targets, nll, square, entropy, threads);

@@ -1,20 +1,13 @@
-use std::sync::{Arc, Mutex};
-
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Autodiff, AutodiffBackend, Backend, TensorMetadata};
+use burn::backend::{Autodiff, AutodiffBackend, Backend};
 
 use super::LstmBackend;
 use crate::backend::Optional;
-
-/// Where the step of the cell states leaves their gradient for that of the sequence.
-///
-/// A step of the graph has one output. Here it is the hidden states; the cell states are a second step behind the first,
-/// which hands its gradient over and gives the first a zero of its own, so that it is visited.
-type CellGradient<B> = Arc<Mutex<Option<FloatTensor<B>>>>;
+use crate::cell_states::CellGradient;
 
 #[derive(Debug)]
 struct Sequence;
@@ -42,7 +35,7 @@ impl<B: LstmBackend> Backward<B, 5> for Sequence {
     ) {
         let hidden_grad = grads.consume::<B>(&ops.node);
         let saved = ops.state;
-        let cell_grad = saved.cell_grad.lock().expect("no step panicked").take();
+        let cell_grad = saved.cell_grad.take();
         let (gates, bias, weight_hidden, hidden0, cell0) = B::lstm_backward(
             saved.activated,
             saved.weight_hidden,
@@ -59,29 +52,6 @@ impl<B: LstmBackend> Backward<B, 5> for Sequence {
             if let Some(parent) = parent {
                 grads.register::<B>(parent.id, gradient);
             }
-        }
-    }
-}
-
-#[derive(Debug)]
-struct CellStates;
-
-impl<B: LstmBackend> Backward<B, 1> for CellStates {
-    type State = CellGradient<B>;
-
-    fn backward(
-        self,
-        ops: Ops<Self::State, 1>,
-        grads: &mut Gradients,
-        _checkpointer: &mut Checkpointer,
-    ) {
-        let gradient = grads.consume::<B>(&ops.node);
-        let [sequence] = ops.parents;
-        if let Some(sequence) = sequence {
-            let zeros =
-                B::float_zeros(gradient.shape(), &gradient.device(), gradient.dtype().into());
-            grads.register::<B>(sequence.id, zeros);
-            *ops.state.lock().expect("no step panicked") = Some(gradient);
         }
     }
 }
@@ -114,7 +84,7 @@ impl<B: LstmBackend, C: CheckpointStrategy> LstmBackend for Autodiff<B, C> {
             cell0.clone(),
             forget_bias,
         );
-        let cell_grad = CellGradient::<B>::default();
+        let cell_grad = CellGradient::new();
         let sequence = match prepared {
             OpsKind::Tracked(prepared) => {
                 let saved = Saved {
@@ -131,10 +101,7 @@ impl<B: LstmBackend, C: CheckpointStrategy> LstmBackend for Autodiff<B, C> {
             }
             OpsKind::UnTracked(prepared) => prepared.finish(hidden),
         };
-        let states = match CellStates.prepare::<C>([sequence.node()]).compute_bound().stateful() {
-            OpsKind::Tracked(prepared) => prepared.finish(cell_grad, cell),
-            OpsKind::UnTracked(prepared) => prepared.finish(cell),
-        };
+        let states = cell_grad.attach::<C>(&sequence, cell);
         (sequence, states, Self::from_inner(activated))
     }
 

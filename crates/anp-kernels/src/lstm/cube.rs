@@ -1,5 +1,5 @@
-//! Forward, each step is one product and one kernel. Backward, too; then follow the last product, a kernel that lays out the
-//! hidden states before each step, one product for the weight's gradient and one reduction for the bias'.
+//! A step is one product and one kernel, forward as backward. Backward, there follow one kernel, one product and one
+//! reduction for all steps.
 
 use burn::backend::TensorMetadata;
 use burn::backend::ops::FloatTensorOps;
@@ -9,30 +9,11 @@ use cubecl::prelude::*;
 
 use super::LstmBackend;
 use crate::backend::Optional;
+use crate::cube::recurrent::{
+    grouped, in_product, in_row, masked, read_masked, transposed, unmasked, weight_gradient,
+    with_groups, write_masked,
+};
 use crate::cube::{empty, grid, into_contiguous, optional, owned, product, sigmoid, types, wide};
-
-/// Where the input gate of `element` (of a state) lies among a step's gates `[batch_size, 4 · d_hidden]`; the others follow
-/// at distances of `d_hidden`.
-#[cube]
-fn first_gate(element: usize, d_hidden: usize) -> usize {
-    element + 3 * (element / d_hidden) * d_hidden
-}
-
-/// Where the `gate`th gate of `element` lies in a product `[groups, batch_size, 4 / groups · d_hidden]`.
-#[cube]
-fn in_product(
-    element: usize,
-    gate: usize,
-    d_hidden: usize,
-    states: usize,
-    #[comptime] groups: usize,
-) -> usize {
-    if comptime!(groups == 1) {
-        first_gate(element, d_hidden) + gate * d_hidden
-    } else {
-        gate * states + element
-    }
-}
 
 /// One step: adds up and activates the gates in place, moves the states on, and leaves the masked hidden state in
 /// `recurrent` for the product of the next step.
@@ -41,7 +22,7 @@ fn forward_step<F: Float, A: Float>(
     gates: &mut [F],
     product: &[F],
     bias: &[F],
-    mask: ComptimeOption<&[F]>,
+    mask: &ComptimeOption<&[F]>,
     cell0: &[F],
     hidden: &mut [F],
     cell: &mut [F],
@@ -57,23 +38,23 @@ fn forward_step<F: Float, A: Float>(
         terminate!();
     }
     let step = step as usize;
-    let d_hidden = bias.len() / 4;
-    let unit = element % d_hidden;
+    let n = bias.len() / 4;
+    let unit = element % n;
     let place = step * states + element;
-    let at = 4 * step * states + first_gate(element, d_hidden);
+    let at = 4 * step * states + in_row(element, n, 0usize, 4usize);
 
     let i = A::cast_from(gates[at])
         + A::cast_from(bias[unit])
-        + A::cast_from(product[in_product(element, 0usize, d_hidden, states, groups)]);
-    let f = A::cast_from(gates[at + d_hidden])
-        + A::cast_from(bias[unit + d_hidden])
-        + A::cast_from(product[in_product(element, 1usize, d_hidden, states, groups)]);
-    let g = A::cast_from(gates[at + 2 * d_hidden])
-        + A::cast_from(bias[unit + 2 * d_hidden])
-        + A::cast_from(product[in_product(element, 2usize, d_hidden, states, groups)]);
-    let o = A::cast_from(gates[at + 3 * d_hidden])
-        + A::cast_from(bias[unit + 3 * d_hidden])
-        + A::cast_from(product[in_product(element, 3usize, d_hidden, states, groups)]);
+        + A::cast_from(product[in_product(element, n, states, 0usize, 4usize, groups)]);
+    let f = A::cast_from(gates[at + n])
+        + A::cast_from(bias[unit + n])
+        + A::cast_from(product[in_product(element, n, states, 1usize, 4usize, groups)]);
+    let g = A::cast_from(gates[at + 2 * n])
+        + A::cast_from(bias[unit + 2 * n])
+        + A::cast_from(product[in_product(element, n, states, 2usize, 4usize, groups)]);
+    let o = A::cast_from(gates[at + 3 * n])
+        + A::cast_from(bias[unit + 3 * n])
+        + A::cast_from(product[in_product(element, n, states, 3usize, 4usize, groups)]);
 
     let i = sigmoid::<A>(i);
     let f = sigmoid::<A>(f + forget_bias.get::<A>());
@@ -87,21 +68,12 @@ fn forward_step<F: Float, A: Float>(
     let h = o * c.tanh();
 
     gates[at] = F::cast_from(i);
-    gates[at + d_hidden] = F::cast_from(f);
-    gates[at + 2 * d_hidden] = F::cast_from(g);
-    gates[at + 3 * d_hidden] = F::cast_from(o);
+    gates[at + n] = F::cast_from(f);
+    gates[at + 2 * n] = F::cast_from(g);
+    gates[at + 3 * n] = F::cast_from(o);
     cell[place] = F::cast_from(c);
     hidden[place] = F::cast_from(h);
-    #[unroll]
-    for group in 0..groups {
-        let at = group * states + element;
-        #[comptime]
-        let masked = match mask {
-            ComptimeOption::Some(mask) => h * A::cast_from(mask[at]),
-            ComptimeOption::None => h,
-        };
-        recurrent[at] = F::cast_from(masked);
-    }
+    write_masked::<F, A>(h, mask, recurrent, element, states, groups);
 }
 
 /// One step: turns the activated gates into the gradient of their sums in place, and leaves it in `step_grad`, grouped, for
@@ -110,11 +82,11 @@ fn forward_step<F: Float, A: Float>(
 fn backward_step<F: Float, A: Float>(
     gates: &mut [F],
     product: &[F],
-    mask: ComptimeOption<&[F]>,
+    mask: &ComptimeOption<&[F]>,
     cell0: &[F],
     cell: &[F],
     hidden_grad: &[F],
-    cell_grad: ComptimeOption<&[F]>,
+    cell_grad: &ComptimeOption<&[F]>,
     step_grad: &mut [F],
     carry: &mut [A],
     step: u32,
@@ -128,9 +100,9 @@ fn backward_step<F: Float, A: Float>(
         terminate!();
     }
     let step = step as usize;
-    let d_hidden = d_hidden as usize;
+    let n = d_hidden as usize;
     let place = step * states + element;
-    let at = 4 * step * states + first_gate(element, d_hidden);
+    let at = 4 * step * states + in_row(element, n, 0usize, 4usize);
 
     let mut dh = A::cast_from(hidden_grad[place]);
     #[comptime]
@@ -140,93 +112,35 @@ fn backward_step<F: Float, A: Float>(
     };
     // Behind the last step nothing follows: neither buffer is set.
     if place + states < cell.len() {
+        dh += read_masked::<F, A>(product, mask, element, states, groups);
         dc += carry[element];
-        #[unroll]
-        for group in 0..groups {
-            let at = group * states + element;
-            #[comptime]
-            let share = match mask {
-                ComptimeOption::Some(mask) => A::cast_from(product[at]) * A::cast_from(mask[at]),
-                ComptimeOption::None => A::cast_from(product[at]),
-            };
-            dh += share;
-        }
     }
 
     let one = A::new(1.0);
     let i = A::cast_from(gates[at]);
-    let f = A::cast_from(gates[at + d_hidden]);
-    let g = A::cast_from(gates[at + 2 * d_hidden]);
-    let o = A::cast_from(gates[at + 3 * d_hidden]);
+    let f = A::cast_from(gates[at + n]);
+    let g = A::cast_from(gates[at + 2 * n]);
+    let o = A::cast_from(gates[at + 3 * n]);
     let mut before = A::cast_from(cell0[element]);
     if step > 0 {
         before = A::cast_from(cell[place - states]);
     }
     let c = A::cast_from(cell[place]).tanh();
     let dc = dc + dh * o * (one - c * c);
-    let di = F::cast_from(dc * g * i * (one - i));
-    let df = F::cast_from(dc * before * f * (one - f));
-    let dg = F::cast_from(dc * i * (one - g * g));
-    let d_o = F::cast_from(dh * c * o * (one - o));
+    let i_grad = F::cast_from(dc * g * i * (one - i));
+    let f_grad = F::cast_from(dc * before * f * (one - f));
+    let g_grad = F::cast_from(dc * i * (one - g * g));
+    let o_grad = F::cast_from(dh * c * o * (one - o));
 
     carry[element] = dc * f;
-    gates[at] = di;
-    gates[at + d_hidden] = df;
-    gates[at + 2 * d_hidden] = dg;
-    gates[at + 3 * d_hidden] = d_o;
-    step_grad[in_product(element, 0usize, d_hidden, states, groups)] = di;
-    step_grad[in_product(element, 1usize, d_hidden, states, groups)] = df;
-    step_grad[in_product(element, 2usize, d_hidden, states, groups)] = dg;
-    step_grad[in_product(element, 3usize, d_hidden, states, groups)] = d_o;
-}
-
-/// The hidden state before each step as the product saw it: `[groups, seq_length, batch_size, d_hidden]`.
-#[cube(launch)]
-fn states_before<F: Float, A: Float>(
-    hidden0: &[F],
-    hidden: &[F],
-    mask: ComptimeOption<&[F]>,
-    before: &mut [F],
-    #[comptime] groups: usize,
-    #[define(F, A)] _types: [ElemType; 2],
-) {
-    let place = ABSOLUTE_POS;
-    if place >= hidden.len() {
-        terminate!();
-    }
-    let states = hidden0.len();
-    let element = place % states;
-    let mut h = A::cast_from(hidden0[element]);
-    if place >= states {
-        h = A::cast_from(hidden[place - states]);
-    }
-    #[unroll]
-    for group in 0..groups {
-        #[comptime]
-        let masked = match mask {
-            ComptimeOption::Some(mask) => h * A::cast_from(mask[group * states + element]),
-            ComptimeOption::None => h,
-        };
-        before[group * hidden.len() + place] = F::cast_from(masked);
-    }
-}
-
-/// A mask in row-major order, and how many groups of gates have their own.
-fn groups(mask: Optional<CubeBackend>) -> (Option<CubeTensor>, usize) {
-    let mask = mask.into_option().map(into_contiguous);
-    let groups = mask.as_ref().map_or(1, |mask| mask.shape()[0]);
-    (mask, groups)
-}
-
-/// The recurrent weight as `[groups, d_hidden, 4 / groups · d_hidden]`.
-fn grouped(weight: CubeTensor, groups: usize) -> CubeTensor {
-    let [d_hidden, d_gates] = weight.shape().dims();
-    let weight = CubeBackend::float_reshape(weight, [d_hidden, groups, d_gates / groups].into());
-    into_contiguous(CubeBackend::float_permute(weight, &[1, 0, 2]))
-}
-
-fn transposed(matrices: CubeTensor) -> CubeTensor {
-    CubeBackend::float_swap_dims(matrices, 1, 2)
+    gates[at] = i_grad;
+    gates[at + n] = f_grad;
+    gates[at + 2 * n] = g_grad;
+    gates[at + 3 * n] = o_grad;
+    step_grad[in_product(element, n, states, 0usize, 4usize, groups)] = i_grad;
+    step_grad[in_product(element, n, states, 1usize, 4usize, groups)] = f_grad;
+    step_grad[in_product(element, n, states, 2usize, 4usize, groups)] = g_grad;
+    step_grad[in_product(element, n, states, 3usize, 4usize, groups)] = o_grad;
 }
 
 impl LstmBackend for CubeBackend {
@@ -241,9 +155,8 @@ impl LstmBackend for CubeBackend {
     ) -> (CubeTensor, CubeTensor, CubeTensor) {
         let [seq_length, batch_size, d_gates] = gates.shape().dims();
         let d_hidden = d_gates / 4;
-        let dtype = gates.dtype;
-        let types = types(&gates);
-        let (mask, groups) = groups(mask);
+        let (client, types, dtype) = (gates.client.clone(), types(&gates), gates.dtype);
+        let (mask, groups) = with_groups(mask);
         let activated = owned(gates);
         let [bias, cell0] = [bias, cell0].map(into_contiguous);
         let weight = grouped(weight_hidden, groups);
@@ -252,17 +165,13 @@ impl LstmBackend for CubeBackend {
         let [hidden, cell] = [(); 2].map(|()| empty(&activated, states, dtype));
         let sum = empty(&activated, [groups, batch_size, d_gates / groups], dtype);
         let recurrent = empty(&activated, [groups, batch_size, d_hidden], dtype);
-        let hidden0 = CubeBackend::float_reshape(hidden0, [1, batch_size, d_hidden].into());
-        let mut input = match &mask {
-            Some(mask) => CubeBackend::float_mul(hidden0, mask.clone()),
-            None => hidden0,
-        };
+        let mut input = masked(hidden0, &mask);
         for step in 0..seq_length {
             product(input, weight.clone(), &sum);
             input = recurrent.clone();
-            let (count, dim) = grid(&cell.client, batch_size * d_hidden);
+            let (count, dim) = grid(&client, batch_size * d_hidden);
             forward_step::launch(
-                &cell.client,
+                &client,
                 count,
                 dim,
                 activated.clone().into_buffer_arg(),
@@ -295,22 +204,22 @@ impl LstmBackend for CubeBackend {
     ) -> (CubeTensor, CubeTensor, CubeTensor, CubeTensor, CubeTensor) {
         let [seq_length, batch_size, d_gates] = activated.shape().dims();
         let d_hidden = d_gates / 4;
+        let (client, types) = (activated.client.clone(), types(&activated));
         let dtype = activated.dtype;
-        let types = types(&activated);
-        let (mask, groups) = groups(mask);
-        let cell_grad = cell_grad.into_option().map(into_contiguous);
+        let (mask, groups) = with_groups(mask);
         let gates = owned(activated);
         let [hidden0, cell0, hidden, cell, hidden_grad] =
             [hidden0, cell0, hidden, cell, hidden_grad].map(into_contiguous);
+        let cell_grad = cell_grad.into_option().map(into_contiguous);
         let weight = transposed(grouped(weight_hidden, groups));
 
         let step_grad = empty(&gates, [groups, batch_size, d_gates / groups], dtype);
         let share = empty(&gates, [groups, batch_size, d_hidden], dtype);
         let carry = empty(&gates, [batch_size, d_hidden], wide(dtype));
         for step in (0..seq_length).rev() {
-            let (count, dim) = grid(&cell.client, batch_size * d_hidden);
+            let (count, dim) = grid(&client, batch_size * d_hidden);
             backward_step::launch(
-                &cell.client,
+                &client,
                 count,
                 dim,
                 gates.clone().into_buffer_arg(),
@@ -330,41 +239,12 @@ impl LstmBackend for CubeBackend {
             product(step_grad.clone(), weight.clone(), &share);
         }
 
-        let before = empty(&gates, [groups, seq_length * batch_size, d_hidden], dtype);
-        let (count, dim) = grid(&cell.client, seq_length * batch_size * d_hidden);
-        states_before::launch(
-            &cell.client,
-            count,
-            dim,
-            hidden0.into_buffer_arg(),
-            hidden.into_buffer_arg(),
-            optional(&mask),
-            before.clone().into_buffer_arg(),
-            groups,
-            types,
-        );
-        let rows = CubeBackend::float_reshape(
-            gates.clone(),
-            [seq_length * batch_size, groups, d_gates / groups].into(),
-        );
-        let rows = CubeBackend::float_permute(rows, &[1, 0, 2]);
-        let weight_grad = empty(&gates, [groups, d_hidden, d_gates / groups], dtype);
-        product(transposed(before), rows, &weight_grad);
-        let weight_grad = CubeBackend::float_permute(weight_grad, &[1, 0, 2]);
+        let all = [1, seq_length, batch_size, d_gates];
+        let all = CubeBackend::float_reshape(gates.clone(), all.into());
+        let (weight_grad, bias_grad) = weight_gradient(all, hidden0, hidden, None, &mask, groups);
         let weight_grad = CubeBackend::float_reshape(weight_grad, [d_hidden, d_gates].into());
-
-        let rows = [seq_length * batch_size, d_gates];
-        let rows = CubeBackend::float_reshape(gates.clone(), rows.into());
-        let bias_grad = CubeBackend::float_sum_dim(rows, 0);
         let bias_grad = CubeBackend::float_reshape(bias_grad, [d_gates].into());
-
-        let share = match mask {
-            Some(mask) => CubeBackend::float_sum_dim(CubeBackend::float_mul(share, mask), 0),
-            None => share,
-        };
-        let state = [batch_size, d_hidden];
-        let hidden0_grad = CubeBackend::float_reshape(share, state.into());
         let cell0_grad = CubeBackend::float_cast(carry, dtype.into());
-        (gates, bias_grad, weight_grad, hidden0_grad, cell0_grad)
+        (gates, bias_grad, weight_grad, unmasked(share, &mask), cell0_grad)
     }
 }

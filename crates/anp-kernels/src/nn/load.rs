@@ -10,6 +10,7 @@ use burn::tensor::{DType, Device, Shape, Tensor};
 
 use super::lstm::LstmWeights;
 use super::{Lstm, LstmConfig, LstmStack, LstmStackConfig};
+use super::{Sru, SruConfig, SruStack, SruStackConfig};
 
 /// Why weights could not be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -69,9 +70,19 @@ pub enum LoadError {
         /// Name of the weight.
         key: String,
     },
+    /// A weight has values that the layer has no equal of.
+    #[error("`{key}` of {} is not {expected}, and this layer has no equal of that", .path.display())]
+    Unsupported {
+        /// The file.
+        path: PathBuf,
+        /// Name of the weight.
+        key: String,
+        /// Value it should have.
+        expected: f64,
+    },
 }
 
-/// The weights of one module of PyTorch.
+/// The weights of one module of PyTorch and the modules inside of it.
 struct StateDict {
     path: PathBuf,
     prefix: String,
@@ -130,9 +141,27 @@ impl StateDict {
         Ok(Tensor::from_data(data, device))
     }
 
-    /// Check that nothing of the module is left; what belongs to modules inside of it may be.
+    /// Check that a weight, if there is one of this name, is `expected` everywhere.
+    fn take_constant<const D: usize>(
+        &mut self,
+        name: &str,
+        shape: [usize; D],
+        expected: f64,
+        device: &Device,
+    ) -> Result<(), LoadError> {
+        if self.tensors.contains_key(name) {
+            let values = self.take(name, shape, device)?.into_data();
+            if values.iter::<f64>().any(|value| value != expected) {
+                let (path, key) = (self.path.clone(), format!("{}{name}", self.prefix));
+                return Err(LoadError::Unsupported { path, key, expected });
+            }
+        }
+        Ok(())
+    }
+
+    /// Check that nothing of the module is left.
     fn finish(self) -> Result<(), LoadError> {
-        match self.tensors.into_keys().find(|name| !name.contains('.')) {
+        match self.tensors.into_keys().next() {
             Some(name) => Err(LoadError::Unexpected {
                 path: self.path,
                 key: format!("{}{name}", self.prefix),
@@ -171,6 +200,29 @@ impl StateDict {
             bias_hidden,
         })
     }
+
+    /// The weight and the bias of one layer of the SRU package.
+    fn sru(
+        &mut self,
+        config: &SruConfig,
+        index: usize,
+        device: &Device,
+    ) -> Result<(Tensor<2>, Tensor<1>), LoadError> {
+        let SruConfig { d_input, d_hidden, .. } = *config;
+        let parts = config.num_parts();
+        let name = |name| format!("rnn_lst.{index}.{name}");
+        let weight: Tensor<2> = self.take(&name("weight"), [d_input, parts * d_hidden], device)?;
+        let bias = self.take(&name("bias"), [2 * d_hidden], device)?;
+        // Later versions of the cell look at c_{t−1} in their gates and scale the input that is the highway.
+        self.take_constant(&name("weight_c"), [2 * d_hidden], 0.0, device)?;
+        if parts == 3 {
+            self.take_constant(&name("scale_x"), [1], 1.0, device)?;
+        } else {
+            self.tensors.remove(&name("scale_x"));
+        }
+        let interleaved = weight.reshape([d_input, d_hidden, parts]);
+        Ok((interleaved.swap_dims(1, 2).reshape([d_input, parts * d_hidden]), bias))
+    }
 }
 
 impl LstmConfig {
@@ -194,9 +246,9 @@ impl LstmConfig {
         device: &Device,
     ) -> Result<Lstm, LoadError> {
         let mut weights = StateDict::open(path.as_ref(), prefix)?;
-        let lstm = self.build(weights.lstm(self, 0, device)?);
+        let layer = weights.lstm(self, 0, device)?;
         weights.finish()?;
-        Ok(lstm)
+        Ok(self.build(layer))
     }
 }
 
@@ -221,6 +273,61 @@ impl LstmStackConfig {
         for index in 0..self.num_layers {
             let config = self.layer(index);
             layers.push(config.build(weights.lstm(&config, index, device)?));
+        }
+        weights.finish()?;
+        Ok(self.build(layers))
+    }
+}
+
+impl SruConfig {
+    /// Load the weights of a `sru.SRU` of one layer and one direction, made with `v1=True` and, if the input is as wide
+    /// as the layer, `rescale=False`.
+    ///
+    /// `path` is as for [`LstmConfig::load_pytorch`]; `prefix` is what keys have before `rnn_lst.0.weight`.
+    ///
+    /// # Errors
+    ///
+    /// [`LoadError`] if the file cannot be read, or a weight is missing, has another shape, is one too many, or is of a
+    /// later version of the cell.
+    ///
+    /// # Panics
+    ///
+    /// If [`validate`](Self::validate) fails.
+    pub fn load_pytorch(
+        &self,
+        path: impl AsRef<Path>,
+        prefix: &str,
+        device: &Device,
+    ) -> Result<Sru, LoadError> {
+        let mut weights = StateDict::open(path.as_ref(), prefix)?;
+        let (weight, bias) = weights.sru(self, 0, device)?;
+        weights.finish()?;
+        Ok(self.build(weight, bias))
+    }
+}
+
+impl SruStackConfig {
+    /// Load the weights of a `sru.SRU` of one direction; see [`SruConfig::load_pytorch`].
+    ///
+    /// # Errors
+    ///
+    /// As [`SruConfig::load_pytorch`].
+    ///
+    /// # Panics
+    ///
+    /// If [`validate`](Self::validate) fails.
+    pub fn load_pytorch(
+        &self,
+        path: impl AsRef<Path>,
+        prefix: &str,
+        device: &Device,
+    ) -> Result<SruStack, LoadError> {
+        let mut weights = StateDict::open(path.as_ref(), prefix)?;
+        let mut layers = Vec::with_capacity(self.num_layers);
+        for index in 0..self.num_layers {
+            let config = self.layer(index);
+            let (weight, bias) = weights.sru(&config, index, device)?;
+            layers.push(config.build(weight, bias));
         }
         weights.finish()?;
         Ok(self.build(layers))

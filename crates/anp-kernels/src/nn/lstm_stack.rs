@@ -116,13 +116,11 @@ impl LstmStack {
             }
             let result = layer.forward_states(input, state);
             input = result.hidden.clone();
-            results.push(result);
-        }
-        if self.batch_first {
-            for LstmStates { hidden, cell, .. } in &mut results {
-                *hidden = hidden.clone().swap_dims(0, 1);
-                *cell = cell.clone().swap_dims(0, 1);
-            }
+            results.push(LstmStates {
+                hidden: swap_if(self.batch_first, result.hidden),
+                cell: swap_if(self.batch_first, result.cell),
+                ..result
+            });
         }
         results
     }

@@ -1,8 +1,8 @@
 //! Recurrent layers with Burn's conventions, on top of the fused operations.
 //!
 //! [`Lstm`] takes the place of `burn::nn::Lstm`: configuration, input, output and state are its; the gates' eight
-//! weights are two. [`LstmStack`] is several of them, as `torch.nn.LSTM` is. Both read the weights of PyTorch (feature
-//! `store`).
+//! weights are two. [`LstmStack`] is several of them, as `torch.nn.LSTM` is. [`Sru`] and [`SruStack`] are those of the
+//! authors' package. All load what PyTorch trained (feature `store`).
 //!
 //! ```
 //! use anp_kernels::nn::{Lstm, LstmConfig, LstmStackConfig};
@@ -28,6 +28,8 @@ mod burn_nn;
 mod load;
 mod lstm;
 mod lstm_stack;
+mod sru;
+mod sru_stack;
 
 use burn::module::{Flag, Param};
 use burn::tensor::{Distribution, Tensor};
@@ -38,6 +40,8 @@ pub use burn_nn::UnsupportedLstm;
 pub use load::LoadError;
 pub use lstm::{Lstm, LstmConfig, LstmStates};
 pub use lstm_stack::{LstmStack, LstmStackConfig};
+pub use sru::{Sru, SruConfig, SruState, SruStates};
+pub use sru_stack::{SruStack, SruStackConfig};
 
 /// A configuration that no layer can be built from.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]

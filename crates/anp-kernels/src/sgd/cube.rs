@@ -185,7 +185,7 @@ impl SgdBackend for CubeBackend {
         let tensor = owned(tensor);
         let [values, rows] = [values, rows].map(into_contiguous);
         let [first, next] = links(&rows);
-        let [own, wide] = types(&tensor);
+        let [own, arithmetic] = types(&tensor);
         let (count, dim) = grid(&tensor.client, values.meta.num_elements());
         let index = dtype_to_storage_type(rows.dtype);
         step_rows::launch(
@@ -198,8 +198,8 @@ impl SgdBackend for CubeBackend {
             first.into_buffer_arg(),
             next.into_buffer_arg(),
             scale.into_buffer_arg(),
-            InputScalar::new(learning_rate, wide),
-            [own, wide, index],
+            InputScalar::new(learning_rate, arithmetic),
+            [own, arithmetic, index],
         );
         tensor
     }

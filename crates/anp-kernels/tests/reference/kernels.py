@@ -17,8 +17,8 @@ Conventions
     lstm                gates i, f, g, o along the last axis; `gates` is the input product of all steps; a
                         mask has one group for all gates or one a gate
     stacked_lstm        torch.nn.LSTM's own names, layouts and results; no mask
-    cross_entropy       a tied weight is [vocab_size, d_hidden], an own one its transpose; `square` is the sum
-                        of a token's squared logits, `entropy` that of its distribution, in nats
+    cross_entropy       a tied weight is [vocab_size, d_hidden], an own one its transpose; `terms` are the sum
+                        of a token's squared logits and the entropy of its distribution, in nats
     sru                 v1, the axis of size k of `product` holds candidate, forget gate, reset gate and, if
                         there are four, the highway term; else the highway term is `input`; the bias is
                         that of the two gates; h = r * g(c) * mask + (1 - r) * highway
@@ -167,50 +167,50 @@ def stacked_lstm_cases():
 # --- Linear map and cross-entropy
 
 
-def cross_entropy(hidden, weight, targets, tied, bias=None):
-    logits = hidden @ (weight.T if tied else weight)
-    if bias is not None:
-        logits = logits + bias
-    return {
-        "nll": F.cross_entropy(logits, targets, reduction="none"),
-        "square": logits.pow(2).sum(dim=1),
-        "entropy": torch.distributions.Categorical(logits=logits).entropy(),
-    }
+def cross_entropy(hidden, weight, bias, targets, tied, terms):
+    logits = hidden @ (weight.T if tied else weight) + bias
+    outputs = {"nll": F.cross_entropy(logits, targets, reduction="none")}
+    if terms:
+        outputs["square"] = logits.pow(2).sum(dim=1)
+        outputs["entropy"] = torch.distributions.Categorical(logits=logits).entropy()
+    return outputs
 
 
 def cross_entropy_case(
-    name, seed, tokens, width, vocab, tied, with_bias=True, scale=1.0, without_upstream=()
+    name, seed, tokens, width, vocab, tied, terms=False, scale=1.0, without_upstream=()
 ):
     draw = Draw(seed)
     inputs = {
         "hidden": draw.normal(tokens, width),
         "weight": draw.normal(*((vocab, width) if tied else (width, vocab)), scale=scale),
+        "bias": draw.normal(vocab),
     }
-    if with_bias:
-        inputs["bias"] = draw.normal(vocab)
     targets = draw.integers(vocab, tokens)
 
     def forward(**tensors):
-        return cross_entropy(**tensors, targets=targets, tied=tied)
+        return cross_entropy(**tensors, targets=targets, tied=tied, terms=terms)
 
     return {
         "name": name,
         "tied": tied,
+        "terms": terms,
         "targets": targets.tolist(),
         **differentiate(draw, inputs, {}, forward, without_upstream),
     }
 
 
 def cross_entropy_cases():
-    nll_only = ["square", "entropy"]
+    no_square, no_entropy, no_nll = ["square"], ["entropy"], ["nll", "entropy"]
     return [
-        cross_entropy_case("own_weight", 21, 4, 3, 5, tied=False, without_upstream=nll_only),
-        cross_entropy_case("tied_weight", 22, 4, 3, 5, tied=True, without_upstream=nll_only),
-        cross_entropy_case("square", 23, 3, 3, 5, tied=False, without_upstream=["entropy"]),
-        cross_entropy_case("entropy", 24, 3, 3, 5, tied=True, without_upstream=["square"]),
-        cross_entropy_case("all_terms", 25, 5, 2, 4, tied=False),
-        cross_entropy_case("without_bias", 26, 3, 2, 4, tied=True, with_bias=False),
-        cross_entropy_case("large_logits", 27, 4, 3, 5, tied=False, scale=100.0),
+        cross_entropy_case("own_weight", 21, 4, 3, 5, tied=False),
+        cross_entropy_case("tied_weight", 22, 4, 3, 5, tied=True),
+        cross_entropy_case("large_logits", 23, 4, 3, 5, tied=False, scale=100.0),
+        cross_entropy_case("smallest", 24, 1, 1, 2, tied=True),
+        cross_entropy_case("all_terms", 25, 5, 2, 4, tied=False, terms=True),
+        cross_entropy_case("all_terms_tied", 26, 3, 3, 5, tied=True, terms=True),
+        cross_entropy_case("square", 27, 3, 3, 5, False, terms=True, without_upstream=no_entropy),
+        cross_entropy_case("entropy", 28, 3, 3, 5, True, terms=True, without_upstream=no_square),
+        cross_entropy_case("square_alone", 29, 3, 2, 4, True, terms=True, without_upstream=no_nll),
     ]
 
 
@@ -225,7 +225,7 @@ def sru(product, bias, cell0, activation, input=None, mask=None):
     cell, all_cell, all_hidden = cell0, [], []
     for candidate_t, f, r, highway_t in zip(candidate, forget, reset, highway):
         cell = f * cell + (1 - f) * candidate_t
-        activated = torch.tanh(cell) if activation == "tanh" else cell
+        activated = {"identity": cell, "tanh": torch.tanh(cell), "relu": torch.relu(cell)}[activation]
         if mask is not None:
             activated = activated * mask
         all_cell.append(cell)
@@ -260,6 +260,7 @@ def sru_cases():
         sru_case("tanh", 33, 3, 2, 3, 3, activation="tanh"),
         sru_case("mask", 34, 3, 2, 4, 3, masked=True),
         sru_case("tanh_mask_product", 35, 3, 2, 4, 4, activation="tanh", masked=True),
+        sru_case("relu", 39, 3, 2, 3, 3, activation="relu"),
         sru_case("hidden_only", 36, 3, 2, 2, 3, without_upstream=["cell"]),
         sru_case("cell_only", 37, 3, 2, 2, 4, without_upstream=["hidden"]),
         sru_case("smallest", 38, 1, 1, 1, 3),
@@ -328,89 +329,76 @@ def square_norm_cases():
 # --- Optimiser step
 
 
-def sgd_case(name, seed, max_norm=None, groups=({},), sparse=False, steps=3):
-    """Options of group g hold for every parameter whose index is g modulo the number of groups."""
+def sgd_case(name, seed, max_norm=None, momentum=None, decays=(None, None, None), rows=None):
+    """Three steps on a matrix, a vector and an embedding, which has gradients of `rows`, dense ones, or both."""
     draw = Draw(seed)
     shapes = [(3, 4), (4,), (5, 2)]
     parameters = [draw.normal(*shape).requires_grad_() for shape in shapes]
-    groups = [
-        {
-            "learning_rate": 0.5,
-            "coupled_decay": 0.0,
-            "decoupled_decay": 0.0,
-            "momentum": 0.0,
-            "dampening": 0.0,
-            "nesterov": False,
-            **group,
-        }
-        for group in groups
-    ]
+    momentum_options = momentum or {"factor": 0.0, "dampening": 0.0, "nesterov": False}
     optimizer = torch.optim.SGD(
         [
-            {
-                "params": parameters[index :: len(groups)],
-                "lr": group["learning_rate"],
-                "weight_decay": group["coupled_decay"],
-                "momentum": group["momentum"],
-                "dampening": group["dampening"],
-                "nesterov": group["nesterov"],
-            }
-            for index, group in enumerate(groups)
-        ]
+            {"params": [parameter], "weight_decay": (decay or {}).get("coupled", 0.0)}
+            for parameter, decay in zip(parameters, decays)
+        ],
+        lr=0.5,
+        momentum=momentum_options["factor"],
+        dampening=momentum_options["dampening"],
+        nesterov=momentum_options["nesterov"],
     )
     case = {
         "name": name,
+        "learning_rate": 0.5,
         "max_norm": max_norm,
-        "groups": groups,
+        "momentum": momentum,
+        "decays": list(decays),
         "parameters": [plain(p) for p in parameters],
         "steps": [],
     }
-    for _ in range(steps):
-        dense = [draw.normal(*shape) for shape in shapes]
-        rows, values = [], None
-        if sparse:
-            # The last parameter is an embedding: row 3 comes twice, rows 0 and 2 never.
-            rows, values = [3, 1, 3, 4], draw.normal(4, 2)
-            dense[2] = torch.zeros(shapes[2], dtype=torch.float64).index_add(
-                0, torch.tensor(rows), values
-            )
-        norm = torch.linalg.vector_norm(torch.cat([g.flatten() for g in dense]))
+    for _ in range(3):
+        gradients = [draw.normal(*shape) for shape in shapes]
+        step = {"gradients": [plain(g) for g in gradients]}
+        if rows is not None:
+            # Row 3 comes twice, rows 0 and 2 never.
+            indices, values = [3, 1, 3, 4], draw.normal(4, 2)
+            if rows == "alone":
+                gradients[2] = torch.zeros(shapes[2], dtype=torch.float64)
+                step["gradients"].pop()
+            gradients[2] = gradients[2].index_add(0, torch.tensor(indices), values)
+            step["rows"] = {"indices": indices, "values": plain(values)}
+        norm = torch.linalg.vector_norm(torch.cat([g.flatten() for g in gradients]))
         scale = 1.0 if max_norm is None else min(1.0, max_norm / norm.item())
         with torch.no_grad():
-            for index, (parameter, gradient) in enumerate(zip(parameters, dense)):
-                parameter.mul_(1 - groups[index % len(groups)]["decoupled_decay"])
+            for parameter, gradient, decay in zip(parameters, gradients, decays):
+                parameter.mul_(1 - (decay or {}).get("decoupled", 0.0))
                 parameter.grad = gradient * scale
         optimizer.step()
-        step = {
-            "gradients": [plain(g) for g in dense],
-            "norm": norm.item(),
-            "parameters": [plain(p) for p in parameters],
-        }
-        if sparse:
-            step["sparse"] = {"rows": rows, "values": plain(values)}
+        step["norm"] = norm.item()
+        step["parameters"] = [plain(p) for p in parameters]
         case["steps"].append(step)
     return case
 
 
 def sgd_cases():
+    momentum = {"factor": 0.9, "dampening": 0.0, "nesterov": False}
+    coupled, decoupled = {"coupled": 0.1}, {"decoupled": 0.01}
     return [
         sgd_case("plain", 61),
         sgd_case("clipped", 62, max_norm=0.5),
         sgd_case("not_clipped", 63, max_norm=100.0),
+        sgd_case("decays", 64, max_norm=1.0, decays=[coupled, None, decoupled]),
+        sgd_case("momentum", 65, max_norm=1.0, momentum=momentum),
         sgd_case(
-            "decay_per_group", 64, max_norm=1.0,
-            groups=[{"coupled_decay": 0.1}, {}, {"decoupled_decay": 0.01, "learning_rate": 0.1}],
+            "momentum_dampening_decays", 66, max_norm=1.0,
+            momentum=momentum | {"dampening": 0.1}, decays=[coupled, decoupled, None],
         ),
-        sgd_case("momentum", 65, groups=[{"momentum": 0.9}]),
+        sgd_case("nesterov", 67, momentum=momentum | {"nesterov": True}),
+        sgd_case("rows", 68, max_norm=1.0, rows="alone"),
+        sgd_case("rows_not_clipped", 70, rows="alone"),
+        sgd_case("rows_and_dense", 71, max_norm=1.0, rows="too"),
+        sgd_case("rows_decay", 72, max_norm=1.0, rows="alone", decays=[None, None, coupled]),
         sgd_case(
-            "momentum_dampening_decay", 66, max_norm=1.0,
-            groups=[{"momentum": 0.9, "dampening": 0.1, "coupled_decay": 0.1}],
-        ),
-        sgd_case("nesterov", 67, groups=[{"momentum": 0.8, "nesterov": True}]),
-        sgd_case("sparse_rows", 68, max_norm=1.0, sparse=True),
-        sgd_case(
-            "sparse_rows_decay_momentum", 69, max_norm=1.0, sparse=True,
-            groups=[{"momentum": 0.9, "decoupled_decay": 0.01}],
+            "rows_decay_momentum", 69, max_norm=1.0, rows="alone",
+            momentum=momentum, decays=[None, None, decoupled],
         ),
     ]
 

@@ -11,7 +11,8 @@ Made with Python 3.11, PyTorch 2.15.0, safetensors 0.8.0 and sru 2.6.0; needs no
     lstm.safetensors    the state dict of a model with an LSTM of two layers at `encoder.rnn`, one of one layer and
                         without biases at `head`, and whole numbers in place of weights at `integers`
     lstm.pt             the same inside a checkpoint, at `model`
-    sru.pt              the state dict of sru.SRU alone, two layers of version 1 of the cell
+    sru.pt              state dicts of sru.SRU: version 1 of the cell in two layers at `first`, the same in one layer
+                        with a scaled highway at `scaled`, and the later version at `later`
     weights.json        inputs, initial states, outputs and final states, in float64
 """
 
@@ -79,10 +80,16 @@ def main():
         "output": output, "hidden": hidden, "cell": cell, "head": predicted,
     }
 
-    layer = import_sru().SRU(3, 2, num_layers=2, v1=True, rescale=False)
+    sru_package = import_sru()
+    layer = sru_package.SRU(3, 2, num_layers=2, v1=True, rescale=False)
     for cell in layer.rnn_lst:
         torch.nn.init.normal_(cell.bias)
-    torch.save(layer.state_dict(), out / "sru.pt")
+    state_dicts = {
+        "first": layer.state_dict(),
+        "scaled": sru_package.SRU(2, 2, num_layers=1, v1=True).state_dict(),
+        "later": sru_package.SRU(3, 2, num_layers=1).state_dict(),
+    }
+    torch.save(state_dicts, out / "sru.pt")
     input = torch.randn(4, 2, 3, dtype=torch.float64)
     cell0 = torch.randn(2, 2, 2, dtype=torch.float64)
     with warnings.catch_warnings():

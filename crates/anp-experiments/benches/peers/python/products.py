@@ -29,7 +29,8 @@ class Products:
 
     def recurrence(self, batch_size, seq_length, d_hidden, backward):
         """One product each step forward and one backward; the weight's gradient is one product for all."""
-        h, w, gates = torch.rand(batch_size, d_hidden), torch.rand(4 * d_hidden, d_hidden).t(), torch.rand(batch_size, 4 * d_hidden)
+        h, gates = torch.rand(batch_size, d_hidden), torch.rand(batch_size, 4 * d_hidden)
+        w = torch.rand(4 * d_hidden, d_hidden).t()
         for _ in range(seq_length):
             self.add(h, w, gates)
         if backward:

@@ -1,7 +1,8 @@
 """The SRU language model of Lei & Zhang, v1: tied weights, one variational mask a layer on its input, one on its cell.
 
-On NVIDIA GPUs the `sru` package has a kernel. On the CPU it has one for inference only; its training is a loop of
-PyTorch's operations over the steps. `CompiledSru` is the same equations written for torch.compile, which fuses that loop.
+On NVIDIA GPUs the `sru` package has a kernel. On the CPU it has one for inference only; its training is a loop
+of PyTorch's operations over the steps. `CompiledSru` is the same equations written for torch.compile, which
+fuses that loop.
 """
 
 import math

@@ -1,0 +1,361 @@
+//! Products of few rows with the same weight at many steps.
+//!
+//! A general product packs its operands each time, which for twenty rows takes as long as the arithmetic. Here the
+//! weight is packed once for all steps.
+
+use std::array;
+use std::ops::Range;
+
+use pulp::{Simd, WithSimd};
+
+use super::real::Real;
+use super::shared::Shared;
+
+/// Most rows whose sums are kept in registers at once.
+const ROWS: usize = 6;
+/// Most vectors in a row of these sums.
+const VECTORS: usize = 4;
+/// Most numbers in a vector.
+const LANES: usize = 16;
+/// Columns in a chunk, about.
+const CHUNK: usize = 128;
+/// Bytes in a cache line.
+const LINE: usize = 64;
+
+/// How a weight `[d_hidden, blocks · d_hidden]` is packed and shared out among threads.
+///
+/// Its square blocks (the gates) are all cut into the same chunks of columns, which are what a thread takes at once, and
+/// these into panels as wide as the registers allow. In the packed weight a chunk is contiguous: its panels one behind
+/// the other, in a panel the blocks, in a block the rows.
+#[derive(Debug)]
+pub(crate) struct Panels {
+    d_hidden: usize,
+    blocks: usize,
+    lanes: usize,
+    panel_vectors: usize,
+    /// In vectors of columns.
+    chunks: Vec<Range<usize>>,
+    shares: Vec<Range<usize>>,
+}
+
+impl Panels {
+    /// For products of `rows` rows in `threads` threads.
+    pub(crate) fn new<E: Real, S: Simd>(
+        d_hidden: usize,
+        blocks: usize,
+        rows: usize,
+        threads: usize,
+    ) -> Self {
+        let lanes = E::lanes::<S>();
+        // The sums, a row of the panel and one broadcast number have to fit in the registers; but with few sums each
+        // addition would wait for the one before.
+        let panel_vectors = if S::REGISTER_COUNT > 16 || rows <= 3 { VECTORS } else { 2 };
+        let chunk_vectors = panel_vectors.max(CHUNK / lanes);
+        let vectors = d_hidden.div_ceil(lanes);
+        let mut chunks = Vec::new();
+        let mut shares = Vec::new();
+        for thread in 0..threads {
+            let first = chunks.len();
+            let end = (thread + 1) * vectors / threads;
+            let starts = (thread * vectors / threads..end).step_by(chunk_vectors);
+            chunks.extend(starts.map(|start| start..end.min(start + chunk_vectors)));
+            shares.push(first..chunks.len());
+        }
+        Self { d_hidden, blocks, lanes, panel_vectors, chunks, shares }
+    }
+
+    /// The chunks that each thread should take.
+    pub(crate) fn shares(&self) -> &[Range<usize>] {
+        &self.shares
+    }
+
+    /// The columns of a chunk, the same in every block.
+    pub(crate) fn columns(&self, chunk: usize) -> Range<usize> {
+        self.columns_of(&self.chunks[chunk])
+    }
+
+    /// Memory for the packed weight.
+    pub(crate) fn storage<E: Real>(&self) -> Vec<E> {
+        let len = self.d_hidden.div_ceil(self.lanes) * self.vector_len();
+        vec![E::ZERO; len + LINE / size_of::<E>()]
+    }
+
+    /// The packed weight in its [`storage`](Self::storage), of which each thread packs its chunks.
+    pub(crate) fn share<'a, E: Real>(&self, storage: &'a mut [E]) -> Shared<'a, E> {
+        // A vector that straddles two cache lines costs two loads.
+        let start = storage.as_ptr().align_offset(LINE).min(LINE / size_of::<E>());
+        Shared::new(&mut storage[start..])
+    }
+
+    /// Where the packed weight holds a chunk.
+    pub(crate) fn packed(&self, chunk: usize) -> Range<usize> {
+        let Range { start, end } = self.chunks[chunk];
+        start * self.vector_len()..end * self.vector_len()
+    }
+
+    /// Numbers of all blocks and rows in a vector of columns.
+    fn vector_len(&self) -> usize {
+        self.lanes * self.blocks * self.d_hidden
+    }
+
+    fn columns_of(&self, vectors: &Range<usize>) -> Range<usize> {
+        vectors.start * self.lanes..self.d_hidden.min(vectors.end * self.lanes)
+    }
+
+    /// Width in vectors, columns, and place in the packed chunk of each of its panels.
+    fn panels(&self, chunk: usize) -> impl Iterator<Item = (usize, Range<usize>, Range<usize>)> {
+        let Range { start, end } = self.chunks[chunk];
+        (start..end).step_by(self.panel_vectors).map(move |first| {
+            let vectors = first..end.min(first + self.panel_vectors);
+            let place = (vectors.start - start) * self.vector_len();
+            let place = place..place + vectors.len() * self.vector_len();
+            (vectors.len(), self.columns_of(&vectors), place)
+        })
+    }
+
+    /// Pack a chunk of `weight`.
+    pub(crate) fn pack<E: Real>(&self, weight: &[E], chunk: usize, packed: &mut [E]) {
+        let d_hidden = self.d_hidden;
+        for (vectors, columns, place) in self.panels(chunk) {
+            let width = vectors * self.lanes;
+            let blocks = packed[place].chunks_exact_mut(width * d_hidden);
+            for (block, panel) in blocks.enumerate() {
+                let rows = weight[block * d_hidden..].chunks(self.blocks * d_hidden);
+                for (panel, row) in panel.chunks_exact_mut(width).zip(rows) {
+                    panel[..columns.len()].copy_from_slice(&row[columns.clone()]);
+                }
+            }
+        }
+    }
+
+    /// Pack a chunk of the weight whose blocks are the transposes of those of `weight`.
+    pub(crate) fn pack_transposed<E: Real>(&self, weight: &[E], chunk: usize, packed: &mut [E]) {
+        /// Rows of a panel that are filled at once; they stay in the first cache.
+        const STRIP: usize = 64;
+
+        let d_hidden = self.d_hidden;
+        for (vectors, columns, place) in self.panels(chunk) {
+            let width = vectors * self.lanes;
+            let blocks = packed[place].chunks_exact_mut(width * d_hidden);
+            for (block, panel) in blocks.enumerate() {
+                for (strip, panel) in panel.chunks_mut(STRIP * width).enumerate() {
+                    for (n, column) in columns.clone().enumerate() {
+                        let row = &weight[(column * self.blocks + block) * d_hidden..][..d_hidden];
+                        let strip = &row[strip * STRIP..];
+                        let panel = panel.iter_mut().skip(n).step_by(width);
+                        panel.zip(strip).for_each(|(packed, &weight)| *packed = weight);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Add to `out` the product of some rows with the columns of a chunk in a block of the packed weight.
+    ///
+    /// `packed` is the chunk; `lhs` holds `rows` rows of `d_hidden` numbers, at a distance of `stride`; `out(row,
+    /// columns)` is the place for these columns of a row. A sum is taken in order, whatever the chunks and the
+    /// vectors are.
+    #[inline(always)]
+    #[allow(clippy::too_many_arguments)]
+    pub(crate) fn product<'o, E: Real, S: Simd>(
+        &self,
+        simd: S,
+        packed: &[E],
+        chunk: usize,
+        block: usize,
+        lhs: &[E],
+        stride: usize,
+        rows: usize,
+        out: impl Fn(usize, Range<usize>) -> &'o mut [E],
+    ) {
+        let rows_at_once = rows.div_ceil(rows.div_ceil(ROWS));
+        for (vectors, columns, place) in self.panels(chunk) {
+            let panel_len = vectors * self.lanes * self.d_hidden;
+            let panel = &packed[place][block * panel_len..][..panel_len];
+            for first in (0..rows).step_by(rows_at_once) {
+                let rows = rows_at_once.min(rows - first);
+                let lhs = array::from_fn(|row| {
+                    if row < rows { &lhs[(first + row) * stride..][..self.d_hidden] } else { &[] }
+                });
+                let out = array::from_fn(|row| {
+                    if row < rows { out(first + row, columns.clone()) } else { &mut [] }
+                });
+                Tile { rows, vectors, lhs, panel, out }.run(simd);
+            }
+        }
+    }
+}
+
+/// A product of `rows` rows with a panel of `vectors` vectors, added to `out`.
+struct Tile<'l, 'o, E> {
+    rows: usize,
+    vectors: usize,
+    lhs: [&'l [E]; ROWS],
+    panel: &'l [E],
+    out: [&'o mut [E]; ROWS],
+}
+
+impl<E: Real> Tile<'_, '_, E> {
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let width = self.vectors * E::lanes::<S>();
+        if self.out[0].len() == width { simd.vectorize(self) } else { self.run_padded(simd) }
+    }
+
+    /// For the last panel of a block, which may be wider than what is left of the block.
+    fn run_padded<S: Simd>(self, simd: S) {
+        let width = self.vectors * E::lanes::<S>();
+        let mut whole = [[E::ZERO; VECTORS * LANES]; ROWS];
+        for (whole, out) in whole.iter_mut().zip(&self.out) {
+            whole[..out.len()].copy_from_slice(out);
+        }
+        let rows = whole.each_mut().map(|row| &mut row[..width]);
+        simd.vectorize(Tile { out: rows, ..self });
+        for (whole, out) in whole.iter().zip(self.out) {
+            out.copy_from_slice(&whole[..out.len()]);
+        }
+    }
+
+    #[inline(always)]
+    fn rows<S: Simd, const R: usize>(self, simd: S) {
+        match self.vectors {
+            1 => self.rows_of_vectors::<S, R, 1>(simd),
+            2 => self.rows_of_vectors::<S, R, 2>(simd),
+            3 => self.rows_of_vectors::<S, R, 3>(simd),
+            VECTORS => self.rows_of_vectors::<S, R, VECTORS>(simd),
+            vectors => unreachable!("a panel of {vectors} vectors"),
+        }
+    }
+
+    /// The sums stay in registers.
+    #[inline(always)]
+    fn rows_of_vectors<S: Simd, const R: usize, const N: usize>(mut self, simd: S) {
+        let (panel, _) = E::vectors::<S>(self.panel).as_chunks::<N>();
+        let lhs: [&[E]; R] = array::from_fn(|row| self.lhs[row]);
+        let mut sums = [[E::splat(simd, E::ZERO); N]; R];
+        for (sums, out) in sums.iter_mut().zip(&self.out) {
+            sums.copy_from_slice(E::vectors::<S>(out));
+        }
+        for row in lhs {
+            assert_eq!(row.len(), panel.len(), "a row is as long as its panel");
+        }
+        for (k, weights) in panel.iter().enumerate() {
+            for (sums, row) in sums.iter_mut().zip(lhs) {
+                let x = E::splat(simd, row[k]);
+                for (sum, &weight) in sums.iter_mut().zip(weights) {
+                    *sum = E::mul_add(simd, x, weight, *sum);
+                }
+            }
+        }
+        for (sums, out) in sums.iter().zip(&mut self.out) {
+            E::vectors_mut::<S>(out).copy_from_slice(sums);
+        }
+    }
+}
+
+impl<E: Real> WithSimd for Tile<'_, '_, E> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        match self.rows {
+            1 => self.rows::<S, 1>(simd),
+            2 => self.rows::<S, 2>(simd),
+            3 => self.rows::<S, 3>(simd),
+            4 => self.rows::<S, 4>(simd),
+            5 => self.rows::<S, 5>(simd),
+            ROWS => self.rows::<S, ROWS>(simd),
+            rows => unreachable!("a tile of {rows} rows"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use super::super::simd::dispatch;
+
+    /// Products with `weight` and with its transposed blocks, against sums written out.
+    struct Check {
+        d_hidden: usize,
+        blocks: usize,
+        rows: usize,
+        threads: usize,
+    }
+
+    impl WithSimd for Check {
+        type Output = ();
+
+        #[allow(unsafe_code)]
+        fn with_simd<S: Simd>(self, simd: S) {
+            let Self { d_hidden, blocks, rows, threads } = self;
+            let width = blocks * d_hidden;
+            // Small whole numbers, whose sums are exact.
+            let weight: Vec<f32> =
+                (0..d_hidden * width).map(|n| (n * 7 % 13) as f32 - 6.0).collect();
+            let stride = d_hidden + 3;
+            let lhs: Vec<f32> = (0..rows * stride).map(|n| (n * 5 % 11) as f32 - 5.0).collect();
+            let panels = Panels::new::<f32, S>(d_hidden, blocks, rows, threads);
+            assert_eq!(panels.shares().len(), threads);
+            let chunks = panels.shares().last().unwrap().end;
+            let mut storage = panels.storage();
+            let packed = panels.share(&mut storage);
+            for transposed in [false, true] {
+                let mut out = vec![1.0_f32; rows * width];
+                let shared = Shared::new(&mut out);
+                for chunk in 0..chunks {
+                    // SAFETY: there is one thread, and nothing else is borrowed.
+                    let packed = unsafe { packed.get_mut(panels.packed(chunk)) };
+                    if transposed {
+                        panels.pack_transposed(&weight, chunk, packed);
+                    } else {
+                        panels.pack(&weight, chunk, packed);
+                    }
+                    for block in 0..blocks {
+                        panels.product(
+                            simd,
+                            packed,
+                            chunk,
+                            block,
+                            &lhs,
+                            stride,
+                            rows,
+                            |row, columns| {
+                                let start = row * width + block * d_hidden;
+                                // SAFETY: a product asks for a place once at a time.
+                                unsafe {
+                                    shared.get_mut(start + columns.start..start + columns.end)
+                                }
+                            },
+                        );
+                    }
+                }
+                for (n, &out) in out.iter().enumerate() {
+                    let (row, block, column) = (n / width, n % width / d_hidden, n % d_hidden);
+                    let weight = |k: usize| {
+                        let (k, column) = if transposed { (column, k) } else { (k, column) };
+                        weight[k * width + block * d_hidden + column]
+                    };
+                    let sum: f32 = (0..d_hidden).map(|k| lhs[row * stride + k] * weight(k)).sum();
+                    assert_eq!(out, 1.0 + sum, "at {row}, {block}, {column}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn products_of_odd_shapes() {
+        for (d_hidden, blocks, rows, threads) in [
+            (1, 1, 1, 1),
+            (1, 4, 3, 2),
+            (33, 4, 1, 2),
+            (64, 2, 2, 1),
+            (70, 3, 7, 3),
+            (96, 4, 20, 2),
+            (129, 1, 13, 1),
+            (301, 2, 5, 2),
+        ] {
+            dispatch(Check { d_hidden, blocks, rows, threads });
+        }
+    }
+}

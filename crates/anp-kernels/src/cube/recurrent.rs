@@ -1,0 +1,213 @@
+//! What the recurrences have in common: each step multiplies the hidden state, masked for each of the `groups` of gates that
+//! have a mask of their own, by the recurrent weight.
+
+use burn::backend::TensorMetadata;
+use burn::backend::ops::FloatTensorOps;
+use burn_cubecl::CubeBackend;
+use burn_cubecl::tensor::CubeTensor;
+use cubecl::prelude::*;
+
+use super::{empty, grid, into_contiguous, optional, product, types};
+use crate::backend::Optional;
+
+/// Where column `part · d_hidden` of `element` (of a state) lies in a matrix `[batch_size, parts · d_hidden]`.
+#[cube]
+pub(crate) fn in_row(
+    element: usize,
+    d_hidden: usize,
+    #[comptime] part: usize,
+    #[comptime] parts: usize,
+) -> usize {
+    element + ((parts - 1) * (element / d_hidden) + part) * d_hidden
+}
+
+/// The same in a product `[groups, batch_size, parts / groups · d_hidden]`, where `groups` is 1 or `parts`.
+#[cube]
+pub(crate) fn in_product(
+    element: usize,
+    d_hidden: usize,
+    states: usize,
+    #[comptime] part: usize,
+    #[comptime] parts: usize,
+    #[comptime] groups: usize,
+) -> usize {
+    if comptime!(groups == 1) {
+        in_row(element, d_hidden, part, parts)
+    } else {
+        part * states + element
+    }
+}
+
+/// Write `state` times the mask of each group.
+#[cube]
+pub(crate) fn write_masked<F: Float, A: Float>(
+    state: A,
+    mask: &ComptimeOption<&[F]>,
+    recurrent: &mut [F],
+    element: usize,
+    states: usize,
+    #[comptime] groups: usize,
+) {
+    #[unroll]
+    for group in 0..groups {
+        let at = group * states + element;
+        #[comptime]
+        let masked = match mask {
+            ComptimeOption::Some(mask) => state * A::cast_from(mask[at]),
+            ComptimeOption::None => state,
+        };
+        recurrent[at] = F::cast_from(masked);
+    }
+}
+
+/// Gradient of a state from those of its masked copies.
+#[cube]
+pub(crate) fn read_masked<F: Float, A: Float>(
+    product: &[F],
+    mask: &ComptimeOption<&[F]>,
+    element: usize,
+    states: usize,
+    #[comptime] groups: usize,
+) -> A {
+    let mut sum = A::new(0.0);
+    #[unroll]
+    for group in 0..groups {
+        let at = group * states + element;
+        #[comptime]
+        let share = match mask {
+            ComptimeOption::Some(mask) => A::cast_from(product[at]) * A::cast_from(mask[at]),
+            ComptimeOption::None => A::cast_from(product[at]),
+        };
+        sum += share;
+    }
+    sum
+}
+
+/// The state before each step of each layer as the products saw it: `[depth, groups, seq_length, batch_size, d_hidden]`.
+///
+/// In the first layer this is the output of the step before, `state0` or in `hidden`; in others the output of the layer
+/// before, in `inner`, `[depth, seq_length, batch_size, d_hidden]`.
+#[cube(launch)]
+fn states_before<F: Float, A: Float>(
+    state0: &[F],
+    hidden: &[F],
+    inner: &ComptimeOption<&[F]>,
+    mask: &ComptimeOption<&[F]>,
+    before: &mut [F],
+    #[comptime] groups: usize,
+    #[define(F, A)] _types: [ElemType; 2],
+) {
+    let sequence = hidden.len();
+    let place = ABSOLUTE_POS;
+    if place >= before.len() / groups {
+        terminate!();
+    }
+    let states = state0.len();
+    let element = place % states;
+    let mut state = A::cast_from(state0[element]);
+    if place >= states && place < sequence {
+        state = A::cast_from(hidden[place - states]);
+    }
+    #[comptime]
+    match inner {
+        ComptimeOption::Some(inner) => {
+            if place >= sequence {
+                state = A::cast_from(inner[place - sequence]);
+            }
+        }
+        ComptimeOption::None => {}
+    }
+    let layer = place / sequence;
+    #[unroll]
+    for group in 0..groups {
+        #[comptime]
+        let masked = match mask {
+            ComptimeOption::Some(mask) => state * A::cast_from(mask[group * states + element]),
+            ComptimeOption::None => state,
+        };
+        before[place + (layer * (groups - 1) + group) * sequence] = F::cast_from(masked);
+    }
+}
+
+/// The mask in row-major order, and its number of groups.
+pub(crate) fn with_groups(mask: Optional<CubeBackend>) -> (Option<CubeTensor>, usize) {
+    let mask = mask.into_option().map(into_contiguous);
+    let groups = mask.as_ref().map_or(1, |mask| mask.shape()[0]);
+    (mask, groups)
+}
+
+/// What the first step multiplies, `[groups, batch_size, d_hidden]`.
+pub(crate) fn masked(state: CubeTensor, mask: &Option<CubeTensor>) -> CubeTensor {
+    let [batch_size, d_hidden] = state.shape().dims();
+    let state = CubeBackend::float_reshape(state, [1, batch_size, d_hidden].into());
+    match mask {
+        Some(mask) => CubeBackend::float_mul(state, mask.clone()),
+        None => state,
+    }
+}
+
+/// Gradient of the state, `[batch_size, d_hidden]`, of which [`masked`] made `masked`.
+pub(crate) fn unmasked(masked: CubeTensor, mask: &Option<CubeTensor>) -> CubeTensor {
+    let [_, batch_size, d_hidden] = masked.shape().dims();
+    let state = match mask {
+        Some(mask) => CubeBackend::float_sum_dim(CubeBackend::float_mul(masked, mask.clone()), 0),
+        None => masked,
+    };
+    CubeBackend::float_reshape(state, [batch_size, d_hidden].into())
+}
+
+/// A recurrent weight `[d_hidden, parts · d_hidden]` as `[groups, d_hidden, parts / groups · d_hidden]`.
+pub(crate) fn grouped(weight: CubeTensor, groups: usize) -> CubeTensor {
+    let [d_hidden, width] = weight.shape().dims();
+    let weight = CubeBackend::float_reshape(weight, [d_hidden, groups, width / groups].into());
+    into_contiguous(CubeBackend::float_permute(weight, &[1, 0, 2]))
+}
+
+/// The transpose of each matrix of the last two dimensions.
+pub(crate) fn transposed(matrices: CubeTensor) -> CubeTensor {
+    let rank = matrices.meta.num_dims();
+    CubeBackend::float_swap_dims(matrices, rank - 2, rank - 1)
+}
+
+/// Gradients of the recurrent weights, `[depth, d_hidden, parts · d_hidden]`, and of the biases, `[depth, parts · d_hidden]`,
+/// from those of the gates before their activation, `[depth, seq_length, batch_size, parts · d_hidden]`.
+///
+/// One kernel, one product for all steps and layers, and one reduction.
+pub(crate) fn weight_gradient(
+    gates_grad: CubeTensor,
+    state0: CubeTensor,
+    hidden: CubeTensor,
+    inner: Option<CubeTensor>,
+    mask: &Option<CubeTensor>,
+    groups: usize,
+) -> (CubeTensor, CubeTensor) {
+    let [depth, seq_length, batch_size, width] = gates_grad.shape().dims();
+    let [_, d_hidden] = state0.shape().dims();
+    let (client, types, dtype) = (hidden.client.clone(), types(&hidden), hidden.dtype);
+    let rows = seq_length * batch_size;
+    let before = empty(&hidden, [depth, groups, rows, d_hidden], dtype);
+    let (count, dim) = grid(&client, depth * rows * d_hidden);
+    states_before::launch(
+        &client,
+        count,
+        dim,
+        state0.into_buffer_arg(),
+        hidden.into_buffer_arg(),
+        optional(&inner),
+        optional(mask),
+        before.clone().into_buffer_arg(),
+        groups,
+        types,
+    );
+    let weight_grad = empty(&before, [depth, groups, d_hidden, width / groups], dtype);
+    let columns = [depth, rows, groups, width / groups];
+    let columns = CubeBackend::float_reshape(gates_grad.clone(), columns.into());
+    let columns = CubeBackend::float_permute(columns, &[0, 2, 1, 3]);
+    product(transposed(before), columns, &weight_grad);
+    let weight_grad = CubeBackend::float_permute(weight_grad, &[0, 2, 1, 3]);
+    let weight_grad = CubeBackend::float_reshape(weight_grad, [depth, d_hidden, width].into());
+
+    let gates_grad = CubeBackend::float_reshape(gates_grad, [depth, rows, width].into());
+    let bias_grad = CubeBackend::float_sum_dim(gates_grad, 1);
+    (weight_grad, CubeBackend::float_reshape(bias_grad, [depth, width].into()))
+}

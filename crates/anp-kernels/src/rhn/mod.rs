@@ -1,0 +1,92 @@
+//! A Recurrent Highway Network over a sequence: several micro-steps inside each step.
+//!
+//! ```text
+//! s_{t,0} = y_{t−1}
+//! h, u    = split([l = 1] x_t W + (s_{t,l−1} ⊙ m) R_l + b_l)        l = 1 … L
+//! s_{t,l} = tanh(h) ⊙ σ(u) + s_{t,l−1} ⊙ (1 − σ(u))
+//! y_t     = s_{t,L}
+//! ```
+//!
+//! [Zilly et al., 2016](https://arxiv.org/abs/1607.03474), with the carry gate coupled to the transform gate.
+
+mod autodiff;
+mod composition;
+#[cfg(any(feature = "flex", feature = "ndarray"))]
+mod host;
+mod ops;
+
+use burn::backend::Dispatch;
+use burn::tensor::Tensor;
+pub use composition::rhn_sequence as rhn_composition;
+pub use ops::RhnBackend;
+
+use crate::backend::{Optional, check_alike, check_shape, is_host};
+
+const OPERATION: &str = "rhn_sequence";
+
+/// What the recurrence reads.
+#[derive(Debug, Clone)]
+pub struct RhnInputs {
+    /// `x_t W` of all steps, the columns of `h` before those of `u`: `[seq_length, batch_size, 2 · d_hidden]`.
+    pub gates: Tensor<3>,
+    /// `R`: `[depth, d_hidden, 2 · d_hidden]`.
+    pub weight_hidden: Tensor<3>,
+    /// `b`: `[depth, 2 · d_hidden]`.
+    pub bias: Tensor<2>,
+    /// `m`, constant over steps and micro-steps and scaled by `1 / (1 − p)`: `[1, batch_size, d_hidden]` for both gates
+    /// together, or `[2, batch_size, d_hidden]` for each its own. Not differentiated.
+    pub mask: Option<Tensor<3>>,
+    /// `y` before the first step: `[batch_size, d_hidden]`.
+    pub state: Tensor<2>,
+}
+
+/// Run a Recurrent Highway Network over a sequence, as one operation with one backward step: all `y_t`, `[seq_length,
+/// batch_size, d_hidden]`.
+///
+/// On a device without a fused kernel this is [`rhn_composition`], the same in Burn's operations.
+///
+/// # Panics
+///
+/// If shapes, devices or data types do not fit each other, or a size is zero.
+pub fn rhn_sequence(inputs: RhnInputs) -> Tensor<3> {
+    check(&inputs);
+    if !is_host(&inputs.gates.device()) {
+        return rhn_composition(inputs);
+    }
+    let RhnInputs { gates, weight_hidden, bias, mask, state } = inputs;
+    let (hidden, _, _) = Dispatch::rhn_forward(
+        gates.into_dispatch(),
+        weight_hidden.into_dispatch(),
+        bias.into_dispatch(),
+        Optional::from(mask.map(Tensor::into_dispatch)),
+        state.into_dispatch(),
+    );
+    Tensor::from_dispatch(hidden)
+}
+
+#[track_caller]
+fn check(inputs: &RhnInputs) {
+    let RhnInputs { gates, weight_hidden, bias, mask, state } = inputs;
+    let [seq_length, batch_size, d_gates] = gates.dims();
+    let [depth, d_hidden, _] = weight_hidden.dims();
+    assert!(
+        seq_length * batch_size * depth * d_hidden > 0,
+        "{OPERATION}: no size may be zero: `gates` has the shape {:?}, `weight_hidden` {:?}",
+        gates.dims(),
+        weight_hidden.dims()
+    );
+    assert!(
+        d_gates == 2 * d_hidden,
+        "{OPERATION}: `gates` has the width {d_gates}, but 2 · {d_hidden} is needed"
+    );
+    let weight = [depth, d_hidden, 2 * d_hidden];
+    check_shape(OPERATION, "weight_hidden", &weight_hidden.shape(), &weight);
+    check_shape(OPERATION, "bias", &bias.shape(), &[depth, 2 * d_hidden]);
+    check_shape(OPERATION, "state", &state.shape(), &[batch_size, d_hidden]);
+    check_alike!(OPERATION, gates, weight_hidden, bias, state);
+    if let Some(mask) = mask {
+        let groups = if mask.dims()[0] == 2 { 2 } else { 1 };
+        check_shape(OPERATION, "mask", &mask.shape(), &[groups, batch_size, d_hidden]);
+        check_alike!(OPERATION, gates, mask);
+    }
+}

@@ -1,0 +1,114 @@
+//! The Simple Recurrent Unit, in its first version, over a sequence.
+//!
+//! ```text
+//! x̃_t, f_t, r_t, x'_t = split(x_t W)             x'_t is the layer's input if both are equally wide
+//! c_t = σ(f_t + b_f) ⊙ (c_{t−1} − x̃_t) + x̃_t
+//! h_t = σ(r_t + b_r) ⊙ (g(c_t) ⊙ m − x'_t) + x'_t
+//! ```
+//!
+//! [Lei & Zhang, 2017](https://arxiv.org/abs/1709.02755v1). All products are one, made by the caller; the rest is this
+//! scan.
+
+mod autodiff;
+mod composition;
+#[cfg(any(feature = "flex", feature = "ndarray"))]
+mod host;
+mod ops;
+
+use burn::backend::Dispatch;
+use burn::tensor::Tensor;
+pub use composition::sru_sequence as sru_composition;
+pub use ops::SruBackend;
+
+use crate::backend::{Optional, check_alike, check_shape, is_host};
+pub use crate::cpu::sru::Activation;
+
+const OPERATION: &str = "sru_sequence";
+
+/// What the scan reads.
+#[derive(Debug, Clone)]
+pub struct SruInputs {
+    /// `x_t W` of all steps, the parts candidate, forget, reset and, without `highway`, highway, each `d_hidden` wide one
+    /// after the other: `[seq_length, batch_size, 3 or 4 · d_hidden]`.
+    ///
+    /// The authors' code interleaves the parts: its column `i · k + j` is column `j · d_hidden + i` here, for part `j` of `k`.
+    pub product: Tensor<3>,
+    /// `x'`, the layer's input, where it is as wide as the layer: `[seq_length, batch_size, d_hidden]`.
+    pub highway: Option<Tensor<3>>,
+    /// `b_f, b_r`: `[2 · d_hidden]`.
+    pub bias: Tensor<1>,
+    /// `m`, constant over the sequence and scaled by `1 / (1 − p)`: `[batch_size, d_hidden]`. Not differentiated.
+    pub mask: Option<Tensor<2>>,
+    /// `c` before the first step: `[batch_size, d_hidden]`.
+    pub cell: Tensor<2>,
+    /// `g`.
+    pub activation: Activation,
+}
+
+/// States of one layer at every step of a window.
+#[derive(Debug, Clone)]
+pub struct SruSequence {
+    /// `h_t`: `[seq_length, batch_size, d_hidden]`.
+    pub hidden: Tensor<3>,
+    /// `c_t`: `[seq_length, batch_size, d_hidden]`.
+    pub cell: Tensor<3>,
+    /// `c` after the last step, still part of the graph: `[batch_size, d_hidden]`.
+    pub last: Tensor<2>,
+}
+
+/// Run an SRU over a sequence, as one operation with one backward step.
+///
+/// On a device without a fused kernel this is [`sru_composition`], the same in Burn's operations.
+///
+/// # Panics
+///
+/// If shapes, devices or data types do not fit each other, or a size is zero.
+pub fn sru_sequence(inputs: SruInputs) -> SruSequence {
+    check(&inputs);
+    if !is_host(&inputs.product.device()) {
+        return sru_composition(inputs);
+    }
+    let SruInputs { product, highway, bias, mask, cell, activation } = inputs;
+    let [seq_length, batch_size, _] = product.dims();
+    let [_, d_hidden] = cell.dims();
+    let (hidden, cell) = Dispatch::sru_forward(
+        product.into_dispatch(),
+        Optional::from(highway.map(Tensor::into_dispatch)),
+        bias.into_dispatch(),
+        Optional::from(mask.map(Tensor::into_dispatch)),
+        cell.into_dispatch(),
+        activation,
+    );
+    let cell = Tensor::<3>::from_dispatch(cell);
+    let last = cell.clone().narrow(0, seq_length - 1, 1).reshape([batch_size, d_hidden]);
+    SruSequence { hidden: Tensor::from_dispatch(hidden), cell, last }
+}
+
+#[track_caller]
+fn check(inputs: &SruInputs) {
+    let SruInputs { product, highway, bias, mask, cell, .. } = inputs;
+    let [seq_length, batch_size, width] = product.dims();
+    let [_, d_hidden] = cell.dims();
+    assert!(
+        seq_length * batch_size * d_hidden > 0,
+        "{OPERATION}: no size may be zero: `product` has the shape {:?}, `cell` {:?}",
+        product.dims(),
+        cell.dims()
+    );
+    let parts = if highway.is_some() { 3 } else { 4 };
+    assert!(
+        width == parts * d_hidden,
+        "{OPERATION}: `product` has the width {width}, but {parts} · {d_hidden} is needed"
+    );
+    check_shape(OPERATION, "bias", &bias.shape(), &[2 * d_hidden]);
+    check_shape(OPERATION, "cell", &cell.shape(), &[batch_size, d_hidden]);
+    check_alike!(OPERATION, product, bias, cell);
+    if let Some(highway) = highway {
+        check_shape(OPERATION, "highway", &highway.shape(), &[seq_length, batch_size, d_hidden]);
+        check_alike!(OPERATION, product, highway);
+    }
+    if let Some(mask) = mask {
+        check_shape(OPERATION, "mask", &mask.shape(), &[batch_size, d_hidden]);
+        check_alike!(OPERATION, product, mask);
+    }
+}

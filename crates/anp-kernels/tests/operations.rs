@@ -1,0 +1,248 @@
+//! Fused operations against their compositions, forward and every gradient, on every device of this build.
+
+mod support;
+
+use anp_kernels::cross_entropy::{
+    LinearCrossEntropyInputs, LogitTerms, linear_cross_entropy, linear_cross_entropy_composition,
+    logit_terms, logit_terms_composition,
+};
+use anp_kernels::rhn::{RhnInputs, rhn_composition, rhn_sequence};
+use anp_kernels::square_norm::{square_norm, square_norm_composition};
+use anp_kernels::sru::{Activation, SruInputs, SruSequence, sru_composition, sru_sequence};
+use burn::tensor::{Int, Tensor, TensorData};
+use proptest::prelude::*;
+use support::{Place, Values, assert_close, values};
+
+/// `Σ w x` with other weights for every element.
+fn weighted<const D: usize>(tensor: Tensor<D>, place: &Place, seed: u64) -> Tensor<1> {
+    let weights = place.random(seed, tensor.dims(), 1.0);
+    (tensor * weights).sum()
+}
+
+#[derive(Debug, Clone, Copy)]
+struct CrossEntropyCase {
+    num_tokens: usize,
+    d_hidden: usize,
+    num_classes: usize,
+    tied: bool,
+    terms: bool,
+}
+
+fn run_cross_entropy(case: CrossEntropyCase, place: &Place, fused: bool) -> Values {
+    let place = &place.autodiff();
+    let CrossEntropyCase { num_tokens, d_hidden, num_classes, tied, terms } = case;
+    let shape = if tied { [num_classes, d_hidden] } else { [d_hidden, num_classes] };
+    let hidden = place.leaf(1, [num_tokens, d_hidden], 1.0);
+    let weight = place.leaf(2, shape, 1.0);
+    let bias = place.leaf(3, [num_classes], 1.0);
+    let targets: Vec<i64> = (0..num_tokens).map(|n| ((7 * n + 3) % num_classes) as i64).collect();
+    let targets: Tensor<1, Int> =
+        Tensor::from_data(TensorData::new(targets, [num_tokens]), &place.device);
+    let inputs = LinearCrossEntropyInputs {
+        hidden: hidden.clone(),
+        weight: weight.clone(),
+        tied,
+        bias: bias.clone(),
+        targets,
+    };
+    let (outputs, loss) = if terms {
+        let LogitTerms { nll, square, entropy } =
+            if fused { logit_terms(inputs) } else { logit_terms_composition(inputs) };
+        let loss = weighted(nll.clone(), place, 4)
+            + weighted(square.clone(), place, 5)
+            + weighted(entropy.clone(), place, 6);
+        (vec![("nll", values(nll)), ("square", values(square)), ("entropy", values(entropy))], loss)
+    } else {
+        let nll = if fused {
+            linear_cross_entropy(inputs)
+        } else {
+            linear_cross_entropy_composition(inputs)
+        };
+        (vec![("nll", values(nll.clone()))], weighted(nll, place, 4))
+    };
+    let gradients = loss.backward();
+    let mut results = outputs;
+    results.push(("hidden's gradient", values(hidden.grad(&gradients).unwrap())));
+    results.push(("weight's gradient", values(weight.grad(&gradients).unwrap())));
+    results.push(("bias' gradient", values(bias.grad(&gradients).unwrap())));
+    results
+}
+
+#[derive(Debug, Clone, Copy)]
+struct SruCase {
+    seq_length: usize,
+    batch_size: usize,
+    d_hidden: usize,
+    highway: bool,
+    mask: bool,
+    activation: Activation,
+}
+
+fn run_sru(case: SruCase, place: &Place, fused: bool) -> Values {
+    let place = &place.autodiff();
+    let SruCase { seq_length, batch_size, d_hidden, highway, mask, activation } = case;
+    let parts = if highway { 3 } else { 4 };
+    let product = place.leaf(1, [seq_length, batch_size, parts * d_hidden], 2.0);
+    let x = place.leaf(2, [seq_length, batch_size, d_hidden], 1.0);
+    let bias = place.leaf(3, [2 * d_hidden], 1.0);
+    let cell0 = place.leaf(4, [batch_size, d_hidden], 1.0);
+    let inputs = SruInputs {
+        product: product.clone(),
+        highway: highway.then(|| x.clone()),
+        bias: bias.clone(),
+        mask: mask.then(|| place.mask(5, [batch_size, d_hidden])),
+        cell: cell0.clone(),
+        activation,
+    };
+    let SruSequence { hidden, cell, last } =
+        if fused { sru_sequence(inputs) } else { sru_composition(inputs) };
+    let loss = weighted(hidden.clone(), place, 6)
+        + weighted(cell.clone(), place, 7)
+        + weighted(last.clone(), place, 8);
+    let gradients = loss.backward();
+    let mut results = vec![
+        ("hidden", values(hidden)),
+        ("cell", values(cell)),
+        ("last", values(last)),
+        ("product's gradient", values(product.grad(&gradients).unwrap())),
+        ("bias' gradient", values(bias.grad(&gradients).unwrap())),
+        ("state's gradient", values(cell0.grad(&gradients).unwrap())),
+    ];
+    if highway {
+        results.push(("highway's gradient", values(x.grad(&gradients).unwrap())));
+    }
+    results
+}
+
+#[derive(Debug, Clone, Copy)]
+struct RhnCase {
+    seq_length: usize,
+    depth: usize,
+    batch_size: usize,
+    d_hidden: usize,
+    mask_groups: Option<usize>,
+}
+
+fn run_rhn(case: RhnCase, place: &Place, fused: bool) -> Values {
+    let place = &place.autodiff();
+    let RhnCase { seq_length, depth, batch_size, d_hidden, mask_groups } = case;
+    let range = 2.0 / (d_hidden as f64).sqrt();
+    let gates = place.leaf(1, [seq_length, batch_size, 2 * d_hidden], 2.0);
+    let weight_hidden = place.leaf(2, [depth, d_hidden, 2 * d_hidden], range);
+    let bias = place.leaf(3, [depth, 2 * d_hidden], 1.0);
+    let state = place.leaf(4, [batch_size, d_hidden], 1.0);
+    let inputs = RhnInputs {
+        gates: gates.clone(),
+        weight_hidden: weight_hidden.clone(),
+        bias: bias.clone(),
+        mask: mask_groups.map(|groups| place.mask(5, [groups, batch_size, d_hidden])),
+        state: state.clone(),
+    };
+    let hidden = if fused { rhn_sequence(inputs) } else { rhn_composition(inputs) };
+    let gradients = weighted(hidden.clone(), place, 6).backward();
+    vec![
+        ("hidden", values(hidden)),
+        ("gates' gradient", values(gates.grad(&gradients).unwrap())),
+        ("weight's gradient", values(weight_hidden.grad(&gradients).unwrap())),
+        ("bias' gradient", values(bias.grad(&gradients).unwrap())),
+        ("state's gradient", values(state.grad(&gradients).unwrap())),
+    ]
+}
+
+#[track_caller]
+fn agree(what: &dyn std::fmt::Debug, place: &Place, run: impl Fn(bool) -> Values) {
+    assert_close(&format!("{what:?} on {place:?}"), &run(true), &run(false), place.tolerance());
+}
+
+#[test]
+fn all_agree_with_their_compositions_on_every_device() {
+    for place in Place::all() {
+        for (tied, terms) in [(false, false), (true, false), (false, true), (true, true)] {
+            let case = CrossEntropyCase { num_tokens: 5, d_hidden: 7, num_classes: 33, tied, terms };
+            agree(&case, place, |fused| run_cross_entropy(case, place, fused));
+        }
+        for (highway, mask) in [(true, false), (false, true)] {
+            for activation in [Activation::Identity, Activation::Tanh, Activation::Relu] {
+                let (seq_length, batch_size, d_hidden) = (4, 3, 9);
+                let case = SruCase { seq_length, batch_size, d_hidden, highway, mask, activation };
+                agree(&case, place, |fused| run_sru(case, place, fused));
+            }
+        }
+        for (depth, mask_groups) in [(1, None), (3, Some(1)), (2, Some(2))] {
+            let (seq_length, batch_size, d_hidden) = (3, 2, 5);
+            let case = RhnCase { seq_length, depth, batch_size, d_hidden, mask_groups };
+            agree(&case, place, |fused| run_rhn(case, place, fused));
+        }
+        agree(&"square norm", place, |fused| {
+            let place = &place.autodiff();
+            let x = place.leaf(1, [4, 3, 5], 2.0);
+            let norm = if fused { square_norm(x.clone()) } else { square_norm_composition(x.clone()) };
+            let gradients = (norm.clone() * 0.7).backward();
+            vec![("norm", values(norm)), ("gradient", values(x.grad(&gradients).unwrap()))]
+        });
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn cross_entropy_agrees_on_any_shape(
+        num_tokens in 1_usize..40,
+        d_hidden in 1_usize..40,
+        num_classes in 1_usize..300,
+        tied: bool,
+        terms: bool,
+    ) {
+        let case = CrossEntropyCase { num_tokens, d_hidden, num_classes, tied, terms };
+        for place in Place::host() {
+            agree(&case, place, |fused| run_cross_entropy(case, place, fused));
+        }
+    }
+
+    #[test]
+    fn sru_agrees_on_any_shape(
+        seq_length in 1_usize..8,
+        batch_size in 1_usize..20,
+        d_hidden in 1_usize..70,
+        highway: bool,
+        mask: bool,
+        activation in prop_oneof![
+            Just(Activation::Identity), Just(Activation::Tanh), Just(Activation::Relu)
+        ],
+    ) {
+        let case = SruCase { seq_length, batch_size, d_hidden, highway, mask, activation };
+        for place in Place::host() {
+            agree(&case, place, |fused| run_sru(case, place, fused));
+        }
+    }
+
+    #[test]
+    fn rhn_agrees_on_any_shape(
+        seq_length in 1_usize..5,
+        depth in 1_usize..5,
+        batch_size in 1_usize..20,
+        d_hidden in 1_usize..50,
+        mask_groups in prop_oneof![Just(None), Just(Some(1)), Just(Some(2))],
+    ) {
+        let case = RhnCase { seq_length, depth, batch_size, d_hidden, mask_groups };
+        for place in Place::host() {
+            agree(&case, place, |fused| run_rhn(case, place, fused));
+        }
+    }
+}
+
+#[cfg(feature = "flex")]
+#[test]
+#[should_panic(expected = "target")]
+fn a_target_outside_of_the_classes_is_named() {
+    let place = Place::host().next().unwrap();
+    let targets = Tensor::from_data([1, 9], &place.device);
+    linear_cross_entropy(LinearCrossEntropyInputs {
+        hidden: place.random(1, [2, 3], 1.0),
+        weight: place.random(2, [3, 4], 1.0),
+        tied: false,
+        bias: place.random(3, [4], 1.0),
+        targets,
+    });
+}
