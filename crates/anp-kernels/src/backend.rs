@@ -39,7 +39,7 @@ impl<B: Backend> From<Option<FloatTensor<B>>> for Optional<B> {
     }
 }
 
-/// Whether this build has kernels for the host's memory, where `device` is.
+/// Whether `device` is in the host's memory, and this build has fused operations for it.
 pub(crate) fn is_host(device: &Device) -> bool {
     fn on(device: &DispatchDevice) -> bool {
         match device {
@@ -53,20 +53,6 @@ pub(crate) fn is_host(device: &Device) -> bool {
         }
     }
     on(device.as_dispatch())
-}
-
-/// Whether this build has fused operations for `device`; elsewhere the plain composition is taken.
-pub(crate) fn has_kernels(device: &Device) -> bool {
-    fn on(device: &DispatchDevice) -> bool {
-        match device {
-            DispatchDevice::Autodiff(device) => on(device),
-            #[cfg(feature = "cube")]
-            DispatchDevice::Cube(_) => true,
-            #[allow(unreachable_patterns)]
-            _ => false,
-        }
-    }
-    is_host(device) || on(device.as_dispatch())
 }
 
 /// Panic unless the tensor called `name` has the shape `expected`.

@@ -32,7 +32,7 @@ pub(crate) trait HostBackend: Backend {
     fn owned<E: HostReal>(tensor: FloatTensor<Self>) -> Vec<E> {
         let tensor = as_type::<Self>(tensor, E::dtype());
         let data = read_sync(Self::float_into_data(tensor)).expect("the host's memory can be read");
-        data.into_vec().expect("the tensor is of this type")
+        data.try_into_vec().expect("the tensor is of this type")
     }
 
     /// Indices; a negative one becomes `usize::MAX`, which is outside of everything.

@@ -1,4 +1,21 @@
 //! Fused recurrent layers, losses and optimiser steps for Burn.
+//!
+//! | module | what it computes as one operation, with one backward step |
+//! | --- | --- |
+//! | [`lstm`] | a Long Short-Term Memory over a sequence, with a mask on the recurrence |
+//! | [`sru`] | a Simple Recurrent Unit over a sequence |
+//! | [`rhn`] | a Recurrent Highway Network over a sequence |
+//! | [`cross_entropy`] | linear layer, softmax and cross-entropy, with the logits' norm and entropy |
+//! | [`square_norm`] | `Σ x²` |
+//! | [`sgd`] | clip by one norm over all gradients, decay, step; gradients of a few rows |
+//! | [`nn`] | layers with Burn's conventions over these, and weights from elsewhere |
+//!
+//! Each operation has kernels for the CPU backends Flex and NdArray (features `flex`, `ndarray`), and stands next to a
+//! composition of Burn's operations, which is its specification and what every other device computes. [`Kernels`]
+//! chooses between the two.
+
+// Burn deprecates NdArray; those who pin it are served as long as it is there.
+#![cfg_attr(feature = "ndarray", allow(deprecated))]
 
 pub(crate) mod cpu;
 

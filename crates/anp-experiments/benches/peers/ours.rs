@@ -4,10 +4,9 @@ use anp_core::{ActivationNormConfig, sample_mask};
 use anp_experiments::batches::{LmBatch, Window};
 use anp_experiments::train::{LmLearner, SitePenalty};
 use anp_models::{BiasInit, Kernels, LmMasks, LmState, RecurrentLmConfig, Site};
-use burn::module::Module;
 use burn::optim::{ModuleOptimizer, SgdConfig};
 use burn::tensor::{Device, Tensor};
-use burn::train::{InferenceStep, TrainStep};
+use burn::train::InferenceStep;
 
 use crate::case::{Case, Mode, Model};
 use crate::serve::Steps;

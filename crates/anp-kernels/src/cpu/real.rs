@@ -35,8 +35,6 @@ pub(crate) trait Real:
     fn to_f64(self) -> f64;
     /// `e^self`; in `f32`, arguments are clamped to `[-87.3, 88]`, where neither zero nor infinity is reached.
     fn exp(self) -> Self;
-    fn ln(self) -> Self;
-    fn sqrt(self) -> Self;
     fn tanh(self) -> Self;
 
     /// `1 / (1 + e^−self)`.
@@ -94,16 +92,6 @@ impl Real for f32 {
         mantissa * Self::from_bits(exponent)
     }
 
-    #[inline(always)]
-    fn ln(self) -> Self {
-        self.ln()
-    }
-
-    #[inline(always)]
-    fn sqrt(self) -> Self {
-        self.sqrt()
-    }
-
     /// A quotient of polynomials, as in Eigen and XLA; beyond its range it has rounded to ±1.
     #[inline(always)]
     fn tanh(self) -> Self {
@@ -142,16 +130,6 @@ impl Real for f64 {
     #[inline(always)]
     fn exp(self) -> Self {
         self.exp()
-    }
-
-    #[inline(always)]
-    fn ln(self) -> Self {
-        self.ln()
-    }
-
-    #[inline(always)]
-    fn sqrt(self) -> Self {
-        self.sqrt()
     }
 
     #[inline(always)]
