@@ -15,7 +15,6 @@ use anp_models::{BiasInit, Kernels, LmMasks, LmState, LstmState, RecurrentLm, Re
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::{GradientsParams, SgdConfig};
 use burn::tensor::{DType, Device, IndexingUpdateOp, Int, Tensor, TensorData};
-use burn::train::TrainStep;
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -367,7 +366,11 @@ fn a_whole_training_step_agrees_with_pytorch() {
             let gradients = output.grads;
             let window = output.item.into_window();
             let mut all = GradientsParams::new();
-            model.visit(&mut Dense { gradients: &gradients, rows: window.rows.as_ref(), all: &mut all });
+            model.visit(&mut Dense {
+                gradients: &gradients,
+                rows: window.rows.as_ref(),
+                all: &mut all,
+            });
 
             let mut compare = Compare {
                 names: names(&model.lm),
@@ -463,8 +466,7 @@ fn the_penalty_is_activation_regularisation_with_another_strength() {
             self.compared += 1;
         }
     }
-    let mut same =
-        Same { ours: &ours, theirs: &gradients, steps: seq_length as f64, compared: 0 };
+    let mut same = Same { ours: &ours, theirs: &gradients, steps: seq_length as f64, compared: 0 };
     model.visit(&mut same);
     assert_eq!(same.compared, case.expected.gradients.len());
 }

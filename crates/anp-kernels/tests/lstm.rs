@@ -176,7 +176,9 @@ fn gradients_are_those_of_finite_differences() {
         });
         let weight = values(leaves.weight_hidden.clone());
         assert_gradient("weight", &weight, gradient("weight's gradient"), |v| {
-            total(&|inputs| inputs.weight_hidden = place.tensor(v.clone(), [d_hidden, 4 * d_hidden]))
+            total(&|inputs| {
+                inputs.weight_hidden = place.tensor(v.clone(), [d_hidden, 4 * d_hidden])
+            })
         });
         let hidden0 = values(leaves.hidden0.clone());
         assert_gradient("hidden state", &hidden0, gradient("hidden state's gradient"), |v| {
@@ -198,13 +200,17 @@ fn inputs_need_not_be_contiguous() {
         let mut turned = straight.clone();
         let again = |tensor: Tensor<3>| {
             let [a, b, c] = tensor.dims();
-            Tensor::cat(vec![tensor.clone().swap_dims(0, 2), Tensor::zeros_like(&tensor.swap_dims(0, 2))], 1)
-                .narrow(1, 0, b)
-                .swap_dims(0, 2)
-                .reshape([a, b, c])
+            Tensor::cat(
+                vec![tensor.clone().swap_dims(0, 2), Tensor::zeros_like(&tensor.swap_dims(0, 2))],
+                1,
+            )
+            .narrow(1, 0, b)
+            .swap_dims(0, 2)
+            .reshape([a, b, c])
         };
         turned.gates = again(straight.gates.clone());
-        turned.weight_hidden = straight.weight_hidden.clone().transpose().mul_scalar(1.0).transpose();
+        turned.weight_hidden =
+            straight.weight_hidden.clone().transpose().mul_scalar(1.0).transpose();
         turned.state.cell = straight.state.cell.clone().transpose().mul_scalar(1.0).transpose();
         let (a, b) = (lstm_sequence(straight), lstm_sequence(turned));
         assert_eq!(values(a.hidden), values(b.hidden), "{place:?}");

@@ -358,46 +358,55 @@ mod dropout {
 mod sru {
     use super::*;
 
-    /// A layer whose masks its gradients reveal, against the composition with these masks.
-    fn agrees(d_input: usize, batch_first: bool, place: &Place) {
+    #[derive(Clone, Copy, PartialEq)]
+    enum Dropped {
+        Input,
+        Activation,
+    }
+
+    /// A layer whose mask its gradients reveal, against the composition with this mask.
+    fn agrees(d_input: usize, batch_first: bool, dropped: Dropped, place: &Place) {
         let place = &place.autodiff();
-        let sru = SruConfig::new(d_input, 20)
+        let config = SruConfig::new(d_input, 20)
             .with_batch_first(batch_first)
-            .with_input_dropout(0.5)
-            .with_activation_dropout(0.5)
             .with_activation(Activation::Tanh)
-            .with_reset_bias(-1.0)
-            .init(&place.device);
-        let time_first = place.random(1, [3, 4, d_input], 1.0).require_grad();
-        let cell = place.random(2, [4, 20], 1.0).require_grad();
-        let input =
-            if batch_first { time_first.clone().swap_dims(0, 1) } else { time_first.clone() };
-        let states = sru.forward_states(input, Some(SruState { cell: cell.clone() }));
-
-        // Through the candidate alone: what the last cell sees of the input has passed the mask.
-        let gradients = states.state.cell.clone().sum().backward();
-        let input_mask = super::dropout::mask_of(time_first.grad(&gradients).unwrap());
-        for step in 1..3 {
-            let [first, step] = [0, step].map(|t| values(input_mask.clone().narrow(0, t, 1)));
-            assert_eq!(first, step);
+            .with_reset_bias(-1.0);
+        let sru = match dropped {
+            Dropped::Input => config.with_input_dropout(0.5),
+            Dropped::Activation => config.with_activation_dropout(0.5),
         }
-        // h of the last step sees c before the first one through the activation of its cell alone.
-        let last =
-            if batch_first { states.hidden.clone().swap_dims(0, 1) } else { states.hidden.clone() };
-        let gradients = last.narrow(0, 2, 1).sum().backward();
-        let mask = super::dropout::mask_of(cell.grad(&gradients).unwrap());
-        super::dropout::assert_half_is_dropped(&input_mask.clone().narrow(0, 0, 1));
-        super::dropout::assert_half_is_dropped(&mask);
+        .init(&place.device);
+        let turn = |states: Tensor<3>| if batch_first { states.swap_dims(0, 1) } else { states };
+        let input = place.random(1, [3, 4, d_input], 1.0).require_grad();
+        let cell = place.random(2, [4, 20], 1.0).require_grad();
+        let state = SruState { cell: cell.clone() };
+        let states = sru.forward_states(turn(input.clone()), Some(state));
 
+        let (mut masked, mut activation_mask) = (input.clone(), None);
+        if dropped == Dropped::Input {
+            // What the last cell sees of the input has passed the mask.
+            let gradients = states.state.cell.clone().sum().backward();
+            let mask = super::dropout::mask_of(input.grad(&gradients).unwrap());
+            let [first, second, third] = [0, 1, 2].map(|t| mask.clone().narrow(0, t, 1));
+            super::dropout::assert_half_is_dropped(&first);
+            assert_eq!(values(second), values(first.clone()));
+            assert_eq!(values(third), values(first));
+            masked = masked * mask;
+        } else {
+            // What the hidden states see of the first cell has passed an activation.
+            let gradients = states.hidden.clone().sum().backward();
+            let mask = super::dropout::mask_of(cell.grad(&gradients).unwrap());
+            super::dropout::assert_half_is_dropped(&mask);
+            activation_mask = Some(mask);
+        }
         let expected = sru_composition(SruInputs {
-            product: (time_first.clone() * input_mask).matmul(sru.weight.val().unsqueeze()),
-            highway: (d_input == 20).then_some(time_first),
+            product: masked.matmul(sru.weight.val().unsqueeze()),
+            highway: (d_input == 20).then_some(input),
             bias: sru.bias.val(),
-            mask: Some(mask),
+            mask: activation_mask,
             cell,
             activation: Activation::Tanh,
         });
-        let turn = |states: Tensor<3>| if batch_first { states.swap_dims(0, 1) } else { states };
         assert_same("hidden", turn(states.hidden), expected.hidden, place);
         assert_same("cell", turn(states.cell), expected.cell, place);
         assert_same("last cell", states.state.cell, expected.last, place);
@@ -406,9 +415,11 @@ mod sru {
     #[test]
     fn masks_last_a_sequence_and_leave_the_highway_alone() {
         for place in places() {
-            agrees(20, true, place);
-            agrees(20, false, place);
-            agrees(30, true, place);
+            for dropped in [Dropped::Input, Dropped::Activation] {
+                agrees(20, true, dropped, place);
+                agrees(20, false, dropped, place);
+                agrees(30, true, dropped, place);
+            }
         }
     }
 

@@ -158,7 +158,8 @@ fn agree(what: &dyn std::fmt::Debug, place: &Place, run: impl Fn(bool) -> Values
 fn all_agree_with_their_compositions_on_every_device() {
     for place in Place::all() {
         for (tied, terms) in [(false, false), (true, false), (false, true), (true, true)] {
-            let case = CrossEntropyCase { num_tokens: 5, d_hidden: 7, num_classes: 33, tied, terms };
+            let case =
+                CrossEntropyCase { num_tokens: 5, d_hidden: 7, num_classes: 33, tied, terms };
             agree(&case, place, |fused| run_cross_entropy(case, place, fused));
         }
         for (highway, mask) in [(true, false), (false, true)] {
@@ -176,7 +177,8 @@ fn all_agree_with_their_compositions_on_every_device() {
         agree(&"square norm", place, |fused| {
             let place = &place.autodiff();
             let x = place.leaf(1, [4, 3, 5], 2.0);
-            let norm = if fused { square_norm(x.clone()) } else { square_norm_composition(x.clone()) };
+            let norm =
+                if fused { square_norm(x.clone()) } else { square_norm_composition(x.clone()) };
             let gradients = (norm.clone() * 0.7).backward();
             vec![("norm", values(norm)), ("gradient", values(x.grad(&gradients).unwrap()))]
         });

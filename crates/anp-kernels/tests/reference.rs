@@ -352,9 +352,9 @@ fn steps_agree(case: &SgdCase, place: &Place) {
             Momentum { factor, dampening, nesterov }
         }),
         weight_decay_of: decays
-            .filter_map(|(id, decay)| match decay.as_ref()? {
-                &SgdDecay::Coupled(factor) => Some((id, WeightDecay::Coupled(factor))),
-                &SgdDecay::Decoupled(share) => Some((id, WeightDecay::Decoupled(share))),
+            .filter_map(|(id, decay)| match *decay.as_ref()? {
+                SgdDecay::Coupled(factor) => Some((id, WeightDecay::Coupled(factor))),
+                SgdDecay::Decoupled(share) => Some((id, WeightDecay::Decoupled(share))),
             })
             .collect(),
         ..ClippedSgd::default()

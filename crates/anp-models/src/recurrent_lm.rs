@@ -329,11 +329,7 @@ impl RecurrentLm {
         self.kernels.logit_terms(self.decoding(dropped, targets))
     }
 
-    fn decoding(
-        &self,
-        dropped: Tensor<3>,
-        targets: Tensor<2, Int>,
-    ) -> LinearCrossEntropyInputs {
+    fn decoding(&self, dropped: Tensor<3>, targets: Tensor<2, Int>) -> LinearCrossEntropyInputs {
         let [seq_length, batch_size, d_hidden] = dropped.dims();
         let num_tokens = seq_length * batch_size;
         LinearCrossEntropyInputs {

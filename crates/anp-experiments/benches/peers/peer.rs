@@ -219,8 +219,10 @@ fn read<T: DeserializeOwned>(output: &mut impl BufRead, errors: &mut fs::File) -
         let mut text = String::new();
         errors.rewind()?;
         errors.read_to_string(&mut text)?;
-        let lines: Vec<_> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-        return Err(anyhow!("it ended: {}", lines.last().unwrap_or(&"without a word")));
+        // The last line of Python's traceback, or of a panic's message.
+        let is_said = |line: &&str| !line.is_empty() && !line.starts_with("note:");
+        let last = text.lines().map(str::trim).filter(is_said).next_back();
+        return Err(anyhow!("it ended: {}", last.unwrap_or("without a word")));
     }
     serde_json::from_str(&line).with_context(|| format!("not an answer: {line}"))
 }
@@ -254,6 +256,8 @@ fn python(case: &Case, engine: Engine, work: Work, place: &Place) -> Result<Comm
 fn rust(case: &Case, engine: Engine, work: Work, place: &Place) -> Result<Command> {
     let mut command = Command::new(std::env::current_exe().context("where is this program?")?);
     command.arg("serve").arg(serde_json::to_string(case)?);
+    // A panic's message is then the last that it says.
+    command.env("RUST_BACKTRACE", "0");
     for (option, value) in [("--engine", value(engine)), ("--work", value(work))] {
         command.arg(option).arg(value);
     }

@@ -24,7 +24,11 @@ impl<'a, E> Matrix<'a, E> {
     ///
     /// If an element lies outside `data`.
     pub(crate) fn strided(data: &'a [E], shape: [usize; 2], strides: [usize; 2]) -> Self {
-        assert!(fits(data.len(), shape, strides), "a matrix of {shape:?} with strides {strides:?} needs more than {} elements", data.len());
+        assert!(
+            fits(data.len(), shape, strides),
+            "a matrix of {shape:?} with strides {strides:?} needs more than {} elements",
+            data.len()
+        );
         Self {
             data,
             rows: shape[0],

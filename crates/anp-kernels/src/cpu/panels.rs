@@ -272,8 +272,8 @@ impl<E: Real> WithSimd for Tile<'_, '_, E> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use super::super::simd::dispatch;
+    use super::*;
 
     /// Products with `weight` and with its transposed blocks, against sums written out.
     struct Check {

@@ -14,8 +14,6 @@
 //! consecutive units. The authors' code interleaves them: column `i · k + j` there is column `j · d_hidden + i` here,
 //! for part `j` of `k` and unit `i`. The order of the bias is the same.
 
-use serde::{Deserialize, Serialize};
-
 use super::real::Real;
 use super::simd::vectorized;
 use super::tasks;

@@ -71,8 +71,15 @@ impl<B: CrossEntropyBackend, C: CheckpointStrategy> CrossEntropyBackend for Auto
         let rest = [kept.clone(), statistics.clone()].map(Self::from_inner);
         let values = match prepared {
             OpsKind::Tracked(prepared) => {
-                let saved =
-                    Saved { hidden, weight, targets, values: values.clone(), kept, statistics, tied };
+                let saved = Saved {
+                    hidden,
+                    weight,
+                    targets,
+                    values: values.clone(),
+                    kept,
+                    statistics,
+                    tied,
+                };
                 prepared.finish(saved, values)
             }
             OpsKind::UnTracked(prepared) => prepared.finish(values),

@@ -18,7 +18,8 @@ mod ops;
 use burn::backend::Dispatch;
 use burn::tensor::{Int, Tensor};
 pub use composition::{
-    linear_cross_entropy as linear_cross_entropy_composition, logit_terms as logit_terms_composition,
+    linear_cross_entropy as linear_cross_entropy_composition,
+    logit_terms as logit_terms_composition,
 };
 pub use ops::CrossEntropyBackend;
 

@@ -65,24 +65,13 @@ impl<B: RhnBackend, C: CheckpointStrategy> RhnBackend for Autodiff<B, C> {
 
         let nodes = [gates_node, weight_node, bias_node, state_node];
         let prepared = Sequence.prepare::<C>(nodes).compute_bound().stateful();
-        let (hidden, activated, inner) = B::rhn_forward(
-            gates,
-            weight_hidden.clone(),
-            bias,
-            mask.clone().into(),
-            state0.clone(),
-        );
+        let (hidden, activated, inner) =
+            B::rhn_forward(gates, weight_hidden.clone(), bias, mask.clone().into(), state0.clone());
         let rest = [activated.clone(), inner.clone()].map(Self::from_inner);
         let hidden = match prepared {
             OpsKind::Tracked(prepared) => {
-                let saved = Saved {
-                    activated,
-                    inner,
-                    hidden: hidden.clone(),
-                    weight_hidden,
-                    mask,
-                    state0,
-                };
+                let saved =
+                    Saved { activated, inner, hidden: hidden.clone(), weight_hidden, mask, state0 };
                 prepared.finish(saved, hidden)
             }
             OpsKind::UnTracked(prepared) => prepared.finish(hidden),

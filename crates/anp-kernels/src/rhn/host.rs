@@ -98,10 +98,7 @@ macro_rules! host_rhn {
                 mask: Optional<Self>,
                 state0: FloatTensor<Self>,
             ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-                with_real!(
-                    gates.dtype(),
-                    forward::<Self>(gates, weight_hidden, bias, mask, state0)
-                )
+                with_real!(gates.dtype(), forward::<Self>(gates, weight_hidden, bias, mask, state0))
             }
 
             fn rhn_backward(

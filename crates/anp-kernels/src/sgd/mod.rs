@@ -155,7 +155,8 @@ impl ModuleVisitor for Collect<'_> {
 
 impl Collect<'_> {
     fn stays_sparse<const D: usize>(&self, param: &Param<Tensor<D>>) -> bool {
-        let SgdOptions { coupled_decay, decoupled_decay, .. } = self.optimizer.options(param.id, 0.0);
+        let SgdOptions { coupled_decay, decoupled_decay, .. } =
+            self.optimizer.options(param.id, 0.0);
         is_host(&param.device())
             && self.optimizer.momentum.is_none()
             && coupled_decay == 0.0
@@ -229,7 +230,8 @@ impl Update<'_> {
             }
         };
         self.optimizer.velocities.insert(id, velocity.clone());
-        let direction = if momentum.nesterov { flat + velocity * momentum.factor } else { velocity };
+        let direction =
+            if momentum.nesterov { flat + velocity * momentum.factor } else { velocity };
         let tensor = if decay.decoupled_decay == 0.0 {
             tensor
         } else {

@@ -128,8 +128,7 @@ impl<B: SruBackend, C: CheckpointStrategy> SruBackend for Autodiff<B, C> {
             hidden_grad.into_primitive(),
             cell_grad.map(|gradient| gradient.into_primitive()),
         );
-        let [product, bias, cell0, highway] =
-            [product, bias, cell0, highway].map(Self::from_inner);
+        let [product, bias, cell0, highway] = [product, bias, cell0, highway].map(Self::from_inner);
         (product, bias, cell0, highway)
     }
 }

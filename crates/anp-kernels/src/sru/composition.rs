@@ -21,9 +21,8 @@ pub fn sru_sequence(inputs: SruInputs) -> SruSequence {
 
     let mut cell = Vec::new();
     for t in 0..seq_length {
-        let step = |tensor: &Tensor<3>| {
-            tensor.clone().narrow(0, t, 1).reshape([batch_size, d_hidden])
-        };
+        let step =
+            |tensor: &Tensor<3>| tensor.clone().narrow(0, t, 1).reshape([batch_size, d_hidden]);
         let candidate = step(&candidate);
         c = step(&forget) * (c - candidate.clone()) + candidate;
         cell.push(c.clone());

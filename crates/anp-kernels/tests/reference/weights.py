@@ -86,7 +86,7 @@ def main():
         torch.nn.init.normal_(cell.bias)
     state_dicts = {
         "first": layer.state_dict(),
-        "scaled": sru_package.SRU(2, 2, num_layers=1, v1=True).state_dict(),
+        "scaled": sru_package.SRU(2, 2, num_layers=1, v1=True, rescale=True).state_dict(),
         "later": sru_package.SRU(3, 2, num_layers=1).state_dict(),
     }
     torch.save(state_dicts, out / "sru.pt")

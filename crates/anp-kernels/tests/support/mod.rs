@@ -99,26 +99,25 @@ impl Place {
 }
 
 fn compiled_in() -> Vec<(DeviceType, &'static [DType])> {
-    #[allow(unused_mut)]
-    let mut types: Vec<(DeviceType, &'static [DType])> = Vec::new();
-    #[cfg(feature = "flex")]
-    types.push((DeviceType::Flex, &[DType::F64, DType::F32]));
-    #[cfg(feature = "ndarray")]
-    // Its activations compute in single precision whatever the type.
-    types.push((DeviceType::NdArray, &[DType::F32]));
-    #[cfg(feature = "cuda")]
-    types.push((DeviceType::Cuda, &[DType::F32]));
-    #[cfg(feature = "rocm")]
-    types.push((DeviceType::Rocm, &[DType::F32]));
-    #[cfg(feature = "metal")]
-    types.push((DeviceType::Metal, &[DType::F32]));
-    #[cfg(feature = "vulkan")]
-    types.push((DeviceType::Vulkan, &[DType::F32]));
-    #[cfg(feature = "webgpu")]
-    types.push((DeviceType::WebGpu, &[DType::F32]));
-    #[cfg(feature = "cpu")]
-    types.push((DeviceType::Cpu, &[DType::F32]));
-    types
+    vec![
+        #[cfg(feature = "flex")]
+        (DeviceType::Flex, &[DType::F64, DType::F32]),
+        // Its activations compute in single precision whatever the type.
+        #[cfg(feature = "ndarray")]
+        (DeviceType::NdArray, &[DType::F32]),
+        #[cfg(feature = "cuda")]
+        (DeviceType::Cuda, &[DType::F32]),
+        #[cfg(feature = "rocm")]
+        (DeviceType::Rocm, &[DType::F32]),
+        #[cfg(feature = "metal")]
+        (DeviceType::Metal, &[DType::F32]),
+        #[cfg(feature = "vulkan")]
+        (DeviceType::Vulkan, &[DType::F32]),
+        #[cfg(feature = "webgpu")]
+        (DeviceType::WebGpu, &[DType::F32]),
+        #[cfg(feature = "cpu")]
+        (DeviceType::Cpu, &[DType::F32]),
+    ]
 }
 
 /// Named values, to be compared one by one.
