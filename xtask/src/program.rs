@@ -59,7 +59,7 @@ pub fn build(options: &Options, target: Target) -> Result<PathBuf> {
     let [_, name] = target.words();
     let mut command = cargo();
     command
-        .args(["build", "--package", "anp-experiments"])
+        .args(["build", "--workspace"])
         .args(target.words())
         .arg("--message-format=json-render-diagnostics")
         .args(feature_flags(options))
