@@ -8,14 +8,18 @@
 //!
 //! No files and no data sets live here; the device is that of the tensors.
 
+mod dropout;
+mod layer;
 mod lstm;
 mod recurrent_lm;
 mod site;
 
 pub use anp_kernels::Kernels;
 pub use anp_kernels::lstm::{LstmSequence, LstmState};
+pub use dropout::{Dropout, GateMasks, LmMasks, MaskSpan, WordTie};
+pub use layer::{CellConfig, LayerMasks, LayerOutput, LayerState, RecurrentLayer};
 pub use lstm::{BiasInit, LstmLayer, LstmLayerConfig};
-pub use recurrent_lm::{LmMasks, LmOutput, LmState, RecurrentLm, RecurrentLmConfig};
+pub use recurrent_lm::{LmOutput, LmState, RecurrentLm, RecurrentLmConfig};
 pub use site::{ParseSiteError, Site};
 
 /// The examples of `docs/embedding.md`, so that they are compiled.

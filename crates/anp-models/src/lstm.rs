@@ -3,13 +3,23 @@ use anp_kernels::lstm::{LstmInputs, LstmSequence, LstmState};
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Distribution, Tensor};
 
-/// Initial values of the recurrent biases.
+/// Initial values of a bias.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BiasInit {
     /// Zero.
     Zeros,
     /// Uniform in the range of the weights.
     Uniform,
+}
+
+impl BiasInit {
+    /// A bias of `width` elements.
+    pub(crate) fn init(self, width: usize, range: f64, device: &Device) -> Param<Tensor<1>> {
+        match self {
+            Self::Zeros => Param::from_tensor(Tensor::zeros([width], device)),
+            Self::Uniform => uniform([width], range, device),
+        }
+    }
 }
 
 /// Configuration of one [`LstmLayer`].
@@ -45,10 +55,7 @@ impl LstmLayerConfig {
             self.num_biases
         );
         let d_gates = 4 * self.d_hidden;
-        let bias = || match self.bias_init {
-            BiasInit::Zeros => Param::from_tensor(Tensor::zeros([d_gates], device)),
-            BiasInit::Uniform => uniform([d_gates], self.init_range, device),
-        };
+        let bias = || self.bias_init.init(d_gates, self.init_range, device);
         LstmLayer {
             weight_input: uniform([self.d_input, d_gates], self.init_range, device),
             weight_hidden: uniform([self.d_hidden, d_gates], self.init_range, device),

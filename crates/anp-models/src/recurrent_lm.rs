@@ -1,12 +1,12 @@
-use anp_core::sample_mask;
 use anp_kernels::Kernels;
 use anp_kernels::cross_entropy::{LinearCrossEntropyInputs, LogitTerms};
-use anp_kernels::lstm::LstmState;
 use burn::module::{Module, Param};
 use burn::tensor::module::embedding;
 use burn::tensor::{Device, Int, Tensor};
 
-use crate::lstm::{BiasInit, LstmLayer, LstmLayerConfig, uniform};
+use crate::dropout::{Dropout, LmMasks};
+use crate::layer::{CellConfig, LayerState, RecurrentLayer};
+use crate::lstm::{BiasInit, uniform};
 use crate::site::Site;
 
 /// Configuration of a [`RecurrentLm`].
@@ -16,74 +16,65 @@ pub struct RecurrentLmConfig {
     pub vocab_size: usize,
     /// Width of the word embedding.
     pub d_embed: usize,
-    /// Units of each recurrent layer.
+    /// Units of each recurrent layer but the last.
     pub d_hidden: usize,
+    /// Units of the last recurrent layer.
+    pub d_output: usize,
     /// Number of recurrent layers.
     pub num_layers: usize,
+    /// Kind of the recurrent layers.
+    pub cell: CellConfig,
     /// Whether the decoder uses the embedding's weight.
     pub tie_weights: bool,
-    /// Probability of dropping an element of the embedding's output.
-    pub input_dropout: f64,
-    /// Probability of dropping an element between two recurrent layers.
-    pub inter_layer_dropout: f64,
-    /// Probability of dropping an element of the last layer's output.
-    pub output_dropout: f64,
-    /// Constant added to the forget gate's pre-activation.
-    pub forget_bias: f64,
-    /// Bias vectors a recurrent layer, 1 or 2.
-    pub num_biases: usize,
-    /// Initial values of the recurrent biases.
-    pub bias_init: BiasInit,
-    /// Weights, the embedding and the decoder's bias start uniform in `[-init_range, init_range]`.
+    /// Where activations are dropped.
+    pub dropout: Dropout,
+    /// The embedding, the decoder's weight and the weights of the layers start uniform in `[-init_range, init_range]`.
     pub init_range: f64,
+    /// The same for the layers, where it is another.
+    pub layer_init_range: Option<f64>,
+    /// Initial values of the decoder's bias.
+    pub decoder_bias_init: BiasInit,
     /// How recurrences and losses are computed.
     pub kernels: Kernels,
 }
 
 impl RecurrentLmConfig {
-    /// Draw the parameters on `device`, from its random number generator, in the order of the fields.
+    /// Draw the parameters on `device`, from its random number generator: embedding, layers, decoder.
     ///
     /// # Panics
     ///
-    /// If `num_layers` is 0, `num_biases` is neither 1 nor 2, a dropout is outside `[0, 1)`, or
-    /// `tie_weights` is set and `d_embed` differs from `d_hidden`.
+    /// If `num_layers` is 0, the cell's values are refused by its layer, a dropout is outside `[0, 1)`, or
+    /// `tie_weights` is set and `d_embed` differs from `d_output`.
     pub fn init(&self, device: &Device) -> RecurrentLm {
         assert!(self.num_layers > 0, "a recurrent language model needs a layer");
         assert!(
-            !self.tie_weights || self.d_embed == self.d_hidden,
-            "tied weights need d_embed = d_hidden, not {} and {}",
+            !self.tie_weights || self.d_embed == self.d_output,
+            "tied weights need an embedding as wide as the last layer, not {} and {}",
             self.d_embed,
-            self.d_hidden
+            self.d_output
         );
-        for p in [self.input_dropout, self.inter_layer_dropout, self.output_dropout] {
-            assert!((0.0..1.0).contains(&p), "a dropout must be in [0, 1), but is {p}");
+        for (name, p) in self.dropout.rates() {
+            assert!((0.0..1.0).contains(&p), "the {name} dropout must be in [0, 1), but is {p}");
         }
 
         let embedding = uniform([self.vocab_size, self.d_embed], self.init_range, device);
+        let range = self.layer_init_range.unwrap_or(self.init_range);
         let layers = (0..self.num_layers)
             .map(|layer| {
-                LstmLayerConfig {
-                    d_input: if layer == 0 { self.d_embed } else { self.d_hidden },
-                    d_hidden: self.d_hidden,
-                    num_biases: self.num_biases,
-                    forget_bias: self.forget_bias,
-                    bias_init: self.bias_init,
-                    init_range: self.init_range,
-                    kernels: self.kernels,
-                }
-                .init(device)
+                let d_input = if layer == 0 { self.d_embed } else { self.d_hidden };
+                let is_last = layer + 1 == self.num_layers;
+                let d_hidden = if is_last { self.d_output } else { self.d_hidden };
+                self.cell.init([d_input, d_hidden], range, self.kernels, device)
             })
             .collect();
         let decoder_weight = (!self.tie_weights)
-            .then(|| uniform([self.d_hidden, self.vocab_size], self.init_range, device));
+            .then(|| uniform([self.d_output, self.vocab_size], self.init_range, device));
         RecurrentLm {
             embedding,
             layers,
             decoder_weight,
-            decoder_bias: uniform([self.vocab_size], self.init_range, device),
-            input_dropout: self.input_dropout,
-            inter_layer_dropout: self.inter_layer_dropout,
-            output_dropout: self.output_dropout,
+            decoder_bias: self.decoder_bias_init.init(self.vocab_size, self.init_range, device),
+            dropout: self.dropout,
             kernels: self.kernels,
         }
     }
@@ -93,31 +84,15 @@ impl RecurrentLmConfig {
 #[derive(Debug, Clone)]
 pub struct LmState {
     /// One state a layer.
-    pub layers: Vec<LstmState>,
+    pub layers: Vec<LayerState>,
 }
 
 impl LmState {
     /// The same values, cut from the graph that made them: what is carried into the next window.
     #[must_use]
     pub fn detach(self) -> Self {
-        Self { layers: self.layers.into_iter().map(LstmState::detach).collect() }
+        Self { layers: self.layers.into_iter().map(LayerState::detach).collect() }
     }
-}
-
-/// The dropout masks of one window, each already scaled by `1 / (1 − p)`; `None` leaves the place alone.
-///
-/// A mask need only be broadcastable to what it multiplies: `[1, batch_size, width]` is the same mask at
-/// every step.
-#[derive(Debug, Clone, Default)]
-pub struct LmMasks {
-    /// On the embedding's output, `[seq_length, batch_size, d_embed]`.
-    pub input: Option<Tensor<3>>,
-    /// On the output of each layer but the last, `[seq_length, batch_size, d_hidden]`; may be empty.
-    pub inter_layer: Vec<Option<Tensor<3>>>,
-    /// On the hidden states of each layer on their way to the next step, `[1 or 4, batch_size, d_hidden]`; may be empty.
-    pub recurrent: Vec<Option<Tensor<3>>>,
-    /// On the output of the last layer, `[seq_length, batch_size, d_hidden]`.
-    pub output: Option<Tensor<3>>,
 }
 
 /// What one window makes, by site.
@@ -127,8 +102,8 @@ pub struct LmOutput {
     pub embedding: Tensor<3>,
     /// Hidden states of each layer before dropout: `[seq_length, batch_size, d_hidden]`.
     pub hidden: Vec<Tensor<3>>,
-    /// Cell states of each layer: `[seq_length, batch_size, d_hidden]`.
-    pub cell: Vec<Tensor<3>>,
+    /// Cell states of each layer that has some: `[seq_length, batch_size, d_hidden]`.
+    pub cell: Vec<Option<Tensor<3>>>,
     /// Hidden states of the last layer after dropout, the decoder's input: `[seq_length, batch_size, d_hidden]`.
     pub dropped: Tensor<3>,
     /// State after the window, still part of the graph.
@@ -137,26 +112,20 @@ pub struct LmOutput {
 
 /// A recurrent language model: embedding, a stack of recurrent layers, decoder.
 ///
-/// Dropout acts on the non-recurrent connections only ([Zaremba et al., 2014]): on the embedding's
-/// output, between layers, and before the decoder, with a fresh mask each step.
-///
 /// Sequences are time-first. [`forward`](Self::forward) stops before the decoder, so that a loss may fuse
 /// the decoder's product with the softmax: [`nll`](Self::nll) is that loss, [`logits`](Self::logits) the product alone.
-///
-/// [Zaremba et al., 2014]: https://arxiv.org/abs/1409.2329
 #[derive(Module, Debug)]
 pub struct RecurrentLm {
     /// `[vocab_size, d_embed]`; with tied weights its transpose is the decoder's.
     pub embedding: Param<Tensor<2>>,
     /// The recurrent layers, the one nearest to the input first.
-    pub layers: Vec<LstmLayer>,
+    pub layers: Vec<RecurrentLayer>,
     /// `[d_hidden, vocab_size]`; `None` with tied weights.
     pub decoder_weight: Option<Param<Tensor<2>>>,
     /// `[vocab_size]`.
     pub decoder_bias: Param<Tensor<1>>,
-    input_dropout: f64,
-    inter_layer_dropout: f64,
-    output_dropout: f64,
+    #[module(skip)]
+    dropout: Dropout,
     #[module(skip)]
     kernels: Kernels,
 }
@@ -165,18 +134,16 @@ impl RecurrentLm {
     /// The state before a text: all zero, on the model's device.
     pub fn zero_state(&self, batch_size: usize) -> LmState {
         let device = self.device();
-        let layers = self
-            .layers
-            .iter()
-            .map(|layer| LstmState::zeros(batch_size, layer.weight_hidden.dims()[0], &device))
-            .collect();
+        let layers =
+            self.layers.iter().map(|layer| layer.zero_state(batch_size, &device)).collect();
         LmState { layers }
     }
 
     /// Whether the model has a value at `site`.
     pub fn has_site(&self, site: Site) -> bool {
         match site {
-            Site::LayerCell(layer) | Site::LayerHidden(layer) => layer < self.layers.len(),
+            Site::LayerCell(layer) => self.layers.get(layer).is_some_and(RecurrentLayer::has_cells),
+            Site::LayerHidden(layer) => layer < self.layers.len(),
             Site::Embedding | Site::OutputRaw | Site::OutputDropped | Site::Logits => true,
         }
     }
@@ -189,31 +156,17 @@ impl RecurrentLm {
     ///
     /// - `tokens`: `[seq_length, batch_size]`
     pub fn forward(&self, tokens: Tensor<2, Int>, state: LmState) -> LmOutput {
-        let masks = self.sample_masks(tokens.dims());
+        let masks = self.sample_masks(&tokens);
         self.forward_with_masks(tokens, state, &masks)
     }
 
-    /// Draw the masks of a window of `[seq_length, batch_size]`; none where dropout is off.
-    ///
-    /// Masks are drawn in the order input, between layers from the first, output.
-    pub fn sample_masks(&self, [seq_length, batch_size]: [usize; 2]) -> LmMasks {
+    /// Draw the masks of a window of `tokens`, `[seq_length, batch_size]`; none where dropout is off.
+    pub fn sample_masks(&self, tokens: &Tensor<2, Int>) -> LmMasks {
         let device = self.device();
-        let sample = |width: usize, p: f64| {
-            (device.is_autodiff() && p > 0.0)
-                .then(|| sample_mask([seq_length, batch_size, width], p, &device))
-        };
-        let widths: Vec<usize> =
-            self.layers.iter().map(|layer| layer.weight_hidden.dims()[0]).collect();
-        let (&last, inner) = widths.split_last().expect("the model has a layer");
-        LmMasks {
-            input: sample(self.embedding.dims()[1], self.input_dropout),
-            inter_layer: inner
-                .iter()
-                .map(|&width| sample(width, self.inter_layer_dropout))
-                .collect(),
-            recurrent: Vec::new(),
-            output: sample(last, self.output_dropout),
+        if !device.is_autodiff() {
+            return LmMasks::default();
         }
+        self.dropout.sample(tokens, self.vocab_size(), &self.layers, &device)
     }
 
     /// Run over a window with the given masks.
@@ -266,13 +219,14 @@ impl RecurrentLm {
             state.layers.len(),
             self.layers.len()
         );
-        let mut input = apply_mask(embedded.clone(), masks.input.as_ref());
+        let words = apply_mask(embedded.clone(), masks.words.as_ref());
+        let mut input = apply_mask(words, masks.input.as_ref());
         let mut hidden = Vec::with_capacity(self.layers.len());
         let mut cell = Vec::with_capacity(self.layers.len());
         let mut states = Vec::with_capacity(self.layers.len());
         for (index, (layer, state)) in self.layers.iter().zip(state.layers).enumerate() {
-            let recurrent = masks.recurrent.get(index).cloned().flatten();
-            let sequence = layer.forward(input, state, recurrent);
+            let inside = masks.layers.get(index).cloned().unwrap_or_default();
+            let sequence = layer.forward(input, state, inside);
             let mask = if index + 1 == self.layers.len() {
                 masks.output.as_ref()
             } else {
@@ -344,6 +298,11 @@ impl RecurrentLm {
         }
     }
 
+    /// Words of the vocabulary.
+    pub fn vocab_size(&self) -> usize {
+        self.decoder_bias.dims()[0]
+    }
+
     /// How recurrences and losses are computed.
     pub fn kernels(&self) -> Kernels {
         self.kernels
@@ -358,11 +317,11 @@ impl RecurrentLm {
         assert!(
             self.has_site(site),
             "the model of {} layers has no site {site}",
-            self.layers.len()
+            self.layers.len(),
         );
         match site {
             Site::Embedding => output.embedding.clone(),
-            Site::LayerCell(layer) => output.cell[layer].clone(),
+            Site::LayerCell(layer) => output.cell[layer].clone().expect("the layer has cells"),
             Site::LayerHidden(layer) => output.hidden[layer].clone(),
             Site::OutputRaw => output.hidden[self.layers.len() - 1].clone(),
             Site::OutputDropped => output.dropped.clone(),
@@ -385,21 +344,29 @@ fn apply_mask(activation: Tensor<3>, mask: Option<&Tensor<3>>) -> Tensor<3> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dropout::{MaskSpan, WordTie};
+
+    fn lstm(num_biases: usize) -> CellConfig {
+        CellConfig::Lstm { forget_bias: 1.0, num_biases, bias_init: BiasInit::Zeros }
+    }
+
+    fn tokens(dims: [usize; 2]) -> Tensor<2, Int> {
+        Tensor::zeros(dims, &Device::default())
+    }
 
     fn config() -> RecurrentLmConfig {
         RecurrentLmConfig {
             vocab_size: 11,
             d_embed: 3,
             d_hidden: 4,
+            d_output: 4,
             num_layers: 3,
+            cell: lstm(1),
             tie_weights: false,
-            input_dropout: 0.0,
-            inter_layer_dropout: 0.0,
-            output_dropout: 0.0,
-            forget_bias: 1.0,
-            num_biases: 1,
-            bias_init: BiasInit::Zeros,
+            dropout: Dropout::default(),
             init_range: 0.1,
+            layer_init_range: None,
+            decoder_bias_init: BiasInit::Uniform,
             kernels: Kernels::Fused,
         }
     }
@@ -415,13 +382,15 @@ mod tests {
     #[test]
     fn each_dropout_rate_is_that_of_its_place() {
         let device = Device::default().autodiff();
-        let masks = |config: RecurrentLmConfig| config.init(&device).sample_masks([2, 5]);
-        let input = masks(RecurrentLmConfig { input_dropout: 0.5, ..config() });
+        let masks = |dropout: Dropout| {
+            RecurrentLmConfig { dropout, ..config() }.init(&device).sample_masks(&tokens([2, 5]))
+        };
+        let input = masks(Dropout { input: 0.5, ..Dropout::default() });
         assert_eq!(places(&input), [true, false, false, false]);
         assert_eq!(input.input.unwrap().dims(), [2, 5, 3]);
-        let between = masks(RecurrentLmConfig { inter_layer_dropout: 0.5, ..config() });
+        let between = masks(Dropout { inter_layer: 0.5, ..Dropout::default() });
         assert_eq!(places(&between), [false, true, true, false]);
-        let output = masks(RecurrentLmConfig { output_dropout: 0.75, ..config() });
+        let output = masks(Dropout { output: 0.75, ..Dropout::default() });
         assert_eq!(places(&output), [false, false, false, true]);
         for value in output.output.unwrap().into_data().iter::<f32>() {
             assert!(
@@ -433,17 +402,66 @@ mod tests {
 
     #[test]
     fn evaluation_has_no_masks_and_repeats_itself() {
-        let dropout = RecurrentLmConfig {
-            input_dropout: 0.5,
-            inter_layer_dropout: 0.5,
-            output_dropout: 0.5,
-            ..config()
-        };
+        let dropout =
+            Dropout { input: 0.5, inter_layer: 0.5, output: 0.5, word: 0.5, ..Dropout::default() };
+        let dropout = RecurrentLmConfig { dropout, ..config() };
         let model = dropout.init(&Device::default().autodiff()).valid();
-        assert_eq!(places(&model.sample_masks([2, 5])), [false; 4]);
+        let masks = model.sample_masks(&tokens([2, 5]));
+        assert!(masks.input.is_none() && masks.words.is_none() && masks.output.is_none());
+        assert!(masks.inter_layer.is_empty() && masks.layers.is_empty());
         let tokens = Tensor::<2, Int>::from_data([[1, 2], [3, 4]], &Device::default());
         let run = || model.forward(tokens.clone(), model.zero_state(2)).dropped.into_data();
         run().assert_eq(&run(), true);
+    }
+
+    /// Gal & Ghahramani's masks: one a window and sequence, at every place.
+    #[test]
+    fn variational_masks_are_constant_over_time_and_differ_between_sequences() {
+        let device = Device::default().autodiff();
+        let dropout = Dropout {
+            input: 0.5,
+            inter_layer: 0.5,
+            output: 0.5,
+            recurrent: 0.5,
+            span: MaskSpan::Window,
+            ..Dropout::default()
+        };
+        let wide = RecurrentLmConfig { d_embed: 64, d_hidden: 64, d_output: 64, ..config() };
+        let model = RecurrentLmConfig { dropout, ..wide }.init(&device);
+        let draw = || model.sample_masks(&tokens([7, 2]));
+        let masks = draw();
+        let mut all = vec![masks.input.unwrap(), masks.output.unwrap()];
+        all.extend(masks.inter_layer.into_iter().flatten());
+        all.extend(masks.layers.into_iter().filter_map(|layer| layer.recurrent));
+        assert_eq!(all.len(), 2 + 2 + 3);
+        for mask in &all {
+            assert_eq!(mask.dims(), [1, 2, 64]);
+            let values: Vec<f32> = mask.to_data().iter::<f32>().collect();
+            assert_ne!(values[..64], values[64..], "sequences share a mask");
+        }
+        let again = draw().input.unwrap();
+        assert_ne!(all[0].to_data(), again.to_data(), "windows share a mask");
+    }
+
+    #[test]
+    fn a_dropped_word_is_missing_wherever_it_stands() {
+        let device = Device::default().autodiff();
+        let text = Tensor::<2, Int>::from_data([[1, 2], [2, 1], [1, 1], [3, 2]], &device);
+        for tie in [WordTie::Sequence, WordTie::Window] {
+            let dropout = Dropout { word: 0.5, word_tie: tie, ..Dropout::default() };
+            let model = RecurrentLmConfig { dropout, ..config() }.init(&device);
+            for _ in 0..8 {
+                let mask = model.sample_masks(&text).words.unwrap();
+                assert_eq!(mask.dims(), [4, 2, 1]);
+                let mask: Vec<f32> = mask.to_data().iter::<f32>().collect();
+                // Word 1 in the first sequence: steps 0 and 2; in the second: steps 1 and 2.
+                assert_eq!(mask[0], mask[4]);
+                assert_eq!(mask[3], mask[5]);
+                if tie == WordTie::Window {
+                    assert_eq!(mask[0], mask[3]);
+                }
+            }
+        }
     }
 
     /// At the first step nothing is known: the loss is that of a uniform guess.
@@ -474,8 +492,9 @@ mod tests {
             vocab_size: 10_000,
             d_embed: 200,
             d_hidden: 200,
+            d_output: 200,
             num_layers: 2,
-            num_biases: 2,
+            cell: lstm(2),
             ..config()
         };
         // 10,000·200 + 2·(200·800 + 200·800 + 2·800) + 200·10,000 + 10,000

@@ -1,0 +1,152 @@
+use anp_core::{look_up_word_mask, sample_mask, sample_word_mask};
+use burn::tensor::{Device, Int, Tensor};
+
+use crate::layer::{LayerMasks, RecurrentLayer};
+
+/// Where a language model drops activations, and how long a mask lasts.
+///
+/// With all rates of the second half zero this is the dropout of [Zaremba et al., 2014]; with them, and masks that
+/// last a window, variational dropout ([Gal & Ghahramani, 2016]).
+///
+/// [Zaremba et al., 2014]: https://arxiv.org/abs/1409.2329
+/// [Gal & Ghahramani, 2016]: https://arxiv.org/abs/1512.05287
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Dropout {
+    /// Probability of dropping an element of the embedding's output.
+    pub input: f64,
+    /// Probability of dropping an element between two recurrent layers.
+    pub inter_layer: f64,
+    /// Probability of dropping an element of the last layer's output.
+    pub output: f64,
+    /// How long a mask of these three lasts.
+    pub span: MaskSpan,
+    /// Probability of dropping a whole input word.
+    pub word: f64,
+    /// Which occurrences of a word are dropped together.
+    pub word_tie: WordTie,
+    /// Probability of dropping an element of a layer's input, in the layer's product only: the SRU's `m_in`.
+    pub product: f64,
+    /// Probability of dropping an element of what goes from step to step; in an SRU, of the activation of the cell, in
+    /// all layers but the last.
+    pub recurrent: f64,
+    /// Whether the gates of a layer share their masks.
+    pub gates: GateMasks,
+}
+
+/// How long a mask lasts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum MaskSpan {
+    /// One step.
+    #[default]
+    Step,
+    /// A window.
+    Window,
+}
+
+/// Which occurrences of a word are dropped together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum WordTie {
+    /// Every token draws for itself: the "skip-input" mask.
+    #[default]
+    Token,
+    /// All occurrences in one sequence of the window (Gal & Ghahramani).
+    Sequence,
+    /// All occurrences in the window (AWD-LSTM).
+    Window,
+}
+
+/// Whether the gates of a layer share their masks; Gal & Ghahramani call it tied and untied weights.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum GateMasks {
+    /// One mask for all gates.
+    #[default]
+    Shared,
+    /// Each gate has its own, on the layer's input and on the recurrence (LSTM), or on the recurrence only (RHN).
+    Separate,
+}
+
+impl Dropout {
+    /// Rates with their names, for checks.
+    pub fn rates(&self) -> [(&'static str, f64); 6] {
+        [
+            ("input", self.input),
+            ("inter_layer", self.inter_layer),
+            ("output", self.output),
+            ("word", self.word),
+            ("product", self.product),
+            ("recurrent", self.recurrent),
+        ]
+    }
+
+    /// Draw the masks of a window of `tokens`, `[seq_length, batch_size]`.
+    ///
+    /// In the order input, between layers from the first, output, words, then by layer product and recurrence.
+    pub(crate) fn sample(
+        &self,
+        tokens: &Tensor<2, Int>,
+        vocab_size: usize,
+        layers: &[RecurrentLayer],
+        device: &Device,
+    ) -> LmMasks {
+        let [seq_length, batch_size] = tokens.dims();
+        let steps = match self.span {
+            MaskSpan::Step => seq_length,
+            MaskSpan::Window => 1,
+        };
+        let draw = |shape, p| (p > 0.0).then(|| sample_mask(shape, p, device));
+        let last = layers.last().expect("the model has a layer");
+        let input_by_gate = |layer: &RecurrentLayer| {
+            self.gates == GateMasks::Separate && matches!(layer, RecurrentLayer::Lstm(_))
+        };
+        let on_input = |layer: &RecurrentLayer, p| {
+            (!input_by_gate(layer)).then(|| draw([steps, batch_size, layer.d_input()], p)).flatten()
+        };
+        let input = on_input(&layers[0], self.input);
+        let inter_layer =
+            layers[1..].iter().map(|layer| on_input(layer, self.inter_layer)).collect();
+        let output = draw([steps, batch_size, last.d_hidden()], self.output);
+
+        let words = (self.word > 0.0).then(|| match self.word_tie {
+            WordTie::Token => sample_mask([seq_length, batch_size, 1], self.word, device),
+            tie => {
+                let num_masks = if tie == WordTie::Sequence { batch_size } else { 1 };
+                let words = sample_word_mask(num_masks, vocab_size, self.word, device);
+                look_up_word_mask(words, tokens.clone(), false)
+            }
+        });
+        let layer_masks = |(index, layer): (usize, &RecurrentLayer)| {
+            let product = if input_by_gate(layer) {
+                let p = if index == 0 { self.input } else { self.inter_layer };
+                draw([4, batch_size, layer.d_input()], p)
+            } else {
+                draw([1, batch_size, layer.d_input()], self.product)
+            };
+            let groups = match (self.gates, layer) {
+                (GateMasks::Separate, RecurrentLayer::Lstm(_)) => 4,
+                _ => 1,
+            };
+            let recurrent = draw([groups, batch_size, layer.d_hidden()], self.recurrent);
+            LayerMasks { product, recurrent }
+        };
+        let layers = layers.iter().enumerate().map(layer_masks).collect();
+        LmMasks { words, input, inter_layer, layers, output }
+    }
+}
+
+/// The dropout masks of one window, each already scaled by `1 / (1 − p)`; `None` leaves the place alone.
+///
+/// A mask need only be broadcastable to what it multiplies: `[1, batch_size, width]` is the same mask at
+/// every step.
+#[derive(Debug, Clone, Default)]
+pub struct LmMasks {
+    /// On whole words of the embedding's output, `[seq_length, batch_size, 1]`.
+    pub words: Option<Tensor<3>>,
+    /// On the embedding's output, `[seq_length, batch_size, d_embed]`.
+    pub input: Option<Tensor<3>>,
+    /// On the output of each layer but the last, `[seq_length, batch_size, d_hidden]`; may be empty.
+    pub inter_layer: Vec<Option<Tensor<3>>>,
+    /// Inside each layer; may be empty.
+    pub layers: Vec<LayerMasks>,
+    /// On the output of the last layer, `[seq_length, batch_size, d_hidden]`.
+    pub output: Option<Tensor<3>>,
+}
