@@ -116,15 +116,32 @@ impl TokenStreams {
     ///
     /// If there is no such window.
     pub fn window(&self, index: usize, device: &Device) -> Window {
+        self.window_with(index, device, |_, _| {})
+    }
+
+    /// The same after `change` had a look at its inputs and targets, step by step.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such window.
+    pub fn window_with(
+        &self,
+        index: usize,
+        device: &Device,
+        change: impl FnOnce(&mut [i32], &mut [i32]),
+    ) -> Window {
         assert!(index < self.num_windows(), "window {index} of {}", self.num_windows());
         let start = index * self.bptt;
         let steps = self.bptt.min(self.num_steps() - start);
         let cut = |first: usize| {
-            let range = first * self.batch_size..(first + steps) * self.batch_size;
-            let data = TensorData::new(self.tokens[range].to_vec(), [steps, self.batch_size]);
-            Tensor::from_data(data, device)
+            self.tokens[first * self.batch_size..(first + steps) * self.batch_size].to_vec()
         };
-        Window { inputs: cut(start), targets: cut(start + 1) }
+        let (mut inputs, mut targets) = (cut(start), cut(start + 1));
+        change(&mut inputs, &mut targets);
+        let tensor = |tokens: Vec<i32>| {
+            Tensor::from_data(TensorData::new(tokens, [steps, self.batch_size]), device)
+        };
+        Window { inputs: tensor(inputs), targets: tensor(targets) }
     }
 
     /// Steps that have a successor.

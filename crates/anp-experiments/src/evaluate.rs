@@ -134,11 +134,12 @@ impl ScalarSum {
 mod tests {
     use std::sync::Arc;
 
-    use anp_models::{BiasInit, Kernels, RecurrentLmConfig};
+    use anp_models::{BiasInit, CellConfig, Dropout, Kernels, RecurrentLmConfig};
     use burn::module::Module;
 
     use super::*;
     use crate::batches::Tail;
+    use crate::train::Objective;
 
     const TEXT: [u32; 61] = {
         let mut text = [0; 61];
@@ -155,18 +156,18 @@ mod tests {
             vocab_size: 7,
             d_embed: 4,
             d_hidden: 5,
+            d_output: 5,
             num_layers: 2,
+            cell: CellConfig::Lstm { forget_bias: 1.0, num_biases: 1, bias_init: BiasInit::Zeros },
             tie_weights: false,
-            input_dropout: 0.5,
-            inter_layer_dropout: 0.5,
-            output_dropout: 0.5,
-            forget_bias: 1.0,
-            num_biases: 1,
-            bias_init: BiasInit::Zeros,
+            dropout: Dropout { input: 0.5, inter_layer: 0.5, output: 0.5, ..Dropout::default() },
             init_range: 1.0,
+            layer_init_range: None,
+            decoder_bias_init: BiasInit::Uniform,
             kernels: Kernels::Fused,
         };
-        LmLearner { lm: lm.init(&Device::default().autodiff()), penalties: Vec::new() }.valid()
+        let lm = lm.init(&Device::default().autodiff());
+        LmLearner { lm, objective: Objective::default() }.valid()
     }
 
     fn score(model: &LmLearner, bptt: usize) -> Score {

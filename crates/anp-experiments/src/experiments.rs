@@ -20,8 +20,8 @@ use serde::{Deserialize, Serialize};
 pub use error::ExperimentsError;
 
 use crate::recipe::{
-    DataConfig, ModelConfig, PenaltyConfig, Recipe, RecipeError, Scale, TrainingConfig,
-    with_overrides,
+    DataConfig, EvaluationConfig, ModelConfig, PenaltyConfig, Recipe, RecipeError, Scale,
+    TrainingConfig, VariationalConfig, WeightPenaltyConfig, with_overrides,
 };
 
 /// Name of the folder that [`Experiments::locate`] looks for.
@@ -88,6 +88,10 @@ impl std::fmt::Display for Metric {
 }
 
 /// A row's file.
+///
+/// With `extends = "row"` or `extends = "table/row"` it says only what differs from that row's file: keys are replaced,
+/// tables are merged, but for `model` and `schedule`, which are replaced where they are of another kind. `[paper]`,
+/// `ours` and the name are never taken over.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RowFile {
@@ -139,11 +143,20 @@ pub struct Section {
     pub data: DataConfig,
     /// [`Recipe::model`].
     pub model: ModelConfig,
+    /// [`Recipe::variational`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variational: Option<VariationalConfig>,
     /// [`Recipe::penalties`].
     #[serde(default, rename = "penalty", skip_serializing_if = "Vec::is_empty")]
     pub penalties: Vec<PenaltyConfig>,
+    /// [`Recipe::weight_penalty`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight_penalty: Option<WeightPenaltyConfig>,
     /// [`Recipe::training`].
     pub training: TrainingConfig,
+    /// [`Recipe::evaluation`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evaluation: Option<EvaluationConfig>,
 }
 
 impl Section {
@@ -152,8 +165,11 @@ impl Section {
         Recipe {
             data: self.data.clone(),
             model: self.model.clone(),
+            variational: self.variational.clone(),
             penalties: self.penalties.clone(),
+            weight_penalty: self.weight_penalty.clone(),
             training: self.training.clone(),
+            evaluation: self.evaluation.clone(),
         }
     }
 
@@ -187,7 +203,7 @@ impl Row {
     ///
     /// [`ExperimentsError`], naming the file.
     pub fn load(path: &Path) -> Result<Self, ExperimentsError> {
-        let file: RowFile = read_toml(path)?;
+        let file = read_row(path)?;
         let invalid = |reason| ExperimentsError::Row { path: path.to_owned(), reason };
         match &file.published {
             None if !file.ours => return Err(invalid("has no [paper], though it is not `ours`")),
@@ -386,10 +402,81 @@ fn row_names(folder: &Path) -> Result<BTreeSet<String>, ExperimentsError> {
 fn read_toml<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, ExperimentsError> {
     let text = fs::read_to_string(path)
         .map_err(|source| ExperimentsError::Read { path: path.to_owned(), source })?;
-    toml::from_str(&text).map_err(|source| ExperimentsError::Schema {
-        path: path.to_owned(),
-        source: Box::new(source),
-    })
+    toml::from_str(&text).map_err(|source| schema(path, source))
+}
+
+fn schema(path: &Path, source: toml::de::Error) -> ExperimentsError {
+    ExperimentsError::Schema { path: path.to_owned(), source: Box::new(source) }
+}
+
+/// Key that names the row whose file a row's file goes on from.
+const EXTENDS: &str = "extends";
+
+/// How many files may go on from each other; more are taken for a circle.
+const MOST_EXTENSIONS: usize = 8;
+
+/// A row's file, put on top of the files that it goes on from.
+fn read_row(path: &Path) -> Result<RowFile, ExperimentsError> {
+    let mut files: Vec<toml::Table> = Vec::new();
+    let mut next = Some(path.to_owned());
+    while let Some(path) = next {
+        if files.len() == MOST_EXTENSIONS {
+            let reason = "goes on from itself, by way of `extends`";
+            return Err(ExperimentsError::Row { path, reason });
+        }
+        let mut file: toml::Table = read_toml(&path)?;
+        next = match file.remove(EXTENDS) {
+            None => None,
+            Some(toml::Value::String(row)) => Some(extended_path(&path, &row)),
+            Some(_) => {
+                let reason = "has an `extends` that is no text; write \"row\" or \"table/row\"";
+                return Err(ExperimentsError::Row { path, reason });
+            }
+        };
+        files.push(file);
+    }
+    if files.len() == 1 {
+        // Once more, so that an error has its line.
+        return read_toml(path);
+    }
+    let whole = files.into_iter().rev().reduce(|mut base, file| {
+        for key in ["name", "ours", "paper"] {
+            base.remove(key);
+        }
+        merge(&mut base, file);
+        base
+    });
+    let whole = toml::Value::Table(whole.expect("there is a file"));
+    whole.try_into().map_err(|source| schema(path, source))
+}
+
+/// `row` beside the file at `path`, or in another table.
+fn extended_path(path: &Path, row: &str) -> PathBuf {
+    let folder = path.parent().unwrap_or(Path::new(""));
+    match row.split_once('/') {
+        None => folder.join(format!("{row}.toml")),
+        Some((table, row)) => folder.with_file_name(table).join(format!("{row}.toml")),
+    }
+}
+
+/// Put `change` over `base`.
+fn merge(base: &mut toml::Table, change: toml::Table) {
+    use toml::Value::Table;
+    for (key, value) in change {
+        match (base.get_mut(&key), value) {
+            (Some(Table(old)), Table(new)) => {
+                let names_a_kind = matches!(key.as_str(), "model" | "schedule" | "weight_decay");
+                if names_a_kind && new.keys().all(|kind| !old.contains_key(kind)) {
+                    *old = new;
+                } else {
+                    merge(old, new);
+                }
+            }
+            (_, value) => {
+                base.insert(key, value);
+            }
+        }
+    }
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@
 //! | [`train`] | one run: truncated back-propagation, schedule, checkpoints |
 //! | [`evaluate`] | perplexity of a text, size of activations |
 //! | [`record`], [`provenance`] | the JSON of a finished run |
+//! | [`noising`] | words of the training text replaced at random |
 //! | [`reproduce`], [`report`] | what has no record yet; tables from records |
 //! | [`device`], [`random`], [`atomic`] | devices by name, counter-based seeds, files that are whole or not there |
 //! | [`cli`] | the program; the only module that prints |
@@ -31,6 +32,7 @@ pub mod data;
 pub mod device;
 pub mod evaluate;
 pub mod experiments;
+pub mod noising;
 pub mod provenance;
 pub mod random;
 pub mod recipe;

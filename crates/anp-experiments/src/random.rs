@@ -9,6 +9,8 @@ pub enum Purpose {
     Init,
     /// The dropout masks of a training step.
     Dropout,
+    /// The replaced words of a training step.
+    Noising,
     /// The dropout masks under which a trained model's activations are measured.
     Statistics,
 }
@@ -21,6 +23,7 @@ pub fn seed(run_seed: u64, purpose: Purpose, step: u64) -> u64 {
     let purpose: &[u8] = match purpose {
         Purpose::Init => b"init",
         Purpose::Dropout => b"dropout",
+        Purpose::Noising => b"noising",
         Purpose::Statistics => b"statistics",
     };
     let digest = Sha256::new()
@@ -39,13 +42,14 @@ mod tests {
     fn seeds_differ_by_run_purpose_and_step() {
         let mut seeds = Vec::new();
         for run in 0..3 {
-            for purpose in [Purpose::Init, Purpose::Dropout, Purpose::Statistics] {
+            for purpose in [Purpose::Init, Purpose::Dropout, Purpose::Noising, Purpose::Statistics]
+            {
                 seeds.extend((0..3).map(|step| seed(run, purpose, step)));
             }
         }
         seeds.sort_unstable();
         seeds.dedup();
-        assert_eq!(seeds.len(), 27);
+        assert_eq!(seeds.len(), 36);
     }
 
     /// A change here would make checkpoints and records of older builds those of other runs.

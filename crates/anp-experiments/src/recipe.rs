@@ -10,6 +10,8 @@ mod validate;
 
 use serde::{Deserialize, Serialize};
 
+use crate::noising::NoisingConfig;
+
 pub use error::RecipeError;
 pub(crate) use error::did_you_mean;
 pub(crate) use overrides::with_overrides;
@@ -72,11 +74,20 @@ pub struct Recipe {
     pub data: DataConfig,
     /// The network.
     pub model: ModelConfig,
+    /// Masks beside the dropout between layers, and how long masks last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variational: Option<VariationalConfig>,
     /// Terms added to the loss, each with its site.
     #[serde(default, rename = "penalty", skip_serializing_if = "Vec::is_empty")]
     pub penalties: Vec<PenaltyConfig>,
+    /// Terms added to the loss on the weights of the recurrent layers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight_penalty: Option<WeightPenaltyConfig>,
     /// How it is trained.
     pub training: TrainingConfig,
+    /// How it is evaluated, if not as the tables do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evaluation: Option<EvaluationConfig>,
 }
 
 /// The corpus and how its token stream is cut into windows.
@@ -89,14 +100,64 @@ pub struct DataConfig {
     pub batch_size: usize,
     /// Length of a back-propagation window, in tokens.
     pub bptt: usize,
+    /// Words of the training text replaced at random.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub noising: Option<NoisingConfig>,
 }
 
-/// The network: one key under `[model]` names the kind.
+/// The network: one key under `[model]` names the kind of its recurrent layers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum ModelConfig {
-    /// An LSTM language model with feed-forward dropout (Zaremba et al., 2014).
+    /// Long Short-Term Memory (Zaremba et al., 2014).
     Lstm(LstmConfig),
+    /// Simple Recurrent Units, first version (Lei & Zhang, 2017).
+    Sru(SruConfig),
+    /// A Recurrent Highway Network (Zilly et al., 2016).
+    Rhn(RhnConfig),
+    /// The cell found by neural architecture search, base 8 (Zoph & Le, 2016).
+    Nas(NasConfig),
+}
+
+/// Sizes that every network has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    /// Width of the word embedding.
+    pub d_embed: usize,
+    /// Units of each recurrent layer but the last.
+    pub d_hidden: usize,
+    /// Units of the last.
+    pub d_output: usize,
+    /// Number of recurrent layers.
+    pub num_layers: usize,
+    /// Whether the decoder uses the embedding's weight.
+    pub tie_weights: bool,
+}
+
+impl ModelConfig {
+    /// The key under `[model]`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Lstm(_) => "lstm",
+            Self::Sru(_) => "sru",
+            Self::Rhn(_) => "rhn",
+            Self::Nas(_) => "nas",
+        }
+    }
+
+    /// Its sizes.
+    pub fn shape(&self) -> Shape {
+        let (d_embed, d_hidden, d_output, num_layers, tie_weights) = match self {
+            Self::Lstm(it) => {
+                let d_output = it.d_output.unwrap_or(it.d_hidden);
+                (it.d_embed, it.d_hidden, d_output, it.num_layers, it.tie_weights)
+            }
+            Self::Sru(it) => (it.d_embed, it.d_hidden, it.d_hidden, it.num_layers, it.tie_weights),
+            Self::Rhn(it) => (it.d_embed, it.d_hidden, it.d_hidden, 1, it.tie_weights),
+            Self::Nas(it) => (it.d_embed, it.d_hidden, it.d_hidden, it.num_layers, it.tie_weights),
+        };
+        Shape { d_embed, d_hidden, d_output, num_layers, tie_weights }
+    }
 }
 
 /// `[model.lstm]`.
@@ -107,9 +168,12 @@ pub struct LstmConfig {
     pub d_embed: usize,
     /// Units of each recurrent layer.
     pub d_hidden: usize,
+    /// Units of the last recurrent layer, if not `d_hidden`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub d_output: Option<usize>,
     /// Number of recurrent layers.
     pub num_layers: usize,
-    /// Whether the decoder uses the embedding's weight (needs `d_embed = d_hidden`).
+    /// Whether the decoder uses the embedding's weight (needs `d_embed` = width of the last layer).
     pub tie_weights: bool,
     /// Probability of dropping an element of the embedding's output.
     pub input_dropout: f64,
@@ -125,9 +189,96 @@ pub struct LstmConfig {
     pub bias_init: BiasInit,
     /// Weights start uniform in `[-init_range, init_range]`.
     pub init_range: f64,
+    /// The same for the recurrent layers, if it is another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layer_init_range: Option<f64>,
+    /// How the decoder's bias starts: like the weights, unless this says otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decoder_bias_init: Option<BiasInit>,
 }
 
-/// How recurrent biases are initialised.
+/// `[model.sru]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SruConfig {
+    /// Width of the word embedding.
+    pub d_embed: usize,
+    /// Units of each recurrent layer.
+    pub d_hidden: usize,
+    /// Number of recurrent layers.
+    pub num_layers: usize,
+    /// Whether the decoder uses the embedding's weight (needs `d_embed = d_hidden`).
+    pub tie_weights: bool,
+    /// Probability of dropping an element of the embedding's output.
+    pub input_dropout: f64,
+    /// Probability of dropping an element of the last layer's output.
+    pub output_dropout: f64,
+    /// Probability of dropping an element of each layer's input in its product, and of each but the last layer's
+    /// activation of the cell; one mask a window and sequence.
+    pub rnn_dropout: f64,
+    /// Function of the cell state.
+    pub activation: SruActivation,
+    /// What the bias of the highway gate starts at.
+    pub highway_bias: f64,
+    /// Weights start uniform in `[-init_range, init_range]`; other biases at zero.
+    pub init_range: f64,
+}
+
+/// Function of an SRU's cell state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SruActivation {
+    /// None.
+    Identity,
+    /// Hyperbolic tangent.
+    Tanh,
+}
+
+/// `[model.rhn]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RhnConfig {
+    /// Width of the word embedding.
+    pub d_embed: usize,
+    /// Units of the layer.
+    pub d_hidden: usize,
+    /// Micro-steps in each time step.
+    pub depth: usize,
+    /// Whether the decoder uses the embedding's weight (needs `d_embed = d_hidden`).
+    pub tie_weights: bool,
+    /// Probability of dropping an element of the embedding's output.
+    pub input_dropout: f64,
+    /// Probability of dropping an element of the layer's output.
+    pub output_dropout: f64,
+    /// What the biases of the transform gates start at.
+    pub transform_bias: f64,
+    /// Weights start uniform in `[-init_range, init_range]`.
+    pub init_range: f64,
+}
+
+/// `[model.nas]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NasConfig {
+    /// Width of the word embedding.
+    pub d_embed: usize,
+    /// Units of each recurrent layer.
+    pub d_hidden: usize,
+    /// Number of recurrent layers.
+    pub num_layers: usize,
+    /// Whether the decoder uses the embedding's weight (needs `d_embed = d_hidden`).
+    pub tie_weights: bool,
+    /// Probability of dropping an element of the embedding's output.
+    pub input_dropout: f64,
+    /// Probability of dropping an element between two recurrent layers.
+    pub inter_layer_dropout: f64,
+    /// Probability of dropping an element of the last layer's output.
+    pub output_dropout: f64,
+    /// Weights start uniform in `[-init_range, init_range]`.
+    pub init_range: f64,
+}
+
+/// How biases are initialised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BiasInit {
@@ -135,6 +286,54 @@ pub enum BiasInit {
     Zeros,
     /// Like the weights.
     Uniform,
+}
+
+/// `[variational]`: variational dropout (Gal & Ghahramani, 2016).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VariationalConfig {
+    /// How long the masks of `input_dropout`, `inter_layer_dropout` and `output_dropout` last.
+    pub span: MaskSpan,
+    /// Probability of dropping a whole input word.
+    pub word_dropout: f64,
+    /// Which occurrences of a word are dropped together.
+    pub word_tie: WordTie,
+    /// Probability of dropping an element of the hidden state on its way to the next step; one mask a window.
+    pub recurrent_dropout: f64,
+    /// Whether the gates of a layer share their masks.
+    pub gates: GateMasks,
+}
+
+/// How long a mask lasts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MaskSpan {
+    /// One step.
+    Step,
+    /// A window.
+    Window,
+}
+
+/// Which occurrences of a word are dropped together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WordTie {
+    /// Every token draws for itself ("skip-input").
+    Token,
+    /// All occurrences in one sequence of the window.
+    Sequence,
+    /// All occurrences in the window.
+    Window,
+}
+
+/// Whether the gates of a layer share their masks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GateMasks {
+    /// One mask for all.
+    Shared,
+    /// One a gate.
+    Separate,
 }
 
 /// One `[[penalty]]`: a term of the training loss on one site of the network.
@@ -149,6 +348,30 @@ pub struct PenaltyConfig {
     pub reduction: anp_core::Reduction,
     /// Strength η.
     pub eta: f64,
+    /// Whether it is on the difference between a step and the one before (AWD-LSTM's temporal activation
+    /// regularisation).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub temporal: bool,
+}
+
+/// `[weight_penalty]`: a term on the weight matrices of the recurrent layers, without biases, embedding and decoder.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WeightPenaltyConfig {
+    /// What is penalised.
+    pub form: WeightPenaltyForm,
+    /// Strength.
+    pub eta: f64,
+}
+
+/// What a weight penalty is a multiple of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WeightPenaltyForm {
+    /// Half the sum of all squares.
+    HalfSumSquares,
+    /// The root of the sum of all squares.
+    GlobalNorm,
 }
 
 /// Optimisation.
@@ -157,15 +380,31 @@ pub struct PenaltyConfig {
 pub struct TrainingConfig {
     /// Most epochs to train.
     pub max_epochs: usize,
-    /// Learning rate of the first epoch; the loss is summed over the window and averaged over the batch.
+    /// Learning rate of the first epoch, for the loss as `loss` says.
     pub learning_rate: f64,
     /// Largest norm of all gradients together; larger ones are scaled down to it.
     pub grad_clip_norm: f64,
+    /// How the losses of a window become one number: summed over the steps, unless this says otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss: Option<anp_core::LossReduction>,
+    /// Decay of all parameters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight_decay: Option<WeightDecayConfig>,
     /// What happens to the learning rate after each epoch.
     pub schedule: ScheduleConfig,
     /// End after so many epochs in a row without a better validation perplexity.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub patience: Option<usize>,
+}
+
+/// `[training.weight_decay]`: one key names the kind.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum WeightDecayConfig {
+    /// This times the parameter is added to its gradient, after the clip.
+    Coupled(f64),
+    /// The parameter loses this share of itself a step, whatever the learning rate.
+    Decoupled(f64),
 }
 
 /// `[training.schedule]`: one key names the kind.
@@ -188,14 +427,23 @@ pub enum ScheduleConfig {
     },
 }
 
+/// `[evaluation]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EvaluationConfig {
+    /// Draws of all masks whose predictions are averaged in the last evaluation (Gal & Ghahramani's MC dropout).
+    pub mc_samples: usize,
+}
+
 /// A small recipe with one penalty.
 #[cfg(test)]
 pub(crate) fn test_recipe() -> Recipe {
     Recipe {
-        data: DataConfig { corpus: "demo".to_owned(), batch_size: 4, bptt: 5 },
+        data: DataConfig { corpus: "demo".to_owned(), batch_size: 4, bptt: 5, noising: None },
         model: ModelConfig::Lstm(LstmConfig {
             d_embed: 8,
             d_hidden: 8,
+            d_output: None,
             num_layers: 2,
             tie_weights: false,
             input_dropout: 0.5,
@@ -205,19 +453,27 @@ pub(crate) fn test_recipe() -> Recipe {
             num_biases: 1,
             bias_init: BiasInit::Zeros,
             init_range: 0.1,
+            layer_init_range: None,
+            decoder_bias_init: None,
         }),
+        variational: None,
         penalties: vec![PenaltyConfig {
             site: "output_dropped".to_owned(),
             norm: anp_core::Norm::L2sq,
             reduction: anp_core::Reduction::HalfSum,
             eta: 1e-4,
+            temporal: false,
         }],
+        weight_penalty: None,
         training: TrainingConfig {
             max_epochs: 2,
             learning_rate: 1.0,
             grad_clip_norm: 5.0,
+            loss: None,
+            weight_decay: None,
             schedule: ScheduleConfig::OnPlateau { factor: 0.7, max_decays: 15 },
             patience: None,
         },
+        evaluation: None,
     }
 }

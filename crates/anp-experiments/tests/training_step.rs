@@ -9,9 +9,12 @@ use std::io::Write;
 use anp_core::ActivationNormConfig;
 use anp_experiments::batches::{LmBatch, Window};
 use anp_experiments::device::{Backend, DeviceName};
-use anp_experiments::train::{LmLearner, SitePenalty};
+use anp_experiments::train::{LmLearner, Objective, SitePenalty};
 use anp_kernels::sgd::RowGradient;
-use anp_models::{BiasInit, Kernels, LmMasks, LmState, LstmState, RecurrentLm, RecurrentLmConfig};
+use anp_models::{
+    BiasInit, CellConfig, Dropout, Kernels, LayerState, LmMasks, LmState, RecurrentLayer,
+    RecurrentLm, RecurrentLmConfig,
+};
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::{GradientsParams, SgdConfig};
 use burn::tensor::{DType, Device, IndexingUpdateOp, Int, Tensor, TensorData};
@@ -167,21 +170,25 @@ fn learner(case: &Case, place: &Place) -> LmLearner {
         vocab_size: config.vocab_size,
         d_embed: config.d_embed,
         d_hidden: config.d_hidden,
+        d_output: config.d_hidden,
         num_layers: config.num_layers,
+        cell: CellConfig::Lstm {
+            forget_bias: config.forget_bias,
+            num_biases: config.num_biases,
+            bias_init: BiasInit::Zeros,
+        },
         tie_weights: config.tied,
-        input_dropout: 0.0,
-        inter_layer_dropout: 0.0,
-        output_dropout: 0.0,
-        forget_bias: config.forget_bias,
-        num_biases: config.num_biases,
-        bias_init: BiasInit::Zeros,
+        dropout: Dropout::default(),
         init_range: 0.1,
+        layer_init_range: None,
+        decoder_bias_init: BiasInit::Uniform,
         kernels: place.kernels,
     }
     .init(&place.device);
     let parameter = |name: &str| &case.parameters[name];
     lm.embedding = parameter("embedding").param(place);
     for (index, layer) in lm.layers.iter_mut().enumerate() {
+        let RecurrentLayer::Lstm(layer) = layer else { unreachable!("all layers are LSTMs") };
         let parameter = |name: &str| parameter(&format!("layers.{index}.{name}"));
         layer.weight_input = parameter("w_input").param(place);
         layer.weight_hidden = parameter("w_recurrent").param(place);
@@ -197,9 +204,10 @@ fn learner(case: &Case, place: &Place) -> LmLearner {
         .map(|penalty| SitePenalty {
             site: penalty.site.parse().expect("a site"),
             norm: ActivationNormConfig::new(penalty.eta).init(),
+            temporal: false,
         })
         .collect();
-    LmLearner { lm, penalties }
+    LmLearner { lm, objective: Objective { penalties, ..Objective::default() } }
 }
 
 fn state(case: &Case, place: &Place) -> LmState {
@@ -208,9 +216,9 @@ fn state(case: &Case, place: &Place) -> LmState {
     let layers = hidden
         .iter_dim(0)
         .zip(cell.iter_dim(0))
-        .map(|(hidden, cell)| LstmState {
-            hidden: hidden.squeeze_dim(0),
-            cell: cell.squeeze_dim(0),
+        .map(|(hidden, cell)| LayerState {
+            hidden: Some(hidden.squeeze_dim(0)),
+            cell: Some(cell.squeeze_dim(0)),
         })
         .collect();
     LmState { layers }
@@ -221,8 +229,8 @@ fn masks(case: &Case, place: &Place) -> LmMasks {
     LmMasks {
         input: tensor(&case.masks.embedding),
         inter_layer: case.masks.between.iter().map(tensor).collect(),
-        recurrent: Vec::new(),
         output: tensor(&case.masks.output),
+        ..LmMasks::default()
     }
 }
 
@@ -236,6 +244,7 @@ fn names(lm: &RecurrentLm) -> BTreeMap<burn::module::ParamId, String> {
         names.insert(weight.id, "decoder.weight".to_owned());
     }
     for (index, layer) in lm.layers.iter().enumerate() {
+        let RecurrentLayer::Lstm(layer) = layer else { unreachable!("all layers are LSTMs") };
         names.insert(layer.weight_input.id, format!("layers.{index}.w_input"));
         names.insert(layer.weight_hidden.id, format!("layers.{index}.w_recurrent"));
         names.insert(layer.bias_input.id, format!("layers.{index}.b_input"));
@@ -333,7 +342,8 @@ fn forward_agrees_with_pytorch() {
             };
             for layer in 0..case.config.num_layers {
                 check(output.hidden[layer].clone(), &expected.hidden[layer], "hidden");
-                check(output.cell[layer].clone(), &expected.cell[layer], "cell");
+                let cell = output.cell[layer].clone().expect("an LSTM has cells");
+                check(cell, &expected.cell[layer], "cell");
             }
             check(output.dropped.clone(), &expected.output_dropped, "dropped output");
             check(model.logits(output.dropped.clone()), &expected.logits, "logits");
@@ -341,8 +351,8 @@ fn forward_agrees_with_pytorch() {
                 .nll(output.dropped, case.targets.tensor(&place))
                 .reshape([case.config.seq_length, case.config.batch_size]);
             assert_close(nll, &expected.token_nll, &place, &format!("{}: token nll", case.name));
-            let last = |pick: fn(&LstmState) -> Tensor<2>| {
-                Tensor::stack::<3>(output.state.layers.iter().map(pick).collect(), 0)
+            let last = |pick: fn(&LayerState) -> Option<Tensor<2>>| {
+                Tensor::stack::<3>(output.state.layers.iter().filter_map(pick).collect(), 0)
             };
             check(
                 last(|state| state.hidden.clone()),

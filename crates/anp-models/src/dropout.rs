@@ -114,6 +114,7 @@ impl Dropout {
                 look_up_word_mask(words, tokens.clone(), false)
             }
         });
+        let num_layers = layers.len();
         let layer_masks = |(index, layer): (usize, &RecurrentLayer)| {
             let product = if input_by_gate(layer) {
                 let p = if index == 0 { self.input } else { self.inter_layer };
@@ -123,9 +124,13 @@ impl Dropout {
             };
             let groups = match (self.gates, layer) {
                 (GateMasks::Separate, RecurrentLayer::Lstm(_)) => 4,
+                (GateMasks::Separate, RecurrentLayer::Rhn(_)) => 2,
                 _ => 1,
             };
-            let recurrent = draw([groups, batch_size, layer.d_hidden()], self.recurrent);
+            // The top layer of an SRU has none.
+            let is_bare = matches!(layer, RecurrentLayer::Sru(_)) && index + 1 == num_layers;
+            let p = if is_bare { 0.0 } else { self.recurrent };
+            let recurrent = draw([groups, batch_size, layer.d_hidden()], p);
             LayerMasks { product, recurrent }
         };
         let layers = layers.iter().enumerate().map(layer_masks).collect();

@@ -1,9 +1,13 @@
 use anp_kernels::Kernels;
 use anp_kernels::lstm::LstmState;
-use burn::module::Module;
+use anp_kernels::sru::Activation;
+use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 
 use crate::lstm::{BiasInit, LstmLayer, LstmLayerConfig};
+use crate::nas::{NasLayer, NasLayerConfig};
+use crate::rhn::{RhnLayer, RhnLayerConfig};
+use crate::sru::{SruLayer, SruLayerConfig};
 
 /// Kind of the recurrent layers, with what only that kind has.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,6 +21,22 @@ pub enum CellConfig {
         /// Initial values of the biases.
         bias_init: BiasInit,
     },
+    /// Simple Recurrent Unit, first version.
+    Sru {
+        /// Function of the cell state.
+        activation: Activation,
+        /// What the bias of the highway gate starts at.
+        highway_bias: f64,
+    },
+    /// Recurrent Highway Network.
+    Rhn {
+        /// Micro-steps in each time step.
+        depth: usize,
+        /// What the biases of the transform gates start at.
+        transform_bias: f64,
+    },
+    /// The cell of neural architecture search, base 8.
+    Nas,
 }
 
 impl CellConfig {
@@ -41,6 +61,45 @@ impl CellConfig {
                 };
                 RecurrentLayer::Lstm(config.init(device))
             }
+            Self::Sru { activation, highway_bias } => {
+                let config = SruLayerConfig {
+                    d_input,
+                    d_hidden,
+                    activation,
+                    highway_bias,
+                    init_range,
+                    kernels,
+                };
+                RecurrentLayer::Sru(config.init(device))
+            }
+            Self::Rhn { depth, transform_bias } => {
+                let config = RhnLayerConfig {
+                    d_input,
+                    d_hidden,
+                    depth,
+                    transform_bias,
+                    init_range,
+                    kernels,
+                };
+                RecurrentLayer::Rhn(config.init(device))
+            }
+            Self::Nas => {
+                let config = NasLayerConfig { d_input, d_hidden, init_range };
+                RecurrentLayer::Nas(config.init(device))
+            }
+        }
+    }
+
+    /// Parameters of one layer, without drawing them.
+    pub(crate) fn num_params(&self, [d_input, d_hidden]: [usize; 2]) -> usize {
+        match *self {
+            Self::Lstm { num_biases, .. } => 4 * d_hidden * (d_input + d_hidden + num_biases),
+            Self::Sru { .. } => {
+                let parts = if d_input == d_hidden { 3 } else { 4 };
+                d_hidden * (parts * d_input + 2)
+            }
+            Self::Rhn { depth, .. } => 2 * d_hidden * (d_input + depth * (d_hidden + 1)),
+            Self::Nas => 8 * d_hidden * (d_input + d_hidden),
         }
     }
 }
@@ -50,6 +109,12 @@ impl CellConfig {
 pub enum RecurrentLayer {
     /// Long Short-Term Memory.
     Lstm(LstmLayer),
+    /// Simple Recurrent Unit.
+    Sru(SruLayer),
+    /// Recurrent Highway Network.
+    Rhn(RhnLayer),
+    /// The cell of neural architecture search.
+    Nas(NasLayer),
 }
 
 /// What a layer carries from step to step: as much of it as its kind has, `[batch_size, d_hidden]` each.
@@ -68,11 +133,12 @@ impl LayerState {
         Self { hidden: self.hidden.map(Tensor::detach), cell: self.cell.map(Tensor::detach) }
     }
 
-    fn both(self, kind: &str) -> [Tensor<2>; 2] {
-        match self {
-            Self { hidden: Some(hidden), cell: Some(cell) } => [hidden, cell],
-            _ => panic!("the state of {kind} is a hidden and a cell state, but one is missing"),
-        }
+    fn take_hidden(&mut self, kind: &str) -> Tensor<2> {
+        self.hidden.take().unwrap_or_else(|| panic!("the state of {kind} has a hidden state"))
+    }
+
+    fn take_cell(&mut self, kind: &str) -> Tensor<2> {
+        self.cell.take().unwrap_or_else(|| panic!("the state of {kind} has a cell state"))
     }
 }
 
@@ -102,6 +168,9 @@ impl RecurrentLayer {
     pub fn d_hidden(&self) -> usize {
         match self {
             Self::Lstm(layer) => layer.weight_hidden.dims()[0],
+            Self::Sru(layer) => layer.d_hidden(),
+            Self::Rhn(layer) => layer.bias.dims()[1] / 2,
+            Self::Nas(layer) => layer.weight_hidden.dims()[0],
         }
     }
 
@@ -109,13 +178,30 @@ impl RecurrentLayer {
     pub fn d_input(&self) -> usize {
         match self {
             Self::Lstm(layer) => layer.weight_input.dims()[0],
+            Self::Sru(layer) => layer.weight.dims()[0],
+            Self::Rhn(layer) => layer.weight_input.dims()[0],
+            Self::Nas(layer) => layer.weight_input.dims()[0],
+        }
+    }
+
+    /// Its weight matrices, without the biases, each as a flat tensor.
+    pub fn weights(&self) -> Vec<Tensor<1>> {
+        let flat = |weight: &Param<Tensor<2>>| weight.val().reshape([-1]);
+        match self {
+            Self::Lstm(layer) => vec![flat(&layer.weight_input), flat(&layer.weight_hidden)],
+            Self::Sru(layer) => vec![flat(&layer.weight)],
+            Self::Rhn(layer) => {
+                vec![flat(&layer.weight_input), layer.weight_hidden.val().reshape([-1])]
+            }
+            Self::Nas(layer) => vec![flat(&layer.weight_input), flat(&layer.weight_hidden)],
         }
     }
 
     /// Whether there are cell states that can be penalised.
     pub fn has_cells(&self) -> bool {
         match self {
-            Self::Lstm(_) => true,
+            Self::Lstm(_) | Self::Sru(_) | Self::Nas(_) => true,
+            Self::Rhn(_) => false,
         }
     }
 
@@ -123,7 +209,9 @@ impl RecurrentLayer {
     pub fn zero_state(&self, batch_size: usize, device: &Device) -> LayerState {
         let zeros = || Some(Tensor::zeros([batch_size, self.d_hidden()], device));
         match self {
-            Self::Lstm(_) => LayerState { hidden: zeros(), cell: zeros() },
+            Self::Lstm(_) | Self::Nas(_) => LayerState { hidden: zeros(), cell: zeros() },
+            Self::Sru(_) => LayerState { hidden: None, cell: zeros() },
+            Self::Rhn(_) => LayerState { hidden: zeros(), cell: None },
         }
     }
 
@@ -136,19 +224,69 @@ impl RecurrentLayer {
     /// # Panics
     ///
     /// If the state is that of another kind of layer, or a shape does not fit.
-    pub fn forward(&self, input: Tensor<3>, state: LayerState, masks: LayerMasks) -> LayerOutput {
+    pub fn forward(
+        &self,
+        input: Tensor<3>,
+        mut state: LayerState,
+        masks: LayerMasks,
+    ) -> LayerOutput {
+        let LayerMasks { product, recurrent } = masks;
         match self {
             Self::Lstm(layer) => {
-                let [hidden, cell] = state.both("an LSTM");
-                let state = LstmState { hidden, cell };
-                let sequence = layer.forward(input, state, masks.recurrent);
-                let LstmState { hidden, cell } = sequence.state;
+                let state = LstmState {
+                    hidden: state.take_hidden("an LSTM"),
+                    cell: state.take_cell("an LSTM"),
+                };
+                let sequence = layer.forward(input, state, product, recurrent);
                 LayerOutput {
                     hidden: sequence.hidden,
                     cell: Some(sequence.cell),
-                    state: LayerState { hidden: Some(hidden), cell: Some(cell) },
+                    state: sequence.state.into(),
+                }
+            }
+            Self::Sru(layer) => {
+                let cell = state.take_cell("an SRU");
+                let sequence = layer.forward(input, cell, product, recurrent);
+                LayerOutput {
+                    hidden: sequence.hidden,
+                    cell: Some(sequence.cell),
+                    state: LayerState { hidden: None, cell: Some(sequence.last) },
+                }
+            }
+            Self::Rhn(layer) => {
+                let input = apply(input, product);
+                let hidden = layer.forward(input, state.take_hidden("an RHN"), recurrent);
+                let [seq_length, batch_size, d_hidden] = hidden.dims();
+                let last = hidden.clone().narrow(0, seq_length - 1, 1);
+                let last = last.reshape([batch_size, d_hidden]);
+                let state = LayerState { hidden: Some(last), cell: None };
+                LayerOutput { hidden, cell: None, state }
+            }
+            Self::Nas(layer) => {
+                let state = LstmState {
+                    hidden: state.take_hidden("a NAS cell"),
+                    cell: state.take_cell("a NAS cell"),
+                };
+                let sequence = layer.forward(apply(input, product), state, recurrent);
+                LayerOutput {
+                    hidden: sequence.hidden,
+                    cell: Some(sequence.cell),
+                    state: sequence.state.into(),
                 }
             }
         }
+    }
+}
+
+fn apply(input: Tensor<3>, mask: Option<Tensor<3>>) -> Tensor<3> {
+    match mask {
+        Some(mask) => input * mask,
+        None => input,
+    }
+}
+
+impl From<LstmState> for LayerState {
+    fn from(state: LstmState) -> Self {
+        Self { hidden: Some(state.hidden), cell: Some(state.cell) }
     }
 }

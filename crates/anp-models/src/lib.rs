@@ -3,7 +3,8 @@
 //! | item | what it is |
 //! | --- | --- |
 //! | [`RecurrentLm`] | embedding, stacked recurrent layers, decoder; outputs by site; carried state |
-//! | [`LstmLayer`] | one LSTM layer: one product for all gates of all steps' inputs |
+//! | [`LstmLayer`], [`SruLayer`], [`RhnLayer`], [`NasLayer`] | the layers, with one product for all steps' inputs |
+//! | [`Dropout`], [`LmMasks`] | where activations are dropped, and the masks of one window |
 //! | [`Kernels`] | fused operations or plain ones |
 //!
 //! No files and no data sets live here; the device is that of the tensors.
@@ -11,16 +12,22 @@
 mod dropout;
 mod layer;
 mod lstm;
+mod nas;
 mod recurrent_lm;
+mod rhn;
 mod site;
+mod sru;
 
 pub use anp_kernels::Kernels;
 pub use anp_kernels::lstm::{LstmSequence, LstmState};
 pub use dropout::{Dropout, GateMasks, LmMasks, MaskSpan, WordTie};
 pub use layer::{CellConfig, LayerMasks, LayerOutput, LayerState, RecurrentLayer};
 pub use lstm::{BiasInit, LstmLayer, LstmLayerConfig};
+pub use nas::{NasLayer, NasLayerConfig, NasSequence};
 pub use recurrent_lm::{LmOutput, LmState, RecurrentLm, RecurrentLmConfig};
+pub use rhn::{RhnLayer, RhnLayerConfig};
 pub use site::{ParseSiteError, Site};
+pub use sru::{SruLayer, SruLayerConfig};
 
 /// The examples of `docs/embedding.md`, so that they are compiled.
 #[cfg(doctest)]

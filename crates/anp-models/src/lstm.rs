@@ -109,6 +109,8 @@ impl LstmLayer {
     ///
     /// - `input`: `[seq_length, batch_size, d_input]`
     /// - `state`: two of `[batch_size, d_hidden]`
+    /// - `input_mask`: what the input is multiplied by, `[1, batch_size, d_input]`, or `[4, batch_size, d_input]` for each
+    ///   gate its own
     /// - `recurrent_mask`: what the hidden states are multiplied by on their way to the next step, `[1, batch_size,
     ///   d_hidden]`, or `[4, batch_size, d_hidden]` for each gate its own
     ///
@@ -119,6 +121,7 @@ impl LstmLayer {
         &self,
         input: Tensor<3>,
         state: LstmState,
+        input_mask: Option<Tensor<3>>,
         recurrent_mask: Option<Tensor<3>>,
     ) -> LstmSequence {
         let [seq_length, batch_size, d_input] = input.dims();
@@ -138,10 +141,23 @@ impl LstmLayer {
             Some(bias_hidden) => self.bias_input.val() + bias_hidden.val(),
             None => self.bias_input.val(),
         };
-        let gates = input
-            .reshape([seq_length * batch_size, d_input])
-            .matmul(self.weight_input.val())
-            .reshape([seq_length, batch_size, d_gates]);
+        let product = |input: Tensor<3>, weight: Tensor<2>| {
+            let [_, width] = weight.dims();
+            input
+                .reshape([seq_length * batch_size, d_input])
+                .matmul(weight)
+                .reshape([seq_length, batch_size, width])
+        };
+        let weight = self.weight_input.val();
+        let gates = match input_mask {
+            None => product(input, weight),
+            Some(mask) if mask.dims()[0] == 1 => product(input * mask, weight),
+            Some(mask) => {
+                let by_gate = mask.chunk(4, 0).into_iter().zip(weight.chunk(4, 1));
+                let products = by_gate.map(|(mask, weight)| product(input.clone() * mask, weight));
+                Tensor::cat(products.collect(), 2)
+            }
+        };
         self.kernels.lstm_sequence(LstmInputs {
             gates,
             bias,

@@ -60,12 +60,7 @@ impl RecurrentLmConfig {
         let embedding = uniform([self.vocab_size, self.d_embed], self.init_range, device);
         let range = self.layer_init_range.unwrap_or(self.init_range);
         let layers = (0..self.num_layers)
-            .map(|layer| {
-                let d_input = if layer == 0 { self.d_embed } else { self.d_hidden };
-                let is_last = layer + 1 == self.num_layers;
-                let d_hidden = if is_last { self.d_output } else { self.d_hidden };
-                self.cell.init([d_input, d_hidden], range, self.kernels, device)
-            })
+            .map(|layer| self.cell.init(self.layer_dims(layer), range, self.kernels, device))
             .collect();
         let decoder_weight = (!self.tie_weights)
             .then(|| uniform([self.d_output, self.vocab_size], self.init_range, device));
@@ -77,6 +72,20 @@ impl RecurrentLmConfig {
             dropout: self.dropout,
             kernels: self.kernels,
         }
+    }
+
+    /// Parameters of the network, without drawing them.
+    pub fn num_params(&self) -> usize {
+        let layers = (0..self.num_layers).map(|layer| self.cell.num_params(self.layer_dims(layer)));
+        let decoder = if self.tie_weights { 0 } else { self.d_output * self.vocab_size };
+        self.vocab_size * self.d_embed + layers.sum::<usize>() + decoder + self.vocab_size
+    }
+
+    /// Widths of a layer's input and output.
+    fn layer_dims(&self, layer: usize) -> [usize; 2] {
+        let d_input = if layer == 0 { self.d_embed } else { self.d_hidden };
+        let is_last = layer + 1 == self.num_layers;
+        [d_input, if is_last { self.d_output } else { self.d_hidden }]
     }
 }
 
@@ -343,11 +352,21 @@ fn apply_mask(activation: Tensor<3>, mask: Option<&Tensor<3>>) -> Tensor<3> {
 
 #[cfg(test)]
 mod tests {
+    use anp_kernels::sru::Activation;
+
     use super::*;
     use crate::dropout::{MaskSpan, WordTie};
 
     fn lstm(num_biases: usize) -> CellConfig {
         CellConfig::Lstm { forget_bias: 1.0, num_biases, bias_init: BiasInit::Zeros }
+    }
+
+    fn sru() -> CellConfig {
+        CellConfig::Sru { activation: Activation::Identity, highway_bias: -3.0 }
+    }
+
+    fn rhn(depth: usize) -> CellConfig {
+        CellConfig::Rhn { depth, transform_bias: -2.0 }
     }
 
     fn tokens(dims: [usize; 2]) -> Tensor<2, Int> {
@@ -485,20 +504,55 @@ mod tests {
         assert_eq!(count(untied) - count(tied), 4 * 11);
     }
 
-    /// Zaremba's small model has 4.65 M parameters (reference: 200 units, two biases, 10,000 words).
     #[test]
-    fn zarembas_small_model_has_its_size() {
-        let small = RecurrentLmConfig {
-            vocab_size: 10_000,
-            d_embed: 200,
-            d_hidden: 200,
-            d_output: 200,
-            num_layers: 2,
-            cell: lstm(2),
+    fn parameters_are_counted_without_drawing_them() {
+        let device = Device::default();
+        for cell in [lstm(1), lstm(2), sru(), rhn(3), CellConfig::Nas] {
+            for (d_embed, tie_weights) in [(3, false), (4, false), (4, true)] {
+                let config =
+                    RecurrentLmConfig { cell: cell.clone(), d_embed, tie_weights, ..config() };
+                assert_eq!(config.num_params(), config.init(&device).num_params(), "{config:?}");
+            }
+        }
+        let narrow_top = RecurrentLmConfig { d_output: 3, tie_weights: true, ..config() };
+        assert_eq!(narrow_top.num_params(), narrow_top.init(&device).num_params());
+    }
+
+    /// The sizes that the papers give, or that follow from theirs.
+    #[test]
+    fn published_models_have_their_sizes() {
+        let untied = |cell, num_layers, width, vocab_size| RecurrentLmConfig {
+            vocab_size,
+            d_embed: width,
+            d_hidden: width,
+            d_output: width,
+            num_layers,
+            cell,
             ..config()
         };
-        // 10,000·200 + 2·(200·800 + 200·800 + 2·800) + 200·10,000 + 10,000
-        assert_eq!(small.init(&Device::default()).num_params(), 4_653_200);
+        let tied = |cell, num_layers, width| RecurrentLmConfig {
+            tie_weights: true,
+            ..untied(cell, num_layers, width, 10_000)
+        };
+        for (model, expected) in [
+            // Zaremba et al.: small, medium (19.78 M) and large (66.03 M).
+            (untied(lstm(2), 2, 200, 10_000), 4_653_200),
+            (untied(lstm(2), 2, 650, 10_000), 19_780_400),
+            (untied(lstm(2), 2, 1500, 10_000), 66_034_000),
+            // Xie et al., whose vocabulary has a blank: 14.45 M and 66.03 M.
+            (untied(lstm(1), 2, 512, 10_001), 14_449_425),
+            (untied(lstm(1), 2, 1500, 10_001), 66_025_001),
+            // Shared embedding: 9.33 M.
+            (tied(lstm(1), 2, 512), 9_328_400),
+            // SRU: 24.03 M and 24.23 M.
+            (tied(sru(), 6, 910), 24_026_720),
+            (tied(sru(), 5, 980), 24_225_800),
+            // RHN: 32.08 M untied at depth 8, 23.48 M tied at depth 10.
+            (untied(rhn(8), 1, 890, 10_000), 32_082_040),
+            (tied(rhn(10), 1, 830), 23_482_400),
+        ] {
+            assert_eq!(model.num_params(), expected, "{model:?}");
+        }
     }
 
     #[test]

@@ -1,12 +1,17 @@
-//! The LSTM language model of this project.
+//! The language model of this project.
 
-use anp_core::{ActivationNormConfig, sample_mask};
+use anp_core::ActivationNormConfig;
 use anp_experiments::batches::{LmBatch, Window};
-use anp_experiments::train::{LmLearner, SitePenalty};
-use anp_models::{BiasInit, Kernels, LmMasks, LmState, RecurrentLmConfig, Site};
+use anp_experiments::train::{LmLearner, Objective, SitePenalty};
+use anp_kernels::sgd::WeightDecay;
+use anp_kernels::sru::Activation;
+use anp_models::{
+    BiasInit, CellConfig, Dropout, GateMasks, Kernels, LmState, MaskSpan, RecurrentLmConfig, Site,
+    WordTie,
+};
 use burn::optim::{ModuleOptimizer, SgdConfig};
 use burn::tensor::{Device, Tensor};
-use burn::train::InferenceStep;
+use burn::train::{InferenceStep, TrainStep};
 
 use crate::case::{Case, Mode, Model};
 use crate::serve::Steps;
@@ -21,7 +26,6 @@ pub struct OurSteps {
     windows: Vec<Window>,
     next: usize,
     case: Case,
-    device: Device,
 }
 
 impl OurSteps {
@@ -31,63 +35,62 @@ impl OurSteps {
             Mode::Train => device.clone().autodiff(),
             Mode::Evaluate => device.clone(),
         };
+        let is_sru = case.model == Model::Sru;
         let lm = RecurrentLmConfig {
             vocab_size: case.vocab_size,
             d_embed: case.d_hidden,
             d_hidden: case.d_hidden,
+            d_output: case.d_hidden,
             num_layers: case.num_layers,
-            tie_weights: false,
-            input_dropout: case.input_dropout,
-            inter_layer_dropout: case.inter_layer_dropout,
-            output_dropout: case.output_dropout,
-            forget_bias: 0.0,
-            num_biases: 2,
-            bias_init: BiasInit::Uniform,
+            cell: match case.model {
+                Model::Lstm | Model::VdLstm => CellConfig::Lstm {
+                    forget_bias: 0.0,
+                    num_biases: 2,
+                    bias_init: BiasInit::Uniform,
+                },
+                Model::Sru => {
+                    CellConfig::Sru { activation: Activation::Identity, highway_bias: -3.0 }
+                }
+            },
+            tie_weights: is_sru,
+            dropout: Dropout {
+                input: case.input_dropout,
+                inter_layer: case.inter_layer_dropout,
+                output: case.output_dropout,
+                span: match case.model {
+                    Model::VdLstm => MaskSpan::Window,
+                    Model::Lstm | Model::Sru => MaskSpan::Step,
+                },
+                word: case.word_dropout,
+                word_tie: WordTie::Window,
+                product: if is_sru { case.recurrent_dropout } else { 0.0 },
+                recurrent: case.recurrent_dropout,
+                gates: GateMasks::Shared,
+            },
             init_range: 0.1,
+            layer_init_range: None,
+            decoder_bias_init: BiasInit::Uniform,
             kernels,
         }
         .init(&device);
         let penalty = |eta| SitePenalty {
             site: Site::OutputDropped,
             norm: ActivationNormConfig::new(eta).init(),
+            temporal: false,
         };
         let penalties = (case.eta > 0.0).then_some(case.eta).map(penalty).into_iter().collect();
+        let weight_decay = match case.weight_decay {
+            0.0 => WeightDecay::None,
+            share => WeightDecay::Decoupled(share),
+        };
+        let objective = Objective { penalties, weight_decay, ..Objective::default() };
         Self {
-            learner: Some(LmLearner { lm, penalties }),
+            learner: Some(LmLearner { lm, objective }),
             optimizer: SgdConfig::new().init(),
             state: None,
             windows: text::windows(case, &device),
             next: 0,
             case: case.clone(),
-            device,
-        }
-    }
-
-    fn masks(&self, learner: &LmLearner, window: &Window) -> LmMasks {
-        let Case { batch_size, seq_length, d_hidden, num_layers, .. } = self.case;
-        if self.case.model == Model::Lstm {
-            return learner.lm.sample_masks([seq_length, batch_size]);
-        }
-        let sequence = |p| {
-            let mask = |p| sample_mask([1, batch_size, d_hidden], p, &self.device);
-            (p > 0.0).then_some(p).map(mask)
-        };
-        let mut input = sequence(self.case.input_dropout);
-        if self.case.word_dropout > 0.0 {
-            let words =
-                sample_mask([self.case.vocab_size, 1], self.case.word_dropout, &self.device)
-                    .select(0, window.inputs.clone().reshape([seq_length * batch_size]))
-                    .reshape([seq_length, batch_size, 1]);
-            input = Some(match input {
-                Some(mask) => mask * words,
-                None => words,
-            });
-        }
-        LmMasks {
-            input,
-            inter_layer: (1..num_layers).map(|_| sequence(self.case.inter_layer_dropout)).collect(),
-            recurrent: (0..num_layers).map(|_| sequence(self.case.recurrent_dropout)).collect(),
-            output: sequence(self.case.output_dropout),
         }
     }
 }
@@ -101,8 +104,7 @@ impl Steps for OurSteps {
         let batch = LmBatch { window, state: self.state.take() };
         let output = match self.case.mode {
             Mode::Train => {
-                let masks = self.masks(&learner, &batch.window);
-                let output = learner.step_with_masks(batch, &masks);
+                let output = TrainStep::step(&learner, batch);
                 let gradients = output.grads;
                 let output = output.item.into_window();
                 let Case { learning_rate, clip, .. } = self.case;

@@ -78,13 +78,11 @@ pub struct Place {
 pub fn entrants(case: &Case) -> Vec<(Engine, Work)> {
     let has_penalty = case.mode == Mode::Train && case.eta > 0.0;
     let mut entrants = Vec::new();
-    if case.model != Model::Sru {
-        entrants.push((Engine::Fused, Work::Step));
-        if has_penalty {
-            entrants.push((Engine::Fused, Work::WithoutPenalty));
-        }
-        entrants.push((Engine::Plain, Work::Step));
+    entrants.push((Engine::Fused, Work::Step));
+    if has_penalty {
+        entrants.push((Engine::Fused, Work::WithoutPenalty));
     }
+    entrants.push((Engine::Plain, Work::Step));
     if case.model == Model::Lstm {
         entrants.push((Engine::Stock, Work::Step));
     }

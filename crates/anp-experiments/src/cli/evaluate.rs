@@ -14,7 +14,7 @@ use super::{display, interrupt};
 use crate::batches::{TokenStreams, WindowLoader};
 use crate::evaluate::evaluate;
 use crate::record::Score;
-use crate::train::{LmLearner, StoredCheckpoint, Texts, build_learner};
+use crate::train::{LmLearner, Objective, StoredCheckpoint, Texts, build_learner};
 
 /// Arguments of `anp evaluate`.
 #[derive(Debug, clap::Args)]
@@ -84,7 +84,7 @@ pub(super) fn run(
     let template = build_learner(&recipe, stored.vocab_size(), session.kernels, &session.device);
     let snapshot = stored.load(&template.lm)?;
     let lm = snapshot.best.unwrap_or(snapshot.model);
-    let model = LmLearner { lm, penalties: Vec::new() }.valid();
+    let model = LmLearner { lm, objective: Objective::default() }.valid();
 
     let mut show = display::evaluation(quiet);
     let mut score = |part: &'static str, streams: &Arc<TokenStreams>| {

@@ -297,7 +297,7 @@ mod tests {
             "training.patience=2",
         ];
         let recipe = recipe(&overrides).unwrap();
-        let ModelConfig::Lstm(lstm) = &recipe.model;
+        let ModelConfig::Lstm(lstm) = &recipe.model else { unreachable!("it is") };
         assert_eq!(recipe.training.max_epochs, 3);
         assert_eq!(lstm.d_hidden, 9);
         assert_eq!(recipe.penalties[0].site, "layer[1].cell");

@@ -5,7 +5,8 @@ use std::fmt::Display;
 use anp_models::Site;
 
 use super::{
-    DataConfig, LstmConfig, ModelConfig, PenaltyConfig, Recipe, ScheduleConfig, TrainingConfig,
+    DataConfig, GateMasks, ModelConfig, PenaltyConfig, Recipe, ScheduleConfig, Shape,
+    TrainingConfig, VariationalConfig, WeightDecayConfig,
 };
 use crate::data;
 
@@ -33,13 +34,24 @@ pub enum InvalidRecipe {
     },
     /// The decoder cannot share the embedding's weight.
     #[error(
-        "model.lstm.tie_weights = true needs d_embed = d_hidden, but d_embed is {d_embed} and d_hidden is {d_hidden}"
+        "model.{kind}.tie_weights = true needs an embedding as wide as the last layer, but d_embed is {d_embed} and \
+         the layer has {d_output} units"
     )]
     TiedWidths {
+        /// Kind of the network.
+        kind: &'static str,
         /// Width of the embedding.
         d_embed: usize,
         /// Width of the last layer.
-        d_hidden: usize,
+        d_output: usize,
+    },
+    /// A key that the network has no use for.
+    #[error("{key} does nothing in a model.{kind}; remove it")]
+    NoUse {
+        /// Path of the key in the recipe.
+        key: &'static str,
+        /// Kind of the network.
+        kind: &'static str,
     },
     /// A text that names no activation of any network.
     #[error("{key} is wrong")]
@@ -59,6 +71,16 @@ pub enum InvalidRecipe {
         /// Recurrent layers of the model.
         num_layers: usize,
     },
+    /// Cell states of a network without cells.
+    #[error("{key} is `{site}`, but the layers of a model.{kind} have no cell states")]
+    NoCells {
+        /// Path of the key in the recipe.
+        key: String,
+        /// The site.
+        site: Site,
+        /// Kind of the network.
+        kind: &'static str,
+    },
 }
 
 impl Recipe {
@@ -69,14 +91,18 @@ impl Recipe {
     /// [`InvalidRecipe`] for the first value that is wrong, naming its key as `--set` takes it.
     pub fn validate(&self) -> Result<(), InvalidRecipe> {
         self.data.validate()?;
-        let num_layers = match &self.model {
-            ModelConfig::Lstm(lstm) => {
-                lstm.validate()?;
-                lstm.num_layers
-            }
-        };
+        self.model.validate()?;
+        if let Some(variational) = &self.variational {
+            variational.validate(&self.model)?;
+        }
         for (index, penalty) in self.penalties.iter().enumerate() {
-            penalty.validate(&format!("penalty.{index}"), num_layers)?;
+            penalty.validate(&format!("penalty.{index}"), &self.model)?;
+        }
+        if let Some(penalty) = &self.weight_penalty {
+            not_negative("weight_penalty.eta", penalty.eta)?;
+        }
+        if let Some(evaluation) = &self.evaluation {
+            at_least_one("evaluation.mc_samples", evaluation.mc_samples)?;
         }
         self.training.validate()
     }
@@ -93,41 +119,96 @@ impl DataConfig {
             });
         }
         at_least_one("data.batch_size", self.batch_size)?;
-        at_least_one("data.bptt", self.bptt)
+        at_least_one("data.bptt", self.bptt)?;
+        let gamma = self.noising.as_ref().map_or(0.0, |noising| noising.gamma);
+        require("data.noising.gamma", "in [0, 1]", gamma, (0.0..=1.0).contains(&gamma))
     }
 }
 
-impl LstmConfig {
+impl ModelConfig {
     fn validate(&self) -> Result<(), InvalidRecipe> {
-        at_least_one("model.lstm.d_embed", self.d_embed)?;
-        at_least_one("model.lstm.d_hidden", self.d_hidden)?;
-        at_least_one("model.lstm.num_layers", self.num_layers)?;
-        if self.tie_weights && self.d_embed != self.d_hidden {
-            return Err(InvalidRecipe::TiedWidths {
-                d_embed: self.d_embed,
-                d_hidden: self.d_hidden,
-            });
+        let kind = self.kind();
+        let key = |name: &str| format!("model.{kind}.{name}");
+        let Shape { d_embed, d_hidden, d_output, num_layers, tie_weights } = self.shape();
+        at_least_one(key("d_embed"), d_embed)?;
+        at_least_one(key("d_hidden"), d_hidden)?;
+        at_least_one(key("d_output"), d_output)?;
+        at_least_one(key("num_layers"), num_layers)?;
+        if tie_weights && d_embed != d_output {
+            return Err(InvalidRecipe::TiedWidths { kind, d_embed, d_output });
         }
-        for (key, value) in [
-            ("model.lstm.input_dropout", self.input_dropout),
-            ("model.lstm.inter_layer_dropout", self.inter_layer_dropout),
-            ("model.lstm.output_dropout", self.output_dropout),
-        ] {
-            require(key, "in [0, 1)", value, (0.0..1.0).contains(&value))?;
+        let rates: &[(&str, f64)] = match self {
+            Self::Lstm(lstm) => &[
+                ("input_dropout", lstm.input_dropout),
+                ("inter_layer_dropout", lstm.inter_layer_dropout),
+                ("output_dropout", lstm.output_dropout),
+            ],
+            Self::Sru(sru) => &[
+                ("input_dropout", sru.input_dropout),
+                ("output_dropout", sru.output_dropout),
+                ("rnn_dropout", sru.rnn_dropout),
+            ],
+            Self::Rhn(rhn) => {
+                &[("input_dropout", rhn.input_dropout), ("output_dropout", rhn.output_dropout)]
+            }
+            Self::Nas(nas) => &[
+                ("input_dropout", nas.input_dropout),
+                ("inter_layer_dropout", nas.inter_layer_dropout),
+                ("output_dropout", nas.output_dropout),
+            ],
+        };
+        for (name, value) in rates {
+            probability(key(name), *value)?;
         }
-        finite("model.lstm.forget_bias", self.forget_bias)?;
-        let biases = self.num_biases;
-        require("model.lstm.num_biases", "1 or 2", biases as f64, matches!(biases, 1 | 2))?;
-        positive("model.lstm.init_range", self.init_range)
+        let init_range = match self {
+            Self::Lstm(lstm) => {
+                finite("model.lstm.forget_bias", lstm.forget_bias)?;
+                let biases = lstm.num_biases;
+                require("model.lstm.num_biases", "1 or 2", biases as f64, matches!(biases, 1 | 2))?;
+                if let Some(range) = lstm.layer_init_range {
+                    positive("model.lstm.layer_init_range", range)?;
+                }
+                lstm.init_range
+            }
+            Self::Sru(sru) => {
+                finite("model.sru.highway_bias", sru.highway_bias)?;
+                sru.init_range
+            }
+            Self::Rhn(rhn) => {
+                at_least_one("model.rhn.depth", rhn.depth)?;
+                finite("model.rhn.transform_bias", rhn.transform_bias)?;
+                rhn.init_range
+            }
+            Self::Nas(nas) => nas.init_range,
+        };
+        positive(key("init_range"), init_range)
+    }
+}
+
+impl VariationalConfig {
+    fn validate(&self, model: &ModelConfig) -> Result<(), InvalidRecipe> {
+        probability("variational.word_dropout", self.word_dropout)?;
+        probability("variational.recurrent_dropout", self.recurrent_dropout)?;
+        let kind = model.kind();
+        let separate = self.gates == GateMasks::Separate;
+        if separate && !matches!(model, ModelConfig::Lstm(_) | ModelConfig::Rhn(_)) {
+            return Err(InvalidRecipe::NoUse { key: "variational.gates = \"separate\"", kind });
+        }
+        // It has a rate of its own, for masks in other places.
+        if self.recurrent_dropout != 0.0 && matches!(model, ModelConfig::Sru(_)) {
+            return Err(InvalidRecipe::NoUse { key: "variational.recurrent_dropout", kind });
+        }
+        Ok(())
     }
 }
 
 impl PenaltyConfig {
-    fn validate(&self, key: &str, num_layers: usize) -> Result<(), InvalidRecipe> {
+    fn validate(&self, key: &str, model: &ModelConfig) -> Result<(), InvalidRecipe> {
         let site: Site = self
             .site
             .parse()
             .map_err(|source| InvalidRecipe::UnknownSite { key: format!("{key}.site"), source })?;
+        let num_layers = model.shape().num_layers;
         if let Site::LayerCell(layer) | Site::LayerHidden(layer) = site
             && layer >= num_layers
         {
@@ -137,8 +218,11 @@ impl PenaltyConfig {
                 num_layers,
             });
         }
-        let allowed = self.eta.is_finite() && self.eta >= 0.0;
-        require(format!("{key}.eta"), "in [0, ∞)", self.eta, allowed)
+        if matches!(site, Site::LayerCell(_)) && matches!(model, ModelConfig::Rhn(_)) {
+            let (key, kind) = (format!("{key}.site"), model.kind());
+            return Err(InvalidRecipe::NoCells { key, site, kind });
+        }
+        not_negative(format!("{key}.eta"), self.eta)
     }
 }
 
@@ -147,6 +231,13 @@ impl TrainingConfig {
         at_least_one("training.max_epochs", self.max_epochs)?;
         positive("training.learning_rate", self.learning_rate)?;
         positive("training.grad_clip_norm", self.grad_clip_norm)?;
+        if let Some(decay) = &self.weight_decay {
+            let (kind, share) = match *decay {
+                WeightDecayConfig::Coupled(factor) => ("coupled", factor),
+                WeightDecayConfig::Decoupled(share) => ("decoupled", share),
+            };
+            probability(format!("training.weight_decay.{kind}"), share)?;
+        }
         match self.schedule {
             ScheduleConfig::OnPlateau { factor, max_decays: _ } => {
                 let allowed = factor > 0.0 && factor < 1.0;
@@ -161,11 +252,19 @@ impl TrainingConfig {
     }
 }
 
-fn at_least_one(key: &str, value: usize) -> Result<(), InvalidRecipe> {
+fn at_least_one(key: impl Display, value: usize) -> Result<(), InvalidRecipe> {
     require(key, "at least 1", value as f64, value >= 1)
 }
 
-fn positive(key: &str, value: f64) -> Result<(), InvalidRecipe> {
+fn probability(key: impl Display, value: f64) -> Result<(), InvalidRecipe> {
+    require(key, "in [0, 1)", value, (0.0..1.0).contains(&value))
+}
+
+fn not_negative(key: impl Display, value: f64) -> Result<(), InvalidRecipe> {
+    require(key, "in [0, ∞)", value, value.is_finite() && value >= 0.0)
+}
+
+fn positive(key: impl Display, value: f64) -> Result<(), InvalidRecipe> {
     require(key, "in (0, ∞)", value, value.is_finite() && value > 0.0)
 }
 
@@ -188,11 +287,11 @@ fn require(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::recipe::test_recipe;
+    use crate::recipe::{LstmConfig, test_recipe};
 
     fn refusal(change: impl FnOnce(&mut Recipe, &mut LstmConfig)) -> String {
         let mut recipe = test_recipe();
-        let ModelConfig::Lstm(mut lstm) = recipe.model.clone();
+        let ModelConfig::Lstm(mut lstm) = recipe.model.clone() else { unreachable!("it is") };
         change(&mut recipe, &mut lstm);
         recipe.model = ModelConfig::Lstm(lstm);
         recipe.validate().unwrap_err().to_string()
@@ -257,7 +356,8 @@ mod tests {
                 lstm.tie_weights = true;
                 lstm.d_embed = 7;
             }),
-            "model.lstm.tie_weights = true needs d_embed = d_hidden, but d_embed is 7 and d_hidden is 8"
+            "model.lstm.tie_weights = true needs an embedding as wide as the last layer, but d_embed is 7 and \
+             the layer has 8 units"
         );
         assert_eq!(
             refusal(|recipe, _| recipe.penalties[0].site = "layer[2].cell".to_owned()),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::PlannedRun;
 use crate::data::{self, Split};
-use crate::recipe::{ModelConfig, Recipe, ScheduleConfig, TrainingConfig};
+use crate::recipe::{ModelConfig, Recipe, ScheduleConfig, Shape, TrainingConfig};
 use crate::record::StoredRecord;
 
 /// Floating-point operations a second that a hardware thread of a CPU does in training, if nothing was
@@ -110,14 +110,20 @@ fn speed(run: &PlannedRun, machine: &Machine, records: &[StoredRecord]) -> (f64,
 
 /// Floating-point operations of training on one token: layers and softmax; the rest is small.
 fn flops_per_token(recipe: &Recipe) -> f64 {
-    let ModelConfig::Lstm(lstm) = &recipe.model;
     let vocabulary = data::manifest(&recipe.data.corpus).map_or(0, |manifest| manifest.vocabulary);
-    let gates = 4 * lstm.d_hidden;
-    let layers = (0..lstm.num_layers).map(|layer| {
-        let d_input = if layer == 0 { lstm.d_embed } else { lstm.d_hidden };
-        gates * (d_input + lstm.d_hidden)
+    let Shape { d_embed, d_hidden, d_output, num_layers, tie_weights: _ } = recipe.model.shape();
+    let layers = (0..num_layers).map(|layer| {
+        let d_input = if layer == 0 { d_embed } else { d_hidden };
+        let d_hidden = if layer + 1 == num_layers { d_output } else { d_hidden };
+        match &recipe.model {
+            ModelConfig::Lstm(_) => 4 * d_hidden * (d_input + d_hidden),
+            ModelConfig::Sru(_) if d_input == d_hidden => 3 * d_hidden * d_input,
+            ModelConfig::Sru(_) => 4 * d_hidden * d_input,
+            ModelConfig::Rhn(rhn) => 2 * d_hidden * (d_input + rhn.depth * d_hidden),
+            ModelConfig::Nas(_) => 8 * d_hidden * (d_input + d_hidden),
+        }
     });
-    let multiply_adds = layers.sum::<usize>() + lstm.d_hidden * vocabulary;
+    let multiply_adds = layers.sum::<usize>() + d_output * vocabulary;
     6.0 * multiply_adds as f64
 }
 
@@ -148,7 +154,7 @@ mod tests {
     fn the_medium_model_costs_56_megaflop_a_token() {
         let mut recipe = test_recipe();
         recipe.data.corpus = "penn_treebank".to_owned();
-        let ModelConfig::Lstm(lstm) = &mut recipe.model;
+        let ModelConfig::Lstm(lstm) = &mut recipe.model else { unreachable!("it is") };
         (lstm.d_embed, lstm.d_hidden) = (512, 512);
         assert_eq!(flops_per_token(&recipe), 6.0 * (4_194_304.0 + 5_120_000.0));
     }

@@ -10,6 +10,9 @@ use crate::report::{self, RowState, Statistic};
 fn experiments() -> (tempfile::TempDir, Vec<Table>) {
     let recipe = test_recipe();
     let section = |penalties: bool| Section {
+        variational: None,
+        weight_penalty: None,
+        evaluation: None,
         seeds: vec![1, 2],
         data: recipe.data.clone(),
         model: recipe.model.clone(),

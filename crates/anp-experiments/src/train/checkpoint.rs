@@ -12,7 +12,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use anp_models::{LmState, LstmState, RecurrentLm};
+use anp_models::{LayerState, LmState, RecurrentLm};
 use burn::module::{Module, Param};
 use burn::optim::OptimizerRecord;
 use burn::store::{ModuleRecord, RecordError};
@@ -25,7 +25,7 @@ use crate::recipe::Recipe;
 use crate::train::TrainerState;
 
 /// Version of the layout this build writes and reads.
-const FORMAT_VERSION: u32 = 2;
+const FORMAT_VERSION: u32 = 3;
 /// Checkpoints of a run that are kept: the newest, and one to fall back to by hand.
 const KEEP: usize = 2;
 
@@ -132,8 +132,17 @@ struct Manifest {
 struct SavedTensors {
     model: RecurrentLm,
     best: Option<RecurrentLm>,
-    hidden: Vec<Param<Tensor<2>>>,
-    cell: Vec<Param<Tensor<2>>>,
+    hidden: Vec<Option<Param<Tensor<2>>>>,
+    cell: Vec<Option<Param<Tensor<2>>>>,
+}
+
+impl SavedTensors {
+    fn new(model: RecurrentLm, best: Option<RecurrentLm>, layers: Vec<LayerState>) -> Self {
+        let saved = |state: Option<Tensor<2>>| state.map(Param::from_tensor);
+        let (hidden, cell) =
+            layers.into_iter().map(|layer| (saved(layer.hidden), saved(layer.cell))).unzip();
+        Self { model, best, hidden, cell }
+    }
 }
 
 /// The checkpoints of one run.
@@ -233,19 +242,15 @@ impl CheckpointFolder {
         let scratch = temporary_folder(&self.path, &format!("{SCRATCH}saving-")).map_err(write)?;
 
         let layers = state.map_or_else(Vec::new, |state| state.layers);
-        let tensors = SavedTensors {
-            model,
-            best,
-            hidden: layers.iter().map(|layer| Param::from_tensor(layer.hidden.clone())).collect(),
-            cell: layers.iter().map(|layer| Param::from_tensor(layer.cell.clone())).collect(),
-        };
+        let state_layers = layers.len();
+        let tensors = SavedTensors::new(model, best, layers);
         let manifest = Manifest {
             format_version: FORMAT_VERSION,
             recipe: recipe.clone(),
             vocab_size,
             has_best: tensors.best.is_some(),
             has_optimizer: !optimizer.is_empty(),
-            state_layers: layers.len(),
+            state_layers,
             trainer,
         };
         let tensors_error = |path: &Path| {
@@ -389,21 +394,10 @@ impl StoredCheckpoint {
     ///
     /// [`CheckpointError::Damaged`] if the tensors are not those of such a model.
     pub fn load(self, model: &RecurrentLm) -> Result<Snapshot, CheckpointError> {
-        let template = |batch_size: usize| {
-            let layers = model.zero_state(batch_size).layers;
-            SavedTensors {
-                model: model.clone(),
-                best: self.manifest.has_best.then(|| model.clone()),
-                hidden: layers
-                    .iter()
-                    .map(|layer| Param::from_tensor(layer.hidden.clone()))
-                    .collect(),
-                cell: layers.iter().map(|layer| Param::from_tensor(layer.cell.clone())).collect(),
-            }
-        };
-        let mut template = template(self.manifest.recipe.data.batch_size);
-        template.hidden.truncate(self.manifest.state_layers);
-        template.cell.truncate(self.manifest.state_layers);
+        let mut layers = model.zero_state(self.manifest.recipe.data.batch_size).layers;
+        layers.truncate(self.manifest.state_layers);
+        let best = self.manifest.has_best.then(|| model.clone());
+        let template = SavedTensors::new(model.clone(), best, layers);
 
         let model_path = self.path.join(MODEL_FILE);
         let damaged = |path: &Path, err: RecordError| CheckpointError::Damaged {
@@ -424,9 +418,9 @@ impl StoredCheckpoint {
             .hidden
             .into_iter()
             .zip(tensors.cell)
-            .map(|(hidden, cell)| LstmState {
-                hidden: hidden.val().detach(),
-                cell: cell.val().detach(),
+            .map(|(hidden, cell)| LayerState {
+                hidden: hidden.map(|hidden| hidden.val().detach()),
+                cell: cell.map(|cell| cell.val().detach()),
             })
             .collect();
         Ok(Snapshot {

@@ -1,23 +1,49 @@
-use anp_core::{ActivationNorm, Norm};
-use anp_kernels::sgd::{ClippedSgd, RowGradient};
-use anp_models::{Kernels, LmMasks, LmOutput, LmState, RecurrentLm, Site};
+use anp_core::{ActivationNorm, LossReduction, Norm};
+use anp_kernels::sgd::{ClippedSgd, RowGradient, WeightDecay};
+use anp_models::{Kernels, LmMasks, LmOutput, LmState, RecurrentLayer, RecurrentLm, Site};
 use burn::module::Module;
 use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::Tensor;
 use burn::train::{InferenceStep, TrainOutput, TrainStep};
 
 use crate::batches::LmBatch;
+use crate::recipe::{WeightPenaltyConfig, WeightPenaltyForm};
 use crate::train::clip::clip_by_global_norm;
 use crate::train::metrics::StepReport;
 
-/// A language model and the terms that its training adds to the loss.
+/// A language model and what its training minimises.
 #[derive(Module, Debug)]
 pub struct LmLearner {
     /// The network.
     pub lm: RecurrentLm,
-    /// The penalties, in the order of the recipe.
+    /// The loss beside the likelihood, and what an update does.
     #[module(skip)]
+    pub objective: Objective,
+}
+
+/// What training minimises, and how.
+#[derive(Debug, Clone)]
+pub struct Objective {
+    /// The penalties on activations, in the order of the recipe.
     pub penalties: Vec<SitePenalty>,
+    /// The penalty on the recurrent layers' weights.
+    pub weight_penalty: Option<WeightPenaltyConfig>,
+    /// How the losses of a window's steps become one number.
+    pub loss: LossReduction,
+    /// Decay of all parameters.
+    pub weight_decay: WeightDecay,
+}
+
+impl Default for Objective {
+    /// The likelihood alone, summed over the steps.
+    fn default() -> Self {
+        Self {
+            penalties: Vec::new(),
+            weight_penalty: None,
+            loss: LossReduction::SumOverTime,
+            weight_decay: WeightDecay::None,
+        }
+    }
 }
 
 /// A penalty and the activation that it is put on.
@@ -27,6 +53,8 @@ pub struct SitePenalty {
     pub site: Site,
     /// The penalty.
     pub norm: ActivationNorm,
+    /// Whether it is on the difference between a step and the one before.
+    pub temporal: bool,
 }
 
 impl SitePenalty {
@@ -37,7 +65,10 @@ impl SitePenalty {
         output: &LmOutput,
         logits_square: Option<&Tensor<1>>,
     ) -> Tensor<1> {
-        let Self { site, norm } = self;
+        let Self { site, norm, temporal } = self;
+        if *temporal {
+            return norm.forward(differences(lm.activation(output, *site)));
+        }
         let fused = lm.kernels() == Kernels::Fused && norm.norm() == Norm::L2sq && norm.eta() > 0.0;
         if !fused {
             return norm.forward(lm.activation(output, *site));
@@ -54,6 +85,29 @@ impl SitePenalty {
         };
         let weight = norm.reduction().weight(Norm::L2sq, seq_length * batch_size, width);
         square * (norm.eta() * weight)
+    }
+}
+
+/// `h_t − h_{t−1}` inside a window; zero, and one step long, where there is one step.
+fn differences(activation: Tensor<3>) -> Tensor<3> {
+    let [seq_length, _, _] = activation.dims();
+    if seq_length == 1 {
+        return activation.zeros_like();
+    }
+    let later = activation.clone().narrow(0, 1, seq_length - 1);
+    later - activation.narrow(0, 0, seq_length - 1)
+}
+
+impl WeightPenaltyConfig {
+    fn forward(&self, lm: &RecurrentLm) -> Tensor<1> {
+        let weights = lm.layers.iter().flat_map(RecurrentLayer::weights);
+        let squares = weights.map(|weight| lm.kernels().square_norm(weight));
+        let square = squares.reduce(|sum, square| sum + square).expect("the model has a layer");
+        let form = match self.form {
+            WeightPenaltyForm::HalfSumSquares => square * 0.5,
+            WeightPenaltyForm::GlobalNorm => square.sqrt(),
+        };
+        form * self.eta
     }
 }
 
@@ -76,13 +130,14 @@ impl LmLearner {
     /// One window of truncated back-propagation with the given dropout masks.
     ///
     /// ```text
-    /// loss = Σ_t mean_b nll[t, b] + Σ penalties
+    /// loss = Σ_t mean_b nll[t, b] + Σ penalties       or, with the mean over time, mean_t instead of Σ_t
     /// ```
     ///
     /// The sum over the steps is what the learning rate 1, the clip at 5 and η of the paper refer to.
     pub fn step_with_masks(&self, batch: LmBatch, masks: &LmMasks) -> TrainOutput<StepReport> {
         let tokens = batch.window.num_tokens();
-        let [_, batch_size] = batch.window.inputs.dims();
+        let [seq_length, batch_size] = batch.window.inputs.dims();
+        let Objective { penalties, weight_penalty, loss, weight_decay: _ } = &self.objective;
         let state = batch.state.unwrap_or_else(|| self.lm.zero_state(batch_size));
         let mut embedded = self.lm.embed(batch.window.inputs.clone());
         let sparse = self.lm.kernels() == Kernels::Fused;
@@ -91,7 +146,7 @@ impl LmLearner {
             embedded = embedded.detach().require_grad();
         }
         let output = self.lm.forward_embedded(embedded.clone(), state, masks);
-        let on_logits = self.penalties.iter().any(|penalty| penalty.site == Site::Logits);
+        let on_logits = penalties.iter().any(|penalty| penalty.site == Site::Logits);
         let (nll, logits_square) = if on_logits {
             let terms = self.lm.logit_terms(output.dropped.clone(), batch.window.targets);
             (terms.nll, Some(terms.square.sum()))
@@ -99,15 +154,19 @@ impl LmLearner {
             (self.lm.nll(output.dropped.clone(), batch.window.targets), None)
         };
         let nll_sum = nll.sum();
-        let penalties: Vec<_> = self
-            .penalties
+        let mut penalties: Vec<_> = penalties
             .iter()
             .map(|penalty| penalty.forward(&self.lm, &output, logits_square.as_ref()))
             .collect();
+        penalties.extend(weight_penalty.as_ref().map(|penalty| penalty.forward(&self.lm)));
 
         // Not a division: the gradient of Burn's has the reciprocal in single precision, in any dtype.
-        let mean_over_batch = nll_sum.clone() * (1.0 / batch_size as f64);
-        let loss = penalties.iter().fold(mean_over_batch, |loss, penalty| loss + penalty.clone());
+        let count = match loss {
+            LossReduction::SumOverTime => batch_size,
+            LossReduction::MeanOverTokens => batch_size * seq_length,
+        };
+        let likelihood = nll_sum.clone() * (1.0 / count as f64);
+        let loss = penalties.iter().fold(likelihood, |loss, penalty| loss + penalty.clone());
         let mut gradients = loss.backward();
         let rows = embedded.grad_remove(&mut gradients).filter(|_| sparse).map(|gradient| {
             let [seq_length, batch_size, width] = gradient.dims();
@@ -139,8 +198,10 @@ impl LmLearner {
         gradients: GradientsParams,
         rows: Option<RowGradient>,
     ) -> (Self, Tensor<1>) {
-        if self.lm.kernels() == Kernels::Fused {
-            let mut sgd = ClippedSgd { max_norm: Some(max_norm), ..ClippedSgd::default() };
+        let weight_decay = self.objective.weight_decay;
+        if self.lm.kernels() == Kernels::Fused || weight_decay != WeightDecay::None {
+            let mut sgd =
+                ClippedSgd { max_norm: Some(max_norm), weight_decay, ..ClippedSgd::default() };
             return sgd.step(learning_rate, self, gradients, rows.into_iter().collect());
         }
         let (gradients, norm) = clip_by_global_norm(&self, gradients, max_norm);
@@ -153,7 +214,7 @@ impl TrainStep for LmLearner {
     type Output = StepReport;
 
     fn step(&self, batch: LmBatch) -> TrainOutput<StepReport> {
-        let masks = self.lm.sample_masks(batch.window.inputs.dims());
+        let masks = self.lm.sample_masks(&batch.window.inputs);
         self.step_with_masks(batch, &masks)
     }
 }

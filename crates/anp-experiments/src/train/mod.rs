@@ -11,8 +11,8 @@ mod strategy;
 
 pub use checkpoint::{CheckpointError, CheckpointFolder, Snapshot, StoredCheckpoint};
 pub use clip::clip_by_global_norm;
-pub use learner::{LmLearner, SitePenalty, WindowOutput};
+pub use learner::{LmLearner, Objective, SitePenalty, WindowOutput};
 pub use metrics::{Quantity, StepReport, Summary, SummaryMetric};
-pub use run::{Outcome, RunRequest, Texts, TrainError, build_learner, run, run_on};
+pub use run::{Outcome, RunRequest, Texts, TrainError, build_learner, network, run, run_on};
 pub use schedule::{End, Schedule, Verdict};
 pub use state::{EpochSums, TrainerState};

@@ -4,8 +4,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use anp_core::{ActivationNormConfig, BatchShape, LossReduction};
-use anp_models::{BiasInit, Kernels, RecurrentLmConfig, Site};
+use anp_core::{ActivationNormConfig, BatchShape, LossReduction, Norm, Reduction};
+use anp_kernels::sgd::WeightDecay;
+use anp_kernels::sru::Activation;
+use anp_models::{
+    BiasInit, CellConfig, Dropout, GateMasks, Kernels, MaskSpan, RecurrentLmConfig, Site, WordTie,
+};
 use burn::module::Module;
 use burn::optim::SgdConfig;
 use burn::optim::lr_scheduler::constant::ConstantLr;
@@ -20,12 +24,16 @@ use crate::atomic::check_writable;
 use crate::batches::{Tail, TextTooShort, TokenStreams, WindowLoader};
 use crate::data::{Corpus, DataError, Store};
 use crate::evaluate::{EvaluationProgress, activation_statistics, evaluate};
+use crate::noising::{Noising, NoisingConfig};
 use crate::provenance::{self, Sources};
 use crate::random::{Purpose, seed};
-use crate::recipe::{self, InvalidRecipe, ModelConfig, PenaltyConfig, Recipe, Scale};
+use crate::recipe::{
+    self, InvalidRecipe, ModelConfig, PenaltyConfig, Recipe, Scale, Shape, SruActivation,
+    WeightDecayConfig,
+};
 use crate::record::{PenaltyEquivalent, Record, RunResult, SCHEMA_VERSION};
 use crate::train::checkpoint::{CheckpointError, CheckpointFolder, StoredCheckpoint};
-use crate::train::learner::{LmLearner, SitePenalty};
+use crate::train::learner::{LmLearner, Objective, SitePenalty};
 use crate::train::metrics::{Quantity, SummaryMetric};
 use crate::train::schedule::Schedule;
 use crate::train::state::{EpochSums, TrainerState};
@@ -188,7 +196,10 @@ pub fn run_on(corpus: &Corpus, request: RunRequest) -> Result<Outcome, TrainErro
     let recipe = request.recipe.clone();
     recipe.validate()?;
     let texts = Texts::cut(corpus, &recipe)?;
-    let vocab_size = corpus.vocabulary.len();
+    let num_words = corpus.vocabulary.len();
+    let noising = recipe.data.noising.as_ref();
+    let vocab_size = num_words + noising.map_or(0, NoisingConfig::extra_words);
+    let noising = noising.map(|config| Noising::new(config, &corpus.train, num_words));
 
     let run_folder = |source| TrainError::RunFolder { path: request.run_dir.clone(), source };
     check_writable(&request.run_dir).map_err(run_folder)?;
@@ -243,6 +254,7 @@ pub fn run_on(corpus: &Corpus, request: RunRequest) -> Result<Outcome, TrainErro
             vocab_size,
             device: device.clone(),
             train: train.clone(),
+            noising,
             valid: valid.clone(),
             checkpoints: checkpoints.clone(),
             checkpoint_interval: request.checkpoint_interval,
@@ -300,7 +312,7 @@ pub fn run_on(corpus: &Corpus, request: RunRequest) -> Result<Outcome, TrainErro
     };
 
     let evaluating = Instant::now();
-    let best = LmLearner { lm: best, penalties: Vec::new() };
+    let best = LmLearner { lm: best, objective: Objective::default() };
     let mut on_evaluation = request.on_evaluation;
     let mut progress = |part, progress| {
         on_evaluation(part, progress);
@@ -327,7 +339,7 @@ pub fn run_on(corpus: &Corpus, request: RunRequest) -> Result<Outcome, TrainErro
         row: request.row,
         scale: request.scale,
         seed: request.seed,
-        penalties: equivalents(&recipe),
+        penalties: equivalents(&recipe, vocab_size),
         recipe,
         recipe_hash,
         provenance: provenance::collect(&request.device_name, &trainer, wall_seconds),
@@ -466,28 +478,113 @@ pub fn build_learner(
     kernels: Kernels,
     device: &Device,
 ) -> LmLearner {
-    let ModelConfig::Lstm(lstm) = &recipe.model;
-    let lm = RecurrentLmConfig {
-        vocab_size,
-        d_embed: lstm.d_embed,
-        d_hidden: lstm.d_hidden,
-        num_layers: lstm.num_layers,
-        tie_weights: lstm.tie_weights,
-        input_dropout: lstm.input_dropout,
-        inter_layer_dropout: lstm.inter_layer_dropout,
-        output_dropout: lstm.output_dropout,
-        forget_bias: lstm.forget_bias,
-        num_biases: lstm.num_biases,
-        bias_init: match lstm.bias_init {
-            recipe::BiasInit::Zeros => BiasInit::Zeros,
-            recipe::BiasInit::Uniform => BiasInit::Uniform,
+    let lm = network(recipe, vocab_size, kernels).init(device);
+    let objective = Objective {
+        penalties: recipe.penalties.iter().map(PenaltyConfig::build).collect(),
+        weight_penalty: recipe.weight_penalty.clone(),
+        loss: recipe.training.loss.unwrap_or(LossReduction::SumOverTime),
+        weight_decay: match recipe.training.weight_decay {
+            None => WeightDecay::None,
+            Some(WeightDecayConfig::Coupled(factor)) => WeightDecay::Coupled(factor),
+            Some(WeightDecayConfig::Decoupled(share)) => WeightDecay::Decoupled(share),
         },
-        init_range: lstm.init_range,
+    };
+    LmLearner { lm, objective }
+}
+
+/// The network of a recipe.
+pub fn network(recipe: &Recipe, vocab_size: usize, kernels: Kernels) -> RecurrentLmConfig {
+    let Shape { d_embed, d_hidden, d_output, num_layers, tie_weights } = recipe.model.shape();
+    let mut dropout = Dropout::default();
+    let (cell, init_range);
+    let (mut layer_init_range, mut decoder_bias_init) = (None, BiasInit::Uniform);
+    match &recipe.model {
+        ModelConfig::Lstm(lstm) => {
+            dropout.input = lstm.input_dropout;
+            dropout.inter_layer = lstm.inter_layer_dropout;
+            dropout.output = lstm.output_dropout;
+            cell = CellConfig::Lstm {
+                forget_bias: lstm.forget_bias,
+                num_biases: lstm.num_biases,
+                bias_init: lstm.bias_init.into(),
+            };
+            init_range = lstm.init_range;
+            layer_init_range = lstm.layer_init_range;
+            if let Some(init) = lstm.decoder_bias_init {
+                decoder_bias_init = init.into();
+            }
+        }
+        ModelConfig::Sru(sru) => {
+            dropout.input = sru.input_dropout;
+            dropout.output = sru.output_dropout;
+            dropout.product = sru.rnn_dropout;
+            dropout.recurrent = sru.rnn_dropout;
+            cell = CellConfig::Sru {
+                activation: match sru.activation {
+                    SruActivation::Identity => Activation::Identity,
+                    SruActivation::Tanh => Activation::Tanh,
+                },
+                highway_bias: sru.highway_bias,
+            };
+            init_range = sru.init_range;
+            decoder_bias_init = BiasInit::Zeros;
+        }
+        ModelConfig::Rhn(rhn) => {
+            dropout.input = rhn.input_dropout;
+            dropout.output = rhn.output_dropout;
+            cell = CellConfig::Rhn { depth: rhn.depth, transform_bias: rhn.transform_bias };
+            init_range = rhn.init_range;
+        }
+        ModelConfig::Nas(nas) => {
+            dropout.input = nas.input_dropout;
+            dropout.inter_layer = nas.inter_layer_dropout;
+            dropout.output = nas.output_dropout;
+            cell = CellConfig::Nas;
+            init_range = nas.init_range;
+        }
+    }
+    if let Some(variational) = &recipe.variational {
+        dropout.span = match variational.span {
+            recipe::MaskSpan::Step => MaskSpan::Step,
+            recipe::MaskSpan::Window => MaskSpan::Window,
+        };
+        dropout.word = variational.word_dropout;
+        dropout.word_tie = match variational.word_tie {
+            recipe::WordTie::Token => WordTie::Token,
+            recipe::WordTie::Sequence => WordTie::Sequence,
+            recipe::WordTie::Window => WordTie::Window,
+        };
+        if variational.recurrent_dropout > 0.0 {
+            dropout.recurrent = variational.recurrent_dropout;
+        }
+        dropout.gates = match variational.gates {
+            recipe::GateMasks::Shared => GateMasks::Shared,
+            recipe::GateMasks::Separate => GateMasks::Separate,
+        };
+    }
+    RecurrentLmConfig {
+        vocab_size,
+        d_embed,
+        d_hidden,
+        d_output,
+        num_layers,
+        cell,
+        tie_weights,
+        dropout,
+        init_range,
+        layer_init_range,
+        decoder_bias_init,
         kernels,
     }
-    .init(device);
-    let penalties = recipe.penalties.iter().map(PenaltyConfig::build).collect();
-    LmLearner { lm, penalties }
+}
+
+impl From<recipe::BiasInit> for BiasInit {
+    fn from(init: recipe::BiasInit) -> Self {
+        match init {
+            recipe::BiasInit::Zeros => Self::Zeros,
+            recipe::BiasInit::Uniform => Self::Uniform,
+        }
+    }
 }
 
 impl PenaltyConfig {
@@ -503,26 +600,50 @@ impl PenaltyConfig {
                 .with_norm(self.norm)
                 .with_reduction(self.reduction)
                 .init(),
+            temporal: self.temporal,
         }
     }
 }
 
 /// What the recipe's penalties are in the conventions of the literature.
-fn equivalents(recipe: &Recipe) -> Vec<PenaltyEquivalent> {
-    let ModelConfig::Lstm(lstm) = &recipe.model;
-    let shape = BatchShape {
-        batch_size: recipe.data.batch_size,
-        seq_length: recipe.data.bptt,
-        d_hidden: lstm.d_hidden,
+fn equivalents(recipe: &Recipe, vocab_size: usize) -> Vec<PenaltyEquivalent> {
+    let sizes = recipe.model.shape();
+    let loss = recipe.training.loss.unwrap_or(LossReduction::SumOverTime);
+    let equivalent = |penalty: &PenaltyConfig| {
+        let site: Site = penalty.site.parse().expect("a validated recipe");
+        let shape = BatchShape {
+            batch_size: recipe.data.batch_size,
+            seq_length: recipe.data.bptt,
+            d_hidden: match site {
+                Site::Embedding => sizes.d_embed,
+                Site::Logits => vocab_size,
+                Site::LayerCell(layer) | Site::LayerHidden(layer)
+                    if layer + 1 < sizes.num_layers =>
+                {
+                    sizes.d_hidden
+                }
+                _ => sizes.d_output,
+            },
+        };
+        // A difference between steps is no activation: nothing is equivalent to its penalty.
+        let of = |convert: fn(Norm, Reduction, f64, BatchShape, LossReduction) -> Option<f64>| {
+            let value = convert(penalty.norm, penalty.reduction, penalty.eta, shape, loss);
+            value.filter(|_| !penalty.temporal)
+        };
+        PenaltyEquivalent {
+            site: penalty.site.clone(),
+            eta: penalty.eta,
+            lambda: of(anp_core::lambda),
+            awd_alpha: of(anp_core::awd_alpha),
+        }
     };
-    let loss = LossReduction::SumOverTime;
-    let equivalent = |penalty: &PenaltyConfig| PenaltyEquivalent {
-        site: penalty.site.clone(),
+    let on_weights = recipe.weight_penalty.as_ref().map(|penalty| PenaltyEquivalent {
+        site: "recurrent weights".to_owned(),
         eta: penalty.eta,
-        lambda: anp_core::lambda(penalty.norm, penalty.reduction, penalty.eta, shape, loss),
-        awd_alpha: anp_core::awd_alpha(penalty.norm, penalty.reduction, penalty.eta, shape, loss),
-    };
-    recipe.penalties.iter().map(equivalent).collect()
+        lambda: None,
+        awd_alpha: None,
+    });
+    recipe.penalties.iter().map(equivalent).chain(on_weights).collect()
 }
 
 /// Keep other processes away from the run for as long as the file lives.

@@ -131,6 +131,8 @@ mod tests {
             max_epochs: 100,
             learning_rate: 1.0,
             grad_clip_norm: 5.0,
+            loss: None,
+            weight_decay: None,
             schedule,
             patience: None,
         }

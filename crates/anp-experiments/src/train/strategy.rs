@@ -15,11 +15,12 @@ use burn::train::{
 
 use crate::batches::{LmBatch, WindowLoader};
 use crate::evaluate::evaluate;
+use crate::noising::Noising;
 use crate::random::{Purpose, seed};
 use crate::recipe::Recipe;
 use crate::record::EpochRecord;
 use crate::train::checkpoint::{CheckpointError, CheckpointFolder, Snapshot};
-use crate::train::learner::LmLearner;
+use crate::train::learner::{LmLearner, Objective};
 use crate::train::metrics::{StepReport, Summary};
 use crate::train::state::{EpochSums, TrainerState};
 
@@ -36,6 +37,7 @@ pub(super) struct BpttStrategy {
     pub vocab_size: usize,
     pub device: Device,
     pub train: WindowLoader,
+    pub noising: Option<Noising>,
     pub valid: WindowLoader,
     pub checkpoints: CheckpointFolder,
     pub checkpoint_interval: Duration,
@@ -99,7 +101,7 @@ impl SupervisedLearningStrategy<LmLearner> for BpttStrategy {
         drop(learner);
         let mut run = Run {
             strategy: self,
-            penalties: model.penalties.clone(),
+            objective: model.objective.clone(),
             model: Some(model),
             optimizer: start.optimizer,
             best: start.best,
@@ -137,7 +139,7 @@ struct PendingWindow {
 
 struct Run<'a> {
     strategy: &'a BpttStrategy,
-    penalties: Vec<super::learner::SitePenalty>,
+    objective: Objective,
     /// Taken during an update, which consumes it.
     model: Option<LmLearner>,
     optimizer: ModuleOptimizer,
@@ -178,9 +180,16 @@ impl Run<'_> {
             if self.interrupter.should_stop() {
                 return self.save_and_stop();
             }
-            let window = strategy.train.streams().window(self.trainer.window, &strategy.device);
+            let (run_seed, step) = (self.trainer.seed, self.trainer.step);
+            let noise = |inputs: &mut [i32], targets: &mut [i32]| {
+                if let Some(noising) = &strategy.noising {
+                    noising.apply(inputs, targets, seed(run_seed, Purpose::Noising, step));
+                }
+            };
+            let streams = strategy.train.streams();
+            let window = streams.window_with(self.trainer.window, &strategy.device, noise);
             let tokens = window.num_tokens();
-            strategy.device.seed(seed(self.trainer.seed, Purpose::Dropout, self.trainer.step));
+            strategy.device.seed(seed(run_seed, Purpose::Dropout, step));
 
             let model = self.model.take().expect("the model is there between steps");
             let output = TrainStep::step(&model, LmBatch { window, state: self.state.take() });
@@ -326,7 +335,7 @@ impl Run<'_> {
         if verdict.restore_best
             && let Some(best) = &self.best
         {
-            self.model = Some(LmLearner { lm: best.clone(), penalties: self.penalties.clone() });
+            self.model = Some(LmLearner { lm: best.clone(), objective: self.objective.clone() });
         }
         self.trainer.window = 0;
         self.trainer.ended = verdict.end.is_some();
