@@ -124,6 +124,9 @@ pub struct Published {
     /// On test, in the table's metric.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test: Option<f64>,
+    /// Norm of the last activation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub norm: Option<f64>,
     /// Where they stand and who measured them.
     pub source: String,
     /// Largest distance to `test` that is called a match at [`Scale::Paper`].
@@ -207,11 +210,11 @@ impl Row {
         let invalid = |reason| ExperimentsError::Row { path: path.to_owned(), reason };
         match &file.published {
             None if !file.ours => return Err(invalid("has no [paper], though it is not `ours`")),
-            Some(Published { valid: None, test: None, .. }) => {
-                return Err(invalid("has a [paper] without `valid` and `test`"));
+            Some(Published { valid: None, test: None, norm: None, .. }) => {
+                return Err(invalid("has a [paper] without `valid`, `test` and `norm`"));
             }
-            Some(Published { valid, test, tolerance, .. }) => {
-                let numbers = [*valid, *test, Some(*tolerance)];
+            Some(Published { valid, test, norm, tolerance, .. }) => {
+                let numbers = [*valid, *test, *norm, Some(*tolerance)];
                 if numbers
                     .into_iter()
                     .flatten()

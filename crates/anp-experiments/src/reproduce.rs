@@ -123,10 +123,14 @@ pub fn plan(
         let known = known().filter(|row| seen.insert(row.clone())).collect();
         return Err(ExperimentsError::UnknownRow { id: id.clone(), known });
     }
-    let recorded: HashSet<String> =
-        records.iter().map(|stored| stored.record.file_name()).collect();
+    // The recipe decides a number, so a row has the records of any row with the same recipe.
+    let recorded: HashSet<_> = records
+        .iter()
+        .map(|StoredRecord { record, .. }| (record.recipe_hash.clone(), record.scale, record.seed))
+        .collect();
 
     let mut plan = Plan { runs: Vec::new(), recorded: 0 };
+    let mut planned = HashSet::new();
     for table in tables {
         for row in &table.rows {
             if !selection.rows.is_empty() && !selection.rows.contains(&row.id) {
@@ -148,9 +152,10 @@ pub fn plan(
                     recipe: recipe.clone(),
                     recipe_hash: recipe_hash.clone(),
                 };
-                let has_record = recorded.contains(&format!("{}.json", run.name()));
+                let key = (run.recipe_hash.clone(), scale, seed);
+                let has_record = recorded.contains(&key);
                 plan.recorded += usize::from(has_record);
-                if selection.force || !has_record {
+                if (selection.force || !has_record) && planned.insert(key) {
                     plan.runs.push(run);
                 }
             }

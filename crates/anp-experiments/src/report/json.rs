@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Failure, RowReport, RowState, Statistic, TableReport, Verdict};
+use super::{Failure, Readings, RowReport, RowState, Statistic, TableReport, Verdict};
 use crate::experiments::{Metric, Published};
 use crate::recipe::Scale;
 
@@ -30,6 +30,7 @@ struct JsonRow<'a> {
 struct JsonPublished<'a> {
     valid: Option<f64>,
     test: Option<f64>,
+    norm: Option<f64>,
     tolerance: f64,
     source: &'a str,
 }
@@ -40,6 +41,7 @@ struct JsonOurs {
     test: Statistic,
     penalty: Statistic,
     activation_norm: Statistic,
+    readings: Readings,
 }
 
 #[derive(Serialize)]
@@ -62,6 +64,7 @@ fn json_row<'a>(report: &'a TableReport, row: &'a RowReport) -> JsonRow<'a> {
     let published = |it: &'a Published| JsonPublished {
         valid: it.valid,
         test: it.test,
+        norm: it.norm,
         tolerance: it.tolerance,
         source: &it.source,
     };
@@ -70,6 +73,7 @@ fn json_row<'a>(report: &'a TableReport, row: &'a RowReport) -> JsonRow<'a> {
         test: it.test,
         penalty: it.penalty,
         activation_norm: it.activation_norm,
+        readings: it.readings,
     });
     let records = row.measured().map_or_else(Vec::new, |it| {
         it.records.iter().map(|path| path.display().to_string()).collect()

@@ -17,7 +17,7 @@ use statrs::statistics::Statistics;
 
 use crate::experiments::{ExperimentsError, Metric, Published, Row, Table};
 use crate::recipe::Scale;
-use crate::record::{Record, StoredRecord};
+use crate::record::{ActivationStatistics, Record, StoredRecord};
 
 pub(crate) use text::LINES;
 
@@ -105,8 +105,23 @@ pub struct Measured {
     pub penalty: Statistic,
     /// Mean over validation tokens of ‖h‖₂ of the last hidden activation, dropout off.
     pub activation_norm: Statistic,
+    /// Other readings of its size.
+    pub readings: Readings,
     /// The files of the records, in the order of the seeds.
     pub records: Vec<PathBuf>,
+}
+
+/// Means over the seeds of what "the L2 norm of the final output" may be; see [`ActivationStatistics`].
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Readings {
+    /// ½‖h‖₂², a token, on validation without dropout.
+    pub half_squared_norm: f64,
+    /// Frobenius norm of a window's block, divided by its steps, on validation without dropout.
+    pub frobenius_per_step: f64,
+    /// The same on the training text with dropout.
+    pub frobenius_per_step_dropped: f64,
+    /// Root of the mean square of an element, on validation without dropout.
+    pub rms: f64,
 }
 
 /// A mean with its spread.
@@ -221,8 +236,8 @@ impl RowReport {
 
 /// Put the records of a table's rows at `scale` into the table.
 ///
-/// A record counts if its recipe is the row's, after `overrides`; one a seed. Records of other tables and
-/// scales are ignored.
+/// A record counts if its recipe is the row's, after `overrides`, whatever row it was made for; one a seed. Other
+/// records of other rows and scales are ignored.
 ///
 /// # Errors
 ///
@@ -263,7 +278,8 @@ fn fold_row(
             let hash = section.recipe().content_hash();
             let of_row = |stored: &&StoredRecord| {
                 let Record { table: of_table, row: of_row, scale: of_scale, .. } = &stored.record;
-                (of_table.as_str(), of_row, *of_scale) == (table, &row.id, scale)
+                let is_of_row = (of_table.as_str(), of_row) == (table, &row.id);
+                *of_scale == scale && (is_of_row || stored.record.recipe_hash == hash)
             };
             measure(records.iter().filter(of_row), &hash, uncounted)
         }
@@ -316,12 +332,25 @@ fn measure<'a>(
         let values: Vec<f64> = by_seed.values().map(|stored| value(&stored.record)).collect();
         Statistic::of(&values)
     };
+    let valid = |value: fn(&ActivationStatistics) -> f64| {
+        let values = by_seed.values().map(|stored| value(&stored.record.result.activation_valid));
+        Some(Statistic::of(&values.collect::<Vec<_>>())?.mean)
+    };
     let measured = || {
         Some(Measured {
             valid: mean(|record| record.result.valid.perplexity)?,
             test: mean(|record| record.result.test.perplexity)?,
             penalty: mean(penalty_per_token)?,
             activation_norm: mean(|record| record.result.activation_valid.norm)?,
+            readings: Readings {
+                half_squared_norm: valid(|it| it.half_squared_norm)?,
+                frobenius_per_step: valid(|it| it.frobenius_per_step)?,
+                frobenius_per_step_dropped: mean(|record| {
+                    record.result.activation_train.frobenius_per_step
+                })?
+                .mean,
+                rms: valid(|it| it.rms)?,
+            },
             records: by_seed.values().map(|stored| stored.path.clone()).collect(),
         })
     };

@@ -42,7 +42,9 @@ impl<'a> Notes<'a> {
         let name = self.name(row);
         let Some(ours) = row.measured() else {
             let absence = row.absence().unwrap_or_default();
-            return [name, valid, test, dash(), absence, dash(), dash(), dash(), dash()];
+            let norm = published.and_then(|it| it.norm);
+            let norm = norm.map_or_else(dash, |norm| format!("(paper {norm:.1})"));
+            return [name, valid, test, dash(), absence, dash(), dash(), dash(), norm];
         };
         let spread = |it: &super::Statistic| match it.sd {
             Some(sd) => format!("{:.2} ± {sd:.2}", it.mean),
@@ -66,7 +68,10 @@ impl<'a> Notes<'a> {
             ours.test.n.to_string(),
             difference,
             significant(ours.penalty.mean),
-            format!("{:.2}", ours.activation_norm.mean),
+            match published.and_then(|it| it.norm) {
+                Some(norm) => format!("{:.2} (paper {norm:.1})", ours.activation_norm.mean),
+                None => format!("{:.2}", ours.activation_norm.mean),
+            },
         ]
     }
 
@@ -114,6 +119,39 @@ impl<'a> Notes<'a> {
         text
     }
 
+    /// The readings of the norm in rows whose norm the paper gives, and what is left of the first of them: the paper
+    /// does not say what it measured, but the ratio of two rows hardly depends on it.
+    fn readings(&self) -> Vec<(String, String)> {
+        let rows = self
+            .report
+            .rows
+            .iter()
+            .filter_map(|row| Some((row, row.published.as_ref()?.norm?, row.measured()?)));
+        let rows: Vec<_> = rows.collect();
+        let Some((first_row, first_paper, first)) = rows.first() else { return Vec::new() };
+        let line = |(row, paper, ours): &(&RowReport, f64, &super::Measured)| {
+            let mut text = format!(
+                "paper {paper:.1}; ‖h‖₂ {:.2}, ½‖h‖₂² {:.2}, block/T {:.2} ({:.2} dropped), RMS {:.3}",
+                ours.activation_norm.mean,
+                ours.readings.half_squared_norm,
+                ours.readings.frobenius_per_step,
+                ours.readings.frobenius_per_step_dropped,
+                ours.readings.rms,
+            );
+            if row.row != first_row.row {
+                text.push_str(&format!(
+                    "; of {}: paper {:.2}, ‖h‖₂ {:.2}, ½‖h‖₂² {:.2}",
+                    first_row.name,
+                    paper / first_paper,
+                    ours.activation_norm.mean / first.activation_norm.mean,
+                    ours.readings.half_squared_norm / first.readings.half_squared_norm,
+                ));
+            }
+            (format!("{}:", row.name), text)
+        };
+        rows.iter().map(line).collect()
+    }
+
     /// The notes, each with its mark.
     pub(super) fn lines(&self) -> Vec<(String, String)> {
         let mut lines: Vec<_> = self
@@ -141,6 +179,7 @@ impl<'a> Notes<'a> {
                     .to_owned(),
             ));
         }
+        lines.extend(self.readings());
         for row in &self.report.rows {
             for Failure { seed, reason } in &row.failures {
                 let text = format!("{}, seed {seed}: {reason}", row.name);
