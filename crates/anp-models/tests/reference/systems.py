@@ -1,0 +1,362 @@
+#!/usr/bin/env python3
+"""Whole language models over one window by PyTorch's autograd, in float64: loss, all gradients, final states.
+
+Writes one fixture a system, with which tests/systems.rs compares.
+
+    python3 systems.py --out ../fixtures
+
+Made with Python 3.11, PyTorch 2.15.0 and NumPy 2.4.6; any recent versions give the same numbers, but
+perhaps for the last digits. Needs no GPU and reads no file.
+
+The cells are written from their equations, one time step, one gate and one matrix at a time:
+
+    lstm    Zaremba et al. 2014, arXiv:1409.2329; masks of Gal & Ghahramani 2016, arXiv:1512.05287: gates
+            that share a mask are their "tied weights", gates with one each their "untied weights"
+    sru     Lei & Zhang 2017, arXiv:1709.02755v1
+    rhn     Zilly et al. 2016, arXiv:1607.03474, the carry gate is one minus the transform gate
+    nas     Zoph & Le 2016, arXiv:1611.01578, as in TensorFlow's NASCell with base 8
+
+A model is embedding, mask on words, mask on the embedding, layers with masks between them, mask on the output,
+decoder. Its loss is the sum over steps of the batch's mean negative log-likelihood. Parameters have the names and
+the layouts of RecurrentLm. Masks are already scaled by 1 / (1 - p). Sequences are time first.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+VOCAB_SIZE = 11
+TIME = 5
+BATCH = 3
+
+
+class Draw:
+    """Tensors from NumPy's seeded generator."""
+
+    def __init__(self, seed):
+        self.rng = np.random.default_rng(seed)
+
+    def normal(self, *shape, scale=1.0):
+        return torch.tensor(scale * self.rng.normal(size=shape))
+
+    def mask(self, *shape, prob=0.4):
+        """A mask that is neither all zero nor without a zero."""
+        while True:
+            keep = self.rng.random(shape) >= prob
+            if keep.any() and not keep.all():
+                return torch.tensor(keep / (1 - prob))
+
+    def tokens(self):
+        return torch.tensor(self.rng.integers(0, VOCAB_SIZE, (TIME, BATCH)))
+
+
+# --- Cells: parameters with their shapes, parts of the state, one layer over a window
+
+
+class Lstm:
+    state = ["hidden", "cell"]
+
+    def __init__(self, num_biases=1, forget_bias=0.0):
+        self.num_biases = num_biases
+        self.forget_bias = forget_bias
+
+    def shapes(self, d_input, width):
+        shapes = {"weight_input": [d_input, 4 * width], "weight_hidden": [width, 4 * width]}
+        return shapes | {name: [4 * width] for name in ["bias_input", "bias_hidden"][: self.num_biases]}
+
+    def forward(self, p, inputs, state, product=None, recurrent=None):
+        hidden, cell = state["hidden"], state["cell"]
+        outputs = []
+        for x in inputs:
+            sums = []
+            for gate in range(4):
+                block = slice(gate * cell.shape[1], (gate + 1) * cell.shape[1])
+                masked_x = x if product is None else x * product[gate % len(product)]
+                masked_h = hidden if recurrent is None else hidden * recurrent[gate % len(recurrent)]
+                total = masked_x @ p["weight_input"][:, block] + masked_h @ p["weight_hidden"][:, block]
+                for bias in ["bias_input", "bias_hidden"][: self.num_biases]:
+                    total = total + p[bias][block]
+                sums.append(total)
+            i, f, o = (torch.sigmoid(s) for s in (sums[0], sums[1] + self.forget_bias, sums[3]))
+            cell = f * cell + i * torch.tanh(sums[2])
+            hidden = o * torch.tanh(cell)
+            outputs.append(hidden)
+        return outputs, {"hidden": hidden, "cell": cell}
+
+
+class Sru:
+    state = ["cell"]
+
+    def __init__(self, activation):
+        self.activation = activation
+
+    def shapes(self, d_input, width):
+        parts = 3 if d_input == width else 4
+        return {"weight": [d_input, parts * width], "bias": [2 * width]}
+
+    def forward(self, p, inputs, state, product=None, recurrent=None):
+        cell = state["cell"]
+        width = cell.shape[1]
+        matrices = p["weight"].split(width, dim=1)
+        bias_f, bias_r = p["bias"].split(width)
+        outputs = []
+        for x in inputs:
+            dropped = x if product is None else x * product[0]
+            candidate = dropped @ matrices[0]
+            f = torch.sigmoid(dropped @ matrices[1] + bias_f)
+            r = torch.sigmoid(dropped @ matrices[2] + bias_r)
+            cell = f * cell + (1 - f) * candidate
+            activated = self.activation(cell)
+            if recurrent is not None:
+                activated = activated * recurrent[0]
+            highway = dropped @ matrices[3] if len(matrices) == 4 else x
+            outputs.append(r * activated + (1 - r) * highway)
+        return outputs, {"cell": cell}
+
+
+class Rhn:
+    state = ["hidden"]
+
+    def __init__(self, depth):
+        self.depth = depth
+
+    def shapes(self, d_input, width):
+        return {
+            "weight_input": [d_input, 2 * width],
+            "weight_hidden": [self.depth, width, 2 * width],
+            "bias": [self.depth, 2 * width],
+        }
+
+    def forward(self, p, inputs, state, product=None, recurrent=None):
+        s = state["hidden"]
+        width = s.shape[1]
+        mask_h, mask_t = (torch.ones(1),) * 2 if recurrent is None else (recurrent[0], recurrent[-1])
+        outputs = []
+        for x in inputs:
+            if product is not None:
+                x = x * product[0]
+            for level in range(self.depth):
+                weight, bias = p["weight_hidden"][level], p["bias"][level]
+                h = (s * mask_h) @ weight[:, :width] + bias[:width]
+                t = (s * mask_t) @ weight[:, width:] + bias[width:]
+                if level == 0:
+                    h = h + x @ p["weight_input"][:, :width]
+                    t = t + x @ p["weight_input"][:, width:]
+                h, t = torch.tanh(h), torch.sigmoid(t)
+                s = h * t + s * (1 - t)
+            outputs.append(s)
+        return outputs, {"hidden": s}
+
+
+class Nas:
+    state = ["hidden", "cell"]
+
+    def shapes(self, d_input, width):
+        return {"weight_input": [d_input, 8 * width], "weight_hidden": [width, 8 * width]}
+
+    def forward(self, p, inputs, state, product=None, recurrent=None):
+        m, c = state["hidden"], state["cell"]
+        sigmoid, tanh, relu = torch.sigmoid, torch.tanh, torch.relu
+        outputs = []
+        for x in inputs:
+            if product is not None:
+                x = x * product[0]
+            if recurrent is not None:
+                m = m * recurrent[0]
+            u = [x @ block for block in p["weight_input"].chunk(8, dim=1)]
+            v = [m @ block for block in p["weight_hidden"].chunk(8, dim=1)]
+            first = [sigmoid, relu, sigmoid, None, tanh, sigmoid, tanh, sigmoid]
+            a = [relu(u[k] * v[k]) if k == 3 else first[k](u[k] + v[k]) for k in range(8)]
+            b = [tanh(a[0] * a[1]), tanh(a[2] + a[3]), tanh(a[4] * a[5]), sigmoid(a[6] + a[7])]
+            c = tanh(b[0] + c) * b[1]
+            m = tanh(c * tanh(b[2] + b[3]))
+            outputs.append(m)
+        return outputs, {"hidden": m, "cell": c}
+
+
+# --- Models
+
+
+def language_model(cell, parameters, tokens, targets, states, masks):
+    """Loss and final states."""
+
+    def drop(steps, mask):
+        """A mask of one step is that of every step."""
+        if mask is None:
+            return steps
+        return [step * mask[t % len(mask)] for t, step in enumerate(steps)]
+
+    steps = [parameters["embedding"][tokens_t] for tokens_t in tokens]
+    steps = drop(drop(steps, masks.get("words")), masks.get("input"))
+    finals = []
+    for layer, state in enumerate(states):
+        prefix = f"layers.{layer}.{type(cell).__name__}."
+        own = {k.removeprefix(prefix): p for k, p in parameters.items() if k.startswith(prefix)}
+        steps, final = cell.forward(own, steps, state, **masks["layers"][layer])
+        finals.append(final)
+        if layer + 1 < len(states):
+            steps = drop(steps, masks["inter_layer"][layer])
+    steps = drop(steps, masks.get("output"))
+
+    decoder = parameters.get("decoder_weight")
+    if decoder is None:
+        decoder = parameters["embedding"].T
+    loss = 0
+    for step, target in zip(steps, targets):
+        log_probs = torch.log_softmax(step @ decoder + parameters["decoder_bias"], dim=1)
+        loss = loss - log_probs[torch.arange(BATCH), target].mean()
+    return loss, finals
+
+
+def system(seed, cell, widths, masks, tied=False):
+    """A case: `widths` are those of the embedding and of each layer's output."""
+    draw = Draw(seed)
+    shapes = {"embedding": [VOCAB_SIZE, widths[0]]}
+    for layer, dims in enumerate(zip(widths, widths[1:])):
+        own = cell.shapes(*dims)
+        shapes |= {f"layers.{layer}.{type(cell).__name__}.{k}": v for k, v in own.items()}
+    if not tied:
+        shapes["decoder_weight"] = [widths[-1], VOCAB_SIZE]
+    shapes["decoder_bias"] = [VOCAB_SIZE]
+    parameters = {name: draw.normal(*shape, scale=0.7) for name, shape in shapes.items()}
+    tokens, targets = draw.tokens(), draw.tokens()
+    states = [
+        {part: draw.normal(BATCH, width, scale=0.5) for part in cell.state} for width in widths[1:]
+    ]
+    masks = masks(draw, tokens, widths)
+
+    leaves = {name: tensor.clone().requires_grad_() for name, tensor in parameters.items()}
+    loss, finals = language_model(cell, leaves, tokens, targets, states, masks)
+    loss.backward()
+    return {
+        "tokens": tokens,
+        "targets": targets,
+        "parameters": parameters,
+        "state": states,
+        "masks": masks,
+        "loss": loss.item(),
+        "gradients": {name: leaf.grad for name, leaf in leaves.items()},
+        "final_state": finals,
+    }
+
+
+def word_mask(draw, tokens):
+    """All occurrences of a word in one sequence share their mask."""
+    words = draw.mask(BATCH, VOCAB_SIZE, prob=0.3)
+    return torch.stack([words[torch.arange(BATCH), tokens_t] for tokens_t in tokens]).unsqueeze(2)
+
+
+def variational(groups=1):
+    """Masks constant over the window: words, embedding, between layers, recurrence of each layer, output."""
+
+    def masks(draw, tokens, widths):
+        return {
+            "words": word_mask(draw, tokens),
+            "input": draw.mask(1, BATCH, widths[0]),
+            "inter_layer": [draw.mask(1, BATCH, width) for width in widths[1:-1]],
+            "layers": [{"recurrent": draw.mask(groups, BATCH, width)} for width in widths[1:]],
+            "output": draw.mask(1, BATCH, widths[-1]),
+        }
+
+    return masks
+
+
+def variational_by_gate(input_groups, groups):
+    """The same, but the masks on the layers' inputs lie inside the layers."""
+
+    def masks(draw, tokens, widths):
+        return {
+            "words": word_mask(draw, tokens),
+            "inter_layer": [None for _ in widths[1:-1]],
+            "layers": [
+                {
+                    "product": draw.mask(input_groups, BATCH, d_input),
+                    "recurrent": draw.mask(groups, BATCH, width),
+                }
+                for d_input, width in zip(widths, widths[1:])
+            ],
+            "output": draw.mask(1, BATCH, widths[-1]),
+        }
+
+    return masks
+
+
+def sru_masks(draw, tokens, widths):
+    """Embedding and output: a mask a step; products: all layers; activations: all layers but the top one."""
+    layers = [{"product": draw.mask(1, BATCH, width)} for width in widths[:-1]]
+    for layer, width in zip(layers[:-1], widths[1:]):
+        layer["recurrent"] = draw.mask(1, BATCH, width)
+    return {
+        "input": draw.mask(TIME, BATCH, widths[0]),
+        "inter_layer": [None for _ in widths[1:-1]],
+        "layers": layers,
+        "output": draw.mask(TIME, BATCH, widths[-1]),
+    }
+
+
+SYSTEMS = {
+    "vd_lstm": lambda: system(1, Lstm(), [3, 4, 5], variational()),
+    "vd_lstm_tied": lambda: system(2, Lstm(2, 1.0), [4, 5, 4], variational(), tied=True),
+    "vd_lstm_separate": lambda: system(3, Lstm(), [3, 4, 4], variational_by_gate(4, 4)),
+    "sru": lambda: system(4, Sru(lambda cell: cell), [4, 5, 5, 4], sru_masks, tied=True),
+    "sru_tanh": lambda: system(5, Sru(torch.tanh), [3, 4, 4], sru_masks),
+    "rhn": lambda: system(6, Rhn(3), [3, 4], variational()),
+    "rhn_separate": lambda: system(7, Rhn(3), [3, 4], variational_by_gate(1, 2)),
+    "nas": lambda: system(8, Nas(), [3, 4, 5], variational()),
+}
+
+
+def plain(value):
+    if isinstance(value, torch.Tensor):
+        return {"shape": list(value.shape), "data": value.detach().flatten().tolist()}
+    if isinstance(value, dict):
+        return {name: plain(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [plain(inner) for inner in value]
+    return value
+
+
+def write(value, indent=""):
+    """JSON with one line a tensor, so that a changed fixture shows what changed."""
+    inner = indent + " "
+    if isinstance(value, dict) and any(isinstance(v, (dict, list)) for v in value.values()):
+        if set(value) != {"shape", "data"}:
+            items = [f"{inner}{json.dumps(k)}: {write(v, inner)}" for k, v in value.items()]
+            return "{\n" + ",\n".join(items) + f"\n{indent}}}"
+    if isinstance(value, list) and any(isinstance(v, dict) for v in value):
+        return "[\n" + ",\n".join(f"{inner}{write(v, inner)}" for v in value) + f"\n{indent}]"
+    return json.dumps(value, allow_nan=False)
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Write the fixtures of the models (float64).")
+    default = Path(__file__).resolve().parent.parent / "fixtures"
+    parser.add_argument(
+        "--out", type=Path, default=default, help="folder to write to (default: %(default)s)"
+    )
+    out = parser.parse_args().out
+
+    torch.set_default_dtype(torch.float64)
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    out.mkdir(parents=True, exist_ok=True)
+    for name, make in SYSTEMS.items():
+        fixture = {
+            "made_by": "crates/anp-models/tests/reference/systems.py",
+            "versions": {
+                "python": ".".join(map(str, sys.version_info[:2])),
+                "torch": torch.__version__.split("+")[0],
+                "numpy": np.__version__,
+            },
+            **make(),
+        }
+        (out / f"{name}.json").write_text(write(plain(fixture)) + "\n")
+        print(f"{name}: loss {fixture['loss']}")
+
+
+if __name__ == "__main__":
+    main()

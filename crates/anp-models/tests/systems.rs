@@ -1,0 +1,322 @@
+//! Whole language models over one window against PyTorch in float64: loss, gradients of all parameters, final states.
+//!
+//! `reference/systems.py` wrote `fixtures/*.json`.
+
+use std::collections::BTreeMap;
+
+use anp_kernels::sru::Activation;
+use anp_models::{
+    BiasInit, CellConfig, Dropout, Kernels, LayerMasks, LayerState, LmMasks, LmState, RecurrentLm,
+    RecurrentLmConfig,
+};
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::tensor::{DType, Device, Gradients, Int, Tensor, TensorData};
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+struct Case {
+    tokens: Array,
+    targets: Array,
+    parameters: BTreeMap<String, Array>,
+    state: Vec<State>,
+    masks: Masks,
+    loss: f64,
+    gradients: BTreeMap<String, Array>,
+    final_state: Vec<State>,
+}
+
+#[derive(Deserialize)]
+struct Array {
+    shape: Vec<usize>,
+    data: Vec<f64>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct State {
+    hidden: Option<Array>,
+    cell: Option<Array>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Masks {
+    words: Option<Array>,
+    input: Option<Array>,
+    inter_layer: Vec<Option<Array>>,
+    layers: Vec<InnerMasks>,
+    output: Option<Array>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct InnerMasks {
+    product: Option<Array>,
+    recurrent: Option<Array>,
+}
+
+/// Where and how precisely to compute.
+#[derive(Debug, Clone)]
+struct Place {
+    device: Device,
+    dtype: DType,
+}
+
+impl Place {
+    fn tensor<const D: usize>(&self, array: &Array) -> Tensor<D> {
+        let data = TensorData::new(array.data.clone(), array.shape.clone());
+        Tensor::from_data(data, (&self.device, self.dtype))
+    }
+
+    fn tokens(&self, array: &Array) -> Tensor<2, Int> {
+        let tokens: Vec<i64> = array.data.iter().map(|&token| token as i64).collect();
+        Tensor::from_data(TensorData::new(tokens, array.shape.clone()), &self.device)
+    }
+
+    fn mask(&self, array: &Option<Array>) -> Option<Tensor<3>> {
+        array.as_ref().map(|array| self.tensor(array))
+    }
+
+    fn masks(&self, masks: &Masks) -> LmMasks {
+        let inside = |masks: &InnerMasks| LayerMasks {
+            product: self.mask(&masks.product),
+            recurrent: self.mask(&masks.recurrent),
+        };
+        LmMasks {
+            words: self.mask(&masks.words),
+            input: self.mask(&masks.input),
+            inter_layer: masks.inter_layer.iter().map(|mask| self.mask(mask)).collect(),
+            layers: masks.layers.iter().map(inside).collect(),
+            output: self.mask(&masks.output),
+        }
+    }
+
+    fn state(&self, layers: &[State]) -> LmState {
+        let layer = |state: &State| LayerState {
+            hidden: state.hidden.as_ref().map(|hidden| self.tensor(hidden)),
+            cell: state.cell.as_ref().map(|cell| self.tensor(cell)),
+        };
+        LmState { layers: layers.iter().map(layer).collect() }
+    }
+}
+
+/// Gives each parameter its value of the fixture, by its path in the model.
+struct Load<'a> {
+    place: &'a Place,
+    parameters: &'a BTreeMap<String, Array>,
+    path: Vec<String>,
+    num_loaded: usize,
+}
+
+impl ModuleMapper for Load<'_> {
+    fn enter_module(&mut self, name: &str, _: &str) {
+        self.path.push(name.to_owned());
+    }
+
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.path.pop();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let path = self.path.join(".");
+        let array =
+            self.parameters.get(&path).unwrap_or_else(|| panic!("the fixture has no `{path}`"));
+        assert_eq!(param.dims().to_vec(), array.shape, "{path} has another shape");
+        self.num_loaded += 1;
+        param.map(|_| self.place.tensor(array).require_grad())
+    }
+}
+
+/// Compares the gradient of each parameter, by its path in the model.
+struct CompareGradients<'a> {
+    what: &'a str,
+    gradients: &'a Gradients,
+    expected: &'a BTreeMap<String, Array>,
+    tolerance: f64,
+    path: Vec<String>,
+    num_compared: usize,
+}
+
+impl ModuleVisitor for CompareGradients<'_> {
+    fn enter_module(&mut self, name: &str, _: &str) {
+        self.path.push(name.to_owned());
+    }
+
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.path.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let path = self.path.join(".");
+        let what = format!("{}: {path}'s gradient", self.what);
+        let gradient = param.val().grad(self.gradients);
+        let gradient = gradient.unwrap_or_else(|| panic!("{what} is missing"));
+        assert_close(&what, gradient, &self.expected[&path], self.tolerance);
+        self.num_compared += 1;
+    }
+}
+
+/// Panic if two tensors differ by more than `tolerance` times the largest magnitude of the expected one.
+fn assert_close<const D: usize>(what: &str, actual: Tensor<D>, expected: &Array, tolerance: f64) {
+    assert_eq!(actual.dims().to_vec(), expected.shape, "{what} has another shape");
+    let scale = expected.data.iter().fold(1e-30, |max: f64, x| max.max(x.abs()));
+    for (index, (a, e)) in actual.into_data().iter::<f64>().zip(&expected.data).enumerate() {
+        let error = (a - e).abs() / scale;
+        assert!(error <= tolerance, "{what}[{index}] is {a}, expected {e} ({error:e})");
+    }
+}
+
+fn assert_state_close(
+    what: &str,
+    actual: Option<Tensor<2>>,
+    expected: Option<&Array>,
+    tolerance: f64,
+) {
+    match (actual, expected) {
+        (Some(actual), Some(expected)) => assert_close(what, actual, expected, tolerance),
+        (actual, expected) => {
+            assert_eq!(actual.is_some(), expected.is_some(), "{what}: a state too few or too many");
+        }
+    }
+}
+
+/// Compare the model of `config` with the fixture, in both precisions and with both implementations.
+fn agrees(name: &str, fixture: &str, config: &RecurrentLmConfig) {
+    let case: Case = serde_json::from_str(fixture).expect("the fixture is valid");
+    let device = Device::flex().autodiff();
+    // Rounding, added up over five steps and some layers: hundreds of units in the last place.
+    for (dtype, tolerance) in [(DType::F64, 1e-13), (DType::F32, 1e-5)] {
+        let place = Place { device: device.clone(), dtype };
+        for kernels in Kernels::ALL {
+            let what = format!("{name}, {kernels}, {dtype:?}");
+            let config = RecurrentLmConfig { kernels, ..config.clone() };
+            agrees_in(&what, &case, &config, &place, tolerance);
+        }
+    }
+}
+
+fn agrees_in(what: &str, case: &Case, config: &RecurrentLmConfig, place: &Place, tolerance: f64) {
+    let mut load = Load { place, parameters: &case.parameters, path: Vec::new(), num_loaded: 0 };
+    let model: RecurrentLm = config.init(&place.device).map(&mut load);
+    assert_eq!(load.num_loaded, case.parameters.len(), "{what}: the model lacks a parameter");
+
+    let output = model.forward_with_masks(
+        place.tokens(&case.tokens),
+        place.state(&case.state),
+        &place.masks(&case.masks),
+    );
+    assert_eq!(output.state.layers.len(), case.final_state.len(), "{what}: other layers");
+    for (layer, (actual, expected)) in
+        output.state.layers.into_iter().zip(&case.final_state).enumerate()
+    {
+        let what = format!("{what}: layer {layer}'s final state");
+        assert_state_close(&what, actual.hidden, expected.hidden.as_ref(), tolerance);
+        assert_state_close(&what, actual.cell, expected.cell.as_ref(), tolerance);
+    }
+
+    let nll = model.nll(output.dropped, place.tokens(&case.targets));
+    // Summed over the steps, averaged over the batch. Burn differentiates a division in single precision.
+    let loss = nll.sum().mul_scalar(1.0 / case.tokens.shape[1] as f64);
+    let expected = Array { shape: vec![1], data: vec![case.loss] };
+    assert_close(&format!("{what}: loss"), loss.clone(), &expected, tolerance);
+
+    let mut compare = CompareGradients {
+        what,
+        gradients: &loss.backward(),
+        expected: &case.gradients,
+        tolerance,
+        path: Vec::new(),
+        num_compared: 0,
+    };
+    model.visit(&mut compare);
+    assert_eq!(compare.num_compared, case.gradients.len(), "{what}: a gradient was not compared");
+}
+
+/// A model without dropout of its own: [`RecurrentLm::forward_with_masks`] is given the masks.
+fn config(
+    cell: CellConfig,
+    num_layers: usize,
+    [d_embed, d_hidden, d_output]: [usize; 3],
+) -> RecurrentLmConfig {
+    RecurrentLmConfig {
+        vocab_size: 11,
+        d_embed,
+        d_hidden,
+        d_output,
+        num_layers,
+        cell,
+        tie_weights: false,
+        dropout: Dropout::default(),
+        init_range: 0.1,
+        layer_init_range: None,
+        decoder_bias_init: BiasInit::Zeros,
+        kernels: Kernels::Fused,
+    }
+}
+
+fn lstm(num_biases: usize, forget_bias: f64) -> CellConfig {
+    CellConfig::Lstm { forget_bias, num_biases, bias_init: BiasInit::Zeros }
+}
+
+fn sru(activation: Activation) -> CellConfig {
+    CellConfig::Sru { activation, highway_bias: 0.0 }
+}
+
+fn rhn() -> CellConfig {
+    CellConfig::Rhn { depth: 3, transform_bias: 0.0 }
+}
+
+/// Gates share their masks; words are dropped by type.
+#[test]
+fn vd_lstm() {
+    let config = config(lstm(1, 0.0), 2, [3, 4, 5]);
+    agrees("vd_lstm", include_str!("fixtures/vd_lstm.json"), &config);
+}
+
+/// Embedding and decoder share their weight; two biases and a constant on the forget gate.
+#[test]
+fn vd_lstm_tied() {
+    let config = RecurrentLmConfig { tie_weights: true, ..config(lstm(2, 1.0), 2, [4, 5, 4]) };
+    agrees("vd_lstm_tied", include_str!("fixtures/vd_lstm_tied.json"), &config);
+}
+
+/// Each gate has its own masks, on the input and on the recurrence.
+#[test]
+fn vd_lstm_separate() {
+    let config = config(lstm(1, 0.0), 2, [3, 4, 4]);
+    agrees("vd_lstm_separate", include_str!("fixtures/vd_lstm_separate.json"), &config);
+}
+
+/// Layers wider, as wide and narrower than their input; masks a step on embedding and output.
+#[test]
+fn sru_identity() {
+    let cell = sru(Activation::Identity);
+    let config = RecurrentLmConfig { tie_weights: true, ..config(cell, 3, [4, 5, 4]) };
+    agrees("sru", include_str!("fixtures/sru.json"), &config);
+}
+
+#[test]
+fn sru_tanh() {
+    let config = config(sru(Activation::Tanh), 2, [3, 4, 4]);
+    agrees("sru_tanh", include_str!("fixtures/sru_tanh.json"), &config);
+}
+
+/// Both gates of all micro-steps share a mask.
+#[test]
+fn rhn_shared() {
+    let config = config(rhn(), 1, [3, 4, 4]);
+    agrees("rhn", include_str!("fixtures/rhn.json"), &config);
+}
+
+/// Each gate has its own recurrent mask; the input's is inside the layer.
+#[test]
+fn rhn_separate() {
+    let config = config(rhn(), 1, [3, 4, 4]);
+    agrees("rhn_separate", include_str!("fixtures/rhn_separate.json"), &config);
+}
+
+#[test]
+fn nas() {
+    let config = config(CellConfig::Nas, 2, [3, 4, 5]);
+    agrees("nas", include_str!("fixtures/nas.json"), &config);
+}
