@@ -273,7 +273,8 @@ fn vd_lstm() {
     agrees("vd_lstm", include_str!("fixtures/vd_lstm.json"), &config);
 }
 
-/// Embedding and decoder share their weight; two biases and a constant on the forget gate.
+/// Embedding and decoder share their weight; two biases and a constant on the forget gate; the inputs' masks are inside
+/// the layers.
 #[test]
 fn vd_lstm_tied() {
     let config = RecurrentLmConfig { tie_weights: true, ..config(lstm(2, 1.0), 2, [4, 5, 4]) };

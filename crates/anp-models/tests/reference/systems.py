@@ -250,7 +250,7 @@ def word_mask(draw, tokens):
     return torch.stack([words[torch.arange(BATCH), tokens_t] for tokens_t in tokens]).unsqueeze(2)
 
 
-def variational(groups=1):
+def variational():
     """Masks constant over the window: words, embedding, between layers, recurrence of each layer, output."""
 
     def masks(draw, tokens, widths):
@@ -258,15 +258,15 @@ def variational(groups=1):
             "words": word_mask(draw, tokens),
             "input": draw.mask(1, BATCH, widths[0]),
             "inter_layer": [draw.mask(1, BATCH, width) for width in widths[1:-1]],
-            "layers": [{"recurrent": draw.mask(groups, BATCH, width)} for width in widths[1:]],
+            "layers": [{"recurrent": draw.mask(1, BATCH, width)} for width in widths[1:]],
             "output": draw.mask(1, BATCH, widths[-1]),
         }
 
     return masks
 
 
-def variational_by_gate(input_groups, groups):
-    """The same, but the masks on the layers' inputs lie inside the layers."""
+def variational_inside(input_groups, groups):
+    """The same, but the masks on the layers' inputs lie inside the layers; groups of gates with a mask each."""
 
     def masks(draw, tokens, widths):
         return {
@@ -300,13 +300,13 @@ def sru_masks(draw, tokens, widths):
 
 SYSTEMS = {
     "vd_lstm": lambda: system(1, Lstm(), [3, 4, 5], variational()),
-    "vd_lstm_tied": lambda: system(2, Lstm(2, 1.0), [4, 5, 4], variational(), tied=True),
-    "vd_lstm_separate": lambda: system(3, Lstm(), [3, 4, 4], variational_by_gate(4, 4)),
+    "vd_lstm_tied": lambda: system(2, Lstm(2, 1.0), [4, 5, 4], variational_inside(1, 1), tied=True),
+    "vd_lstm_separate": lambda: system(3, Lstm(), [3, 4, 4], variational_inside(4, 4)),
     "sru": lambda: system(4, Sru(lambda cell: cell), [4, 5, 5, 4], sru_masks, tied=True),
     "sru_tanh": lambda: system(5, Sru(torch.tanh), [3, 4, 4], sru_masks),
     "rhn": lambda: system(6, Rhn(3), [3, 4], variational()),
-    "rhn_separate": lambda: system(7, Rhn(3), [3, 4], variational_by_gate(1, 2)),
-    "nas": lambda: system(8, Nas(), [3, 4, 5], variational()),
+    "rhn_separate": lambda: system(7, Rhn(3), [3, 4], variational_inside(1, 2)),
+    "nas": lambda: system(8, Nas(), [3, 4, 5], variational_inside(1, 1)),
 }
 
 
