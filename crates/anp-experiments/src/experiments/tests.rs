@@ -1,7 +1,14 @@
 use super::*;
 
 /// Rows of each table of the `experiments` folder, those that this project adds counted apart.
-const TABLES: [(&str, usize, usize); 3] = [("baselines", 0, 3), ("table1", 8, 1), ("table2", 9, 1)];
+const TABLES: [(&str, usize, usize); 6] = [
+    ("baselines", 0, 3),
+    ("table1", 8, 1),
+    ("table2", 9, 3),
+    ("table3", 5, 1),
+    ("table5", 7, 0),
+    ("table6", 9, 4),
+];
 
 fn committed() -> Experiments {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../experiments");
@@ -31,8 +38,12 @@ fn recipes_say_all_and_only_what_the_schema_asks() {
     for table in tables() {
         for row in &table.rows {
             let text = fs::read_to_string(&row.path).unwrap();
+            let text = text.parse::<toml::Table>().unwrap();
+            if text.contains_key(EXTENDS) {
+                continue;
+            }
             let written = toml::Table::try_from(&row.file).unwrap();
-            assert_eq!(written, text.parse::<toml::Table>().unwrap(), "{}", row.path.display());
+            assert_eq!(written, text, "{}", row.path.display());
         }
         let path = committed().root().join(&table.id).join(TABLE_FILE);
         let text = fs::read_to_string(&path).unwrap();
@@ -50,7 +61,9 @@ fn published_numbers_are_those_of_the_papers() {
             let published = row.file.published.as_ref()?;
             let number =
                 |value: Option<f64>| value.map_or("-".to_owned(), |value| value.to_string());
-            Some(format!("{} {} {}", row.id, number(published.valid), number(published.test)))
+            let norm = published.norm.map_or(String::new(), |norm| format!(" norm {norm}"));
+            let [valid, test] = [published.valid, published.test].map(number);
+            Some(format!("{} {valid} {test}{norm}", row.id))
         })
         .collect();
     let expected = [
@@ -73,7 +86,33 @@ fn published_numbers_are_those_of_the_papers() {
         "sru 66.2 62.3",
         "sru_anp 64.5 61.3",
         "variational_rhn 71.2 68.5",
+        "variational_rhn_tied 67.9 65.4",
         "nas_base_8 - 67.9",
+        "variational_lstm 101.7 96.3",
+        "pointer_sentinel_lstm 84.8 80.8",
+        "lstm_anp 94.4 89.7",
+        "lstm_noising 92.9 88.1",
+        "lstm_anp_noising 89.1 84.5",
+        "l1 84.4 -",
+        "linf 84.1 -",
+        "l2 79.6 -",
+        "layer1_cell 84.9 -",
+        "layer1_hidden 84.6 -",
+        "layer2_cell 81.2 -",
+        "layer2_hidden 79.6 -",
+        "norm_lstm - - norm 19.8",
+        "norm_lstm_wd - - norm 19.4",
+        "norm_lstm_anp - - norm 9.7",
+        "norm_vd_lstm - - norm 17.9",
+        "norm_vd_lstm_anp - - norm 8.1",
+        "decay_1e5 84.3 -",
+        "decay_1e4 84.2 -",
+        "decay_1e3 84.3 -",
+        "decay_1e2 83.5 -",
+        "global_norm_1e5 84.3 -",
+        "global_norm_1e4 84.2 -",
+        "global_norm_1e3 84.3 -",
+        "global_norm_1e2 83.5 -",
     ];
     assert_eq!(shown, expected);
 }
@@ -102,6 +141,45 @@ fn rows_with_and_without_the_penalty_differ_in_it_alone() {
         published.training.schedule = same.training.schedule.clone();
         assert_eq!(published, same);
     }
+}
+
+/// What a row's file leaves out is that of the row it extends.
+#[test]
+fn a_row_that_extends_another_differs_in_what_it_says() {
+    let table = |id: &str| committed().table(id).unwrap();
+    let section = |table: &Table, row: &str, scale| {
+        let row = table.rows.iter().find(|other| other.id == row).unwrap();
+        row.file.section(scale).unwrap().clone()
+    };
+    let (first, second) = (table("table1"), table("table2"));
+    for scale in Scale::ALL {
+        // A penalty replaced by none, and a table of keys beside the others.
+        let mut variational = section(&first, "vd_lstm", scale);
+        assert!(variational.variational.take().is_some());
+        let mut anp = section(&first, "lstm_anp", scale);
+        anp.penalties.clear();
+        assert_eq!(variational, anp, "{scale}");
+        // One key deep inside.
+        let shared = section(&first, "lstm_shared_embedding", scale);
+        assert!(shared.model.shape().tie_weights && !anp.model.shape().tie_weights);
+        // Over two files.
+        let variational = section(&second, "vd_lstm_anp", scale);
+        assert_eq!(variational.penalties, section(&second, "lstm_anp", scale).penalties);
+        assert!(variational.variational.is_some());
+    }
+    // In another table, with the same content: the same runs.
+    let l2 = section(&table("table5"), "l2", Scale::Paper).recipe().content_hash();
+    assert_eq!(l2, section(&first, "lstm_anp", Scale::Paper).recipe().content_hash());
+}
+
+#[test]
+fn rows_that_extend_each_other_in_a_circle_are_refused() {
+    let files = [TABLE, ("t/a.toml", "name = 'A'\nours = true\nextends = 't/a'\n")];
+    assert!(failure(&files).contains("goes on from itself"), "{}", failure(&files));
+    let files = [TABLE, ("t/a.toml", "name = 'A'\nours = true\nextends = 3\n")];
+    assert!(failure(&files).contains("`extends` that is no text"), "{}", failure(&files));
+    let files = [TABLE, ("t/a.toml", "name = 'A'\nours = true\nextends = 'c'\n")];
+    assert!(failure(&files).contains("c.toml"), "{}", failure(&files));
 }
 
 fn folder_with(files: &[(&str, &str)]) -> tempfile::TempDir {
@@ -144,7 +222,10 @@ fn tables_and_files_must_name_the_same_rows() {
 fn a_wrong_row_is_named_by_file() {
     for (text, reason) in [
         ("name = 'A'\n", "a.toml has no [paper], though it is not `ours`"),
-        ("name = 'A'\n[paper]\nsource = 'S'\ntolerance = 1.0\n", "without `valid` and `test`"),
+        (
+            "name = 'A'\n[paper]\nsource = 'S'\ntolerance = 1.0\n",
+            "without `valid`, `test` and `norm`",
+        ),
         (
             "name = 'A'\n[paper]\nsource = 'S'\ntest = -1.0\ntolerance = 1.0\n",
             "negative or not finite",
