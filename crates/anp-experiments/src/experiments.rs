@@ -349,6 +349,24 @@ impl Experiments {
         if names.is_empty() { Err(none()) } else { Ok(names) }
     }
 
+    /// Names of the tables that have a row of the paper, sorted.
+    ///
+    /// # Errors
+    ///
+    /// As [`table`](Self::table).
+    pub fn paper_tables(&self) -> Result<Vec<String>, ExperimentsError> {
+        let mut names = self.table_names()?;
+        let mut failure = None;
+        names.retain(|name| match self.table(name) {
+            Ok(table) => table.rows.iter().any(|row| !row.file.ours),
+            Err(err) => {
+                failure.get_or_insert(err);
+                false
+            }
+        });
+        failure.map_or(Ok(names), Err)
+    }
+
     /// Read a table and all its rows, and check every value.
     ///
     /// # Errors

@@ -31,7 +31,7 @@ pub struct NoisingConfig {
 }
 
 /// What words are replaced by, and how often each is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NoisingKind {
     /// A blank, which is one more word of the vocabulary.
@@ -167,9 +167,10 @@ impl Bigrams {
                 bigrams.counts_of_counts[count - 1] += 1.0;
             }
         }
-        // As in the authors' code: the word that the text begins with may follow no other.
-        if let Some(first) = bigrams.continuations.iter_mut().find(|count| **count == 0.0) {
-            *first = 1.0;
+        // The word that the text begins with may follow no other, and counts as seen once all the same.
+        if let Some(&first) = train.first() {
+            let continuations = &mut bigrams.continuations[first as usize];
+            *continuations = continuations.max(1.0);
         }
         bigrams
     }
@@ -225,8 +226,57 @@ mod tests {
         let noising = Noising::new(&config, &[0, 1, 2, 1, 3], 4);
         assert_eq!(noising.rates()[3], 0.0);
         let Replacement::Both(words) = &noising.replacement else { panic!("both are replaced") };
-        let weights: Vec<f64> = (0..4).filter_map(|word| words.weight(word)).collect();
+        let weights: Vec<f64> = words.weights().collect();
         assert_eq!(weights, [1.0, 2.0, 1.0, 1.0]);
+    }
+
+    /// Against NumPy: `tests/reference/noising.py`.
+    #[test]
+    fn rates_and_frequencies_agree_with_the_reference() {
+        #[derive(Deserialize)]
+        struct Fixture {
+            cases: Vec<Case>,
+        }
+        #[derive(Deserialize)]
+        struct Case {
+            tokens: Vec<u32>,
+            vocab_size: usize,
+            gamma: f64,
+            kinds: HashMap<NoisingKind, Expected>,
+        }
+        #[derive(Deserialize)]
+        struct Expected {
+            probabilities: Vec<f64>,
+            frequencies: Option<Vec<f64>>,
+        }
+        let text = include_str!("../tests/fixtures/noising.json");
+        let fixture: Fixture = serde_json::from_str(text).unwrap();
+        assert_eq!(fixture.cases.len(), 3);
+        let close = |actual: &[f64], expected: &[f64]| {
+            assert_eq!(actual.len(), expected.len());
+            for (actual, expected) in actual.iter().zip(expected) {
+                assert!((actual - expected).abs() < 1e-12, "{actual} instead of {expected}");
+            }
+        };
+        for case in &fixture.cases {
+            assert_eq!(case.kinds.len(), 4);
+            for (&kind, expected) in &case.kinds {
+                let config = NoisingConfig { kind, gamma: case.gamma };
+                let noising = Noising::new(&config, &case.tokens, case.vocab_size);
+                close(noising.rates(), &expected.probabilities);
+                match (&noising.replacement, &expected.frequencies) {
+                    (Replacement::Blank(blank), None) => {
+                        assert_eq!(*blank as usize, case.vocab_size);
+                    }
+                    (Replacement::Input(words) | Replacement::Both(words), Some(frequencies)) => {
+                        let total = words.total_weight();
+                        let weights = words.weights().map(|weight| weight / total);
+                        close(&weights.collect::<Vec<_>>(), frequencies);
+                    }
+                    _ => panic!("{kind:?} draws from the wrong words"),
+                }
+            }
+        }
     }
 
     /// Shares of inputs and of targets that change, and how often each word is drawn, over a long text.

@@ -70,13 +70,23 @@ pub(super) struct Loaded {
     pub records: Vec<StoredRecord>,
 }
 
+/// What stands for every table of the paper.
+const EVERY_TABLE: &str = "all";
+
 impl TableArgs {
-    /// Load the tables with these names, or all, and the records.
+    /// Load the tables with these names, or all, and the records; the name `all` stands for every table of the paper.
     pub fn load(&self, names: &[String]) -> anyhow::Result<Loaded> {
         let experiments = Experiments::locate(self.experiments.as_deref())?;
         let names = if names.is_empty() { experiments.table_names()? } else { names.to_vec() };
         let mut tables: Vec<Table> = Vec::new();
-        for name in &names {
+        let mut wanted = Vec::new();
+        for name in names {
+            match name.as_str() {
+                EVERY_TABLE => wanted.extend(experiments.paper_tables()?),
+                _ => wanted.push(name),
+            }
+        }
+        for name in &wanted {
             if tables.iter().all(|table| table.id != *name) {
                 tables.push(experiments.table(name)?);
             }
