@@ -183,6 +183,24 @@ fn finish(recipe: &Recipe, seed: u64, run_dir: &Path) -> Record {
     }
 }
 
+/// The same, stopped again and again on the way.
+fn finish_in_pieces(recipe: &Recipe, seed: u64, run_dir: &Path) -> Record {
+    let mut stops = 0;
+    // The reports come from another thread, so the place of a stop differs from time to time.
+    let record = loop {
+        match start(recipe, seed, run_dir, stops % 4).unwrap() {
+            Outcome::Finished(record) => break record,
+            Outcome::Interrupted { checkpoint } => {
+                assert!(checkpoint.unwrap().starts_with(run_dir));
+                stops += 1;
+            }
+        }
+        assert!(stops < 500, "the run makes no progress");
+    };
+    assert!(stops > 0 && record.provenance.resumed == stops);
+    *record
+}
+
 /// What two runs that are the same must agree in, to the bit.
 fn numbers(record: &Record) -> String {
     let mut record = record.clone();
@@ -199,20 +217,7 @@ fn a_run_that_was_stopped_ends_as_one_that_was_not() {
     let whole = finish(&falling(), 3, &folder.path().join("whole"));
     assert_eq!(whole.provenance.resumed, 0);
 
-    let stopped = folder.path().join("stopped");
-    let mut stops = 0;
-    // The reports come from another thread, so the place of a stop differs from time to time.
-    let record = loop {
-        match start(&falling(), 3, &stopped, stops % 4).unwrap() {
-            Outcome::Finished(record) => break record,
-            Outcome::Interrupted { checkpoint } => {
-                assert!(checkpoint.unwrap().starts_with(&stopped));
-                stops += 1;
-            }
-        }
-        assert!(stops < 500, "the run makes no progress");
-    };
-    assert!(stops > 0 && record.provenance.resumed == stops);
+    let record = finish_in_pieces(&falling(), 3, &folder.path().join("stopped"));
     assert_eq!(numbers(&record), numbers(&whole));
 }
 
@@ -271,6 +276,100 @@ fn the_penalty_is_logged_and_makes_the_activation_smaller() {
     // λ = ηB/2, α = ηBH/2
     assert_eq!(with.penalties[0].lambda, Some(0.3 * 4.0 / 2.0));
     assert!((with.penalties[0].awd_alpha.unwrap() - 0.3 * 4.0 * 6.0 / 2.0).abs() < 1e-12);
+}
+
+/// Each of what a recipe may add changes the training, and whatever adds to the loss says how much.
+#[test]
+fn turning_a_regulariser_on_changes_the_loss() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let plain = recipe(
+        "max_epochs = 1
+        learning_rate = 1.0
+        grad_clip_norm = 5.0
+        schedule = { fixed = { hold_epochs = 2, divide_by = 2.0 } }",
+    );
+    let plain = Recipe { penalties: Vec::new(), ..plain };
+    let base = finish(&plain, 3, &folder.path().join("plain"));
+    let nats = |record: &Record| (record.curve[0].train_nll, record.curve[0].valid_nll);
+    let masks = |text: &str| format!("span = 'step'\nword_tie = 'token'\ngates = 'shared'\n{text}");
+    for (name, table, text, terms) in [
+        ("window", "variational", "span = 'window'\nword_tie = 'token'\ngates = 'shared'\nword_dropout = 0.0\nrecurrent_dropout = 0.0".to_owned(), 0),
+        ("words", "variational", masks("word_dropout = 0.3\nrecurrent_dropout = 0.0"), 0),
+        ("recurrence", "variational", masks("word_dropout = 0.0\nrecurrent_dropout = 0.3"), 0),
+        ("separate", "variational", "span = 'window'\nword_tie = 'sequence'\ngates = 'separate'\nword_dropout = 0.0\nrecurrent_dropout = 0.3".to_owned(), 0),
+        ("blank", "data.noising", "kind = 'blank'\ngamma = 0.3".to_owned(), 0),
+        ("kneser_ney", "data.noising", "kind = 'bigram_kneser_ney'\ngamma = 0.9".to_owned(), 0),
+        ("half_sum", "weight_penalty", "form = 'half_sum_squares'\neta = 0.01".to_owned(), 1),
+        ("global", "weight_penalty", "form = 'global_norm'\neta = 0.1".to_owned(), 1),
+        ("decay", "training.weight_decay", "decoupled = 0.01".to_owned(), 0),
+        ("coupled", "training.weight_decay", "coupled = 0.01".to_owned(), 0),
+    ] {
+        let mut document = toml::Value::try_from(&plain).unwrap();
+        let addition: toml::Value = toml::Value::Table(text.parse().unwrap());
+        let place = table.split('.').fold(&mut document, |place, key| {
+            place
+                .as_table_mut()
+                .unwrap()
+                .entry(key)
+                .or_insert_with(|| toml::Value::Table(toml::Table::new()))
+        });
+        *place = addition;
+        let recipe: Recipe = document.try_into().unwrap_or_else(|err| panic!("{name}: {err}"));
+        recipe.validate().unwrap_or_else(|err| panic!("{name}: {err}"));
+        let record = finish(&recipe, 3, &folder.path().join(name));
+        assert_ne!(nats(&record), nats(&base), "{name} does nothing");
+        assert!(nats(&record).1 < 9.0_f64.ln() + 1.0, "{name} breaks the training");
+        let penalties = &record.curve[0].penalties;
+        assert_eq!(penalties.len(), terms, "{name}");
+        assert!(penalties.iter().all(|&penalty| penalty > 0.0), "{name}");
+        assert_eq!(record.penalties.len(), terms, "{name}");
+    }
+}
+
+/// A penalty on the differences between steps, and one on the loss that AWD-LSTM takes: the mean over all tokens.
+#[test]
+fn a_mean_loss_with_penalties_on_steps_and_differences_trains() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let mut awd = falling();
+    awd.training.loss = Some(anp_core::LossReduction::MeanOverTokens);
+    awd.training.learning_rate = 5.0;
+    awd.penalties[0].reduction = anp_core::Reduction::MeanElements;
+    awd.penalties[0].eta = 2.0;
+    let mut temporal = awd.penalties[0].clone();
+    (temporal.site, temporal.temporal, temporal.eta) = ("output_raw".to_owned(), true, 1.0);
+    awd.penalties.push(temporal);
+    let record = finish(&awd, 3, &folder.path().join("run"));
+    assert!(record.curve[2].valid_nll < record.curve[0].valid_nll);
+    assert!(record.curve[0].penalties.iter().all(|&penalty| penalty > 0.0));
+    // α is α where the loss is a mean; a difference between steps has no equivalent.
+    assert_eq!(record.penalties[0].awd_alpha, Some(2.0));
+    assert_eq!(record.penalties[1].awd_alpha, None);
+}
+
+/// The other kinds of layers go through the same training, stop in the middle and go on to the same numbers.
+#[test]
+fn every_kind_of_layer_trains_and_goes_on_after_a_stop() {
+    let _alone = alone();
+    for model in [
+        "sru = { d_embed = 5, d_hidden = 6, num_layers = 2, tie_weights = false, input_dropout = 0.1, \
+         output_dropout = 0.1, rnn_dropout = 0.2, activation = 'tanh', highway_bias = -1.0, init_range = 0.3 }",
+        "rhn = { d_embed = 6, d_hidden = 6, depth = 3, tie_weights = true, input_dropout = 0.1, output_dropout = 0.1, \
+         transform_bias = -1.0, init_range = 0.3 }",
+        "nas = { d_embed = 6, d_hidden = 6, num_layers = 2, tie_weights = true, input_dropout = 0.1, \
+         inter_layer_dropout = 0.1, output_dropout = 0.1, init_range = 0.3 }",
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let model: toml::Table = model.parse().unwrap();
+        let model = toml::Value::Table(model).try_into().unwrap();
+        let recipe = Recipe { model, ..falling() };
+        recipe.validate().unwrap();
+        let whole = finish(&recipe, 3, &folder.path().join("whole"));
+        assert!(whole.curve[2].valid_nll < whole.curve[0].valid_nll, "{:?}", recipe.model);
+        let resumed = finish_in_pieces(&recipe, 3, &folder.path().join("stopped"));
+        assert_eq!(numbers(&resumed), numbers(&whole), "{:?}", recipe.model);
+    }
 }
 
 /// The second epoch is spoilt by an enormous step; the third runs at next to no learning rate, so its loss is that

@@ -10,8 +10,13 @@ use anp_experiments::record::{
     ActivationStatistics, EpochRecord, Provenance, Record, RunResult, SCHEMA_VERSION, Score,
 };
 
+/// Asked at run time: a target folder that checkouts share would give the path of the one that compiled this.
+fn manifest_dir() -> PathBuf {
+    std::env::var_os("CARGO_MANIFEST_DIR").expect("Cargo runs the tests").into()
+}
+
 fn experiments() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../experiments")
+    manifest_dir().join("../../experiments")
 }
 
 /// Run `anp` with the committed tables, the records in `records`, and these words.
@@ -115,7 +120,7 @@ fn at_paper_scale_the_exit_code_tells_whether_rows_match() {
         let reproduced = anp(&words, records.path());
         assert_eq!(reproduced.status.code(), Some(code));
         assert_eq!(stdout(&reproduced), stdout(&report));
-        assert_eq!(stderr(&reproduced), "paper scale: nothing to run; 6 have a record\n");
+        assert_eq!(stderr(&reproduced), "paper scale: nothing to run; 18 have a record\n");
         let quiet = anp(&[&words[..], &["--quiet"]].concat(), records.path());
         assert_eq!(stderr(&quiet), "");
     }
@@ -128,7 +133,7 @@ fn a_dry_run_runs_and_writes_nothing() {
     let output = anp(&["reproduce", "table1", "table2", "--dry-run"], &records);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let text = stdout(&output);
-    assert!(text.starts_with("dry run, demo scale: 4 runs to make\n"), "{text}");
+    assert!(text.starts_with("dry run, demo scale: 17 runs to make\n"), "{text}");
     assert!(text.contains("a rule of thumb") && text.contains("estimates"), "{text}");
     assert!(!records.exists());
 }
@@ -142,7 +147,7 @@ fn a_measured_speed_is_used_for_estimates() {
         stdout(&anp(&words, records.path()))
     };
     let text = dry_run("cuda:0");
-    assert!(text.contains("table2-lstm") && !text.contains("a rule of thumb"), "{text}");
+    assert!(text.contains("table2-") && !text.contains("a rule of thumb"), "{text}");
     let text = dry_run("flex");
     assert!(text.contains("a rule of thumb"), "the records are of another device:\n{text}");
 }
@@ -229,7 +234,7 @@ fn bad_records_are_named_and_kept() {
             assert!(message.contains(phrase), "`{phrase}` is missing:\n{message}");
         }
     }
-    assert_eq!(fs::read_dir(records.path()).unwrap().count(), 8);
+    assert_eq!(fs::read_dir(records.path()).unwrap().count(), 20);
     assert!(fs::read_to_string(&cut).unwrap().ends_with(r#""table": "#));
 }
 

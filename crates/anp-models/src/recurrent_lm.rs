@@ -355,7 +355,7 @@ mod tests {
     use anp_kernels::sru::Activation;
 
     use super::*;
-    use crate::dropout::{MaskSpan, WordTie};
+    use crate::dropout::{GateMasks, MaskSpan, WordTie};
 
     fn lstm(num_biases: usize) -> CellConfig {
         CellConfig::Lstm { forget_bias: 1.0, num_biases, bias_init: BiasInit::Zeros }
@@ -460,6 +460,48 @@ mod tests {
         }
         let again = draw().input.unwrap();
         assert_ne!(all[0].to_data(), again.to_data(), "windows share a mask");
+    }
+
+    /// Where the gates have masks of their own, those on a layer's input are inside the layer.
+    #[test]
+    fn separate_masks_are_one_a_gate() {
+        let device = Device::default().autodiff();
+        let dropout = Dropout {
+            input: 0.5,
+            inter_layer: 0.5,
+            recurrent: 0.5,
+            gates: GateMasks::Separate,
+            ..Dropout::default()
+        };
+        let masks = |cell| {
+            RecurrentLmConfig { dropout, cell, ..config() }
+                .init(&device)
+                .sample_masks(&tokens([7, 2]))
+        };
+        let dims = |mask: &Option<Tensor<3>>| mask.as_ref().map(Tensor::dims);
+        let of_lstm = masks(lstm(1));
+        assert_eq!(dims(&of_lstm.input), None);
+        assert!(of_lstm.inter_layer.iter().all(Option::is_none));
+        let inside: Vec<_> =
+            of_lstm.layers.iter().map(|it| (dims(&it.product), dims(&it.recurrent))).collect();
+        let wide = (Some([4, 2, 4]), Some([4, 2, 4]));
+        assert_eq!(inside, [(Some([4, 2, 3]), Some([4, 2, 4])), wide, wide]);
+        // The gates of an RHN share the input's.
+        let of_rhn = masks(rhn(2));
+        assert_eq!(dims(&of_rhn.input), Some([7, 2, 3]));
+        assert_eq!(dims(&of_rhn.layers[0].recurrent), Some([2, 2, 4]));
+        assert_eq!(dims(&of_rhn.layers[0].product), None);
+    }
+
+    #[test]
+    fn the_top_layer_of_an_sru_has_no_mask_on_its_activation() {
+        let device = Device::default().autodiff();
+        let dropout = Dropout { product: 0.5, recurrent: 0.5, ..Dropout::default() };
+        let model = RecurrentLmConfig { dropout, cell: sru(), ..config() }.init(&device);
+        let masks = model.sample_masks(&tokens([7, 2]));
+        let recurrent: Vec<_> = masks.layers.iter().map(|it| it.recurrent.is_some()).collect();
+        assert_eq!(recurrent, [true, true, false]);
+        assert!(masks.layers.iter().all(|it| it.product.is_some()));
     }
 
     #[test]

@@ -15,7 +15,7 @@ struct JsonRow<'a> {
     added: bool,
     scale: Scale,
     metric: Metric,
-    /// `measured`, `failed`, `not_run`, `other_scales` or `not_built`.
+    /// `measured`, `failed`, `not_run`, `unfit`, `other_scales` or `not_built`.
     state: &'static str,
     paper: Option<JsonPublished<'a>>,
     ours: Option<JsonOurs>,
@@ -101,6 +101,7 @@ pub(super) fn state(row: &RowReport) -> &'static str {
     match row.state {
         RowState::NotBuilt => "not_built",
         RowState::OtherScales(_) => "other_scales",
+        RowState::Unfit => "unfit",
         RowState::NotRun if !row.failures.is_empty() => "failed",
         RowState::NotRun => "not_run",
         RowState::Measured(_) => "measured",

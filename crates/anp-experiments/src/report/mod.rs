@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 use statrs::statistics::Statistics;
 
-use crate::experiments::{ExperimentsError, Metric, Published, Row, Table};
+use crate::experiments::{ExperimentsError, Metric, Published, Table};
 use crate::recipe::Scale;
 use crate::record::{ActivationStatistics, Record, StoredRecord};
 
@@ -88,6 +88,8 @@ pub enum RowState {
     NotBuilt,
     /// There are recipes at these scales only.
     OtherScales(Vec<Scale>),
+    /// There is a recipe, but the overrides do not fit it.
+    Unfit,
     /// There is a recipe and no record of it.
     NotRun,
     /// There are records.
@@ -204,7 +206,9 @@ impl RowReport {
     pub fn measured(&self) -> Option<&Measured> {
         match &self.state {
             RowState::Measured(measured) => Some(measured),
-            RowState::NotBuilt | RowState::OtherScales(_) | RowState::NotRun => None,
+            RowState::NotBuilt | RowState::OtherScales(_) | RowState::Unfit | RowState::NotRun => {
+                None
+            }
         }
     }
 
@@ -227,6 +231,7 @@ impl RowReport {
                 let scales: Vec<_> = scales.iter().map(Scale::to_string).collect();
                 Some(format!("at {} scale", scales.join(" and ")))
             }
+            RowState::Unfit => Some("--set does not fit".to_owned()),
             RowState::NotRun if !self.failures.is_empty() => Some("failed".to_owned()),
             RowState::NotRun => Some("not run yet".to_owned()),
             RowState::Measured(_) => None,
@@ -241,7 +246,7 @@ impl RowReport {
 ///
 /// # Errors
 ///
-/// [`ExperimentsError`] if `overrides` do not fit a row that has a recipe at this scale.
+/// [`ExperimentsError`] if `overrides` fit none of the rows that have a recipe at this scale.
 pub fn fold(
     table: &Table,
     scale: Scale,
@@ -249,11 +254,44 @@ pub fn fold(
     records: &[StoredRecord],
 ) -> Result<TableReport, ExperimentsError> {
     let mut uncounted = Vec::new();
-    let rows = table
-        .rows
-        .iter()
-        .map(|row| fold_row(&table.id, row, scale, overrides, records, &mut uncounted))
-        .collect::<Result<_, _>>()?;
+    let mut misfit = None;
+    let mut rows = Vec::new();
+    for row in &table.rows {
+        let section = row.section(scale, overrides).unwrap_or_else(|err| {
+            misfit.get_or_insert(err);
+            None
+        });
+        let state = match section {
+            Some(section) => {
+                let recipe_hash = section.recipe().content_hash();
+                let of_row = |stored: &&StoredRecord| {
+                    let Record { table: of_table, row: of_row, scale: of_scale, .. } =
+                        &stored.record;
+                    let is_of_row = (of_table, of_row) == (&table.id, &row.id);
+                    *of_scale == scale && (is_of_row || stored.record.recipe_hash == recipe_hash)
+                };
+                measure(records.iter().filter(of_row), &recipe_hash, &mut uncounted)
+            }
+            None if row.file.section(scale).is_some() => RowState::Unfit,
+            None => match row.file.scales().collect::<Vec<_>>() {
+                scales if scales.is_empty() => RowState::NotBuilt,
+                scales => RowState::OtherScales(scales),
+            },
+        };
+        rows.push(RowReport {
+            row: row.id.clone(),
+            name: row.file.name.clone(),
+            ours: row.file.ours,
+            published: row.file.published.clone(),
+            state,
+            failures: Vec::new(),
+        });
+    }
+    let fits_one =
+        rows.iter().any(|row| matches!(row.state, RowState::NotRun | RowState::Measured(_)));
+    if let Some(err) = misfit.filter(|_| !fits_one) {
+        return Err(err);
+    }
     Ok(TableReport {
         table: table.id.clone(),
         title: table.file.title.clone(),
@@ -262,39 +300,6 @@ pub fn fold(
         overrides: overrides.to_vec(),
         rows,
         uncounted,
-    })
-}
-
-fn fold_row(
-    table: &str,
-    row: &Row,
-    scale: Scale,
-    overrides: &[String],
-    records: &[StoredRecord],
-    uncounted: &mut Vec<Uncounted>,
-) -> Result<RowReport, ExperimentsError> {
-    let state = match row.section(scale, overrides)? {
-        Some(section) => {
-            let hash = section.recipe().content_hash();
-            let of_row = |stored: &&StoredRecord| {
-                let Record { table: of_table, row: of_row, scale: of_scale, .. } = &stored.record;
-                let is_of_row = (of_table.as_str(), of_row) == (table, &row.id);
-                *of_scale == scale && (is_of_row || stored.record.recipe_hash == hash)
-            };
-            measure(records.iter().filter(of_row), &hash, uncounted)
-        }
-        None => match row.file.scales().collect::<Vec<_>>() {
-            scales if scales.is_empty() => RowState::NotBuilt,
-            scales => RowState::OtherScales(scales),
-        },
-    };
-    Ok(RowReport {
-        row: row.id.clone(),
-        name: row.file.name.clone(),
-        ours: row.file.ours,
-        published: row.file.published.clone(),
-        state,
-        failures: Vec::new(),
     })
 }
 
