@@ -164,6 +164,7 @@ mod tests {
             init_range: 1.0,
             layer_init_range: None,
             decoder_bias_init: BiasInit::Uniform,
+            stochastic: None,
             kernels: Kernels::Fused,
         };
         let lm = lm.init(&Device::default().autodiff());

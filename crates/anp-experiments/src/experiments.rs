@@ -20,8 +20,8 @@ use serde::{Deserialize, Serialize};
 pub use error::ExperimentsError;
 
 use crate::recipe::{
-    DataConfig, EvaluationConfig, ModelConfig, PenaltyConfig, Recipe, RecipeError, Scale,
-    TrainingConfig, VariationalConfig, WeightPenaltyConfig, with_overrides,
+    DataConfig, EvaluationConfig, InformationPenaltyConfig, ModelConfig, PenaltyConfig, Recipe,
+    RecipeError, Scale, TrainingConfig, VariationalConfig, WeightPenaltyConfig, with_overrides,
 };
 
 /// Name of the folder that [`Experiments::locate`] looks for.
@@ -149,6 +149,9 @@ pub struct Section {
     /// [`Recipe::variational`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub variational: Option<VariationalConfig>,
+    /// [`Recipe::information_penalty`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub information_penalty: Option<InformationPenaltyConfig>,
     /// [`Recipe::penalties`].
     #[serde(default, rename = "penalty", skip_serializing_if = "Vec::is_empty")]
     pub penalties: Vec<PenaltyConfig>,
@@ -169,6 +172,7 @@ impl Section {
             data: self.data.clone(),
             model: self.model.clone(),
             variational: self.variational.clone(),
+            information_penalty: self.information_penalty.clone(),
             penalties: self.penalties.clone(),
             weight_penalty: self.weight_penalty.clone(),
             training: self.training.clone(),

@@ -77,6 +77,9 @@ pub struct Recipe {
     /// Masks beside the dropout between layers, and how long masks last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub variational: Option<VariationalConfig>,
+    /// Noise on the last hidden activation, and what it tells of the input.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub information_penalty: Option<InformationPenaltyConfig>,
     /// Terms added to the loss, each with its site.
     #[serde(default, rename = "penalty", skip_serializing_if = "Vec::is_empty")]
     pub penalties: Vec<PenaltyConfig>,
@@ -336,6 +339,30 @@ pub enum GateMasks {
     Separate,
 }
 
+/// `[information_penalty]`: the paper's Bayesian information penalty (its equations 8 and 9).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InformationPenaltyConfig {
+    /// Weight of the divergence.
+    pub beta: f64,
+    /// How the divergences of a window's units become one number.
+    pub reduction: InformationReduction,
+    /// Whether the noisy activation is what the next step sees.
+    pub sample_recurrence: bool,
+    /// Standard deviation of the noise at the beginning.
+    pub initial_sigma: f64,
+}
+
+/// How the divergences of a window's units become one number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InformationReduction {
+    /// Summed over steps and units, averaged over the batch: equation 8 as printed.
+    Sum,
+    /// Averaged over steps, batch and units.
+    MeanElements,
+}
+
 /// One `[[penalty]]`: a term of the training loss on one site of the network.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -457,6 +484,7 @@ pub(crate) fn test_recipe() -> Recipe {
             decoder_bias_init: None,
         }),
         variational: None,
+        information_penalty: None,
         penalties: vec![PenaltyConfig {
             site: "output_dropped".to_owned(),
             norm: anp_core::Norm::L2sq,

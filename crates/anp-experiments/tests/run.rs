@@ -302,6 +302,7 @@ fn turning_a_regulariser_on_changes_the_loss() {
         ("kneser_ney", "data.noising", "kind = 'bigram_kneser_ney'\ngamma = 0.9".to_owned(), 0),
         ("half_sum", "weight_penalty", "form = 'half_sum_squares'\neta = 0.01".to_owned(), 1),
         ("global", "weight_penalty", "form = 'global_norm'\neta = 0.1".to_owned(), 1),
+        ("information", "information_penalty", "beta = 1.0\nreduction = 'mean_elements'\nsample_recurrence = true\ninitial_sigma = 0.1".to_owned(), 1),
         ("decay", "training.weight_decay", "decoupled = 0.01".to_owned(), 0),
         ("coupled", "training.weight_decay", "coupled = 0.01".to_owned(), 0),
     ] {

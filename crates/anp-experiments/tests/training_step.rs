@@ -182,6 +182,7 @@ fn learner(case: &Case, place: &Place) -> LmLearner {
         init_range: 0.1,
         layer_init_range: None,
         decoder_bias_init: BiasInit::Uniform,
+        stochastic: None,
         kernels: place.kernels,
     }
     .init(&place.device);

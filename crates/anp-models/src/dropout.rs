@@ -134,7 +134,7 @@ impl Dropout {
             LayerMasks { product, recurrent }
         };
         let layers = layers.iter().enumerate().map(layer_masks).collect();
-        LmMasks { words, input, inter_layer, layers, output }
+        LmMasks { words, input, inter_layer, layers, output, noise: None }
     }
 }
 
@@ -154,4 +154,7 @@ pub struct LmMasks {
     pub layers: Vec<LayerMasks>,
     /// On the output of the last layer, `[seq_length, batch_size, d_hidden]`.
     pub output: Option<Tensor<3>>,
+    /// The standard normal noise of a [`StochasticOutput`](crate::StochasticOutput), `[seq_length, batch_size, d_hidden]`;
+    /// without it the output is its mean.
+    pub noise: Option<Tensor<3>>,
 }

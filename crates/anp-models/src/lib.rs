@@ -5,6 +5,7 @@
 //! | [`RecurrentLm`] | embedding, stacked recurrent layers, decoder; outputs by site; carried state |
 //! | [`LstmLayer`], [`SruLayer`], [`RhnLayer`], [`NasLayer`] | the layers, with one product for all steps' inputs |
 //! | [`Dropout`], [`LmMasks`] | where activations are dropped, and the masks of one window |
+//! | [`StochasticOutput`] | noise of a learned size on the last hidden activation, and its divergence from a standard normal |
 //! | [`Kernels`] | fused operations or plain ones |
 //!
 //! No files and no data sets live here; the device is that of the tensors.
@@ -17,6 +18,7 @@ mod recurrent_lm;
 mod rhn;
 mod site;
 mod sru;
+mod stochastic;
 
 pub use anp_kernels::Kernels;
 pub use anp_kernels::lstm::{LstmSequence, LstmState};
@@ -28,6 +30,7 @@ pub use recurrent_lm::{LmOutput, LmState, RecurrentLm, RecurrentLmConfig};
 pub use rhn::{RhnLayer, RhnLayerConfig};
 pub use site::{ParseSiteError, Site};
 pub use sru::{SruLayer, SruLayerConfig};
+pub use stochastic::{StochasticConfig, StochasticOutput};
 
 /// The examples of `docs/embedding.md`, so that they are compiled.
 #[cfg(doctest)]

@@ -2,12 +2,13 @@ use anp_kernels::Kernels;
 use anp_kernels::cross_entropy::{LinearCrossEntropyInputs, LogitTerms};
 use burn::module::{Module, Param};
 use burn::tensor::module::embedding;
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{Device, Distribution, Int, Tensor};
 
 use crate::dropout::{Dropout, LmMasks};
 use crate::layer::{CellConfig, LayerState, RecurrentLayer};
 use crate::lstm::{BiasInit, uniform};
 use crate::site::Site;
+use crate::stochastic::{StochasticConfig, StochasticOutput};
 
 /// Configuration of a [`RecurrentLm`].
 #[derive(Debug, Clone, PartialEq)]
@@ -34,6 +35,8 @@ pub struct RecurrentLmConfig {
     pub layer_init_range: Option<f64>,
     /// Initial values of the decoder's bias.
     pub decoder_bias_init: BiasInit,
+    /// Noise on the output of the last layer.
+    pub stochastic: Option<StochasticConfig>,
     /// How recurrences and losses are computed.
     pub kernels: Kernels,
 }
@@ -69,6 +72,7 @@ impl RecurrentLmConfig {
             layers,
             decoder_weight,
             decoder_bias: self.decoder_bias_init.init(self.vocab_size, self.init_range, device),
+            stochastic: self.stochastic.map(|config| config.init(self.d_output, device)),
             dropout: self.dropout,
             kernels: self.kernels,
         }
@@ -78,7 +82,8 @@ impl RecurrentLmConfig {
     pub fn num_params(&self) -> usize {
         let layers = (0..self.num_layers).map(|layer| self.cell.num_params(self.layer_dims(layer)));
         let decoder = if self.tie_weights { 0 } else { self.d_output * self.vocab_size };
-        self.vocab_size * self.d_embed + layers.sum::<usize>() + decoder + self.vocab_size
+        let noise = if self.stochastic.is_some() { self.d_output } else { 0 };
+        self.vocab_size * self.d_embed + layers.sum::<usize>() + decoder + self.vocab_size + noise
     }
 
     /// Widths of a layer's input and output.
@@ -115,6 +120,8 @@ pub struct LmOutput {
     pub cell: Vec<Option<Tensor<3>>>,
     /// Hidden states of the last layer after dropout, the decoder's input: `[seq_length, batch_size, d_hidden]`.
     pub dropped: Tensor<3>,
+    /// Hidden states of the last layer without its noise, where it has some: `[seq_length, batch_size, d_hidden]`.
+    pub mean: Option<Tensor<3>>,
     /// State after the window, still part of the graph.
     pub state: LmState,
 }
@@ -133,6 +140,8 @@ pub struct RecurrentLm {
     pub decoder_weight: Option<Param<Tensor<2>>>,
     /// `[vocab_size]`.
     pub decoder_bias: Param<Tensor<1>>,
+    /// Noise on the output of the last layer, if there is some.
+    pub stochastic: Option<StochasticOutput>,
     #[module(skip)]
     dropout: Dropout,
     #[module(skip)]
@@ -175,7 +184,13 @@ impl RecurrentLm {
         if !device.is_autodiff() {
             return LmMasks::default();
         }
-        self.dropout.sample(tokens, self.vocab_size(), &self.layers, &device)
+        let mut masks = self.dropout.sample(tokens, self.vocab_size(), &self.layers, &device);
+        if let Some(stochastic) = &self.stochastic {
+            let [seq_length, batch_size] = tokens.dims();
+            let shape = [seq_length, batch_size, stochastic.rho.dims()[0]];
+            masks.noise = Some(Tensor::random(shape, Distribution::Normal(0.0, 1.0), &device));
+        }
+        masks
     }
 
     /// Run over a window with the given masks.
@@ -233,10 +248,20 @@ impl RecurrentLm {
         let mut hidden = Vec::with_capacity(self.layers.len());
         let mut cell = Vec::with_capacity(self.layers.len());
         let mut states = Vec::with_capacity(self.layers.len());
+        let mut mean = None;
         for (index, (layer, state)) in self.layers.iter().zip(state.layers).enumerate() {
             let inside = masks.layers.get(index).cloned().unwrap_or_default();
-            let sequence = layer.forward(input, state, inside);
-            let mask = if index + 1 == self.layers.len() {
+            let is_last = index + 1 == self.layers.len();
+            let sequence = match (&self.stochastic, &masks.noise) {
+                (Some(stochastic), Some(noise)) if is_last => {
+                    let (output, without) =
+                        stochastic.forward(layer, input, state, inside, noise.clone());
+                    mean = Some(without);
+                    output
+                }
+                _ => layer.forward(input, state, inside),
+            };
+            let mask = if is_last {
                 masks.output.as_ref()
             } else {
                 masks.inter_layer.get(index).and_then(Option::as_ref)
@@ -252,6 +277,7 @@ impl RecurrentLm {
             hidden,
             cell,
             dropped: input,
+            mean,
             state: LmState { layers: states },
         }
     }
@@ -386,6 +412,7 @@ mod tests {
             init_range: 0.1,
             layer_init_range: None,
             decoder_bias_init: BiasInit::Uniform,
+            stochastic: None,
             kernels: Kernels::Fused,
         }
     }
@@ -536,6 +563,30 @@ mod tests {
         let nll = model.nll(output.dropped, tokens).mean().into_scalar::<f32>();
         // Logits are within 0.02 of each other.
         assert!((nll - 1000_f32.ln()).abs() < 0.02, "{nll}");
+    }
+
+    /// Noise is drawn in training only, and in the recurrence it reaches the later steps.
+    #[test]
+    fn a_stochastic_output_has_a_mean() {
+        let device = Device::default().autodiff();
+        for in_recurrence in [false, true] {
+            let stochastic = Some(StochasticConfig { initial_sigma: 0.5, in_recurrence });
+            let config = RecurrentLmConfig { stochastic, ..config() };
+            let model = config.init(&device);
+            assert_eq!(config.num_params(), model.num_params());
+            let words = tokens([3, 2]);
+            let masks = model.sample_masks(&words);
+            let run = |masks: &LmMasks| {
+                model.forward_with_masks(words.clone(), model.zero_state(2), masks)
+            };
+            let (noisy, quiet) = (run(&masks), run(&LmMasks::default()));
+            assert!(quiet.mean.is_none());
+            let mean = noisy.mean.unwrap().to_data();
+            assert_ne!(noisy.hidden[2].to_data(), mean);
+            let same = mean == quiet.hidden[2].to_data();
+            assert_eq!(same, !in_recurrence, "the recurrence sees the noise if it is told to");
+            assert!(model.valid().sample_masks(&words).noise.is_none());
+        }
     }
 
     #[test]

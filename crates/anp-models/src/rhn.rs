@@ -1,7 +1,7 @@
 use anp_kernels::Kernels;
 use anp_kernels::rhn::RhnInputs;
 use burn::module::{Module, Param};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Distribution, Tensor};
 
 use crate::lstm::uniform;
 
@@ -14,9 +14,9 @@ pub struct RhnLayerConfig {
     pub d_hidden: usize,
     /// Micro-steps in each time step.
     pub depth: usize,
-    /// What the biases of the transform gates start at; the others start at zero.
+    /// What the biases of the transform gates start at.
     pub transform_bias: f64,
-    /// Weights start uniform in `[-init_range, init_range]`.
+    /// Weights and the other biases start uniform in `[-init_range, init_range]`.
     pub init_range: f64,
     /// How the recurrence is computed.
     pub kernels: Kernels,
@@ -31,7 +31,8 @@ impl RhnLayerConfig {
     pub fn init(&self, device: &Device) -> RhnLayer {
         let Self { d_input, d_hidden, depth, .. } = *self;
         assert!(depth > 0, "a recurrent highway network needs a micro-step");
-        let candidate = Tensor::zeros([depth, d_hidden], device);
+        let range = Distribution::Uniform(-self.init_range, self.init_range);
+        let candidate = Tensor::random([depth, d_hidden], range, device);
         let transform = Tensor::full([depth, d_hidden], self.transform_bias, device);
         RhnLayer {
             weight_input: uniform([d_input, 2 * d_hidden], self.init_range, device),

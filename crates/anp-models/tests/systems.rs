@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use anp_kernels::sru::Activation;
 use anp_models::{
     BiasInit, CellConfig, Dropout, Kernels, LayerMasks, LayerState, LmMasks, LmState, RecurrentLm,
-    RecurrentLmConfig,
+    RecurrentLmConfig, StochasticConfig,
 };
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{DType, Device, Gradients, Int, Tensor, TensorData};
@@ -46,6 +46,7 @@ struct Masks {
     inter_layer: Vec<Option<Array>>,
     layers: Vec<InnerMasks>,
     output: Option<Array>,
+    noise: Option<Array>,
 }
 
 #[derive(Deserialize)]
@@ -54,6 +55,9 @@ struct InnerMasks {
     product: Option<Array>,
     recurrent: Option<Array>,
 }
+
+/// What the divergence of a noisy output counts in the fixtures' loss.
+const INFORMATION_WEIGHT: f64 = 0.03;
 
 /// Where and how precisely to compute.
 #[derive(Debug, Clone)]
@@ -88,6 +92,7 @@ impl Place {
             inter_layer: masks.inter_layer.iter().map(|mask| self.mask(mask)).collect(),
             layers: masks.layers.iter().map(inside).collect(),
             output: self.mask(&masks.output),
+            noise: self.mask(&masks.noise),
         }
     }
 
@@ -216,7 +221,10 @@ fn agrees_in(what: &str, case: &Case, config: &RecurrentLmConfig, place: &Place,
 
     let nll = model.nll(output.dropped, place.tokens(&case.targets));
     // Summed over the steps, averaged over the batch. Burn differentiates a division in single precision.
-    let loss = nll.sum().mul_scalar(1.0 / case.tokens.shape[1] as f64);
+    let mut loss = nll.sum().mul_scalar(1.0 / case.tokens.shape[1] as f64);
+    if let (Some(stochastic), Some(mean)) = (&model.stochastic, output.mean) {
+        loss = loss + stochastic.divergence(mean) * INFORMATION_WEIGHT;
+    }
     let expected = Array { shape: vec![1], data: vec![case.loss] };
     assert_close(&format!("{what}: loss"), loss.clone(), &expected, tolerance);
 
@@ -250,6 +258,7 @@ fn config(
         init_range: 0.1,
         layer_init_range: None,
         decoder_bias_init: BiasInit::Zeros,
+        stochastic: None,
         kernels: Kernels::Fused,
     }
 }
@@ -314,6 +323,19 @@ fn rhn_shared() {
 fn rhn_separate() {
     let config = config(rhn(), 1, [3, 4, 4]);
     agrees("rhn_separate", include_str!("fixtures/rhn_separate.json"), &config);
+}
+
+/// The paper's Bayesian information penalty: noise on the output, which the next step sees or not.
+#[test]
+fn information() {
+    for (name, fixture, in_recurrence) in [
+        ("information", include_str!("fixtures/information.json"), true),
+        ("information_outside", include_str!("fixtures/information_outside.json"), false),
+    ] {
+        let stochastic = Some(StochasticConfig { initial_sigma: 0.1, in_recurrence });
+        let config = RecurrentLmConfig { stochastic, ..config(lstm(1, 1.0), 2, [3, 4, 5]) };
+        agrees(name, fixture, &config);
+    }
 }
 
 #[test]

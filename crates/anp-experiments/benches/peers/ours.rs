@@ -70,6 +70,7 @@ impl OurSteps {
             init_range: 0.1,
             layer_init_range: None,
             decoder_bias_init: BiasInit::Uniform,
+            stochastic: None,
             kernels,
         }
         .init(&device);

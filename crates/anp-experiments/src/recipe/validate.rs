@@ -98,6 +98,14 @@ impl Recipe {
         for (index, penalty) in self.penalties.iter().enumerate() {
             penalty.validate(&format!("penalty.{index}"), &self.model)?;
         }
+        if let Some(penalty) = &self.information_penalty {
+            not_negative("information_penalty.beta", penalty.beta)?;
+            positive("information_penalty.initial_sigma", penalty.initial_sigma)?;
+            if penalty.sample_recurrence && matches!(self.model, ModelConfig::Sru(_)) {
+                let (key, kind) = ("information_penalty.sample_recurrence", self.model.kind());
+                return Err(InvalidRecipe::NoUse { key, kind });
+            }
+        }
         if let Some(penalty) = &self.weight_penalty {
             not_negative("weight_penalty.eta", penalty.eta)?;
         }

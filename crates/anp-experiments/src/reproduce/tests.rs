@@ -11,6 +11,7 @@ fn experiments() -> (tempfile::TempDir, Vec<Table>) {
     let recipe = test_recipe();
     let section = |penalties: bool| Section {
         variational: None,
+        information_penalty: None,
         weight_penalty: None,
         evaluation: None,
         seeds: vec![1, 2],

@@ -7,7 +7,9 @@ use burn::tensor::Tensor;
 use burn::train::{InferenceStep, TrainOutput, TrainStep};
 
 use crate::batches::LmBatch;
-use crate::recipe::{WeightPenaltyConfig, WeightPenaltyForm};
+use crate::recipe::{
+    InformationPenaltyConfig, InformationReduction, WeightPenaltyConfig, WeightPenaltyForm,
+};
 use crate::train::clip::clip_by_global_norm;
 use crate::train::metrics::StepReport;
 
@@ -28,6 +30,8 @@ pub struct Objective {
     pub penalties: Vec<SitePenalty>,
     /// The penalty on the recurrent layers' weights.
     pub weight_penalty: Option<WeightPenaltyConfig>,
+    /// The penalty on what the noisy activation tells of the input.
+    pub information: Option<InformationPenaltyConfig>,
     /// How the losses of a window's steps become one number.
     pub loss: LossReduction,
     /// Decay of all parameters.
@@ -40,6 +44,7 @@ impl Default for Objective {
         Self {
             penalties: Vec::new(),
             weight_penalty: None,
+            information: None,
             loss: LossReduction::SumOverTime,
             weight_decay: WeightDecay::None,
         }
@@ -111,6 +116,19 @@ impl WeightPenaltyConfig {
     }
 }
 
+impl InformationPenaltyConfig {
+    fn forward(&self, lm: &RecurrentLm, output: &LmOutput) -> Tensor<1> {
+        let stochastic = lm.stochastic.as_ref().expect("the network has a noisy output");
+        let mean = output.mean.clone().expect("training draws noise");
+        let [seq_length, batch_size, width] = mean.dims();
+        let count = match self.reduction {
+            InformationReduction::Sum => batch_size,
+            InformationReduction::MeanElements => seq_length * batch_size * width,
+        };
+        stochastic.divergence(mean) * (self.beta / count as f64)
+    }
+}
+
 /// What one window gave, still on the device.
 #[derive(Debug, Clone)]
 pub struct WindowOutput {
@@ -137,7 +155,8 @@ impl LmLearner {
     pub fn step_with_masks(&self, batch: LmBatch, masks: &LmMasks) -> TrainOutput<StepReport> {
         let tokens = batch.window.num_tokens();
         let [seq_length, batch_size] = batch.window.inputs.dims();
-        let Objective { penalties, weight_penalty, loss, weight_decay: _ } = &self.objective;
+        let Objective { penalties, weight_penalty, information, loss, weight_decay: _ } =
+            &self.objective;
         let state = batch.state.unwrap_or_else(|| self.lm.zero_state(batch_size));
         let mut embedded = self.lm.embed(batch.window.inputs.clone());
         let sparse = self.lm.kernels() == Kernels::Fused;
@@ -159,6 +178,7 @@ impl LmLearner {
             .map(|penalty| penalty.forward(&self.lm, &output, logits_square.as_ref()))
             .collect();
         penalties.extend(weight_penalty.as_ref().map(|penalty| penalty.forward(&self.lm)));
+        penalties.extend(information.as_ref().map(|penalty| penalty.forward(&self.lm, &output)));
 
         // Not a division: the gradient of Burn's has the reciprocal in single precision, in any dtype.
         let count = match loss {

@@ -8,7 +8,8 @@ use anp_core::{ActivationNormConfig, BatchShape, LossReduction, Norm, Reduction}
 use anp_kernels::sgd::WeightDecay;
 use anp_kernels::sru::Activation;
 use anp_models::{
-    BiasInit, CellConfig, Dropout, GateMasks, Kernels, MaskSpan, RecurrentLmConfig, Site, WordTie,
+    BiasInit, CellConfig, Dropout, GateMasks, Kernels, MaskSpan, RecurrentLmConfig, Site,
+    StochasticConfig, WordTie,
 };
 use burn::module::Module;
 use burn::optim::SgdConfig;
@@ -482,6 +483,7 @@ pub fn build_learner(
     let objective = Objective {
         penalties: recipe.penalties.iter().map(PenaltyConfig::build).collect(),
         weight_penalty: recipe.weight_penalty.clone(),
+        information: recipe.information_penalty.clone(),
         loss: recipe.training.loss.unwrap_or(LossReduction::SumOverTime),
         weight_decay: match recipe.training.weight_decay {
             None => WeightDecay::None,
@@ -574,6 +576,10 @@ pub fn network(recipe: &Recipe, vocab_size: usize, kernels: Kernels) -> Recurren
         init_range,
         layer_init_range,
         decoder_bias_init,
+        stochastic: recipe.information_penalty.as_ref().map(|penalty| StochasticConfig {
+            initial_sigma: penalty.initial_sigma,
+            in_recurrence: penalty.sample_recurrence,
+        }),
         kernels,
     }
 }
@@ -643,7 +649,14 @@ fn equivalents(recipe: &Recipe, vocab_size: usize) -> Vec<PenaltyEquivalent> {
         lambda: None,
         awd_alpha: None,
     });
-    recipe.penalties.iter().map(equivalent).chain(on_weights).collect()
+    let on_information = recipe.information_penalty.as_ref().map(|penalty| PenaltyEquivalent {
+        site: "information".to_owned(),
+        eta: penalty.beta,
+        lambda: None,
+        awd_alpha: None,
+    });
+    let on_activations = recipe.penalties.iter().map(equivalent);
+    on_activations.chain(on_weights).chain(on_information).collect()
 }
 
 /// Keep other processes away from the run for as long as the file lives.

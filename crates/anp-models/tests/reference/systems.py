@@ -14,6 +14,7 @@ The cells are written from their equations, one time step, one gate and one matr
             that share a mask are their "tied weights", gates with one each their "untied weights"
     sru     Lei & Zhang 2017, arXiv:1709.02755v1
     rhn     Zilly et al. 2016, arXiv:1607.03474, the carry gate is one minus the transform gate
+    lstm with noise on its output: equations 8 and 9 of the paper
     nas     Zoph & Le 2016, arXiv:1611.01578, as in TensorFlow's NASCell with base 8
 
 A model is embedding, mask on words, mask on the embedding, layers with masks between them, mask on the output,
@@ -32,6 +33,8 @@ import torch
 VOCAB_SIZE = 11
 TIME = 5
 BATCH = 3
+# What the divergence of a noisy output counts in the loss.
+INFORMATION_WEIGHT = 0.03
 
 
 class Draw:
@@ -63,15 +66,17 @@ class Lstm:
     def __init__(self, num_biases=1, forget_bias=0.0):
         self.num_biases = num_biases
         self.forget_bias = forget_bias
+        self.means = []
 
     def shapes(self, d_input, width):
         shapes = {"weight_input": [d_input, 4 * width], "weight_hidden": [width, 4 * width]}
         return shapes | {name: [4 * width] for name in ["bias_input", "bias_hidden"][: self.num_biases]}
 
-    def forward(self, p, inputs, state, product=None, recurrent=None):
+    def forward(self, p, inputs, state, product=None, recurrent=None, noise=None):
+        """`noise` is for each step, and whether the next step sees it."""
         hidden, cell = state["hidden"], state["cell"]
         outputs = []
-        for x in inputs:
+        for t, x in enumerate(inputs):
             sums = []
             for gate in range(4):
                 block = slice(gate * cell.shape[1], (gate + 1) * cell.shape[1])
@@ -84,7 +89,13 @@ class Lstm:
             i, f, o = (torch.sigmoid(s) for s in (sums[0], sums[1] + self.forget_bias, sums[3]))
             cell = f * cell + i * torch.tanh(sums[2])
             hidden = o * torch.tanh(cell)
-            outputs.append(hidden)
+            if noise is None:
+                outputs.append(hidden)
+                continue
+            self.means.append(hidden)
+            outputs.append(hidden + noise[0][t])
+            if noise[1]:
+                hidden = outputs[-1]
         return outputs, {"hidden": hidden, "cell": cell}
 
 
@@ -181,7 +192,7 @@ class Nas:
 # --- Models
 
 
-def language_model(cell, parameters, tokens, targets, states, masks):
+def language_model(cell, parameters, tokens, targets, states, masks, in_recurrence):
     """Loss and final states."""
 
     def drop(steps, mask):
@@ -196,7 +207,11 @@ def language_model(cell, parameters, tokens, targets, states, masks):
     for layer, state in enumerate(states):
         prefix = f"layers.{layer}.{type(cell).__name__}."
         own = {k.removeprefix(prefix): p for k, p in parameters.items() if k.startswith(prefix)}
-        steps, final = cell.forward(own, steps, state, **masks["layers"][layer])
+        inside = dict(masks["layers"][layer])
+        if "noise" in masks and layer + 1 == len(states):
+            sigma = torch.nn.functional.softplus(parameters["stochastic.rho"])
+            inside["noise"] = (masks["noise"] * sigma, in_recurrence)
+        steps, final = cell.forward(own, steps, state, **inside)
         finals.append(final)
         if layer + 1 < len(states):
             steps = drop(steps, masks["inter_layer"][layer])
@@ -209,10 +224,15 @@ def language_model(cell, parameters, tokens, targets, states, masks):
     for step, target in zip(steps, targets):
         log_probs = torch.log_softmax(step @ decoder + parameters["decoder_bias"], dim=1)
         loss = loss - log_probs[torch.arange(BATCH), target].mean()
+    if "noise" in masks:
+        for mean in cell.means:
+            normal = torch.distributions.Normal(mean, sigma)
+            prior = torch.distributions.Normal(torch.zeros_like(mean), torch.ones_like(mean))
+            loss = loss + INFORMATION_WEIGHT * torch.distributions.kl_divergence(normal, prior).sum()
     return loss, finals
 
 
-def system(seed, cell, widths, masks, tied=False):
+def system(seed, cell, widths, masks, tied=False, in_recurrence=None):
     """A case: `widths` are those of the embedding and of each layer's output."""
     draw = Draw(seed)
     shapes = {"embedding": [VOCAB_SIZE, widths[0]]}
@@ -222,6 +242,8 @@ def system(seed, cell, widths, masks, tied=False):
     if not tied:
         shapes["decoder_weight"] = [widths[-1], VOCAB_SIZE]
     shapes["decoder_bias"] = [VOCAB_SIZE]
+    if in_recurrence is not None:
+        shapes["stochastic.rho"] = [widths[-1]]
     parameters = {name: draw.normal(*shape, scale=0.7) for name, shape in shapes.items()}
     tokens, targets = draw.tokens(), draw.tokens()
     states = [
@@ -230,7 +252,7 @@ def system(seed, cell, widths, masks, tied=False):
     masks = masks(draw, tokens, widths)
 
     leaves = {name: tensor.clone().requires_grad_() for name, tensor in parameters.items()}
-    loss, finals = language_model(cell, leaves, tokens, targets, states, masks)
+    loss, finals = language_model(cell, leaves, tokens, targets, states, masks, in_recurrence)
     loss.backward()
     return {
         "tokens": tokens,
@@ -298,6 +320,16 @@ def sru_masks(draw, tokens, widths):
     }
 
 
+def noise(draw, tokens, widths):
+    """Noise on the output of the last layer, and a mask a step after it."""
+    return {
+        "inter_layer": [None for _ in widths[1:-1]],
+        "layers": [{} for _ in widths[1:]],
+        "output": draw.mask(TIME, BATCH, widths[-1]),
+        "noise": draw.normal(TIME, BATCH, widths[-1]),
+    }
+
+
 SYSTEMS = {
     "vd_lstm": lambda: system(1, Lstm(), [3, 4, 5], variational()),
     "vd_lstm_tied": lambda: system(2, Lstm(2, 1.0), [4, 5, 4], variational_inside(1, 1), tied=True),
@@ -306,6 +338,8 @@ SYSTEMS = {
     "sru_tanh": lambda: system(5, Sru(torch.tanh), [3, 4, 4], sru_masks),
     "rhn": lambda: system(6, Rhn(3), [3, 4], variational()),
     "rhn_separate": lambda: system(7, Rhn(3), [3, 4], variational_inside(1, 2)),
+    "information": lambda: system(9, Lstm(1, 1.0), [3, 4, 5], noise, in_recurrence=True),
+    "information_outside": lambda: system(10, Lstm(1, 1.0), [3, 4, 5], noise, in_recurrence=False),
     "nas": lambda: system(8, Nas(), [3, 4, 5], variational_inside(1, 1)),
 }
 
