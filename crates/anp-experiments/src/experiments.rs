@@ -20,8 +20,8 @@ use serde::{Deserialize, Serialize};
 pub use error::ExperimentsError;
 
 use crate::recipe::{
-    DataConfig, EvaluationConfig, InformationPenaltyConfig, ModelConfig, PenaltyConfig, Recipe,
-    RecipeError, Scale, TrainingConfig, VariationalConfig, WeightPenaltyConfig, with_overrides,
+    DataConfig, InformationPenaltyConfig, ModelConfig, PenaltyConfig, Recipe, RecipeError, Scale,
+    TrainingConfig, VariationalConfig, WeightPenaltyConfig, with_overrides,
 };
 
 /// Name of the folder that [`Experiments::locate`] looks for.
@@ -160,9 +160,6 @@ pub struct Section {
     pub weight_penalty: Option<WeightPenaltyConfig>,
     /// [`Recipe::training`].
     pub training: TrainingConfig,
-    /// [`Recipe::evaluation`].
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub evaluation: Option<EvaluationConfig>,
 }
 
 impl Section {
@@ -176,7 +173,6 @@ impl Section {
             penalties: self.penalties.clone(),
             weight_penalty: self.weight_penalty.clone(),
             training: self.training.clone(),
-            evaluation: self.evaluation.clone(),
         }
     }
 

@@ -88,9 +88,6 @@ pub struct Recipe {
     pub weight_penalty: Option<WeightPenaltyConfig>,
     /// How it is trained.
     pub training: TrainingConfig,
-    /// How it is evaluated, if not as the tables do.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub evaluation: Option<EvaluationConfig>,
 }
 
 /// The corpus and how its token stream is cut into windows.
@@ -454,14 +451,6 @@ pub enum ScheduleConfig {
     },
 }
 
-/// `[evaluation]`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct EvaluationConfig {
-    /// Draws of all masks whose predictions are averaged in the last evaluation (Gal & Ghahramani's MC dropout).
-    pub mc_samples: usize,
-}
-
 /// A small recipe with one penalty.
 #[cfg(test)]
 pub(crate) fn test_recipe() -> Recipe {
@@ -502,6 +491,5 @@ pub(crate) fn test_recipe() -> Recipe {
             schedule: ScheduleConfig::OnPlateau { factor: 0.7, max_decays: 15 },
             patience: None,
         },
-        evaluation: None,
     }
 }

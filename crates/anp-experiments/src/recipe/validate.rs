@@ -109,9 +109,6 @@ impl Recipe {
         if let Some(penalty) = &self.weight_penalty {
             not_negative("weight_penalty.eta", penalty.eta)?;
         }
-        if let Some(evaluation) = &self.evaluation {
-            at_least_one("evaluation.mc_samples", evaluation.mc_samples)?;
-        }
         self.training.validate()
     }
 }
@@ -335,6 +332,86 @@ mod tests {
             ),
         ];
         for (message, expected) in cases {
+            assert_eq!(message, expected);
+        }
+    }
+
+    /// The test recipe with another network and other tables.
+    fn refusal_of(model: &str, tables: &str) -> String {
+        let mut recipe = toml::Table::try_from(test_recipe()).unwrap();
+        recipe.extend(tables.parse::<toml::Table>().unwrap());
+        if !model.is_empty() {
+            let model: toml::Table = model.parse().unwrap();
+            recipe.insert("model".to_owned(), toml::Value::Table(model));
+        }
+        let recipe: Recipe = toml::Value::Table(recipe).try_into().unwrap();
+        recipe.validate().unwrap_err().to_string()
+    }
+
+    #[test]
+    fn what_other_networks_cannot_have_is_refused() {
+        let rhn = |depth, tie_weights| {
+            format!(
+                "rhn = {{ d_embed = 7, d_hidden = 8, depth = {depth}, tie_weights = {tie_weights}, input_dropout = 0.0, \
+                 output_dropout = 0.0, transform_bias = -2.0, init_range = 0.1 }}"
+            )
+        };
+        let sru = |rnn_dropout| {
+            format!(
+                "sru = {{ d_embed = 8, d_hidden = 8, num_layers = 2, tie_weights = true, input_dropout = 0.0, \
+                 output_dropout = 0.0, rnn_dropout = {rnn_dropout}, activation = 'identity', highway_bias = -3.0, \
+                 init_range = 0.1 }}"
+            )
+        };
+        let variational = |gates, recurrent| {
+            format!(
+                "variational = {{ span = 'window', word_dropout = 0.0, word_tie = 'token', \
+                 recurrent_dropout = {recurrent}, gates = '{gates}' }}"
+            )
+        };
+        let penalty = "penalty = [{ site = 'layer[0].cell', norm = 'l1', reduction = 'half_sum', eta = 0.1 }]";
+        let information = "information_penalty = { beta = 1.0, reduction = 'sum', sample_recurrence = true, \
+                           initial_sigma = 0.1 }";
+        for (message, expected) in [
+            (refusal_of(&rhn(0, false), ""), "model.rhn.depth must be at least 1, but is 0"),
+            (
+                refusal_of(&rhn(3, true), ""),
+                "model.rhn.tie_weights = true needs an embedding as wide as the last layer, but d_embed is 7 and \
+                 the layer has 8 units",
+            ),
+            (
+                refusal_of(&rhn(3, false), penalty),
+                "penalty.0.site is `layer[0].cell`, but the layers of a model.rhn have no cell states",
+            ),
+            (refusal_of(&sru(1.0), ""), "model.sru.rnn_dropout must be in [0, 1), but is 1"),
+            (
+                refusal_of(&sru(0.2), &variational("separate", 0.0)),
+                "variational.gates = \"separate\" does nothing in a model.sru; remove it",
+            ),
+            (
+                refusal_of(&sru(0.2), &variational("shared", 0.1)),
+                "variational.recurrent_dropout does nothing in a model.sru; remove it",
+            ),
+            (
+                refusal_of(&sru(0.2), information),
+                "information_penalty.sample_recurrence does nothing in a model.sru; remove it",
+            ),
+            (
+                refusal_of("", &variational("shared", 1.0)),
+                "variational.recurrent_dropout must be in [0, 1), but is 1",
+            ),
+            (
+                refusal_of(
+                    "",
+                    "data = { corpus = 'demo', batch_size = 4, bptt = 5, noising = { kind = 'blank', gamma = 1.5 } }",
+                ),
+                "data.noising.gamma must be in [0, 1], but is 1.5",
+            ),
+            (
+                refusal_of("", "weight_penalty = { form = 'global_norm', eta = -1.0 }"),
+                "weight_penalty.eta must be in [0, ∞), but is -1",
+            ),
+        ] {
             assert_eq!(message, expected);
         }
     }

@@ -13,7 +13,6 @@ fn experiments() -> (tempfile::TempDir, Vec<Table>) {
         variational: None,
         information_penalty: None,
         weight_penalty: None,
-        evaluation: None,
         seeds: vec![1, 2],
         data: recipe.data.clone(),
         model: recipe.model.clone(),
