@@ -158,3 +158,11 @@ pub struct LmMasks {
     /// without it the output is its mean.
     pub noise: Option<Tensor<3>>,
 }
+
+/// Drop what `mask` drops.
+pub(crate) fn apply_mask(activation: Tensor<3>, mask: Option<&Tensor<3>>) -> Tensor<3> {
+    match mask {
+        Some(mask) => activation * mask.clone(),
+        None => activation,
+    }
+}

@@ -4,6 +4,7 @@ use anp_kernels::sru::Activation;
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 
+use crate::dropout::apply_mask;
 use crate::lstm::{BiasInit, LstmLayer, LstmLayerConfig};
 use crate::nas::{NasLayer, NasLayerConfig};
 use crate::rhn::{RhnLayer, RhnLayerConfig};
@@ -254,7 +255,7 @@ impl RecurrentLayer {
                 }
             }
             Self::Rhn(layer) => {
-                let input = apply(input, product);
+                let input = apply_mask(input, product.as_ref());
                 let hidden = layer.forward(input, state.take_hidden("an RHN"), recurrent);
                 let [seq_length, batch_size, d_hidden] = hidden.dims();
                 let last = hidden.clone().narrow(0, seq_length - 1, 1);
@@ -267,7 +268,7 @@ impl RecurrentLayer {
                     hidden: state.take_hidden("a NAS cell"),
                     cell: state.take_cell("a NAS cell"),
                 };
-                let sequence = layer.forward(apply(input, product), state, recurrent);
+                let sequence = layer.forward(apply_mask(input, product.as_ref()), state, recurrent);
                 LayerOutput {
                     hidden: sequence.hidden,
                     cell: Some(sequence.cell),
@@ -275,13 +276,6 @@ impl RecurrentLayer {
                 }
             }
         }
-    }
-}
-
-fn apply(input: Tensor<3>, mask: Option<Tensor<3>>) -> Tensor<3> {
-    match mask {
-        Some(mask) => input * mask,
-        None => input,
     }
 }
 

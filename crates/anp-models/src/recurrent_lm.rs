@@ -4,7 +4,7 @@ use burn::module::{Module, Param};
 use burn::tensor::module::embedding;
 use burn::tensor::{Device, Distribution, Int, Tensor};
 
-use crate::dropout::{Dropout, LmMasks};
+use crate::dropout::{Dropout, LmMasks, apply_mask};
 use crate::layer::{CellConfig, LayerState, RecurrentLayer};
 use crate::lstm::{BiasInit, uniform};
 use crate::site::Site;
@@ -366,13 +366,6 @@ impl RecurrentLm {
 
     fn device(&self) -> Device {
         self.decoder_bias.val().device()
-    }
-}
-
-fn apply_mask(activation: Tensor<3>, mask: Option<&Tensor<3>>) -> Tensor<3> {
-    match mask {
-        Some(mask) => activation * mask.clone(),
-        None => activation,
     }
 }
 

@@ -3,6 +3,7 @@ use anp_kernels::sru::{Activation, SruInputs, SruSequence};
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 
+use crate::dropout::apply_mask;
 use crate::lstm::uniform;
 
 /// Configuration of one [`SruLayer`].
@@ -92,11 +93,7 @@ impl SruLayer {
             d_input, expected,
             "the SRU's input has width {d_input}, its weight wants {expected}"
         );
-        let masked = match product_mask {
-            Some(mask) => input.clone() * mask,
-            None => input.clone(),
-        };
-        let product = masked
+        let product = apply_mask(input.clone(), product_mask.as_ref())
             .reshape([seq_length * batch_size, d_input])
             .matmul(self.weight.val())
             .reshape([seq_length, batch_size, width]);
