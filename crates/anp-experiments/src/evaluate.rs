@@ -165,6 +165,7 @@ mod tests {
             layer_init_range: None,
             decoder_bias_init: BiasInit::Uniform,
             stochastic: None,
+            posterior: None,
             kernels: Kernels::Fused,
         };
         let lm = lm.init(&Device::default().autodiff());

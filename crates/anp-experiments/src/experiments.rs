@@ -20,8 +20,9 @@ use serde::{Deserialize, Serialize};
 pub use error::ExperimentsError;
 
 use crate::recipe::{
-    DataConfig, InformationPenaltyConfig, ModelConfig, PenaltyConfig, Recipe, RecipeError, Scale,
-    TrainingConfig, VariationalConfig, WeightPenaltyConfig, with_overrides,
+    BayesByBackpropConfig, DataConfig, InformationPenaltyConfig, ModelConfig, PenaltyConfig,
+    Recipe, RecipeError, Scale, TrainingConfig, VariationalConfig, WeightPenaltyConfig,
+    with_overrides,
 };
 
 /// Name of the folder that [`Experiments::locate`] looks for.
@@ -152,6 +153,9 @@ pub struct Section {
     /// [`Recipe::information_penalty`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub information_penalty: Option<InformationPenaltyConfig>,
+    /// [`Recipe::bayes_by_backprop`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bayes_by_backprop: Option<BayesByBackpropConfig>,
     /// [`Recipe::penalties`].
     #[serde(default, rename = "penalty", skip_serializing_if = "Vec::is_empty")]
     pub penalties: Vec<PenaltyConfig>,
@@ -170,6 +174,7 @@ impl Section {
             model: self.model.clone(),
             variational: self.variational.clone(),
             information_penalty: self.information_penalty.clone(),
+            bayes_by_backprop: self.bayes_by_backprop.clone(),
             penalties: self.penalties.clone(),
             weight_penalty: self.weight_penalty.clone(),
             training: self.training.clone(),

@@ -80,6 +80,9 @@ pub struct Recipe {
     /// Noise on the last hidden activation, and what it tells of the input.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub information_penalty: Option<InformationPenaltyConfig>,
+    /// A distribution for each weight instead of a value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bayes_by_backprop: Option<BayesByBackpropConfig>,
     /// Terms added to the loss, each with its site.
     #[serde(default, rename = "penalty", skip_serializing_if = "Vec::is_empty")]
     pub penalties: Vec<PenaltyConfig>,
@@ -360,6 +363,31 @@ pub enum InformationReduction {
     MeanElements,
 }
 
+/// `[bayes_by_backprop]`: a normal distribution for each weight but the decoder's bias, drawn once a window (Fortunato et al.,
+/// 2017). The divergence of all weights from their prior counts once an epoch.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BayesByBackpropConfig {
+    /// Share of the prior's first component.
+    pub prior_pi: f64,
+    /// Logarithm of its standard deviation.
+    pub prior_log_sigma1: f64,
+    /// Logarithm of the second component's standard deviation.
+    pub prior_log_sigma2: f64,
+    /// What is drawn from one of the two components.
+    pub mixture_over: MixtureOver,
+}
+
+/// What a prior draws from one of its components.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MixtureOver {
+    /// Each weight by itself (Blundell et al., 2015).
+    Weight,
+    /// The weights of a row of a matrix together (Sonnet's example of Fortunato et al.).
+    Row,
+}
+
 /// One `[[penalty]]`: a term of the training loss on one site of the network.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -474,6 +502,7 @@ pub(crate) fn test_recipe() -> Recipe {
         }),
         variational: None,
         information_penalty: None,
+        bayes_by_backprop: None,
         penalties: vec![PenaltyConfig {
             site: "output_dropped".to_owned(),
             norm: anp_core::Norm::L2sq,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anp_experiments::batches::TokenStreams;
 use anp_experiments::data::{Corpus, Store};
 use anp_experiments::device::DeviceName;
-use anp_experiments::recipe::{Recipe, Scale};
+use anp_experiments::recipe::{BayesByBackpropConfig, MixtureOver, Recipe, Scale};
 use anp_experiments::record::Record;
 use anp_experiments::train::{Outcome, RunRequest, StoredCheckpoint, TrainError, run_on};
 use anp_models::Kernels;
@@ -311,6 +311,7 @@ fn turning_a_regulariser_on_changes_the_loss() {
         ("half_sum", "weight_penalty", "form = 'half_sum_squares'\neta = 0.01".to_owned(), 1),
         ("global", "weight_penalty", "form = 'global_norm'\neta = 0.1".to_owned(), 1),
         ("information", "information_penalty", "beta = 1.0\nreduction = 'mean_elements'\nsample_recurrence = true\ninitial_sigma = 0.1".to_owned(), 1),
+        ("bayes", "bayes_by_backprop", "prior_pi = 0.25\nprior_log_sigma1 = -1.0\nprior_log_sigma2 = -7.0\nmixture_over = 'weight'".to_owned(), 1),
         ("decay", "training.weight_decay", "decoupled = 0.01".to_owned(), 0),
         ("coupled", "training.weight_decay", "coupled = 0.01".to_owned(), 0),
     ] {
@@ -379,6 +380,27 @@ fn every_kind_of_layer_trains_and_goes_on_after_a_stop() {
         let resumed = finish_in_pieces(&recipe, 3, &folder.path().join("stopped"));
         assert_eq!(numbers(&resumed), numbers(&whole), "{:?}", recipe.model);
     }
+}
+
+/// Weights that are drawn for each window: both their parameters train, and a run that is stopped draws the same.
+#[test]
+fn drawn_weights_train_and_go_on_after_a_stop() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let mut recipe = falling();
+    recipe.bayes_by_backprop = Some(BayesByBackpropConfig {
+        prior_pi: 0.25,
+        prior_log_sigma1: -1.0,
+        prior_log_sigma2: -7.0,
+        mixture_over: MixtureOver::Row,
+    });
+    let whole = finish(&recipe, 3, &folder.path().join("whole"));
+    assert!(whole.curve[2].valid_nll < whole.curve[0].valid_nll);
+    // Nine words and the end of a line, six units, two layers; all but the decoder's bias twice.
+    let weights = 10 * 6 + 2 * 4 * 6 * (6 + 6 + 1);
+    assert_eq!(whole.num_params, 2 * weights + 10);
+    let resumed = finish_in_pieces(&recipe, 3, &folder.path().join("stopped"));
+    assert_eq!(numbers(&resumed), numbers(&whole));
 }
 
 /// The second epoch is spoilt by an enormous step; the third runs at next to no learning rate, so its loss is that

@@ -133,7 +133,7 @@ fn a_dry_run_runs_and_writes_nothing() {
     let output = anp(&["reproduce", "table1", "table2", "--dry-run"], &records);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let text = stdout(&output);
-    assert!(text.starts_with("dry run, demo scale: 18 runs to make\n"), "{text}");
+    assert!(text.starts_with("dry run, demo scale: 19 runs to make\n"), "{text}");
     assert!(text.contains("a rule of thumb") && text.contains("estimates"), "{text}");
     assert!(!records.exists());
 }

@@ -183,6 +183,7 @@ fn learner(case: &Case, place: &Place) -> LmLearner {
         layer_init_range: None,
         decoder_bias_init: BiasInit::Uniform,
         stochastic: None,
+        posterior: None,
         kernels: place.kernels,
     }
     .init(&place.device);
@@ -373,7 +374,7 @@ fn a_whole_training_step_agrees_with_pytorch() {
             let window =
                 Window { inputs: case.inputs.tensor(&place), targets: case.targets.tensor(&place) };
             let batch = LmBatch { window, state: Some(state(&case, &place)) };
-            let output = model.step_with_masks(batch, &masks(&case, &place));
+            let output = model.step_with_masks(batch, &masks(&case, &place), None);
             let gradients = output.grads;
             let window = output.item.into_window();
             let mut all = GradientsParams::new();
@@ -444,7 +445,7 @@ fn the_penalty_is_activation_regularisation_with_another_strength() {
     let window =
         Window { inputs: case.inputs.tensor(&place), targets: case.targets.tensor(&place) };
     let batch = LmBatch { window: window.clone(), state: Some(state(&case, &place)) };
-    let output = model.step_with_masks(batch, &masks(&case, &place));
+    let output = model.step_with_masks(batch, &masks(&case, &place), None);
     let window_output = output.item.into_window();
     let mut ours = GradientsParams::new();
     model.visit(&mut Dense {

@@ -6,6 +6,7 @@
 //! | [`LstmLayer`], [`SruLayer`], [`RhnLayer`], [`NasLayer`] | the layers, with one product for all steps' inputs |
 //! | [`Dropout`], [`LmMasks`] | where activations are dropped, and the masks of one window |
 //! | [`StochasticOutput`] | noise of a learned size on the last hidden activation, and its divergence from a standard normal |
+//! | [`WeightPosterior`] | a normal distribution for each weight, and its divergence from a prior: Bayes by Backprop |
 //! | [`Kernels`] | fused operations or plain ones |
 //!
 //! No files and no data sets live here; the device is that of the tensors.
@@ -14,6 +15,7 @@ mod dropout;
 mod layer;
 mod lstm;
 mod nas;
+mod posterior;
 mod recurrent_lm;
 mod rhn;
 mod site;
@@ -26,6 +28,7 @@ pub use dropout::{Dropout, GateMasks, LmMasks, MaskSpan, WordTie};
 pub use layer::{CellConfig, LayerMasks, LayerOutput, LayerState, RecurrentLayer};
 pub use lstm::{BiasInit, LstmLayer, LstmLayerConfig};
 pub use nas::{NasLayer, NasLayerConfig, NasSequence};
+pub use posterior::{MixtureOver, ScaleMixture, WeightDraw, WeightPosterior};
 pub use recurrent_lm::{LmOutput, LmState, RecurrentLm, RecurrentLmConfig};
 pub use rhn::{RhnLayer, RhnLayerConfig};
 pub use site::{ParseSiteError, Site};

@@ -7,6 +7,7 @@ use burn::tensor::{Device, Distribution, Int, Tensor};
 use crate::dropout::{Dropout, LmMasks, apply_mask};
 use crate::layer::{CellConfig, LayerState, RecurrentLayer};
 use crate::lstm::{BiasInit, uniform};
+use crate::posterior::{ScaleMixture, WeightPosterior};
 use crate::site::Site;
 use crate::stochastic::{StochasticConfig, StochasticOutput};
 
@@ -37,12 +38,14 @@ pub struct RecurrentLmConfig {
     pub decoder_bias_init: BiasInit,
     /// Noise on the output of the last layer.
     pub stochastic: Option<StochasticConfig>,
+    /// Prior of the weights, where each has a distribution and not a value.
+    pub posterior: Option<ScaleMixture>,
     /// How recurrences and losses are computed.
     pub kernels: Kernels,
 }
 
 impl RecurrentLmConfig {
-    /// Draw the parameters on `device`, from its random number generator: embedding, layers, decoder.
+    /// Draw the parameters on `device`, from its random number generator: embedding, layers, decoder, posterior.
     ///
     /// # Panics
     ///
@@ -67,15 +70,18 @@ impl RecurrentLmConfig {
             .collect();
         let decoder_weight = (!self.tie_weights)
             .then(|| uniform([self.d_output, self.vocab_size], self.init_range, device));
-        RecurrentLm {
+        let mut lm = RecurrentLm {
             embedding,
             layers,
             decoder_weight,
             decoder_bias: self.decoder_bias_init.init(self.vocab_size, self.init_range, device),
             stochastic: self.stochastic.map(|config| config.init(self.d_output, device)),
+            posterior: None,
             dropout: self.dropout,
             kernels: self.kernels,
-        }
+        };
+        lm.posterior = self.posterior.map(|prior| WeightPosterior::init(prior, &lm, device));
+        lm
     }
 
     /// Parameters of the network, without drawing them.
@@ -83,7 +89,9 @@ impl RecurrentLmConfig {
         let layers = (0..self.num_layers).map(|layer| self.cell.num_params(self.layer_dims(layer)));
         let decoder = if self.tie_weights { 0 } else { self.d_output * self.vocab_size };
         let noise = if self.stochastic.is_some() { self.d_output } else { 0 };
-        self.vocab_size * self.d_embed + layers.sum::<usize>() + decoder + self.vocab_size + noise
+        let weights = self.vocab_size * self.d_embed + layers.sum::<usize>() + decoder;
+        let values = if self.posterior.is_some() { 2 } else { 1 };
+        values * weights + self.vocab_size + noise
     }
 
     /// Widths of a layer's input and output.
@@ -142,6 +150,8 @@ pub struct RecurrentLm {
     pub decoder_bias: Param<Tensor<1>>,
     /// Noise on the output of the last layer, if there is some.
     pub stochastic: Option<StochasticOutput>,
+    /// How far each weight is from certain, where the weights have distributions.
+    pub posterior: Option<WeightPosterior>,
     #[module(skip)]
     dropout: Dropout,
     #[module(skip)]
@@ -375,6 +385,7 @@ mod tests {
 
     use super::*;
     use crate::dropout::{GateMasks, MaskSpan, WordTie};
+    use crate::posterior::MixtureOver;
 
     fn lstm(num_biases: usize) -> CellConfig {
         CellConfig::Lstm { forget_bias: 1.0, num_biases, bias_init: BiasInit::Zeros }
@@ -406,6 +417,7 @@ mod tests {
             layer_init_range: None,
             decoder_bias_init: BiasInit::Uniform,
             stochastic: None,
+            posterior: None,
             kernels: Kernels::Fused,
         }
     }
@@ -602,6 +614,34 @@ mod tests {
         }
         let narrow_top = RecurrentLmConfig { d_output: 3, tie_weights: true, ..config() };
         assert_eq!(narrow_top.num_params(), narrow_top.init(&device).num_params());
+    }
+
+    /// Each weight has a mean and a ρ, the decoder's bias a value: Fortunato et al., 19.8 M weights, 39.5 M parameters.
+    #[test]
+    fn a_posterior_has_two_parameters_a_weight() {
+        let prior = ScaleMixture {
+            pi: 0.25,
+            log_sigma1: -1.0,
+            log_sigma2: -7.0,
+            over: MixtureOver::Weight,
+        };
+        let medium = RecurrentLmConfig {
+            vocab_size: 10_000,
+            d_embed: 650,
+            d_hidden: 650,
+            d_output: 650,
+            num_layers: 2,
+            cell: lstm(1),
+            ..config()
+        };
+        assert_eq!(medium.num_params(), 19_775_200);
+        let bayesian = RecurrentLmConfig { posterior: Some(prior), ..medium };
+        assert_eq!(bayesian.num_params(), 39_540_400);
+        for tie_weights in [false, true] {
+            let small =
+                RecurrentLmConfig { posterior: Some(prior), d_embed: 4, tie_weights, ..config() };
+            assert_eq!(small.num_params(), small.init(&Device::default()).num_params());
+        }
     }
 
     /// The sizes that the papers give, or that follow from theirs.

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 
 use anp_kernels::sru::Activation;
 use anp_models::{
-    BiasInit, CellConfig, Dropout, Kernels, LayerMasks, LayerState, LmMasks, LmState, RecurrentLm,
-    RecurrentLmConfig, StochasticConfig,
+    BiasInit, CellConfig, Dropout, Kernels, LayerMasks, LayerState, LmMasks, LmState, MixtureOver,
+    RecurrentLm, RecurrentLmConfig, ScaleMixture, StochasticConfig,
 };
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{DType, Device, Gradients, Int, Tensor, TensorData};
@@ -47,6 +47,8 @@ struct Masks {
     layers: Vec<InnerMasks>,
     output: Option<Array>,
     noise: Option<Array>,
+    #[serde(default)]
+    weights: Vec<Array>,
 }
 
 #[derive(Deserialize)]
@@ -58,6 +60,8 @@ struct InnerMasks {
 
 /// What the divergence of a noisy output counts in the fixtures' loss.
 const INFORMATION_WEIGHT: f64 = 0.03;
+/// What the divergence of drawn weights counts.
+const DIVERGENCE_WEIGHT: f64 = 0.02;
 
 /// Where and how precisely to compute.
 #[derive(Debug, Clone)]
@@ -205,7 +209,11 @@ fn agrees_in(what: &str, case: &Case, config: &RecurrentLmConfig, place: &Place,
     let model: RecurrentLm = config.init(&place.device).map(&mut load);
     assert_eq!(load.num_loaded, case.parameters.len(), "{what}: the model lacks a parameter");
 
-    let output = model.forward_with_masks(
+    let weights = &case.masks.weights;
+    let drawn = (!weights.is_empty())
+        .then(|| model.draw_weights(weights.iter().map(|noise| place.tensor(noise)).collect()));
+    let lm = drawn.as_ref().map_or(&model, |drawn| &drawn.lm);
+    let output = lm.forward_with_masks(
         place.tokens(&case.tokens),
         place.state(&case.state),
         &place.masks(&case.masks),
@@ -219,11 +227,14 @@ fn agrees_in(what: &str, case: &Case, config: &RecurrentLmConfig, place: &Place,
         assert_state_close(&what, actual.cell, expected.cell.as_ref(), tolerance);
     }
 
-    let nll = model.nll(output.dropped, place.tokens(&case.targets));
+    let nll = lm.nll(output.dropped, place.tokens(&case.targets));
     // Summed over the steps, averaged over the batch. Burn differentiates a division in single precision.
     let mut loss = nll.sum().mul_scalar(1.0 / case.tokens.shape[1] as f64);
     if let (Some(stochastic), Some(mean)) = (&model.stochastic, output.mean) {
         loss = loss + stochastic.divergence(mean) * INFORMATION_WEIGHT;
+    }
+    if let Some(drawn) = drawn {
+        loss = loss + drawn.divergence * DIVERGENCE_WEIGHT;
     }
     let expected = Array { shape: vec![1], data: vec![case.loss] };
     assert_close(&format!("{what}: loss"), loss.clone(), &expected, tolerance);
@@ -259,6 +270,7 @@ fn config(
         layer_init_range: None,
         decoder_bias_init: BiasInit::Zeros,
         stochastic: None,
+        posterior: None,
         kernels: Kernels::Fused,
     }
 }
@@ -336,6 +348,20 @@ fn information() {
         let config = RecurrentLmConfig { stochastic, ..config(lstm(1, 1.0), 2, [3, 4, 5]) };
         agrees(name, fixture, &config);
     }
+}
+
+/// Bayes by Backprop: all weights drawn, with a prior of single weights or of rows; embedding and decoder the same draw.
+#[test]
+fn bayes() {
+    let prior = |over| Some(ScaleMixture { pi: 0.25, log_sigma1: 0.0, log_sigma2: -1.0, over });
+    let posterior = prior(MixtureOver::Weight);
+    let untied = config(lstm(1, 0.0), 2, [3, 4, 5]);
+    let untied = RecurrentLmConfig { posterior, ..untied };
+    agrees("bayes", include_str!("fixtures/bayes.json"), &untied);
+    let posterior = prior(MixtureOver::Row);
+    let tied = config(lstm(2, 1.0), 2, [4, 5, 4]);
+    let tied = RecurrentLmConfig { posterior, tie_weights: true, ..tied };
+    agrees("bayes_row", include_str!("fixtures/bayes_row.json"), &tied);
 }
 
 #[test]

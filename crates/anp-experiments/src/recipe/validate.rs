@@ -5,8 +5,8 @@ use std::fmt::Display;
 use anp_models::Site;
 
 use super::{
-    DataConfig, GateMasks, ModelConfig, PenaltyConfig, Recipe, ScheduleConfig, Shape,
-    TrainingConfig, VariationalConfig, WeightDecayConfig,
+    BayesByBackpropConfig, DataConfig, GateMasks, ModelConfig, PenaltyConfig, Recipe,
+    ScheduleConfig, Shape, TrainingConfig, VariationalConfig, WeightDecayConfig,
 };
 use crate::data;
 
@@ -52,6 +52,16 @@ pub enum InvalidRecipe {
         key: &'static str,
         /// Kind of the network.
         kind: &'static str,
+    },
+    /// Two keys that cannot both be there.
+    #[error("{key} cannot be together with {other}: {reason}; remove one of them")]
+    Together {
+        /// Path of the one key in the recipe.
+        key: &'static str,
+        /// Path of the other.
+        other: &'static str,
+        /// Why.
+        reason: &'static str,
     },
     /// A text that names no activation of any network.
     #[error("{key} is wrong")]
@@ -104,6 +114,16 @@ impl Recipe {
             if penalty.sample_recurrence && matches!(self.model, ModelConfig::Sru(_)) {
                 let (key, kind) = ("information_penalty.sample_recurrence", self.model.kind());
                 return Err(InvalidRecipe::NoUse { key, kind });
+            }
+        }
+        if let Some(bayes) = &self.bayes_by_backprop {
+            bayes.validate()?;
+            if self.training.weight_decay.is_some() {
+                return Err(InvalidRecipe::Together {
+                    key: "training.weight_decay",
+                    other: "bayes_by_backprop",
+                    reason: "it would decay ρ, which is no weight, and the prior decays the weights already",
+                });
             }
         }
         if let Some(penalty) = &self.weight_penalty {
@@ -202,6 +222,21 @@ impl VariationalConfig {
         // It has a rate of its own, for masks in other places.
         if self.recurrent_dropout != 0.0 && matches!(model, ModelConfig::Sru(_)) {
             return Err(InvalidRecipe::NoUse { key: "variational.recurrent_dropout", kind });
+        }
+        Ok(())
+    }
+}
+
+impl BayesByBackpropConfig {
+    fn validate(&self) -> Result<(), InvalidRecipe> {
+        let pi = self.prior_pi;
+        require("bayes_by_backprop.prior_pi", "in (0, 1)", pi, pi > 0.0 && pi < 1.0)?;
+        for (key, value) in [
+            ("bayes_by_backprop.prior_log_sigma1", self.prior_log_sigma1),
+            ("bayes_by_backprop.prior_log_sigma2", self.prior_log_sigma2),
+        ] {
+            // Its square's reciprocal is a number in single precision.
+            require(key, "in [-20, 20]", value, (-20.0..=20.0).contains(&value))?;
         }
         Ok(())
     }
@@ -369,6 +404,12 @@ mod tests {
                  recurrent_dropout = {recurrent}, gates = '{gates}' }}"
             )
         };
+        let bayes = |pi, log_sigma2| {
+            format!(
+                "bayes_by_backprop = {{ prior_pi = {pi:?}, prior_log_sigma1 = -1.0, prior_log_sigma2 = {log_sigma2:?}, \
+                 mixture_over = 'weight' }}"
+            )
+        };
         let penalty = "penalty = [{ site = 'layer[0].cell', norm = 'l1', reduction = 'half_sum', eta = 0.1 }]";
         let information = "information_penalty = { beta = 1.0, reduction = 'sum', sample_recurrence = true, \
                            initial_sigma = 0.1 }";
@@ -410,6 +451,26 @@ mod tests {
             (
                 refusal_of("", "weight_penalty = { form = 'global_norm', eta = -1.0 }"),
                 "weight_penalty.eta must be in [0, ∞), but is -1",
+            ),
+            (
+                refusal_of("", &bayes(1.0, -7.0)),
+                "bayes_by_backprop.prior_pi must be in (0, 1), but is 1",
+            ),
+            (
+                refusal_of("", &bayes(0.25, -700.0)),
+                "bayes_by_backprop.prior_log_sigma2 must be in [-20, 20], but is -700",
+            ),
+            (
+                refusal_of(
+                    "",
+                    &format!(
+                        "{}\ntraining = {{ max_epochs = 1, learning_rate = 1.0, grad_clip_norm = 5.0, weight_decay = \
+                         {{ coupled = 0.1 }}, schedule = {{ fixed = {{ hold_epochs = 1, divide_by = 2.0 }} }} }}",
+                        bayes(0.25, -7.0)
+                    ),
+                ),
+                "training.weight_decay cannot be together with bayes_by_backprop: it would decay ρ, which is no \
+                 weight, and the prior decays the weights already; remove one of them",
             ),
         ] {
             assert_eq!(message, expected);

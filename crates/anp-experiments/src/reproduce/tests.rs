@@ -12,6 +12,7 @@ fn experiments() -> (tempfile::TempDir, Vec<Table>) {
     let section = |penalties: bool| Section {
         variational: None,
         information_penalty: None,
+        bayes_by_backprop: None,
         weight_penalty: None,
         seeds: vec![1, 2],
         data: recipe.data.clone(),

@@ -1,6 +1,8 @@
 use anp_core::{ActivationNorm, LossReduction, Norm};
 use anp_kernels::sgd::{ClippedSgd, RowGradient, WeightDecay};
-use anp_models::{Kernels, LmMasks, LmOutput, LmState, RecurrentLayer, RecurrentLm, Site};
+use anp_models::{
+    Kernels, LmMasks, LmOutput, LmState, RecurrentLayer, RecurrentLm, Site, WeightPosterior,
+};
 use burn::module::Module;
 use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::Tensor;
@@ -32,6 +34,8 @@ pub struct Objective {
     pub weight_penalty: Option<WeightPenaltyConfig>,
     /// The penalty on what the noisy activation tells of the input.
     pub information: Option<InformationPenaltyConfig>,
+    /// Windows of an epoch, over which the divergence of the weights from their prior is spread, where they have one.
+    pub windows_per_epoch: usize,
     /// How the losses of a window's steps become one number.
     pub loss: LossReduction,
     /// Decay of all parameters.
@@ -45,6 +49,7 @@ impl Default for Objective {
             penalties: Vec::new(),
             weight_penalty: None,
             information: None,
+            windows_per_epoch: 1,
             loss: LossReduction::SumOverTime,
             weight_decay: WeightDecay::None,
         }
@@ -145,46 +150,70 @@ pub struct WindowOutput {
 }
 
 impl LmLearner {
-    /// One window of truncated back-propagation with the given dropout masks.
+    /// One window of truncated back-propagation with the given dropout masks, and the given noise on the weights: without
+    /// it they are their means.
     ///
     /// ```text
     /// loss = Σ_t mean_b nll[t, b] + Σ penalties       or, with the mean over time, mean_t instead of Σ_t
     /// ```
     ///
-    /// The sum over the steps is what the learning rate 1, the clip at 5 and η of the paper refer to.
-    pub fn step_with_masks(&self, batch: LmBatch, masks: &LmMasks) -> TrainOutput<StepReport> {
+    /// The sum over the steps is what the learning rate 1, the clip at 5 and η of the paper refer to. Where the weights are
+    /// drawn, the last penalty is their divergence from the prior, `ln q(w) − ln p(w)`, over batch size and windows of an
+    /// epoch (and steps, with the mean over time): the data's share of one window in the bound on the text's likelihood.
+    ///
+    /// # Panics
+    ///
+    /// As [`RecurrentLm::draw_weights`], if there is noise.
+    pub fn step_with_masks(
+        &self,
+        batch: LmBatch,
+        masks: &LmMasks,
+        noise: Option<Vec<Tensor<1>>>,
+    ) -> TrainOutput<StepReport> {
         let tokens = batch.window.num_tokens();
         let [seq_length, batch_size] = batch.window.inputs.dims();
-        let Objective { penalties, weight_penalty, information, loss, weight_decay: _ } =
-            &self.objective;
-        let state = batch.state.unwrap_or_else(|| self.lm.zero_state(batch_size));
-        let mut embedded = self.lm.embed(batch.window.inputs.clone());
-        let sparse = self.lm.kernels() == Kernels::Fused;
+        let Objective {
+            penalties,
+            weight_penalty,
+            information,
+            windows_per_epoch,
+            loss,
+            weight_decay: _,
+        } = &self.objective;
+        let drawn = noise.map(|noise| self.lm.draw_weights(noise));
+        let lm = drawn.as_ref().map_or(&self.lm, |drawn| &drawn.lm);
+        let state = batch.state.unwrap_or_else(|| lm.zero_state(batch_size));
+        let mut embedded = lm.embed(batch.window.inputs.clone());
+        // A drawn embedding has a prior, whose gradient is dense.
+        let sparse = lm.kernels() == Kernels::Fused && drawn.is_none();
         if sparse {
             // The gradient of a lookup is zero in all rows but those of the window: it stops before it becomes dense.
             embedded = embedded.detach().require_grad();
         }
-        let output = self.lm.forward_embedded(embedded.clone(), state, masks);
+        let output = lm.forward_embedded(embedded.clone(), state, masks);
         let on_logits = penalties.iter().any(|penalty| penalty.site == Site::Logits);
         let (nll, logits_square) = if on_logits {
-            let terms = self.lm.logit_terms(output.dropped.clone(), batch.window.targets);
+            let terms = lm.logit_terms(output.dropped.clone(), batch.window.targets);
             (terms.nll, Some(terms.square.sum()))
         } else {
-            (self.lm.nll(output.dropped.clone(), batch.window.targets), None)
+            (lm.nll(output.dropped.clone(), batch.window.targets), None)
         };
         let nll_sum = nll.sum();
         let mut penalties: Vec<_> = penalties
             .iter()
-            .map(|penalty| penalty.forward(&self.lm, &output, logits_square.as_ref()))
+            .map(|penalty| penalty.forward(lm, &output, logits_square.as_ref()))
             .collect();
-        penalties.extend(weight_penalty.as_ref().map(|penalty| penalty.forward(&self.lm)));
-        penalties.extend(information.as_ref().map(|penalty| penalty.forward(&self.lm, &output)));
+        penalties.extend(weight_penalty.as_ref().map(|penalty| penalty.forward(lm)));
+        penalties.extend(information.as_ref().map(|penalty| penalty.forward(lm, &output)));
 
         // Not a division: the gradient of Burn's has the reciprocal in single precision, in any dtype.
         let count = match loss {
             LossReduction::SumOverTime => batch_size,
             LossReduction::MeanOverTokens => batch_size * seq_length,
         };
+        penalties.extend(drawn.as_ref().map(|drawn| {
+            drawn.divergence.clone() * (1.0 / (count as f64 * *windows_per_epoch as f64))
+        }));
         let likelihood = nll_sum.clone() * (1.0 / count as f64);
         let loss = penalties.iter().fold(likelihood, |loss, penalty| loss + penalty.clone());
         let mut gradients = loss.backward();
@@ -235,7 +264,8 @@ impl TrainStep for LmLearner {
 
     fn step(&self, batch: LmBatch) -> TrainOutput<StepReport> {
         let masks = self.lm.sample_masks(&batch.window.inputs);
-        self.step_with_masks(batch, &masks)
+        let noise = self.lm.posterior.as_ref().map(WeightPosterior::sample_noise);
+        self.step_with_masks(batch, &masks, noise)
     }
 }
 

@@ -8,8 +8,8 @@ use anp_core::{ActivationNormConfig, BatchShape, LossReduction, Norm, Reduction}
 use anp_kernels::sgd::WeightDecay;
 use anp_kernels::sru::Activation;
 use anp_models::{
-    BiasInit, CellConfig, Dropout, GateMasks, Kernels, MaskSpan, RecurrentLmConfig, Site,
-    StochasticConfig, WordTie,
+    BiasInit, CellConfig, Dropout, GateMasks, Kernels, MaskSpan, MixtureOver, RecurrentLmConfig,
+    ScaleMixture, Site, StochasticConfig, WordTie,
 };
 use burn::module::Module;
 use burn::optim::SgdConfig;
@@ -217,6 +217,7 @@ pub fn run_on(corpus: &Corpus, request: RunRequest) -> Result<Outcome, TrainErro
     let device = request.device.clone().autodiff();
     device.seed(seed(request.seed, Purpose::Init, 0));
     let mut learner = build_learner(&recipe, vocab_size, request.kernels, &device);
+    learner.objective.windows_per_epoch = texts.train.num_windows();
     let num_params = learner.lm.num_params();
     let mut optimizer = SgdConfig::new().init();
     let recipe_hash = recipe.content_hash();
@@ -468,7 +469,8 @@ impl TrainerState {
     }
 }
 
-/// The network and the penalties of a recipe, drawn from the device's random number generator.
+/// The network and the penalties of a recipe, drawn from the device's random number generator. How many windows an epoch has
+/// is for the caller to say: it depends on the text.
 ///
 /// # Panics
 ///
@@ -484,6 +486,7 @@ pub fn build_learner(
         penalties: recipe.penalties.iter().map(PenaltyConfig::build).collect(),
         weight_penalty: recipe.weight_penalty.clone(),
         information: recipe.information_penalty.clone(),
+        windows_per_epoch: 1,
         loss: recipe.training.loss.unwrap_or(LossReduction::SumOverTime),
         weight_decay: match recipe.training.weight_decay {
             None => WeightDecay::None,
@@ -580,6 +583,15 @@ pub fn network(recipe: &Recipe, vocab_size: usize, kernels: Kernels) -> Recurren
             initial_sigma: penalty.initial_sigma,
             in_recurrence: penalty.sample_recurrence,
         }),
+        posterior: recipe.bayes_by_backprop.as_ref().map(|bayes| ScaleMixture {
+            pi: bayes.prior_pi,
+            log_sigma1: bayes.prior_log_sigma1,
+            log_sigma2: bayes.prior_log_sigma2,
+            over: match bayes.mixture_over {
+                recipe::MixtureOver::Weight => MixtureOver::Weight,
+                recipe::MixtureOver::Row => MixtureOver::Row,
+            },
+        }),
         kernels,
     }
 }
@@ -655,8 +667,15 @@ fn equivalents(recipe: &Recipe, vocab_size: usize) -> Vec<PenaltyEquivalent> {
         lambda: None,
         awd_alpha: None,
     });
+    // Its strength is not the recipe's to choose: the divergence counts once an epoch.
+    let on_posterior = recipe.bayes_by_backprop.as_ref().map(|_| PenaltyEquivalent {
+        site: "weight posterior".to_owned(),
+        eta: 1.0,
+        lambda: None,
+        awd_alpha: None,
+    });
     let on_activations = recipe.penalties.iter().map(equivalent);
-    on_activations.chain(on_weights).chain(on_information).collect()
+    on_activations.chain(on_weights).chain(on_information).chain(on_posterior).collect()
 }
 
 /// Keep other processes away from the run for as long as the file lives.

@@ -35,6 +35,10 @@ TIME = 5
 BATCH = 3
 # What the divergence of a noisy output counts in the loss.
 INFORMATION_WEIGHT = 0.03
+# What the divergence of drawn weights from their prior counts, and this prior.
+DIVERGENCE_WEIGHT = 0.02
+PRIOR_PI = 0.25
+PRIOR_LOG_SIGMAS = [0.0, -1.0]
 
 
 class Draw:
@@ -232,7 +236,30 @@ def language_model(cell, parameters, tokens, targets, states, masks, in_recurren
     return loss, finals
 
 
-def system(seed, cell, widths, masks, tied=False, in_recurrence=None):
+def draw_weights(parameters, noises, over):
+    """Values of all parameters, those that have a rho drawn, and the divergence of these from the prior.
+
+    The prior draws each weight by itself from one of its two components, or all of a row.
+    """
+    values, divergence = dict(parameters), 0
+    weights = [k for k in parameters if k != "decoder_bias" and not k.startswith("posterior.")]
+    for index, (name, noise) in enumerate(zip(weights, noises, strict=True)):
+        mean = parameters[name]
+        rho = parameters[f"posterior.rho.{index}"].reshape(mean.shape)
+        posterior = torch.distributions.Normal(mean, torch.nn.functional.softplus(rho) + 1e-5)
+        weight = posterior.loc + posterior.scale * noise.reshape(mean.shape)
+        shares = torch.tensor([PRIOR_PI, 1 - PRIOR_PI])
+        sigmas = torch.tensor(PRIOR_LOG_SIGMAS).exp()
+        each = torch.distributions.Normal(0.0, sigmas).log_prob(weight.unsqueeze(-1))
+        if over == "row":
+            each = each.sum(-2)
+        prior = torch.logsumexp(shares.log() + each, -1)
+        divergence = divergence + posterior.log_prob(weight).sum() - prior.sum()
+        values[name] = weight
+    return values, divergence
+
+
+def system(seed, cell, widths, masks, tied=False, in_recurrence=None, posterior=None):
     """A case: `widths` are those of the embedding and of each layer's output."""
     draw = Draw(seed)
     shapes = {"embedding": [VOCAB_SIZE, widths[0]]}
@@ -244,15 +271,25 @@ def system(seed, cell, widths, masks, tied=False, in_recurrence=None):
     shapes["decoder_bias"] = [VOCAB_SIZE]
     if in_recurrence is not None:
         shapes["stochastic.rho"] = [widths[-1]]
+    if posterior is not None:
+        weights = [shape for name, shape in shapes.items() if name != "decoder_bias"]
+        sizes = [int(np.prod(shape)) for shape in weights]
+        shapes |= {f"posterior.rho.{index}": [size] for index, size in enumerate(sizes)}
     parameters = {name: draw.normal(*shape, scale=0.7) for name, shape in shapes.items()}
     tokens, targets = draw.tokens(), draw.tokens()
     states = [
         {part: draw.normal(BATCH, width, scale=0.5) for part in cell.state} for width in widths[1:]
     ]
     masks = masks(draw, tokens, widths)
+    if posterior is not None:
+        masks["weights"] = [draw.normal(size) for size in sizes]
 
     leaves = {name: tensor.clone().requires_grad_() for name, tensor in parameters.items()}
-    loss, finals = language_model(cell, leaves, tokens, targets, states, masks, in_recurrence)
+    values, divergence = leaves, 0
+    if posterior is not None:
+        values, divergence = draw_weights(leaves, masks["weights"], posterior)
+    loss, finals = language_model(cell, values, tokens, targets, states, masks, in_recurrence)
+    loss = loss + DIVERGENCE_WEIGHT * divergence
     loss.backward()
     return {
         "tokens": tokens,
@@ -330,6 +367,15 @@ def noise(draw, tokens, widths):
     }
 
 
+def output_mask(draw, tokens, widths):
+    """A mask a step on the output."""
+    return {
+        "inter_layer": [None for _ in widths[1:-1]],
+        "layers": [{} for _ in widths[1:]],
+        "output": draw.mask(TIME, BATCH, widths[-1]),
+    }
+
+
 SYSTEMS = {
     "vd_lstm": lambda: system(1, Lstm(), [3, 4, 5], variational()),
     "vd_lstm_tied": lambda: system(2, Lstm(2, 1.0), [4, 5, 4], variational_inside(1, 1), tied=True),
@@ -340,6 +386,12 @@ SYSTEMS = {
     "rhn_separate": lambda: system(7, Rhn(3), [3, 4], variational_inside(1, 2)),
     "information": lambda: system(9, Lstm(1, 1.0), [3, 4, 5], noise, in_recurrence=True),
     "information_outside": lambda: system(10, Lstm(1, 1.0), [3, 4, 5], noise, in_recurrence=False),
+    "bayes": lambda: system(
+        11, Lstm(), [3, 4, 5], output_mask, posterior="weight"
+    ),
+    "bayes_row": lambda: system(
+        12, Lstm(2, 1.0), [4, 5, 4], output_mask, tied=True, posterior="row"
+    ),
     "nas": lambda: system(8, Nas(), [3, 4, 5], variational_inside(1, 1)),
 }
 
