@@ -134,7 +134,7 @@ impl ScalarSum {
 mod tests {
     use std::sync::Arc;
 
-    use anp_models::{BiasInit, CellConfig, Dropout, Kernels, RecurrentLmConfig};
+    use anp_models::{BiasInit, CellConfig, Dropout, Kernels, PointerConfig, RecurrentLmConfig};
     use burn::module::Module;
 
     use super::*;
@@ -151,7 +151,7 @@ mod tests {
         text
     };
 
-    fn model() -> LmLearner {
+    fn model(pointer: Option<PointerConfig>) -> LmLearner {
         let lm = RecurrentLmConfig {
             vocab_size: 7,
             d_embed: 4,
@@ -165,6 +165,7 @@ mod tests {
             layer_init_range: None,
             decoder_bias_init: BiasInit::Uniform,
             stochastic: None,
+            pointer,
             posterior: None,
             kernels: Kernels::Fused,
         };
@@ -178,31 +179,34 @@ mod tests {
         evaluate(model, &loader, |_| true).unwrap()
     }
 
-    /// The state is carried from window to window, so where the text is cut makes no difference.
+    /// The state is carried from window to window, and the words that a pointer points at, so where the text is cut makes no difference.
     #[test]
     fn the_score_does_not_depend_on_the_windows() {
-        let model = model();
-        let whole = score(&model, 60);
-        assert_eq!(whole.tokens, 60);
-        for bptt in [1, 7, 59] {
-            let cut = score(&model, bptt);
-            assert_eq!(cut.tokens, 60);
-            // Sums of 60 numbers in single precision, in another order.
-            assert!((cut.nll - whole.nll).abs() < 1e-6, "{bptt}: {} and {}", cut.nll, whole.nll);
+        for pointer in [None, Some(PointerConfig { window: 9, state_gradient: true })] {
+            let model = model(pointer);
+            let whole = score(&model, 60);
+            assert_eq!(whole.tokens, 60);
+            for bptt in [1, 7, 59] {
+                let cut = score(&model, bptt);
+                assert_eq!(cut.tokens, 60);
+                // Sums of 60 numbers in single precision, in another order.
+                let difference = (cut.nll - whole.nll).abs();
+                assert!(difference < 1e-6, "{bptt}: {} and {}", cut.nll, whole.nll);
+            }
+            assert!((whole.perplexity - whole.nll.exp()).abs() < 1e-12);
         }
-        assert!((whole.perplexity - whole.nll.exp()).abs() < 1e-12);
     }
 
     #[test]
     fn an_evaluation_that_is_told_to_stop_gives_no_score() {
         let streams = TokenStreams::new(&TEXT, 1, 5, Tail::Keep).unwrap();
         let loader = WindowLoader::new(Arc::new(streams), Device::default());
-        assert!(evaluate(&model(), &loader, |_| false).is_none());
+        assert!(evaluate(&model(None), &loader, |_| false).is_none());
     }
 
     #[test]
     fn statistics_are_those_of_the_activations() {
-        let model = model().lm;
+        let model = model(None).lm;
         let streams = TokenStreams::new(&TEXT, 2, 10, Tail::Drop).unwrap();
         let device = Device::default();
         let statistics =

@@ -21,8 +21,8 @@ pub use error::ExperimentsError;
 
 use crate::recipe::{
     BayesByBackpropConfig, DataConfig, InformationPenaltyConfig, ModelConfig, PenaltyConfig,
-    Recipe, RecipeError, Scale, TrainingConfig, VariationalConfig, WeightPenaltyConfig,
-    with_overrides,
+    PointerSentinelConfig, Recipe, RecipeError, Scale, TrainingConfig, VariationalConfig,
+    WeightPenaltyConfig, with_overrides,
 };
 
 /// Name of the folder that [`Experiments::locate`] looks for.
@@ -156,6 +156,9 @@ pub struct Section {
     /// [`Recipe::bayes_by_backprop`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bayes_by_backprop: Option<BayesByBackpropConfig>,
+    /// [`Recipe::pointer_sentinel`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pointer_sentinel: Option<PointerSentinelConfig>,
     /// [`Recipe::penalties`].
     #[serde(default, rename = "penalty", skip_serializing_if = "Vec::is_empty")]
     pub penalties: Vec<PenaltyConfig>,
@@ -175,6 +178,7 @@ impl Section {
             variational: self.variational.clone(),
             information_penalty: self.information_penalty.clone(),
             bayes_by_backprop: self.bayes_by_backprop.clone(),
+            pointer_sentinel: self.pointer_sentinel.clone(),
             penalties: self.penalties.clone(),
             weight_penalty: self.weight_penalty.clone(),
             training: self.training.clone(),

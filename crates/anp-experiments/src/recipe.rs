@@ -83,6 +83,9 @@ pub struct Recipe {
     /// A distribution for each weight instead of a value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bayes_by_backprop: Option<BayesByBackpropConfig>,
+    /// A pointer to the last words, beside the softmax.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pointer_sentinel: Option<PointerSentinelConfig>,
     /// Terms added to the loss, each with its site.
     #[serde(default, rename = "penalty", skip_serializing_if = "Vec::is_empty")]
     pub penalties: Vec<PenaltyConfig>,
@@ -378,6 +381,19 @@ pub struct BayesByBackpropConfig {
     pub mixture_over: MixtureOver,
 }
 
+/// `[pointer_sentinel]`: a pointer to the last words, mixed with the softmax by a sentinel (Merity et al., 2016).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PointerSentinelConfig {
+    /// Last words that can be pointed at, the current one among them.
+    pub window: usize,
+    /// Whether gradients go through the states of this back-propagation window that are pointed at; through those of
+    /// earlier ones they never go.
+    pub state_gradient: bool,
+    /// Weight of the pointer's own supervision, `−ln(g + Σ a_i over the target's places)`, in the loss; 1 as published.
+    pub supervision: f64,
+}
+
 /// What a prior draws from one of its components.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -503,6 +519,7 @@ pub(crate) fn test_recipe() -> Recipe {
         variational: None,
         information_penalty: None,
         bayes_by_backprop: None,
+        pointer_sentinel: None,
         penalties: vec![PenaltyConfig {
             site: "output_dropped".to_owned(),
             norm: anp_core::Norm::L2sq,

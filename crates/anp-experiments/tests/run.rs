@@ -7,7 +7,9 @@ use std::time::Duration;
 use anp_experiments::batches::TokenStreams;
 use anp_experiments::data::{Corpus, Store};
 use anp_experiments::device::DeviceName;
-use anp_experiments::recipe::{BayesByBackpropConfig, MixtureOver, Recipe, Scale};
+use anp_experiments::recipe::{
+    BayesByBackpropConfig, MixtureOver, PointerSentinelConfig, Recipe, Scale,
+};
 use anp_experiments::record::Record;
 use anp_experiments::train::{Outcome, RunRequest, StoredCheckpoint, TrainError, run_on};
 use anp_models::Kernels;
@@ -312,6 +314,7 @@ fn turning_a_regulariser_on_changes_the_loss() {
         ("global", "weight_penalty", "form = 'global_norm'\neta = 0.1".to_owned(), 1),
         ("information", "information_penalty", "beta = 1.0\nreduction = 'mean_elements'\nsample_recurrence = true\ninitial_sigma = 0.1".to_owned(), 1),
         ("bayes", "bayes_by_backprop", "prior_pi = 0.25\nprior_log_sigma1 = -1.0\nprior_log_sigma2 = -7.0\nmixture_over = 'weight'".to_owned(), 1),
+        ("pointer", "pointer_sentinel", "window = 7\nstate_gradient = true\nsupervision = 1.0".to_owned(), 1),
         ("decay", "training.weight_decay", "decoupled = 0.01".to_owned(), 0),
         ("coupled", "training.weight_decay", "coupled = 0.01".to_owned(), 0),
     ] {
@@ -401,6 +404,23 @@ fn drawn_weights_train_and_go_on_after_a_stop() {
     assert_eq!(whole.num_params, 2 * weights + 10);
     let resumed = finish_in_pieces(&recipe, 3, &folder.path().join("stopped"));
     assert_eq!(numbers(&resumed), numbers(&whole));
+}
+
+/// What a pointer points at is carried from window to window and saved: a window of it is longer than one of
+/// back-propagation.
+#[test]
+fn a_pointer_trains_and_goes_on_after_a_stop() {
+    let _alone = alone();
+    for state_gradient in [true, false] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut recipe = falling();
+        let pointer = PointerSentinelConfig { window: 12, state_gradient, supervision: 1.0 };
+        recipe.pointer_sentinel = Some(pointer);
+        let whole = finish(&recipe, 3, &folder.path().join("whole"));
+        assert!(whole.curve[2].valid_nll < whole.curve[0].valid_nll);
+        let resumed = finish_in_pieces(&recipe, 3, &folder.path().join("stopped"));
+        assert_eq!(numbers(&resumed), numbers(&whole));
+    }
 }
 
 /// The second epoch is spoilt by an enormous step; the third runs at next to no learning rate, so its loss is that

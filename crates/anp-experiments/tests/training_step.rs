@@ -183,6 +183,7 @@ fn learner(case: &Case, place: &Place) -> LmLearner {
         layer_init_range: None,
         decoder_bias_init: BiasInit::Uniform,
         stochastic: None,
+        pointer: None,
         posterior: None,
         kernels: place.kernels,
     }
@@ -223,7 +224,7 @@ fn state(case: &Case, place: &Place) -> LmState {
             cell: Some(cell.squeeze_dim(0)),
         })
         .collect();
-    LmState { layers }
+    LmState { layers, pointer: None }
 }
 
 fn masks(case: &Case, place: &Place) -> LmMasks {

@@ -7,6 +7,7 @@
 //! | [`Dropout`], [`LmMasks`] | where activations are dropped, and the masks of one window |
 //! | [`StochasticOutput`] | noise of a learned size on the last hidden activation, and its divergence from a standard normal |
 //! | [`WeightPosterior`] | a normal distribution for each weight, and its divergence from a prior: Bayes by Backprop |
+//! | [`PointerSentinel`] | a pointer to the last words read, mixed with the softmax |
 //! | [`Kernels`] | fused operations or plain ones |
 //!
 //! No files and no data sets live here; the device is that of the tensors.
@@ -15,6 +16,7 @@ mod dropout;
 mod layer;
 mod lstm;
 mod nas;
+mod pointer;
 mod posterior;
 mod recurrent_lm;
 mod rhn;
@@ -28,6 +30,7 @@ pub use dropout::{Dropout, GateMasks, LmMasks, MaskSpan, WordTie};
 pub use layer::{CellConfig, LayerMasks, LayerOutput, LayerState, RecurrentLayer};
 pub use lstm::{BiasInit, LstmLayer, LstmLayerConfig};
 pub use nas::{NasLayer, NasLayerConfig, NasSequence};
+pub use pointer::{PointerConfig, PointerSentinel, PointerState, PointerTerms, Pointing};
 pub use posterior::{MixtureOver, ScaleMixture, WeightDraw, WeightPosterior};
 pub use recurrent_lm::{LmOutput, LmState, RecurrentLm, RecurrentLmConfig};
 pub use rhn::{RhnLayer, RhnLayerConfig};

@@ -213,6 +213,7 @@ mod tests {
             layer_init_range: None,
             decoder_bias_init: BiasInit::Zeros,
             stochastic: None,
+            pointer: None,
             posterior: Some(ScaleMixture { over, ..PRIOR }),
             kernels: Kernels::Fused,
         }

@@ -7,6 +7,7 @@ use burn::tensor::{Device, Distribution, Int, Tensor};
 use crate::dropout::{Dropout, LmMasks, apply_mask};
 use crate::layer::{CellConfig, LayerState, RecurrentLayer};
 use crate::lstm::{BiasInit, uniform};
+use crate::pointer::{PointerConfig, PointerSentinel, PointerState, Pointing};
 use crate::posterior::{ScaleMixture, WeightPosterior};
 use crate::site::Site;
 use crate::stochastic::{StochasticConfig, StochasticOutput};
@@ -38,6 +39,8 @@ pub struct RecurrentLmConfig {
     pub decoder_bias_init: BiasInit,
     /// Noise on the output of the last layer.
     pub stochastic: Option<StochasticConfig>,
+    /// A pointer to the last words, beside the decoder.
+    pub pointer: Option<PointerConfig>,
     /// Prior of the weights, where each has a distribution and not a value.
     pub posterior: Option<ScaleMixture>,
     /// How recurrences and losses are computed.
@@ -45,7 +48,8 @@ pub struct RecurrentLmConfig {
 }
 
 impl RecurrentLmConfig {
-    /// Draw the parameters on `device`, from its random number generator: embedding, layers, decoder, posterior.
+    /// Draw the parameters on `device`, from its random number generator: embedding, layers, decoder, pointer,
+    /// posterior.
     ///
     /// # Panics
     ///
@@ -76,6 +80,7 @@ impl RecurrentLmConfig {
             decoder_weight,
             decoder_bias: self.decoder_bias_init.init(self.vocab_size, self.init_range, device),
             stochastic: self.stochastic.map(|config| config.init(self.d_output, device)),
+            pointer: self.pointer.map(|config| config.init(self.d_output, self.init_range, device)),
             posterior: None,
             dropout: self.dropout,
             kernels: self.kernels,
@@ -91,7 +96,8 @@ impl RecurrentLmConfig {
         let noise = if self.stochastic.is_some() { self.d_output } else { 0 };
         let weights = self.vocab_size * self.d_embed + layers.sum::<usize>() + decoder;
         let values = if self.posterior.is_some() { 2 } else { 1 };
-        values * weights + self.vocab_size + noise
+        let pointer = self.pointer.map_or(0, |_| PointerConfig::num_params(self.d_output));
+        values * weights + self.vocab_size + noise + pointer
     }
 
     /// Widths of a layer's input and output.
@@ -107,13 +113,18 @@ impl RecurrentLmConfig {
 pub struct LmState {
     /// One state a layer.
     pub layers: Vec<LayerState>,
+    /// What the pointer points at, if the model has one.
+    pub pointer: Option<PointerState>,
 }
 
 impl LmState {
     /// The same values, cut from the graph that made them: what is carried into the next window.
     #[must_use]
     pub fn detach(self) -> Self {
-        Self { layers: self.layers.into_iter().map(LayerState::detach).collect() }
+        Self {
+            layers: self.layers.into_iter().map(LayerState::detach).collect(),
+            pointer: self.pointer.map(PointerState::detach),
+        }
     }
 }
 
@@ -130,6 +141,8 @@ pub struct LmOutput {
     pub dropped: Tensor<3>,
     /// Hidden states of the last layer without its noise, where it has some: `[seq_length, batch_size, d_hidden]`.
     pub mean: Option<Tensor<3>>,
+    /// Where the tokens point, if the model has a pointer: its [`mix`](Pointing::mix) makes the loss of the softmax that of both.
+    pub pointing: Option<Pointing>,
     /// State after the window, still part of the graph.
     pub state: LmState,
 }
@@ -150,6 +163,8 @@ pub struct RecurrentLm {
     pub decoder_bias: Param<Tensor<1>>,
     /// Noise on the output of the last layer, if there is some.
     pub stochastic: Option<StochasticOutput>,
+    /// A pointer to the last words, if there is one.
+    pub pointer: Option<PointerSentinel>,
     /// How far each weight is from certain, where the weights have distributions.
     pub posterior: Option<WeightPosterior>,
     #[module(skip)]
@@ -164,7 +179,8 @@ impl RecurrentLm {
         let device = self.device();
         let layers =
             self.layers.iter().map(|layer| layer.zero_state(batch_size, &device)).collect();
-        LmState { layers }
+        let pointer = self.pointer.as_ref().map(|it| it.zero_state(batch_size, &device));
+        LmState { layers, pointer }
     }
 
     /// Whether the model has a value at `site`.
@@ -218,7 +234,7 @@ impl RecurrentLm {
         state: LmState,
         masks: &LmMasks,
     ) -> LmOutput {
-        self.forward_embedded(self.embed(tokens), state, masks)
+        self.forward_embedded(self.embed(tokens.clone()), tokens, state, masks)
     }
 
     /// The embedding of each token.
@@ -236,6 +252,7 @@ impl RecurrentLm {
     /// # Shapes
     ///
     /// - `embedded`: `[seq_length, batch_size, d_embed]`
+    /// - `tokens`: `[seq_length, batch_size]`, for a pointer
     ///
     /// # Panics
     ///
@@ -243,6 +260,7 @@ impl RecurrentLm {
     pub fn forward_embedded(
         &self,
         embedded: Tensor<3>,
+        tokens: Tensor<2, Int>,
         state: LmState,
         masks: &LmMasks,
     ) -> LmOutput {
@@ -282,13 +300,24 @@ impl RecurrentLm {
             states.push(sequence.state);
         }
 
+        let (pointing, pointer) = self
+            .pointer
+            .as_ref()
+            .map(|pointer| {
+                let raw = hidden.last().expect("the model has a layer").clone();
+                let state = state.pointer.expect("the state is that of a model with a pointer");
+                pointer.forward(input.clone(), raw, tokens, state)
+            })
+            .unzip();
+
         LmOutput {
             embedding: embedded,
             hidden,
             cell,
             dropped: input,
             mean,
-            state: LmState { layers: states },
+            pointing,
+            state: LmState { layers: states, pointer },
         }
     }
 
@@ -312,7 +341,8 @@ impl RecurrentLm {
             .reshape([seq_length, batch_size, vocab_size])
     }
 
-    /// Negative log-likelihood of each target, in nats.
+    /// Negative log-likelihood of each target, in nats, by the softmax alone: a pointer is mixed in by
+    /// [`Pointing::mix`].
     ///
     /// # Shapes
     ///
@@ -417,6 +447,7 @@ mod tests {
             layer_init_range: None,
             decoder_bias_init: BiasInit::Uniform,
             stochastic: None,
+            pointer: None,
             posterior: None,
             kernels: Kernels::Fused,
         }
@@ -642,6 +673,27 @@ mod tests {
                 RecurrentLmConfig { posterior: Some(prior), d_embed: 4, tie_weights, ..config() };
             assert_eq!(small.num_params(), small.init(&Device::default()).num_params());
         }
+    }
+
+    /// Merity et al. list 21 M on Penn Treebank; the equations give 20.2 M.
+    #[test]
+    fn a_pointer_adds_a_square_matrix_and_two_vectors() {
+        let medium = |vocab_size| RecurrentLmConfig {
+            vocab_size,
+            d_embed: 650,
+            d_hidden: 650,
+            d_output: 650,
+            num_layers: 2,
+            cell: lstm(1),
+            pointer: Some(PointerConfig { window: 100, state_gradient: true }),
+            ..config()
+        };
+        assert_eq!(medium(10_000).num_params(), 19_775_200 + 650 * 650 + 2 * 650);
+        assert_eq!(medium(10_000).num_params(), 20_199_000);
+        assert_eq!(medium(33_278).num_params(), 50_483_678);
+        let small = RecurrentLmConfig { d_output: 3, ..medium(11) };
+        let small = RecurrentLmConfig { d_embed: 4, d_hidden: 5, ..small };
+        assert_eq!(small.num_params(), small.init(&Device::default()).num_params());
     }
 
     /// The sizes that the papers give, or that follow from theirs.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use anp_kernels::sru::Activation;
 use anp_models::{
     BiasInit, CellConfig, Dropout, Kernels, LayerMasks, LayerState, LmMasks, LmState, MixtureOver,
-    RecurrentLm, RecurrentLmConfig, ScaleMixture, StochasticConfig,
+    PointerConfig, PointerState, RecurrentLm, RecurrentLmConfig, ScaleMixture, StochasticConfig,
 };
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{DType, Device, Gradients, Int, Tensor, TensorData};
@@ -23,6 +23,16 @@ struct Case {
     loss: f64,
     gradients: BTreeMap<String, Array>,
     final_state: Vec<State>,
+    pointer: Option<Pointer>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Pointer {
+    states: Array,
+    words: Array,
+    final_states: Array,
+    final_words: Array,
 }
 
 #[derive(Deserialize)]
@@ -60,6 +70,8 @@ struct InnerMasks {
 
 /// What the divergence of a noisy output counts in the fixtures' loss.
 const INFORMATION_WEIGHT: f64 = 0.03;
+/// What the supervision of a pointer counts.
+const SUPERVISION_WEIGHT: f64 = 0.7;
 /// What the divergence of drawn weights counts.
 const DIVERGENCE_WEIGHT: f64 = 0.02;
 
@@ -100,12 +112,16 @@ impl Place {
         }
     }
 
-    fn state(&self, layers: &[State]) -> LmState {
+    fn state(&self, layers: &[State], pointer: Option<&Pointer>) -> LmState {
         let layer = |state: &State| LayerState {
             hidden: state.hidden.as_ref().map(|hidden| self.tensor(hidden)),
             cell: state.cell.as_ref().map(|cell| self.tensor(cell)),
         };
-        LmState { layers: layers.iter().map(layer).collect() }
+        let pointer = pointer.map(|pointer| PointerState {
+            states: self.tensor(&pointer.states),
+            words: self.tokens(&pointer.words),
+        });
+        LmState { layers: layers.iter().map(layer).collect(), pointer }
     }
 }
 
@@ -215,7 +231,7 @@ fn agrees_in(what: &str, case: &Case, config: &RecurrentLmConfig, place: &Place,
     let lm = drawn.as_ref().map_or(&model, |drawn| &drawn.lm);
     let output = lm.forward_with_masks(
         place.tokens(&case.tokens),
-        place.state(&case.state),
+        place.state(&case.state, case.pointer.as_ref()),
         &place.masks(&case.masks),
     );
     assert_eq!(output.state.layers.len(), case.final_state.len(), "{what}: other layers");
@@ -227,9 +243,29 @@ fn agrees_in(what: &str, case: &Case, config: &RecurrentLmConfig, place: &Place,
         assert_state_close(&what, actual.cell, expected.cell.as_ref(), tolerance);
     }
 
-    let nll = lm.nll(output.dropped, place.tokens(&case.targets));
+    let targets = place.tokens(&case.targets);
+    let nll = lm.nll(output.dropped, targets.clone());
+    let mut supervision = None;
+    let nll = match output.pointing {
+        Some(pointing) => {
+            let terms = pointing.mix(nll, targets);
+            supervision = Some(terms.supervision);
+            terms.nll
+        }
+        None => nll,
+    };
+    assert_eq!(output.state.pointer.is_some(), case.pointer.is_some(), "{what}: a pointer");
+    if let (Some(actual), Some(expected)) = (output.state.pointer, &case.pointer) {
+        let what = format!("{what}: what can be pointed at");
+        assert_close(&what, actual.states, &expected.final_states, tolerance);
+        let words: Vec<f64> = actual.words.into_data().iter::<f64>().collect();
+        assert_eq!(words, expected.final_words.data, "{what}");
+    }
     // Summed over the steps, averaged over the batch. Burn differentiates a division in single precision.
     let mut loss = nll.sum().mul_scalar(1.0 / case.tokens.shape[1] as f64);
+    if let Some(supervision) = supervision {
+        loss = loss + supervision.sum() * (SUPERVISION_WEIGHT / case.tokens.shape[1] as f64);
+    }
     if let (Some(stochastic), Some(mean)) = (&model.stochastic, output.mean) {
         loss = loss + stochastic.divergence(mean) * INFORMATION_WEIGHT;
     }
@@ -270,6 +306,7 @@ fn config(
         layer_init_range: None,
         decoder_bias_init: BiasInit::Zeros,
         stochastic: None,
+        pointer: None,
         posterior: None,
         kernels: Kernels::Fused,
     }
@@ -346,6 +383,20 @@ fn information() {
     ] {
         let stochastic = Some(StochasticConfig { initial_sigma: 0.1, in_recurrence });
         let config = RecurrentLmConfig { stochastic, ..config(lstm(1, 1.0), 2, [3, 4, 5]) };
+        agrees(name, fixture, &config);
+    }
+}
+
+/// A pointer to words of this window and of earlier ones, further back than the window is long and less far.
+#[test]
+fn pointer() {
+    for (name, fixture, window, state_gradient) in [
+        ("pointer", include_str!("fixtures/pointer.json"), 7, true),
+        ("pointer_short", include_str!("fixtures/pointer_short.json"), 3, true),
+        ("pointer_detached", include_str!("fixtures/pointer_detached.json"), 7, false),
+    ] {
+        let pointer = Some(PointerConfig { window, state_gradient });
+        let config = RecurrentLmConfig { pointer, ..config(lstm(1, 0.0), 2, [3, 4, 5]) };
         agrees(name, fixture, &config);
     }
 }

@@ -71,6 +71,7 @@ impl OurSteps {
             layer_init_range: None,
             decoder_bias_init: BiasInit::Uniform,
             stochastic: None,
+            pointer: None,
             posterior: None,
             kernels,
         }

@@ -126,6 +126,10 @@ impl Recipe {
                 });
             }
         }
+        if let Some(pointer) = &self.pointer_sentinel {
+            at_least_one("pointer_sentinel.window", pointer.window)?;
+            not_negative("pointer_sentinel.supervision", pointer.supervision)?;
+        }
         if let Some(penalty) = &self.weight_penalty {
             not_negative("weight_penalty.eta", penalty.eta)?;
         }
@@ -451,6 +455,20 @@ mod tests {
             (
                 refusal_of("", "weight_penalty = { form = 'global_norm', eta = -1.0 }"),
                 "weight_penalty.eta must be in [0, ∞), but is -1",
+            ),
+            (
+                refusal_of(
+                    "",
+                    "pointer_sentinel = { window = 0, state_gradient = true, supervision = 1.0 }",
+                ),
+                "pointer_sentinel.window must be at least 1, but is 0",
+            ),
+            (
+                refusal_of(
+                    "",
+                    "pointer_sentinel = { window = 9, state_gradient = true, supervision = -1.0 }",
+                ),
+                "pointer_sentinel.supervision must be in [0, ∞), but is -1",
             ),
             (
                 refusal_of("", &bayes(1.0, -7.0)),

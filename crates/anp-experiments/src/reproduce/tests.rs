@@ -13,6 +13,7 @@ fn experiments() -> (tempfile::TempDir, Vec<Table>) {
         variational: None,
         information_penalty: None,
         bayes_by_backprop: None,
+        pointer_sentinel: None,
         weight_penalty: None,
         seeds: vec![1, 2],
         data: recipe.data.clone(),

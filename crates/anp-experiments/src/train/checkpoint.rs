@@ -12,11 +12,11 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use anp_models::{LayerState, LmState, RecurrentLm};
-use burn::module::{Module, Param};
+use anp_models::{LayerState, LmState, PointerState, RecurrentLm};
+use burn::module::{Module, Param, ParamId};
 use burn::optim::OptimizerRecord;
 use burn::store::{ModuleRecord, RecordError};
-use burn::tensor::Tensor;
+use burn::tensor::{Int, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::atomic::{sync_file, sync_folder, temporary_folder};
@@ -134,14 +134,24 @@ struct SavedTensors {
     best: Option<RecurrentLm>,
     hidden: Vec<Option<Param<Tensor<2>>>>,
     cell: Vec<Option<Param<Tensor<2>>>>,
+    pointer_states: Option<Param<Tensor<3>>>,
+    pointer_words: Option<Param<Tensor<2, Int>>>,
 }
 
 impl SavedTensors {
-    fn new(model: RecurrentLm, best: Option<RecurrentLm>, layers: Vec<LayerState>) -> Self {
+    fn new(model: RecurrentLm, best: Option<RecurrentLm>, state: Option<LmState>) -> Self {
+        let LmState { layers, pointer } =
+            state.unwrap_or(LmState { layers: Vec::new(), pointer: None });
         let saved = |state: Option<Tensor<2>>| state.map(Param::from_tensor);
         let (hidden, cell) =
             layers.into_iter().map(|layer| (saved(layer.hidden), saved(layer.cell))).unzip();
-        Self { model, best, hidden, cell }
+        let (pointer_states, pointer_words) = pointer
+            .map(|PointerState { states, words }| {
+                let words = Param::initialized(ParamId::new(), words);
+                (Param::from_tensor(states), words)
+            })
+            .unzip();
+        Self { model, best, hidden, cell, pointer_states, pointer_words }
     }
 }
 
@@ -241,9 +251,8 @@ impl CheckpointFolder {
         fs::create_dir_all(&self.path).map_err(write)?;
         let scratch = temporary_folder(&self.path, &format!("{SCRATCH}saving-")).map_err(write)?;
 
-        let layers = state.map_or_else(Vec::new, |state| state.layers);
-        let state_layers = layers.len();
-        let tensors = SavedTensors::new(model, best, layers);
+        let state_layers = state.as_ref().map_or(0, |state| state.layers.len());
+        let tensors = SavedTensors::new(model, best, state);
         let manifest = Manifest {
             format_version: FORMAT_VERSION,
             recipe: recipe.clone(),
@@ -394,10 +403,10 @@ impl StoredCheckpoint {
     ///
     /// [`CheckpointError::Damaged`] if the tensors are not those of such a model.
     pub fn load(self, model: &RecurrentLm) -> Result<Snapshot, CheckpointError> {
-        let mut layers = model.zero_state(self.manifest.recipe.data.batch_size).layers;
-        layers.truncate(self.manifest.state_layers);
+        let state = (self.manifest.state_layers > 0)
+            .then(|| model.zero_state(self.manifest.recipe.data.batch_size));
         let best = self.manifest.has_best.then(|| model.clone());
-        let template = SavedTensors::new(model.clone(), best, layers);
+        let template = SavedTensors::new(model.clone(), best, state);
 
         let model_path = self.path.join(MODEL_FILE);
         let damaged = |path: &Path, err: RecordError| CheckpointError::Damaged {
@@ -423,10 +432,15 @@ impl StoredCheckpoint {
                 cell: cell.map(|cell| cell.val().detach()),
             })
             .collect();
+        let pointer = tensors.pointer_states.zip(tensors.pointer_words);
+        let pointer = pointer.map(|(states, words)| PointerState {
+            states: states.val().detach(),
+            words: words.val(),
+        });
         Ok(Snapshot {
             model: tensors.model,
             best: tensors.best,
-            state: (!layers.is_empty()).then_some(LmState { layers }),
+            state: (!layers.is_empty()).then_some(LmState { layers, pointer }),
             optimizer,
             trainer: self.manifest.trainer,
         })

@@ -34,6 +34,8 @@ pub struct Objective {
     pub weight_penalty: Option<WeightPenaltyConfig>,
     /// The penalty on what the noisy activation tells of the input.
     pub information: Option<InformationPenaltyConfig>,
+    /// Weight of the supervision of a pointer, where the network has one.
+    pub supervision: f64,
     /// Windows of an epoch, over which the divergence of the weights from their prior is spread, where they have one.
     pub windows_per_epoch: usize,
     /// How the losses of a window's steps become one number.
@@ -49,6 +51,7 @@ impl Default for Objective {
             penalties: Vec::new(),
             weight_penalty: None,
             information: None,
+            supervision: 0.0,
             windows_per_epoch: 1,
             loss: LossReduction::SumOverTime,
             weight_decay: WeightDecay::None,
@@ -176,6 +179,7 @@ impl LmLearner {
             penalties,
             weight_penalty,
             information,
+            supervision,
             windows_per_epoch,
             loss,
             weight_decay: _,
@@ -190,13 +194,22 @@ impl LmLearner {
             // The gradient of a lookup is zero in all rows but those of the window: it stops before it becomes dense.
             embedded = embedded.detach().require_grad();
         }
-        let output = lm.forward_embedded(embedded.clone(), state, masks);
+        let output =
+            lm.forward_embedded(embedded.clone(), batch.window.inputs.clone(), state, masks);
         let on_logits = penalties.iter().any(|penalty| penalty.site == Site::Logits);
+        let targets = batch.window.targets;
         let (nll, logits_square) = if on_logits {
-            let terms = lm.logit_terms(output.dropped.clone(), batch.window.targets);
+            let terms = lm.logit_terms(output.dropped.clone(), targets.clone());
             (terms.nll, Some(terms.square.sum()))
         } else {
-            (lm.nll(output.dropped.clone(), batch.window.targets), None)
+            (lm.nll(output.dropped.clone(), targets.clone()), None)
+        };
+        let (nll, pointed) = match &output.pointing {
+            Some(pointing) => {
+                let terms = pointing.mix(nll, targets);
+                (terms.nll, Some(terms.supervision))
+            }
+            None => (nll, None),
         };
         let nll_sum = nll.sum();
         let mut penalties: Vec<_> = penalties
@@ -211,6 +224,7 @@ impl LmLearner {
             LossReduction::SumOverTime => batch_size,
             LossReduction::MeanOverTokens => batch_size * seq_length,
         };
+        penalties.extend(pointed.map(|pointed| pointed.sum() * (supervision / count as f64)));
         penalties.extend(drawn.as_ref().map(|drawn| {
             drawn.divergence.clone() * (1.0 / (count as f64 * *windows_per_epoch as f64))
         }));
@@ -278,12 +292,135 @@ impl InferenceStep for LmLearner {
         let [_, batch_size] = batch.window.inputs.dims();
         let state = batch.state.unwrap_or_else(|| self.lm.zero_state(batch_size));
         let output = self.lm.forward(batch.window.inputs, state);
+        let targets = batch.window.targets;
+        let nll = self.lm.nll(output.dropped, targets.clone());
+        let nll = match output.pointing {
+            Some(pointing) => pointing.mix(nll, targets).nll,
+            None => nll,
+        };
         StepReport::Window(Box::new(WindowOutput {
-            nll_sum: self.lm.nll(output.dropped, batch.window.targets).sum().inner(),
+            nll_sum: nll.sum().inner(),
             tokens,
             penalties: Vec::new(),
             state: output.state.detach(),
             rows: None,
         }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anp_models::{
+        BiasInit, CellConfig, Dropout, MixtureOver, PointerConfig, RecurrentLmConfig, ScaleMixture,
+    };
+    use burn::module::{ModuleVisitor, Param};
+    use burn::optim::SgdConfig;
+    use burn::tensor::{Device, Int};
+
+    use super::*;
+    use crate::batches::Window;
+
+    /// Weights that are drawn, and a pointer.
+    fn learner(kernels: Kernels, loss: LossReduction, device: &Device) -> LmLearner {
+        device.seed(6);
+        let lm = RecurrentLmConfig {
+            vocab_size: 9,
+            d_embed: 4,
+            d_hidden: 5,
+            d_output: 5,
+            num_layers: 2,
+            cell: CellConfig::Lstm { forget_bias: 1.0, num_biases: 1, bias_init: BiasInit::Zeros },
+            tie_weights: false,
+            dropout: Dropout::default(),
+            init_range: 0.3,
+            layer_init_range: None,
+            decoder_bias_init: BiasInit::Uniform,
+            stochastic: None,
+            pointer: Some(PointerConfig { window: 3, state_gradient: true }),
+            posterior: Some(ScaleMixture {
+                pi: 0.25,
+                log_sigma1: -1.0,
+                log_sigma2: -3.0,
+                over: MixtureOver::Weight,
+            }),
+            kernels,
+        };
+        let objective =
+            Objective { supervision: 0.5, windows_per_epoch: 7, loss, ..Objective::default() };
+        LmLearner { lm: lm.init(device), objective }
+    }
+
+    /// Four steps of three streams, without word 8.
+    fn batch(device: &Device) -> LmBatch {
+        let words = [[1, 2, 3], [3, 2, 1], [4, 0, 0], [5, 6, 7]];
+        let inputs = Tensor::<2, Int>::from_data(words, device);
+        LmBatch { window: Window { targets: inputs.clone(), inputs }, state: None }
+    }
+
+    struct Values(Vec<Vec<f64>>);
+
+    impl ModuleVisitor for Values {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            self.0.push(param.val().into_data().iter::<f64>().collect());
+        }
+    }
+
+    fn values(learner: &LmLearner) -> Vec<Vec<f64>> {
+        let mut values = Values(Vec::new());
+        learner.visit(&mut values);
+        values.0
+    }
+
+    /// Over an epoch the divergence counts once, as the loss of each token does, divided by the batch size.
+    #[test]
+    fn the_divergence_is_spread_over_the_windows_of_an_epoch() {
+        let device = Device::default().autodiff();
+        for (loss, count) in
+            [(LossReduction::SumOverTime, 3.0), (LossReduction::MeanOverTokens, 12.0)]
+        {
+            let learner = learner(Kernels::Fused, loss, &device);
+            let noise = learner.lm.posterior.as_ref().unwrap().sample_noise();
+            let divergence = learner.lm.draw_weights(noise.clone()).divergence.into_scalar::<f64>();
+            let step = |noise| {
+                let masks = LmMasks::default();
+                learner.step_with_masks(batch(&device), &masks, noise).item.into_window()
+            };
+            let drawn = step(Some(noise));
+            assert_eq!(drawn.penalties.len(), 2);
+            let counted = drawn.penalties[1].clone().into_scalar::<f64>();
+            let expected = divergence / (count * 7.0);
+            assert!((counted - expected).abs() < 1e-5 * expected, "{counted} and {expected}");
+            let mean = step(None);
+            assert_eq!(mean.penalties.len(), 1, "the means have no divergence");
+            assert_ne!(drawn.nll_sum.to_data(), mean.nll_sum.to_data());
+        }
+    }
+
+    /// Also of the words that the window does not have; with both implementations.
+    #[test]
+    fn a_step_moves_every_mean_and_every_rho() {
+        let device = Device::default().autodiff();
+        let after = Kernels::ALL.map(|kernels| {
+            let learner = learner(kernels, LossReduction::SumOverTime, &device);
+            let before = values(&learner);
+            device.seed(8);
+            let output = TrainStep::step(&learner, batch(&device));
+            let mut optimizer = SgdConfig::new().init();
+            let rows = output.item.into_window().rows;
+            assert!(rows.is_none(), "the prior reaches every row of the embedding");
+            let (learner, _) = learner.update(&mut optimizer, 0.1, 1.0, output.grads, rows);
+            let after = values(&learner);
+            // Means of embedding, layers (3 each), decoder and its bias; a pointer's three; a ρ for each but the bias.
+            assert_eq!(after.len(), 9 + 3 + 8);
+            for (index, (before, after)) in before.iter().zip(&after).enumerate() {
+                let still = before.iter().zip(after).filter(|(before, after)| before == after);
+                assert_eq!(still.count(), 0, "{kernels}: parameter {index}");
+            }
+            after
+        });
+        for (fused, plain) in after[0].iter().flatten().zip(after[1].iter().flatten()) {
+            // Rounding in single precision of values below 5.
+            assert!((fused - plain).abs() < 1e-5, "{fused} and {plain}");
+        }
     }
 }

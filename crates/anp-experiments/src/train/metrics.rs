@@ -212,7 +212,7 @@ mod tests {
             nll_sum: scalar(6.0),
             tokens: 4,
             penalties: vec![scalar(0.5), scalar(0.25)],
-            state: LmState { layers: Vec::new() },
+            state: LmState { layers: Vec::new(), pointer: None },
             rows: None,
         }));
         let summary: Summary = report.adapt();

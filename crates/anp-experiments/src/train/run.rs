@@ -8,8 +8,8 @@ use anp_core::{ActivationNormConfig, BatchShape, LossReduction, Norm, Reduction}
 use anp_kernels::sgd::WeightDecay;
 use anp_kernels::sru::Activation;
 use anp_models::{
-    BiasInit, CellConfig, Dropout, GateMasks, Kernels, MaskSpan, MixtureOver, RecurrentLmConfig,
-    ScaleMixture, Site, StochasticConfig, WordTie,
+    BiasInit, CellConfig, Dropout, GateMasks, Kernels, MaskSpan, MixtureOver, PointerConfig,
+    RecurrentLmConfig, ScaleMixture, Site, StochasticConfig, WordTie,
 };
 use burn::module::Module;
 use burn::optim::SgdConfig;
@@ -486,6 +486,7 @@ pub fn build_learner(
         penalties: recipe.penalties.iter().map(PenaltyConfig::build).collect(),
         weight_penalty: recipe.weight_penalty.clone(),
         information: recipe.information_penalty.clone(),
+        supervision: recipe.pointer_sentinel.as_ref().map_or(0.0, |pointer| pointer.supervision),
         windows_per_epoch: 1,
         loss: recipe.training.loss.unwrap_or(LossReduction::SumOverTime),
         weight_decay: match recipe.training.weight_decay {
@@ -583,6 +584,10 @@ pub fn network(recipe: &Recipe, vocab_size: usize, kernels: Kernels) -> Recurren
             initial_sigma: penalty.initial_sigma,
             in_recurrence: penalty.sample_recurrence,
         }),
+        pointer: recipe.pointer_sentinel.as_ref().map(|pointer| PointerConfig {
+            window: pointer.window,
+            state_gradient: pointer.state_gradient,
+        }),
         posterior: recipe.bayes_by_backprop.as_ref().map(|bayes| ScaleMixture {
             pi: bayes.prior_pi,
             log_sigma1: bayes.prior_log_sigma1,
@@ -667,6 +672,12 @@ fn equivalents(recipe: &Recipe, vocab_size: usize) -> Vec<PenaltyEquivalent> {
         lambda: None,
         awd_alpha: None,
     });
+    let on_pointer = recipe.pointer_sentinel.as_ref().map(|pointer| PenaltyEquivalent {
+        site: "pointer supervision".to_owned(),
+        eta: pointer.supervision,
+        lambda: None,
+        awd_alpha: None,
+    });
     // Its strength is not the recipe's to choose: the divergence counts once an epoch.
     let on_posterior = recipe.bayes_by_backprop.as_ref().map(|_| PenaltyEquivalent {
         site: "weight posterior".to_owned(),
@@ -675,7 +686,12 @@ fn equivalents(recipe: &Recipe, vocab_size: usize) -> Vec<PenaltyEquivalent> {
         awd_alpha: None,
     });
     let on_activations = recipe.penalties.iter().map(equivalent);
-    on_activations.chain(on_weights).chain(on_information).chain(on_posterior).collect()
+    on_activations
+        .chain(on_weights)
+        .chain(on_information)
+        .chain(on_pointer)
+        .chain(on_posterior)
+        .collect()
 }
 
 /// Keep other processes away from the run for as long as the file lives.

@@ -35,6 +35,8 @@ TIME = 5
 BATCH = 3
 # What the divergence of a noisy output counts in the loss.
 INFORMATION_WEIGHT = 0.03
+# What the supervision of a pointer counts.
+SUPERVISION_WEIGHT = 0.7
 # What the divergence of drawn weights from their prior counts, and this prior.
 DIVERGENCE_WEIGHT = 0.02
 PRIOR_PI = 0.25
@@ -196,7 +198,7 @@ class Nas:
 # --- Models
 
 
-def language_model(cell, parameters, tokens, targets, states, masks, in_recurrence):
+def language_model(cell, parameters, tokens, targets, states, masks, in_recurrence, pointer):
     """Loss and final states."""
 
     def drop(steps, mask):
@@ -219,6 +221,7 @@ def language_model(cell, parameters, tokens, targets, states, masks, in_recurren
         finals.append(final)
         if layer + 1 < len(states):
             steps = drop(steps, masks["inter_layer"][layer])
+    raw = steps
     steps = drop(steps, masks.get("output"))
 
     decoder = parameters.get("decoder_weight")
@@ -227,13 +230,47 @@ def language_model(cell, parameters, tokens, targets, states, masks, in_recurren
     loss = 0
     for step, target in zip(steps, targets):
         log_probs = torch.log_softmax(step @ decoder + parameters["decoder_bias"], dim=1)
-        loss = loss - log_probs[torch.arange(BATCH), target].mean()
+        if pointer is None:
+            loss = loss - log_probs[torch.arange(BATCH), target].mean()
+    if pointer is not None:
+        loss = pointer_loss(parameters, tokens, targets, steps, raw, decoder, pointer)
     if "noise" in masks:
         for mean in cell.means:
             normal = torch.distributions.Normal(mean, sigma)
             prior = torch.distributions.Normal(torch.zeros_like(mean), torch.ones_like(mean))
             loss = loss + INFORMATION_WEIGHT * torch.distributions.kl_divergence(normal, prior).sum()
     return loss, finals
+
+
+def pointer_loss(parameters, tokens, targets, steps, raw, decoder, pointer):
+    """Merity et al. 2016, one stream and one token after the other, in probabilities.
+
+    `pointer["final_..."]` become what the next window may point at.
+    """
+    length = len(pointer["words"])
+    loss, final_states, final_words = 0, [], []
+    for stream in range(BATCH):
+        seen = list(zip(pointer["words"][:, stream].tolist(), pointer["states"][:, stream]))
+        for step, state, word, target in zip(steps, raw, tokens, targets):
+            state = state[stream] if pointer["state_gradient"] else state[stream].detach()
+            seen = (seen + [(word[stream].item(), state)])[-length:]
+            places = [(w, h) for w, h in seen if w >= 0]
+            query = torch.tanh(
+                step[stream] @ parameters["pointer.weight"] + parameters["pointer.bias"]
+            )
+            scores = [query @ h for _, h in places] + [query @ parameters["pointer.sentinel"]]
+            attention = torch.softmax(torch.stack(scores), dim=0)
+            copied = sum(a for a, (w, _) in zip(attention, places) if w == target[stream].item())
+            gate = attention[-1]
+            logits = step[stream] @ decoder + parameters["decoder_bias"]
+            vocabulary = torch.softmax(logits, dim=0)[target[stream]]
+            loss = loss - torch.log(gate * vocabulary + copied) / BATCH
+            loss = loss - SUPERVISION_WEIGHT * torch.log(gate + copied) / BATCH
+        final_words.append(torch.tensor([w for w, _ in seen]))
+        final_states.append(torch.stack([h for _, h in seen]))
+    pointer["final_words"] = torch.stack(final_words, dim=1)
+    pointer["final_states"] = torch.stack(final_states, dim=1)
+    return loss
 
 
 def draw_weights(parameters, noises, over):
@@ -259,7 +296,7 @@ def draw_weights(parameters, noises, over):
     return values, divergence
 
 
-def system(seed, cell, widths, masks, tied=False, in_recurrence=None, posterior=None):
+def system(seed, cell, widths, masks, tied=False, in_recurrence=None, posterior=None, pointer=None):
     """A case: `widths` are those of the embedding and of each layer's output."""
     draw = Draw(seed)
     shapes = {"embedding": [VOCAB_SIZE, widths[0]]}
@@ -271,6 +308,9 @@ def system(seed, cell, widths, masks, tied=False, in_recurrence=None, posterior=
     shapes["decoder_bias"] = [VOCAB_SIZE]
     if in_recurrence is not None:
         shapes["stochastic.rho"] = [widths[-1]]
+    if pointer is not None:
+        width = widths[-1]
+        shapes |= {"pointer.weight": [width, width], "pointer.bias": [width], "pointer.sentinel": [width]}
     if posterior is not None:
         weights = [shape for name, shape in shapes.items() if name != "decoder_bias"]
         sizes = [int(np.prod(shape)) for shape in weights]
@@ -284,11 +324,20 @@ def system(seed, cell, widths, masks, tied=False, in_recurrence=None, posterior=
     if posterior is not None:
         masks["weights"] = [draw.normal(size) for size in sizes]
 
+    if pointer is not None:
+        length, state_gradient = pointer
+        words = torch.tensor(draw.rng.integers(0, VOCAB_SIZE, (length, BATCH)))
+        words[:2, 0] = -1
+        pointer = {"states": draw.normal(length, BATCH, widths[-1], scale=0.5), "words": words}
+        pointer["state_gradient"] = state_gradient
+
     leaves = {name: tensor.clone().requires_grad_() for name, tensor in parameters.items()}
     values, divergence = leaves, 0
     if posterior is not None:
         values, divergence = draw_weights(leaves, masks["weights"], posterior)
-    loss, finals = language_model(cell, values, tokens, targets, states, masks, in_recurrence)
+    loss, finals = language_model(cell, values, tokens, targets, states, masks, in_recurrence, pointer)
+    if pointer is not None:
+        del pointer["state_gradient"]
     loss = loss + DIVERGENCE_WEIGHT * divergence
     loss.backward()
     return {
@@ -300,6 +349,7 @@ def system(seed, cell, widths, masks, tied=False, in_recurrence=None, posterior=
         "loss": loss.item(),
         "gradients": {name: leaf.grad for name, leaf in leaves.items()},
         "final_state": finals,
+        **({} if pointer is None else {"pointer": pointer}),
     }
 
 
@@ -386,6 +436,9 @@ SYSTEMS = {
     "rhn_separate": lambda: system(7, Rhn(3), [3, 4], variational_inside(1, 2)),
     "information": lambda: system(9, Lstm(1, 1.0), [3, 4, 5], noise, in_recurrence=True),
     "information_outside": lambda: system(10, Lstm(1, 1.0), [3, 4, 5], noise, in_recurrence=False),
+    "pointer": lambda: system(13, Lstm(), [3, 4, 5], output_mask, pointer=(7, True)),
+    "pointer_short": lambda: system(14, Lstm(), [3, 4, 5], output_mask, pointer=(3, True)),
+    "pointer_detached": lambda: system(15, Lstm(), [3, 4, 5], output_mask, pointer=(7, False)),
     "bayes": lambda: system(
         11, Lstm(), [3, 4, 5], output_mask, posterior="weight"
     ),
