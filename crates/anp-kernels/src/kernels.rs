@@ -4,6 +4,8 @@ use std::str::FromStr;
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
+use crate::batch_norm::{BatchNormInputs, BatchStatistics, batch_norm, batch_norm_composition};
+use crate::conv2d::{Conv2dInputs, conv2d, conv2d_composition};
 use crate::cross_entropy::{
     LinearCrossEntropyInputs, LogitTerms, linear_cross_entropy, linear_cross_entropy_composition,
     logit_terms, logit_terms_composition,
@@ -59,6 +61,22 @@ impl Kernels {
         match self {
             Self::Fused => rhn_sequence(inputs),
             Self::Plain => rhn_composition(inputs),
+        }
+    }
+
+    /// [`conv2d`] or its composition.
+    pub fn conv2d(self, inputs: Conv2dInputs) -> Tensor<4> {
+        match self {
+            Self::Fused => conv2d(inputs),
+            Self::Plain => conv2d_composition(inputs),
+        }
+    }
+
+    /// [`batch_norm`] or its composition.
+    pub fn batch_norm(self, inputs: BatchNormInputs) -> (Tensor<4>, BatchStatistics) {
+        match self {
+            Self::Fused => batch_norm(inputs),
+            Self::Plain => batch_norm_composition(inputs),
         }
     }
 

@@ -1,10 +1,12 @@
-//! Fused recurrent layers, losses and optimiser steps for Burn.
+//! Fused recurrent and convolutional layers, losses and optimiser steps for Burn.
 //!
 //! | module | what it computes as one operation, with one backward step |
 //! | --- | --- |
 //! | [`lstm`] | a Long Short-Term Memory over a sequence, with a mask on the recurrence |
 //! | [`sru`] | a Simple Recurrent Unit over a sequence |
 //! | [`rhn`] | a Recurrent Highway Network over a sequence |
+//! | [`conv2d`] | a convolution of images |
+//! | [`batch_norm`] | batch normalisation of images, with the ReLU behind it |
 //! | [`cross_entropy`] | linear layer, softmax and cross-entropy, with the logits' norm and entropy |
 //! | [`square_norm`] | `Σ x²` |
 //! | [`sgd`] | clip by one norm over all gradients, decay, step; gradients of a few rows |
@@ -20,7 +22,9 @@
 pub(crate) mod cpu;
 
 mod backend;
+pub mod batch_norm;
 mod cell_states;
+pub mod conv2d;
 pub mod cross_entropy;
 #[cfg(feature = "cube")]
 mod cube;

@@ -2,6 +2,10 @@
 
 mod support;
 
+use anp_kernels::batch_norm::{
+    BatchNormInputs, BatchStatistics, batch_norm, batch_norm_composition,
+};
+use anp_kernels::conv2d::{Conv2dInputs, Conv2dOptions, conv2d, conv2d_composition};
 use anp_kernels::cross_entropy::{
     LinearCrossEntropyInputs, LogitTerms, linear_cross_entropy, linear_cross_entropy_composition,
     logit_terms, logit_terms_composition,
@@ -9,7 +13,7 @@ use anp_kernels::cross_entropy::{
 use anp_kernels::rhn::{RhnInputs, rhn_composition, rhn_sequence};
 use anp_kernels::square_norm::{square_norm, square_norm_composition};
 use anp_kernels::sru::{Activation, SruInputs, SruSequence, sru_composition, sru_sequence};
-use burn::tensor::{Int, Tensor, TensorData};
+use burn::tensor::{DType, Int, Tensor, TensorData};
 use proptest::prelude::*;
 use support::{Place, Values, assert_close, values};
 
@@ -149,6 +153,77 @@ fn run_rhn(case: RhnCase, place: &Place, fused: bool) -> Values {
     ]
 }
 
+#[derive(Debug, Clone, Copy)]
+struct Conv2dCase {
+    batch_size: usize,
+    channels: [usize; 2],
+    input: [usize; 2],
+    kernel: [usize; 2],
+    bias: bool,
+    options: Conv2dOptions,
+}
+
+fn run_conv2d(case: Conv2dCase, place: &Place, fused: bool) -> Values {
+    let place = &place.autodiff();
+    let Conv2dCase { batch_size, channels, input, kernel, bias, options } = case;
+    let [channels_in, channels_out] = channels;
+    let input = place.leaf(1, [batch_size, channels_in, input[0], input[1]], 1.0);
+    let weight = place.leaf(2, [channels_out, channels_in, kernel[0], kernel[1]], 1.0);
+    let bias = bias.then(|| place.leaf(3, [channels_out], 1.0));
+    let inputs =
+        Conv2dInputs { input: input.clone(), weight: weight.clone(), bias: bias.clone(), options };
+    let output = if fused { conv2d(inputs) } else { conv2d_composition(inputs) };
+    let gradients = weighted(output.clone(), place, 4).backward();
+    let mut results = vec![
+        ("output", values(output)),
+        ("input's gradient", values(input.grad(&gradients).unwrap())),
+        ("weight's gradient", values(weight.grad(&gradients).unwrap())),
+    ];
+    if let Some(bias) = bias {
+        results.push(("bias' gradient", values(bias.grad(&gradients).unwrap())));
+    }
+    results
+}
+
+#[derive(Debug, Clone, Copy)]
+struct BatchNormCase {
+    shape: [usize; 4],
+    of_batch: bool,
+    relu: bool,
+}
+
+fn run_batch_norm(case: BatchNormCase, place: &Place, fused: bool) -> Values {
+    let place = &place.autodiff();
+    let BatchNormCase { shape, of_batch, relu } = case;
+    let channels = [shape[1]];
+    let input = place.leaf(1, shape, 2.0);
+    let gamma = place.leaf(2, channels, 1.0);
+    let beta = place.leaf(3, channels, 1.0);
+    let inputs = BatchNormInputs {
+        input: input.clone(),
+        gamma: gamma.clone(),
+        beta: beta.clone(),
+        statistics: (!of_batch).then(|| BatchStatistics {
+            mean: place.random(4, channels, 1.0),
+            variance: place.random(5, channels, 1.0).square(),
+        }),
+        // Two values may be close to each other; the reciprocal of their deviation is bounded.
+        epsilon: 0.1,
+        relu,
+    };
+    let (output, BatchStatistics { mean, variance }) =
+        if fused { batch_norm(inputs) } else { batch_norm_composition(inputs) };
+    let gradients = weighted(output.clone(), place, 6).backward();
+    vec![
+        ("output", values(output)),
+        ("mean", values(mean)),
+        ("variance", values(variance)),
+        ("input's gradient", values(input.grad(&gradients).unwrap())),
+        ("gamma's gradient", values(gamma.grad(&gradients).unwrap())),
+        ("beta's gradient", values(beta.grad(&gradients).unwrap())),
+    ]
+}
+
 #[track_caller]
 fn agree(what: &dyn std::fmt::Debug, place: &Place, run: impl Fn(bool) -> Values) {
     assert_close(&format!("{what:?} on {place:?}"), &run(true), &run(false), place.tolerance());
@@ -173,6 +248,18 @@ fn all_agree_with_their_compositions_on_every_device() {
             let (seq_length, batch_size, d_hidden) = (3, 2, 5);
             let case = RhnCase { seq_length, depth, batch_size, d_hidden, mask_groups };
             agree(&case, place, |fused| run_rhn(case, place, fused));
+        }
+        for (kernel, stride, padding, bias) in
+            [(3, 1, 1, false), (3, 2, 1, true), (1, 1, 0, true), (1, 2, 0, false)]
+        {
+            let options = Conv2dOptions { stride: [stride; 2], padding: [padding; 2] };
+            let (channels, input, kernel) = ([3, 5], [6, 7], [kernel; 2]);
+            let case = Conv2dCase { batch_size: 2, channels, input, kernel, bias, options };
+            agree(&case, place, |fused| run_conv2d(case, place, fused));
+        }
+        for (of_batch, relu) in [(true, false), (true, true), (false, false), (false, true)] {
+            let case = BatchNormCase { shape: [3, 4, 5, 6], of_batch, relu };
+            agree(&case, place, |fused| run_batch_norm(case, place, fused));
         }
         agree(&"square norm", place, |fused| {
             let place = &place.autodiff();
@@ -199,6 +286,42 @@ proptest! {
         let case = CrossEntropyCase { num_tokens, d_hidden, num_classes, tied, terms };
         for place in Place::host() {
             agree(&case, place, |fused| run_cross_entropy(case, place, fused));
+        }
+    }
+
+    #[test]
+    fn conv2d_agrees_on_any_shape(
+        batch_size in 1_usize..5,
+        channels in prop::array::uniform2(1_usize..20),
+        input in prop::array::uniform2(1_usize..12),
+        kernel in prop::array::uniform2(1_usize..4),
+        bias: bool,
+        stride in prop::array::uniform2(1_usize..4),
+        padding in prop::array::uniform2(0_usize..3),
+    ) {
+        let fits = |axis: usize| kernel[axis] <= input[axis] + 2 * padding[axis];
+        prop_assume!(fits(0) && fits(1));
+        let options = Conv2dOptions { stride, padding };
+        let case = Conv2dCase { batch_size, channels, input, kernel, bias, options };
+        for place in Place::host() {
+            agree(&case, place, |fused| run_conv2d(case, place, fused));
+        }
+    }
+
+    #[test]
+    fn batch_norm_agrees_on_any_shape(
+        batch_size in 1_usize..5,
+        channels in 1_usize..20,
+        height in 1_usize..9,
+        width in 1_usize..9,
+        of_batch: bool,
+        relu: bool,
+    ) {
+        for place in Place::host() {
+            // In single precision, rounding may move a value over the ReLU's kink.
+            let relu = relu && place.dtype == DType::F64;
+            let case = BatchNormCase { shape: [batch_size, channels, height, width], of_batch, relu };
+            agree(&case, place, |fused| run_batch_norm(case, place, fused));
         }
     }
 
@@ -246,5 +369,20 @@ fn a_target_outside_of_the_classes_is_named() {
         tied: false,
         bias: place.random(3, [4], 1.0),
         targets,
+    });
+}
+
+#[cfg(feature = "flex")]
+#[test]
+#[should_panic(
+    expected = "a kernel of 3 × 3 is larger than the input of 2 × 5 with its padding of 0, 0"
+)]
+fn a_kernel_larger_than_its_input_is_named() {
+    let place = Place::host().next().unwrap();
+    conv2d(Conv2dInputs {
+        input: place.random(1, [1, 2, 2, 5], 1.0),
+        weight: place.random(2, [4, 2, 3, 3], 1.0),
+        bias: None,
+        options: Conv2dOptions::default(),
     });
 }

@@ -5,12 +5,15 @@ mod support;
 use std::collections::BTreeMap;
 
 use anp_kernels::Kernels;
+use anp_kernels::batch_norm::{BatchNormInputs, BatchStatistics};
+use anp_kernels::conv2d::{Conv2dInputs, Conv2dOptions};
 use anp_kernels::cross_entropy::{LinearCrossEntropyInputs, LogitTerms};
 use anp_kernels::lstm::{LstmInputs, LstmSequence, LstmState};
+use anp_kernels::nn::BatchNorm2dConfig;
 use anp_kernels::rhn::RhnInputs;
 use anp_kernels::sgd::{ClippedSgd, Momentum, RowGradient, WeightDecay};
 use anp_kernels::sru::{Activation, SruInputs, SruSequence};
-use burn::module::{Module, Param};
+use burn::module::{Module, Param, RunningState};
 use burn::optim::GradientsParams;
 use burn::tensor::{DType, Int, Tensor};
 use serde::Deserialize;
@@ -275,6 +278,98 @@ fn square_norm() {
         let activation = inputs.get::<3>("activation");
         Outputs::from([("square", kernels.square_norm(activation))])
     });
+}
+
+#[derive(Deserialize)]
+struct Conv2dCaseOptions {
+    stride: [usize; 2],
+    padding: [usize; 2],
+}
+
+#[test]
+fn conv2d() {
+    let fixture = include_str!("fixtures/conv2d.json");
+    agrees(fixture, 8, |kernels, options: &Conv2dCaseOptions, inputs| {
+        let output = kernels.conv2d(Conv2dInputs {
+            input: inputs.get("input"),
+            weight: inputs.get("weight"),
+            bias: inputs.find("bias"),
+            options: Conv2dOptions { stride: options.stride, padding: options.padding },
+        });
+        Outputs::from([("output", flat(output))])
+    });
+}
+
+#[derive(Deserialize)]
+struct BatchNormOptions {
+    epsilon: f64,
+    relu: bool,
+}
+
+#[test]
+fn batch_norm() {
+    let fixture = include_str!("fixtures/batch_norm.json");
+    agrees(fixture, 6, |kernels, options: &BatchNormOptions, inputs| {
+        let given = inputs.find("mean").zip(inputs.find("variance"));
+        let (output, BatchStatistics { mean, variance }) = kernels.batch_norm(BatchNormInputs {
+            input: inputs.get("input"),
+            gamma: inputs.get("gamma"),
+            beta: inputs.get("beta"),
+            statistics: given.map(|(mean, variance)| BatchStatistics { mean, variance }),
+            epsilon: options.epsilon,
+            relu: options.relu,
+        });
+        Outputs::from([("output", flat(output)), ("mean", mean), ("variance", variance)])
+    });
+}
+
+/// `torch.nn.BatchNorm2d` over two batches, its running statistics, and its output in evaluation after them.
+#[test]
+fn batch_norm_layer() {
+    #[derive(Deserialize)]
+    struct Options {
+        epsilon: f64,
+        momentum: f64,
+    }
+
+    let fixture: Fixture<Options> =
+        serde_json::from_str(include_str!("fixtures/batch_norm_layer.json"))
+            .expect("the fixture is valid");
+    assert_eq!(fixture.cases.len(), 2, "a case is missing");
+    for place in Place::all() {
+        for (case, kernels) in
+            fixture.cases.iter().flat_map(|case| Kernels::ALL.map(|kernels| (case, kernels)))
+        {
+            let training = place.autodiff();
+            let inputs = Inputs::new(case, &training);
+            let first = inputs.get::<4>("first");
+            let mut layer = BatchNorm2dConfig::new(first.dims()[1])
+                .with_epsilon(case.options.epsilon)
+                .with_momentum(case.options.momentum)
+                .with_kernels(kernels)
+                .init(&training.device);
+            layer.gamma = Param::from_tensor(inputs.get("gamma"));
+            layer.beta = Param::from_tensor(inputs.get("beta"));
+            let cast = |state: &RunningState<Tensor<1>>| {
+                RunningState::new(state.value().cast(place.dtype))
+            };
+            layer.running_mean = cast(&layer.running_mean);
+            layer.running_var = cast(&layer.running_var);
+
+            layer.forward(first);
+            layer.forward(inputs.get::<4>("second"));
+            let layer = layer.valid();
+            let evaluated = layer.forward(Inputs::new(case, place).get::<4>("second"));
+            for (name, actual) in [
+                ("running_mean", layer.running_mean.value()),
+                ("running_var", layer.running_var.value()),
+                ("evaluated", flat(evaluated)),
+            ] {
+                let what = format!("{}, {kernels}: {name} on {place:?}", case.name);
+                assert_array(&what, actual, &case.outputs[name], place.tolerance());
+            }
+        }
+    }
 }
 
 #[derive(Deserialize)]

@@ -3,6 +3,8 @@
 //! Inner loops are ordinary Rust, compiled several times and chosen at run time ([`simd`]); products are those of
 //! the `gemm` crate ([`matmul`]). Results do not depend on the number of threads unless a function says so.
 
+pub(crate) mod batch_norm;
+pub(crate) mod conv2d;
 pub(crate) mod cross_entropy;
 pub(crate) mod lockstep;
 pub(crate) mod lstm;

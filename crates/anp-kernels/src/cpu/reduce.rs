@@ -39,6 +39,64 @@ pub(crate) fn sum_block<E: Real>(values: &[E]) -> f64 {
     lanes.into_iter().map(E::to_f64).sum()
 }
 
+/// `K` sums over a sequence of parts of at most [`BLOCK`] numbers: as [`sum_block`], but the sums side by side become one only
+/// after as many numbers as are in a block, however short the parts.
+#[derive(Clone, Copy)]
+pub(crate) struct LaneSums<E, const K: usize> {
+    lanes: [[E; 32]; K],
+    count: usize,
+    totals: [f64; K],
+}
+
+impl<E: Real, const K: usize> LaneSums<E, K> {
+    pub(crate) fn new() -> Self {
+        Self { lanes: [[E::ZERO; 32]; K], count: 0, totals: [0.0; K] }
+    }
+
+    /// Add what `f` makes of each two numbers of `a` and `b`.
+    #[inline(always)]
+    pub(crate) fn add(&mut self, a: &[E], b: &[E], f: impl Fn(E, E) -> [E; K]) {
+        assert_eq!(a.len(), b.len(), "two parts of the same length");
+        // In registers, which a field is not.
+        let mut lanes = self.lanes;
+        let ((a, rest_a), (b, rest_b)) = (a.as_chunks::<32>(), b.as_chunks::<32>());
+        for (a, b) in a.iter().zip(b) {
+            for lane in 0..32 {
+                let terms = f(a[lane], b[lane]);
+                for k in 0..K {
+                    lanes[k][lane] += terms[k];
+                }
+            }
+        }
+        for (lane, (a, b)) in rest_a.iter().zip(rest_b).enumerate() {
+            let terms = f(*a, *b);
+            for k in 0..K {
+                lanes[k][lane] += terms[k];
+            }
+        }
+        self.lanes = lanes;
+        self.count += 32 * a.len() + rest_a.len();
+        if self.count >= BLOCK {
+            self.gather();
+        }
+    }
+
+    #[inline(always)]
+    fn gather(&mut self) {
+        for (total, lanes) in self.totals.iter_mut().zip(&mut self.lanes) {
+            *total += lanes.iter().map(|lane| lane.to_f64()).sum::<f64>();
+            lanes.fill(E::ZERO);
+        }
+        self.count = 0;
+    }
+
+    #[inline(always)]
+    pub(crate) fn finish(mut self) -> [f64; K] {
+        self.gather();
+        self.totals
+    }
+}
+
 /// Sum of squares, in `f64` throughout.
 #[inline(always)]
 pub(crate) fn sum_of_squares<E: Real>(values: &[E]) -> f64 {
@@ -78,6 +136,19 @@ mod tests {
             let n = len as f64;
             assert_eq!(sum_block(&values), n * (n + 1.0) / 2.0);
             assert_eq!(sum_of_squares(&values), n * (n + 1.0) * (2.0 * n + 1.0) / 6.0);
+        }
+    }
+
+    #[test]
+    fn sums_of_parts_are_those_of_the_whole() {
+        for (part, parts) in [(1, 1), (5, 900), (64, 100), (BLOCK, 3), (33, 40)] {
+            let values: Vec<f32> = (0..part * parts).map(|i| (i % 100) as f32).collect();
+            let mut sums = LaneSums::<f32, 2>::new();
+            for part in values.chunks(part) {
+                sums.add(part, part, |a, b| [a, a * b]);
+            }
+            let expected = [values.iter().sum::<f32>(), values.iter().map(|x| x * x).sum()];
+            assert_eq!(sums.finish(), expected.map(f64::from));
         }
     }
 

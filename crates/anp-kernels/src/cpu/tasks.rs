@@ -1,4 +1,8 @@
+use std::mem::MaybeUninit;
+
 use rayon::prelude::*;
+
+use super::real::Real;
 
 /// Results of `f` for all `tasks` in their order; in rayon's pool if `threads` is above 1.
 ///
@@ -12,5 +16,108 @@ pub(crate) fn map<T: Send, R: Send>(
         tasks.into_par_iter().map(f).collect()
     } else {
         tasks.into_iter().map(f).collect()
+    }
+}
+
+/// Numbers that tasks write each a part of: `f(task, part)` for parts of these lengths, one behind the other, of zeros.
+///
+/// The zeros are written by the task itself: they are in its cache when it begins, and a large vector's pages are asked of
+/// the system by all threads.
+pub(crate) fn filled<E: Real>(
+    part_lens: impl IntoIterator<Item = usize>,
+    threads: usize,
+    f: impl Fn(usize, &mut [E]) + Send + Sync,
+) -> Vec<E> {
+    let part_lens: Vec<usize> = part_lens.into_iter().collect();
+    let len = part_lens.iter().sum();
+    let mut numbers = Vec::with_capacity(len);
+    let mut rest = &mut numbers.spare_capacity_mut()[..len];
+    let mut parts = Vec::with_capacity(part_lens.len());
+    for (task, part_len) in part_lens.into_iter().enumerate() {
+        let (part, behind) = rest.split_at_mut(part_len);
+        parts.push((task, part));
+        rest = behind;
+    }
+    map(parts, threads, |(task, part): (usize, &mut [MaybeUninit<E>])| {
+        part.fill(MaybeUninit::new(E::ZERO));
+        // SAFETY: it has just been filled.
+        #[allow(unsafe_code)]
+        f(task, unsafe { part.assume_init_mut() });
+    });
+    // SAFETY: the parts are all of `len` numbers, and each has been filled.
+    #[allow(unsafe_code)]
+    unsafe {
+        numbers.set_len(len);
+    }
+    numbers
+}
+
+/// Numbers `[rows, columns, part]` of which the task of a column writes its parts in all rows, zeros before: `f(column, parts)`.
+/// Also what `f` returns for each column.
+pub(crate) fn filled_columns<E: Real, R: Send>(
+    [rows, columns, part_len]: [usize; 3],
+    threads: usize,
+    f: impl Fn(usize, &mut [&mut [E]]) -> R + Send + Sync,
+) -> (Vec<E>, Vec<R>) {
+    let len = rows * columns * part_len;
+    let mut numbers = Vec::with_capacity(len);
+    let mut tasks: Vec<(usize, Vec<&mut [MaybeUninit<E>]>)> =
+        (0..columns).map(|column| (column, Vec::with_capacity(rows))).collect();
+    let parts = numbers.spare_capacity_mut()[..len].chunks_exact_mut(part_len);
+    for (index, part) in parts.enumerate() {
+        tasks[index % columns].1.push(part);
+    }
+    let results = map(tasks, threads, |(column, parts)| {
+        let mut parts: Vec<&mut [E]> = parts
+            .into_iter()
+            .map(|part| {
+                part.fill(MaybeUninit::new(E::ZERO));
+                // SAFETY: it has just been filled.
+                #[allow(unsafe_code)]
+                unsafe {
+                    part.assume_init_mut()
+                }
+            })
+            .collect();
+        f(column, &mut parts)
+    });
+    // SAFETY: the parts are all of `len` numbers, and each has been filled.
+    #[allow(unsafe_code)]
+    unsafe {
+        numbers.set_len(len);
+    }
+    (numbers, results)
+}
+
+/// Lengths of the parts of at most `part_len` numbers that `len` numbers are cut into.
+pub(crate) fn part_lens(len: usize, part_len: usize) -> impl Iterator<Item = usize> {
+    (0..len).step_by(part_len.max(1)).map(move |start| part_len.min(len - start))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_task_fills_its_part() {
+        for threads in [1, 2] {
+            let numbers = filled([2, 0, 3], threads, |task, part: &mut [f32]| {
+                assert!(part.iter().all(|number| *number == 0.0));
+                part.fill(task as f32 + 1.0);
+            });
+            assert_eq!(numbers, [1.0, 1.0, 3.0, 3.0, 3.0]);
+        }
+        assert!(filled([], 2, |_, _: &mut [f64]| unreachable!()).is_empty());
+        let (numbers, columns) =
+            filled_columns([2, 3, 2], 2, |column, parts: &mut [&mut [f32]]| {
+                for (row, part) in parts.iter_mut().enumerate() {
+                    part.fill((10 * row + column) as f32);
+                }
+                column
+            });
+        assert_eq!(numbers, [0., 0., 1., 1., 2., 2., 10., 10., 11., 11., 12., 12.]);
+        assert_eq!(columns, [0, 1, 2]);
+        assert_eq!(part_lens(7, 3).collect::<Vec<_>>(), [3, 3, 1]);
+        assert_eq!(part_lens(0, 3).count(), 0);
     }
 }

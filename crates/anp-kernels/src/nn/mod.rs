@@ -1,8 +1,9 @@
-//! Recurrent layers with Burn's conventions, on top of the fused operations.
+//! Recurrent and convolutional layers with Burn's conventions, on top of the fused operations.
 //!
 //! [`Lstm`] takes the place of `burn::nn::Lstm`: configuration, input, output and state are its; the gates' eight
 //! weights are two. [`LstmStack`] is several of them, as `torch.nn.LSTM` is. [`Sru`] and [`SruStack`] are those of the
-//! authors' package. All load what PyTorch trained (feature `store`).
+//! authors' package. These load what PyTorch trained (feature `store`). [`Conv2d`] and [`BatchNorm2d`], with a ReLU if asked
+//! for, are the layers of residual networks.
 //!
 //! ```
 //! use anp_kernels::nn::{Lstm, LstmConfig, LstmStackConfig};
@@ -23,7 +24,9 @@
 //! assert_eq!(states.len(), 3);
 //! ```
 
+mod batch_norm;
 mod burn_nn;
+mod conv2d;
 #[cfg(feature = "store")]
 mod load;
 mod lstm;
@@ -34,8 +37,10 @@ mod sru_stack;
 use burn::module::{Flag, Param};
 use burn::tensor::{Distribution, Tensor};
 
+pub use batch_norm::{BatchNorm2d, BatchNorm2dConfig};
 pub use burn::nn::LstmState;
 pub use burn_nn::UnsupportedLstm;
+pub use conv2d::{Conv2d, Conv2dConfig};
 #[cfg(feature = "store")]
 pub use load::LoadError;
 pub use lstm::{Lstm, LstmConfig, LstmStates};

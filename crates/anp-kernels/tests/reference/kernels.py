@@ -24,6 +24,11 @@ Conventions
                         that of the two gates; h = r * g(c) * mask + (1 - r) * highway
     rhn                 along the last axis h, then t; the carry gate is 1 - t; the input product enters
                         the first micro-step only; a mask has one group for both or one each
+    conv2d              torch.nn.functional.conv2d's own layouts
+    batch_norm          a batch's `variance` is the biased one that it is normalised by; a case whose inputs have `mean`
+                        and `variance` is normalised by these constants
+    batch_norm_layer    torch.nn.BatchNorm2d after two batches in training: running statistics, and the second batch
+                        once more in evaluation
     sgd                 one norm over all gradients, of which all become grad * min(1, max_norm / norm);
                         then w *= 1 - decoupled_decay; then grad += coupled_decay * w and torch.optim.SGD.
                         Rows of a sparse gradient that come twice are added first
@@ -326,6 +331,114 @@ def square_norm_cases():
     return [case("sequence", 51, 3, 2, 5), case("one_element", 52, 1, 1, 1)]
 
 
+# --- Convolution
+
+
+def conv2d_case(name, seed, batch, channels, size, kernel, stride=1, padding=0, bias=True):
+    draw = Draw(seed)
+    inputs = {
+        "input": draw.normal(batch, channels[0], *size),
+        "weight": draw.normal(channels[1], channels[0], *kernel),
+    }
+    if bias:
+        inputs["bias"] = draw.normal(channels[1])
+    stride, padding = [[n, n] if isinstance(n, int) else list(n) for n in (stride, padding)]
+
+    def forward(input, weight, bias=None):
+        return {"output": F.conv2d(input, weight, bias, stride=stride, padding=padding)}
+
+    case = differentiate(draw, inputs, {}, forward)
+    return {"name": name, "stride": stride, "padding": padding, **case}
+
+
+def conv2d_cases():
+    return [
+        conv2d_case("three_by_three", 81, 2, (3, 4), (5, 6), (3, 3), padding=1, bias=False),
+        conv2d_case("bias", 82, 2, (2, 9), (4, 4), (3, 3), padding=1),
+        conv2d_case("stride_2", 83, 2, (3, 2), (7, 6), (3, 3), stride=2, padding=1),
+        conv2d_case("one_by_one", 84, 3, (4, 3), (3, 5), (1, 1)),
+        conv2d_case("one_by_one_stride_2", 85, 1, (3, 4), (5, 6), (1, 1), stride=2, bias=False),
+        conv2d_case("without_padding", 86, 1, (1, 2), (5, 4), (3, 2)),
+        conv2d_case("uneven", 87, 2, (2, 3), (6, 9), (2, 5), stride=(3, 2), padding=(1, 2)),
+        conv2d_case("smallest", 88, 1, (1, 1), (1, 1), (1, 1)),
+    ]
+
+
+# --- Batch normalisation
+
+
+def batch_norm_case(name, seed, *shape, epsilon=1e-5, relu=False, given=False):
+    draw = Draw(seed)
+    channels = shape[1]
+    inputs = {
+        "input": draw.normal(*shape, scale=2.0) + draw.normal(1, channels, 1, 1),
+        "gamma": draw.normal(channels),
+        "beta": draw.normal(channels),
+    }
+    constants = {}
+    if given:
+        constants = {"mean": draw.normal(channels), "variance": draw.normal(channels).square()}
+
+    def forward(input, gamma, beta, mean=None, variance=None):
+        output = F.batch_norm(input, mean, variance, gamma, beta, training=not given, eps=epsilon)
+        if not given:
+            variance, mean = torch.var_mean(input.detach(), dim=(0, 2, 3), correction=0)
+        return {"output": F.relu(output) if relu else output, "mean": mean, "variance": variance}
+
+    without_upstream = ["mean", "variance"]
+    case = differentiate(draw, inputs, constants, forward, without_upstream)
+    return {"name": name, "epsilon": epsilon, "relu": relu, **case}
+
+
+def batch_norm_cases():
+    return [
+        batch_norm_case("batch", 91, 2, 3, 4, 5),
+        batch_norm_case("batch_relu", 92, 3, 2, 3, 3, relu=True),
+        batch_norm_case("large_epsilon", 93, 2, 2, 3, 2, relu=True, epsilon=0.5),
+        batch_norm_case("given", 94, 2, 3, 2, 4, given=True),
+        batch_norm_case("given_relu", 95, 2, 2, 3, 3, relu=True, given=True),
+        batch_norm_case("one_channel", 96, 1, 1, 2, 2),
+    ]
+
+
+def batch_norm_layer_case(name, seed, *shape, epsilon, momentum):
+    draw = Draw(seed)
+    layer = torch.nn.BatchNorm2d(shape[1], eps=epsilon, momentum=momentum, dtype=torch.float64)
+    inputs = {
+        "first": draw.normal(*shape, scale=2.0) + 1,
+        "second": draw.normal(*shape),
+        "gamma": draw.normal(shape[1]),
+        "beta": draw.normal(shape[1]),
+    }
+    with torch.no_grad():
+        layer.weight.copy_(inputs["gamma"])
+        layer.bias.copy_(inputs["beta"])
+        layer(inputs["first"])
+        layer(inputs["second"])
+        evaluated = layer.eval()(inputs["second"])
+    outputs = {
+        "running_mean": layer.running_mean,
+        "running_var": layer.running_var,
+        "evaluated": evaluated,
+    }
+    return {
+        "name": name,
+        "epsilon": epsilon,
+        "momentum": momentum,
+        "inputs": plain_all(inputs),
+        "outputs": plain_all(outputs),
+        "upstream": {},
+        "gradients": {},
+    }
+
+
+def batch_norm_layer_cases():
+    return [
+        batch_norm_layer_case("usual", 97, 2, 3, 2, 2, epsilon=1e-5, momentum=0.1),
+        batch_norm_layer_case("other", 98, 3, 2, 1, 1, epsilon=1e-3, momentum=0.4),
+    ]
+
+
 # --- Optimiser step
 
 
@@ -410,6 +523,9 @@ OPERATIONS = {
     "sru": sru_cases,
     "rhn": rhn_cases,
     "square_norm": square_norm_cases,
+    "conv2d": conv2d_cases,
+    "batch_norm": batch_norm_cases,
+    "batch_norm_layer": batch_norm_layer_cases,
     "sgd": sgd_cases,
 }
 

@@ -1,0 +1,101 @@
+//! Batch normalisation of images, with the ReLU that follows it in most networks.
+//!
+//! ```text
+//! output[n, c, p] = f(γ[c] · (input[n, c, p] − mean[c]) / √(variance[c] + ε) + β[c])
+//! ```
+//!
+//! [Ioffe & Szegedy, 2015](https://arxiv.org/abs/1502.03167). In training, mean and variance are those of the batch: over `n`
+//! and all places `p` of a channel, the variance by the number of values, not that less one. The gradient goes through them.
+
+mod autodiff;
+mod composition;
+#[cfg(any(feature = "flex", feature = "ndarray"))]
+mod host;
+mod ops;
+
+use burn::backend::Dispatch;
+use burn::tensor::Tensor;
+pub use composition::batch_norm as batch_norm_composition;
+pub use ops::BatchNormBackend;
+
+use crate::backend::{Optional, check_alike, check_shape, is_host};
+
+const OPERATION: &str = "batch_norm";
+
+/// Mean and variance of each channel: `[channels]` each.
+#[derive(Debug, Clone)]
+pub struct BatchStatistics {
+    /// The mean.
+    pub mean: Tensor<1>,
+    /// The mean square of the differences from the mean.
+    pub variance: Tensor<1>,
+}
+
+/// What batch normalisation reads.
+#[derive(Debug, Clone)]
+pub struct BatchNormInputs {
+    /// `[batch_size, channels, height, width]`.
+    pub input: Tensor<4>,
+    /// γ: `[channels]`.
+    pub gamma: Tensor<1>,
+    /// β: `[channels]`.
+    pub beta: Tensor<1>,
+    /// Constants to normalise by, as in evaluation; `None` is the batch's own statistics.
+    pub statistics: Option<BatchStatistics>,
+    /// ε > 0.
+    pub epsilon: f64,
+    /// Whether `f` is the ReLU; else it is the identity.
+    pub relu: bool,
+}
+
+/// Normalise a batch, as one operation with one backward step: the output, in the input's shape, and the statistics it was
+/// normalised by, which no gradient goes through.
+///
+/// On a device without a fused kernel this is [`batch_norm_composition`], the same in Burn's operations.
+///
+/// # Panics
+///
+/// If shapes, devices or data types do not fit each other, or a size is zero.
+pub fn batch_norm(inputs: BatchNormInputs) -> (Tensor<4>, BatchStatistics) {
+    check(&inputs);
+    if !is_host(&inputs.input.device()) {
+        return batch_norm_composition(inputs);
+    }
+    let BatchNormInputs { input, gamma, beta, statistics, epsilon, relu } = inputs;
+    let (mean, variance) =
+        statistics.map(|BatchStatistics { mean, variance }| (mean, variance)).unzip();
+    let (output, mean, variance) = Dispatch::batch_norm_forward(
+        input.into_dispatch(),
+        gamma.into_dispatch(),
+        beta.into_dispatch(),
+        Optional::from(mean.map(Tensor::into_dispatch)),
+        Optional::from(variance.map(Tensor::into_dispatch)),
+        epsilon,
+        relu,
+    );
+    let [mean, variance] = [mean, variance].map(Tensor::from_dispatch);
+    (Tensor::from_dispatch(output), BatchStatistics { mean, variance })
+}
+
+#[track_caller]
+fn check(inputs: &BatchNormInputs) {
+    let BatchNormInputs { input, gamma, beta, statistics, epsilon, .. } = inputs;
+    let [_, channels, _, _] = input.dims();
+    assert!(
+        input.dims().iter().product::<usize>() > 0,
+        "{OPERATION}: no size may be zero: `input` has the shape {:?}",
+        input.dims()
+    );
+    assert!(
+        epsilon.is_finite() && *epsilon > 0.0,
+        "{OPERATION}: `epsilon` must be in (0, ∞), but is {epsilon}"
+    );
+    check_shape(OPERATION, "gamma", &gamma.shape(), &[channels]);
+    check_shape(OPERATION, "beta", &beta.shape(), &[channels]);
+    check_alike!(OPERATION, input, gamma, beta);
+    if let Some(BatchStatistics { mean, variance }) = statistics {
+        check_shape(OPERATION, "mean", &mean.shape(), &[channels]);
+        check_shape(OPERATION, "variance", &variance.shape(), &[channels]);
+        check_alike!(OPERATION, input, mean, variance);
+    }
+}
