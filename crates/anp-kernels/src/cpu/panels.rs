@@ -232,10 +232,12 @@ impl<E: Real> Tile<'_, '_, E> {
     fn rows_of_vectors<S: Simd, const R: usize, const N: usize>(mut self, simd: S) {
         let (panel, _) = E::vectors::<S>(self.panel).as_chunks::<N>();
         let lhs: [&[E]; R] = array::from_fn(|row| self.lhs[row]);
-        let mut sums = [[E::splat(simd, E::ZERO); N]; R];
-        for (sums, out) in sums.iter_mut().zip(&self.out) {
-            sums.copy_from_slice(E::vectors::<S>(out));
-        }
+        // Not filled through a reference: an array whose address is known elsewhere is kept in memory, too.
+        let mut sums: [[E::Vector<S>; N]; R] = array::from_fn(|row| {
+            let (out, rest) = E::vectors::<S>(self.out[row]).as_chunks::<N>();
+            assert!(out.len() == 1 && rest.is_empty(), "a row of sums is as wide as its panel");
+            out[0]
+        });
         for row in lhs {
             assert_eq!(row.len(), panel.len(), "a row is as long as its panel");
         }
@@ -247,8 +249,9 @@ impl<E: Real> Tile<'_, '_, E> {
                 }
             }
         }
-        for (sums, out) in sums.iter().zip(&mut self.out) {
-            E::vectors_mut::<S>(out).copy_from_slice(sums);
+        for (sums, out) in sums.into_iter().zip(&mut self.out) {
+            let (out, _) = E::vectors_mut::<S>(out).as_chunks_mut::<N>();
+            out[0] = sums;
         }
     }
 }
