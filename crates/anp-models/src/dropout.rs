@@ -1,4 +1,5 @@
 use anp_core::{look_up_word_mask, sample_mask, sample_word_mask};
+use burn::module::Param;
 use burn::tensor::{Device, Int, Tensor};
 
 use crate::layer::{LayerMasks, RecurrentLayer};
@@ -31,6 +32,9 @@ pub struct Dropout {
     pub recurrent: f64,
     /// Whether the gates of a layer share their masks.
     pub gates: GateMasks,
+    /// Probability of dropping an element of a recurrent matrix for the whole window, in all sequences: the weight drop of
+    /// AWD-LSTM ([Merity et al., 2017](https://arxiv.org/abs/1708.02182)). An SRU has no such matrix.
+    pub weight: f64,
 }
 
 /// How long a mask lasts.
@@ -67,7 +71,7 @@ pub enum GateMasks {
 
 impl Dropout {
     /// Rates with their names, for checks.
-    pub fn rates(&self) -> [(&'static str, f64); 6] {
+    pub fn rates(&self) -> [(&'static str, f64); 7] {
         [
             ("input", self.input),
             ("inter_layer", self.inter_layer),
@@ -75,12 +79,14 @@ impl Dropout {
             ("word", self.word),
             ("product", self.product),
             ("recurrent", self.recurrent),
+            ("weight", self.weight),
         ]
     }
 
     /// Draw the masks of a window of `tokens`, `[seq_length, batch_size]`.
     ///
-    /// In the order input, between layers from the first, output, words, then by layer product and recurrence.
+    /// In the order input, between layers from the first, output, words, then by layer product, recurrence and recurrent
+    /// matrix.
     pub(crate) fn sample(
         &self,
         tokens: &Tensor<2, Int>,
@@ -131,7 +137,8 @@ impl Dropout {
             let is_bare = matches!(layer, RecurrentLayer::Sru(_)) && index + 1 == num_layers;
             let p = if is_bare { 0.0 } else { self.recurrent };
             let recurrent = draw([groups, batch_size, layer.d_hidden()], p);
-            LayerMasks { product, recurrent }
+            let weight = layer.recurrent_weight_dims().and_then(|dims| draw(dims, self.weight));
+            LayerMasks { product, recurrent, weight }
         };
         let layers = layers.iter().enumerate().map(layer_masks).collect();
         LmMasks { words, input, inter_layer, layers, output, noise: None }
@@ -164,5 +171,16 @@ pub(crate) fn apply_mask(activation: Tensor<3>, mask: Option<&Tensor<3>>) -> Ten
     match mask {
         Some(mask) => activation * mask.clone(),
         None => activation,
+    }
+}
+
+/// A recurrent matrix, or several, without the elements that `mask` drops.
+pub(crate) fn mask_weight<const D: usize>(
+    weight: &Param<Tensor<D>>,
+    mask: Option<Tensor<3>>,
+) -> Tensor<D> {
+    match mask {
+        Some(mask) => weight.val() * mask.reshape(weight.dims()),
+        None => weight.val(),
     }
 }

@@ -151,6 +151,9 @@ pub struct LayerMasks {
     /// On what goes from step to step: `[1, batch_size, d_hidden]`, or `[4, …]` (LSTM) or `[2, …]` (RHN) for each gate its own.
     /// In an SRU it is on the activation of the cell.
     pub recurrent: Option<Tensor<3>>,
+    /// On the elements of the recurrent matrices: `[1, d_hidden, gates · d_hidden]`, or `[depth, …]` in an RHN. Not in an SRU,
+    /// which has none.
+    pub weight: Option<Tensor<3>>,
 }
 
 /// What one layer makes of a window.
@@ -198,6 +201,17 @@ impl RecurrentLayer {
         }
     }
 
+    /// Shape of a mask on the recurrent matrices: matrices, rows, columns; `None` where there are none.
+    pub(crate) fn recurrent_weight_dims(&self) -> Option<[usize; 3]> {
+        let of_one = |[rows, columns]: [usize; 2]| Some([1, rows, columns]);
+        match self {
+            Self::Lstm(layer) => of_one(layer.weight_hidden.dims()),
+            Self::Sru(_) => None,
+            Self::Rhn(layer) => Some(layer.weight_hidden.dims()),
+            Self::Nas(layer) => of_one(layer.weight_hidden.dims()),
+        }
+    }
+
     /// Whether there are cell states that can be penalised.
     pub fn has_cells(&self) -> bool {
         match self {
@@ -224,21 +238,21 @@ impl RecurrentLayer {
     ///
     /// # Panics
     ///
-    /// If the state is that of another kind of layer, or a shape does not fit.
+    /// If the state is that of another kind of layer, a shape does not fit, or an SRU is given a mask for a recurrent matrix.
     pub fn forward(
         &self,
         input: Tensor<3>,
         mut state: LayerState,
         masks: LayerMasks,
     ) -> LayerOutput {
-        let LayerMasks { product, recurrent } = masks;
+        let LayerMasks { product, recurrent, weight } = masks;
         match self {
             Self::Lstm(layer) => {
                 let state = LstmState {
                     hidden: state.take_hidden("an LSTM"),
                     cell: state.take_cell("an LSTM"),
                 };
-                let sequence = layer.forward(input, state, product, recurrent);
+                let sequence = layer.forward(input, state, product, recurrent, weight);
                 LayerOutput {
                     hidden: sequence.hidden,
                     cell: Some(sequence.cell),
@@ -246,6 +260,7 @@ impl RecurrentLayer {
                 }
             }
             Self::Sru(layer) => {
+                assert!(weight.is_none(), "an SRU has no recurrent matrix to mask");
                 let cell = state.take_cell("an SRU");
                 let sequence = layer.forward(input, cell, product, recurrent);
                 LayerOutput {
@@ -256,7 +271,7 @@ impl RecurrentLayer {
             }
             Self::Rhn(layer) => {
                 let input = apply_mask(input, product.as_ref());
-                let hidden = layer.forward(input, state.take_hidden("an RHN"), recurrent);
+                let hidden = layer.forward(input, state.take_hidden("an RHN"), recurrent, weight);
                 let [seq_length, batch_size, d_hidden] = hidden.dims();
                 let last = hidden.clone().narrow(0, seq_length - 1, 1);
                 let last = last.reshape([batch_size, d_hidden]);
@@ -268,7 +283,8 @@ impl RecurrentLayer {
                     hidden: state.take_hidden("a NAS cell"),
                     cell: state.take_cell("a NAS cell"),
                 };
-                let sequence = layer.forward(apply_mask(input, product.as_ref()), state, recurrent);
+                let input = apply_mask(input, product.as_ref());
+                let sequence = layer.forward(input, state, recurrent, weight);
                 LayerOutput {
                     hidden: sequence.hidden,
                     cell: Some(sequence.cell),

@@ -32,7 +32,7 @@ pub use lstm::{BiasInit, LstmLayer, LstmLayerConfig};
 pub use nas::{NasLayer, NasLayerConfig, NasSequence};
 pub use pointer::{PointerConfig, PointerSentinel, PointerState, PointerTerms, Pointing};
 pub use posterior::{MixtureOver, ScaleMixture, WeightDraw, WeightPosterior};
-pub use recurrent_lm::{LmOutput, LmState, RecurrentLm, RecurrentLmConfig};
+pub use recurrent_lm::{LayerInitRange, LmOutput, LmState, RecurrentLm, RecurrentLmConfig};
 pub use rhn::{RhnLayer, RhnLayerConfig};
 pub use site::{ParseSiteError, Site};
 pub use sru::{SruLayer, SruLayerConfig};

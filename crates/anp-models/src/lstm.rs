@@ -3,6 +3,8 @@ use anp_kernels::lstm::{LstmInputs, LstmSequence, LstmState};
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Distribution, Tensor};
 
+use crate::dropout::mask_weight;
+
 /// Initial values of a bias.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BiasInit {
@@ -113,6 +115,7 @@ impl LstmLayer {
     ///   gate its own
     /// - `recurrent_mask`: what the hidden states are multiplied by on their way to the next step, `[1, batch_size,
     ///   d_hidden]`, or `[4, batch_size, d_hidden]` for each gate its own
+    /// - `weight_mask`: what `W_h` is multiplied by, `[1, d_hidden, 4 · d_hidden]`
     ///
     /// # Panics
     ///
@@ -123,6 +126,7 @@ impl LstmLayer {
         state: LstmState,
         input_mask: Option<Tensor<3>>,
         recurrent_mask: Option<Tensor<3>>,
+        weight_mask: Option<Tensor<3>>,
     ) -> LstmSequence {
         let [seq_length, batch_size, d_input] = input.dims();
         let [expected, d_gates] = self.weight_input.dims();
@@ -161,7 +165,7 @@ impl LstmLayer {
         self.kernels.lstm_sequence(LstmInputs {
             gates,
             bias,
-            weight_hidden: self.weight_hidden.val(),
+            weight_hidden: mask_weight(&self.weight_hidden, weight_mask),
             mask: recurrent_mask,
             state,
             forget_bias: self.forget_bias,

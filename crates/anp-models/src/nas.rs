@@ -3,6 +3,7 @@ use burn::module::{Module, Param};
 use burn::tensor::activation::{relu, sigmoid, tanh};
 use burn::tensor::{Device, Tensor};
 
+use crate::dropout::mask_weight;
 use crate::lstm::uniform;
 
 /// Configuration of one [`NasLayer`].
@@ -68,6 +69,7 @@ impl NasLayer {
     /// - `input`: `[seq_length, batch_size, d_input]`
     /// - `state`: `m` and `c`, `[batch_size, d_hidden]` each
     /// - `mask`: what `m` is multiplied by on its way to the next step, `[1, batch_size, d_hidden]`
+    /// - `weight_mask`: what `R` is multiplied by, `[1, d_hidden, 8 · d_hidden]`
     ///
     /// # Panics
     ///
@@ -77,6 +79,7 @@ impl NasLayer {
         input: Tensor<3>,
         state: LstmState,
         mask: Option<Tensor<3>>,
+        weight_mask: Option<Tensor<3>>,
     ) -> NasSequence {
         let [seq_length, batch_size, d_input] = input.dims();
         let [d_hidden, width] = self.weight_hidden.dims();
@@ -85,7 +88,7 @@ impl NasLayer {
             .matmul(self.weight_input.val())
             .reshape([seq_length, batch_size, width]);
         let mask = mask.map(|mask| mask.reshape([batch_size, d_hidden]));
-        let weight_hidden = self.weight_hidden.val();
+        let weight_hidden = mask_weight(&self.weight_hidden, weight_mask);
         let LstmState { hidden: mut m, cell: mut c } = state;
         let (mut hidden, mut cell) = (Vec::new(), Vec::new());
         for t in 0..seq_length {

@@ -34,7 +34,7 @@ pub struct RecurrentLmConfig {
     /// The embedding, the decoder's weight and the weights of the layers start uniform in `[-init_range, init_range]`.
     pub init_range: f64,
     /// The same for the layers, where it is another.
-    pub layer_init_range: Option<f64>,
+    pub layer_init_range: Option<LayerInitRange>,
     /// Initial values of the decoder's bias.
     pub decoder_bias_init: BiasInit,
     /// Noise on the output of the last layer.
@@ -45,6 +45,15 @@ pub struct RecurrentLmConfig {
     pub posterior: Option<ScaleMixture>,
     /// How recurrences and losses are computed.
     pub kernels: Kernels,
+}
+
+/// Range of the first values of a layer's weights.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum LayerInitRange {
+    /// The same for all layers.
+    Fixed(f64),
+    /// One over the root of the layer's units: the default of `torch.nn.LSTM`.
+    InverseRootUnits,
 }
 
 impl RecurrentLmConfig {
@@ -68,9 +77,16 @@ impl RecurrentLmConfig {
         }
 
         let embedding = uniform([self.vocab_size, self.d_embed], self.init_range, device);
-        let range = self.layer_init_range.unwrap_or(self.init_range);
         let layers = (0..self.num_layers)
-            .map(|layer| self.cell.init(self.layer_dims(layer), range, self.kernels, device))
+            .map(|layer| {
+                let dims @ [_, d_hidden] = self.layer_dims(layer);
+                let range = match self.layer_init_range {
+                    None => self.init_range,
+                    Some(LayerInitRange::Fixed(range)) => range,
+                    Some(LayerInitRange::InverseRootUnits) => (d_hidden as f64).sqrt().recip(),
+                };
+                self.cell.init(dims, range, self.kernels, device)
+            })
             .collect();
         let decoder_weight = (!self.tie_weights)
             .then(|| uniform([self.d_output, self.vocab_size], self.init_range, device));
@@ -206,10 +222,12 @@ impl RecurrentLm {
 
     /// Draw the masks of a window of `tokens`, `[seq_length, batch_size]`; none where dropout is off.
     pub fn sample_masks(&self, tokens: &Tensor<2, Int>) -> LmMasks {
+        if self.device().is_autodiff() { self.draw_masks(tokens) } else { LmMasks::default() }
+    }
+
+    /// The same wherever the model is: what Monte-Carlo dropout evaluates under.
+    pub fn draw_masks(&self, tokens: &Tensor<2, Int>) -> LmMasks {
         let device = self.device();
-        if !device.is_autodiff() {
-            return LmMasks::default();
-        }
         let mut masks = self.dropout.sample(tokens, self.vocab_size(), &self.layers, &device);
         if let Some(stochastic) = &self.stochastic {
             let [seq_length, batch_size] = tokens.dims();
@@ -567,6 +585,61 @@ mod tests {
         assert!(masks.layers.iter().all(|it| it.product.is_some()));
     }
 
+    /// One mask of a matrix for all sequences and steps; an SRU has no matrix to drop.
+    #[test]
+    fn weight_drop_draws_a_mask_of_each_recurrent_matrix_a_window() {
+        let device = Device::default().autodiff();
+        let dropout = Dropout { weight: 0.75, ..Dropout::default() };
+        for (cell, dims) in [
+            (lstm(2), Some([1, 4, 16])),
+            (rhn(3), Some([3, 4, 8])),
+            (CellConfig::Nas, Some([1, 4, 32])),
+            (sru(), None),
+        ] {
+            let model = RecurrentLmConfig { dropout, cell, ..config() }.init(&device);
+            let draw = || model.sample_masks(&tokens([7, 2])).layers.swap_remove(1);
+            let (mask, next) = (draw(), draw());
+            assert!(mask.product.is_none() && mask.recurrent.is_none());
+            assert_eq!(mask.weight.as_ref().map(Tensor::dims), dims);
+            if let (Some(mask), Some(next)) = (mask.weight, next.weight) {
+                assert!(mask.to_data().iter::<f32>().all(|value| value == 0.0 || value == 4.0));
+                assert_ne!(mask.to_data(), next.to_data(), "windows share a mask");
+            }
+            assert!(model.valid().sample_masks(&tokens([7, 2])).layers.is_empty());
+        }
+    }
+
+    /// `torch.nn.LSTM` starts each layer in ± 1 / √units.
+    #[test]
+    fn the_range_of_a_layer_may_follow_from_its_units() {
+        let inverse_root = Some(LayerInitRange::InverseRootUnits);
+        let config = RecurrentLmConfig {
+            d_hidden: 100,
+            d_output: 400,
+            num_layers: 2,
+            init_range: 7.0,
+            layer_init_range: inverse_root,
+            cell: CellConfig::Lstm {
+                forget_bias: 0.0,
+                num_biases: 2,
+                bias_init: BiasInit::Uniform,
+            },
+            ..config()
+        };
+        let model = config.init(&Device::default());
+        for (layer, range) in model.layers.iter().zip([0.1, 0.05]) {
+            let RecurrentLayer::Lstm(layer) = layer else { unreachable!("it is an LSTM") };
+            let biases = [Some(&layer.bias_input), layer.bias_hidden.as_ref()];
+            let mut values: Vec<_> =
+                biases.into_iter().map(|bias| bias.unwrap().val().abs().max()).collect();
+            values.push(layer.weight_hidden.val().abs().max());
+            for largest in values {
+                let largest = largest.into_scalar::<f64>();
+                assert!(largest > 0.98 * range && largest < 1.0001 * range, "{largest}, {range}");
+            }
+        }
+    }
+
     #[test]
     fn a_dropped_word_is_missing_wherever_it_stands() {
         let device = Device::default().autodiff();
@@ -728,6 +801,8 @@ mod tests {
             // RHN: 32.08 M untied at depth 8, 23.48 M tied at depth 10.
             (untied(rhn(8), 1, 890, 10_000), 32_082_040),
             (tied(rhn(10), 1, 830), 23_482_400),
+            // AWD-LSTM: 24 M.
+            (RecurrentLmConfig { d_hidden: 1150, ..tied(lstm(2), 3, 400) }, 24_221_600),
         ] {
             assert_eq!(model.num_params(), expected, "{model:?}");
         }

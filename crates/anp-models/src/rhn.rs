@@ -3,6 +3,7 @@ use anp_kernels::rhn::RhnInputs;
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Distribution, Tensor};
 
+use crate::dropout::mask_weight;
 use crate::lstm::uniform;
 
 /// Configuration of one [`RhnLayer`].
@@ -73,6 +74,7 @@ impl RhnLayer {
     /// - `input`: `[seq_length, batch_size, d_input]`
     /// - `state`: `[batch_size, d_hidden]`
     /// - `mask`: `m`, `[1, batch_size, d_hidden]`, or `[2, batch_size, d_hidden]` for each gate its own
+    /// - `weight_mask`: what `R` is multiplied by, `[depth, d_hidden, 2 · d_hidden]`
     ///
     /// # Panics
     ///
@@ -82,6 +84,7 @@ impl RhnLayer {
         input: Tensor<3>,
         state: Tensor<2>,
         mask: Option<Tensor<3>>,
+        weight_mask: Option<Tensor<3>>,
     ) -> Tensor<3> {
         let [seq_length, batch_size, d_input] = input.dims();
         let [expected, width] = self.weight_input.dims();
@@ -95,7 +98,7 @@ impl RhnLayer {
             .reshape([seq_length, batch_size, width]);
         self.kernels.rhn_sequence(RhnInputs {
             gates,
-            weight_hidden: self.weight_hidden.val(),
+            weight_hidden: mask_weight(&self.weight_hidden, weight_mask),
             bias: self.bias.val(),
             mask,
             state,

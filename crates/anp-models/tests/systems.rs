@@ -66,6 +66,7 @@ struct Masks {
 struct InnerMasks {
     product: Option<Array>,
     recurrent: Option<Array>,
+    weight: Option<Array>,
 }
 
 /// What the divergence of a noisy output counts in the fixtures' loss.
@@ -101,6 +102,7 @@ impl Place {
         let inside = |masks: &InnerMasks| LayerMasks {
             product: self.mask(&masks.product),
             recurrent: self.mask(&masks.recurrent),
+            weight: self.mask(&masks.weight),
         };
         LmMasks {
             words: self.mask(&masks.words),
@@ -419,4 +421,20 @@ fn bayes() {
 fn nas() {
     let config = config(CellConfig::Nas, 2, [3, 4, 5]);
     agrees("nas", include_str!("fixtures/nas.json"), &config);
+}
+
+/// AWD-LSTM: recurrent matrices with elements dropped, words dropped in all sequences together, a narrow last layer.
+#[test]
+fn awd_lstm() {
+    let config = RecurrentLmConfig { tie_weights: true, ..config(lstm(2, 0.0), 3, [4, 6, 4]) };
+    agrees("awd_lstm", include_str!("fixtures/awd_lstm.json"), &config);
+}
+
+/// The recurrent matrices of the other cells, beside masks on what they multiply.
+#[test]
+fn weight_drop() {
+    let rhn = config(rhn(), 1, [3, 4, 4]);
+    agrees("rhn_weight_drop", include_str!("fixtures/rhn_weight_drop.json"), &rhn);
+    let nas = config(CellConfig::Nas, 2, [3, 4, 5]);
+    agrees("nas_weight_drop", include_str!("fixtures/nas_weight_drop.json"), &nas);
 }

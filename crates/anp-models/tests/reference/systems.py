@@ -12,6 +12,7 @@ The cells are written from their equations, one time step, one gate and one matr
 
     lstm    Zaremba et al. 2014, arXiv:1409.2329; masks of Gal & Ghahramani 2016, arXiv:1512.05287: gates
             that share a mask are their "tied weights", gates with one each their "untied weights"
+            and weight drop, masks on recurrent matrices: Merity et al. 2017, arXiv:1708.02182
     sru     Lei & Zhang 2017, arXiv:1709.02755v1
     rhn     Zilly et al. 2016, arXiv:1607.03474, the carry gate is one minus the transform gate
     lstm with noise on its output: equations 8 and 9 of the paper
@@ -78,9 +79,10 @@ class Lstm:
         shapes = {"weight_input": [d_input, 4 * width], "weight_hidden": [width, 4 * width]}
         return shapes | {name: [4 * width] for name in ["bias_input", "bias_hidden"][: self.num_biases]}
 
-    def forward(self, p, inputs, state, product=None, recurrent=None, noise=None):
+    def forward(self, p, inputs, state, product=None, recurrent=None, weight=None, noise=None):
         """`noise` is for each step, and whether the next step sees it."""
         hidden, cell = state["hidden"], state["cell"]
+        weight_hidden = p["weight_hidden"] if weight is None else p["weight_hidden"] * weight[0]
         outputs = []
         for t, x in enumerate(inputs):
             sums = []
@@ -88,7 +90,7 @@ class Lstm:
                 block = slice(gate * cell.shape[1], (gate + 1) * cell.shape[1])
                 masked_x = x if product is None else x * product[gate % len(product)]
                 masked_h = hidden if recurrent is None else hidden * recurrent[gate % len(recurrent)]
-                total = masked_x @ p["weight_input"][:, block] + masked_h @ p["weight_hidden"][:, block]
+                total = masked_x @ p["weight_input"][:, block] + masked_h @ weight_hidden[:, block]
                 for bias in ["bias_input", "bias_hidden"][: self.num_biases]:
                     total = total + p[bias][block]
                 sums.append(total)
@@ -148,7 +150,7 @@ class Rhn:
             "bias": [self.depth, 2 * width],
         }
 
-    def forward(self, p, inputs, state, product=None, recurrent=None):
+    def forward(self, p, inputs, state, product=None, recurrent=None, weight=None):
         s = state["hidden"]
         width = s.shape[1]
         mask_h, mask_t = (torch.ones(1),) * 2 if recurrent is None else (recurrent[0], recurrent[-1])
@@ -157,9 +159,11 @@ class Rhn:
             if product is not None:
                 x = x * product[0]
             for level in range(self.depth):
-                weight, bias = p["weight_hidden"][level], p["bias"][level]
-                h = (s * mask_h) @ weight[:, :width] + bias[:width]
-                t = (s * mask_t) @ weight[:, width:] + bias[width:]
+                matrix, bias = p["weight_hidden"][level], p["bias"][level]
+                if weight is not None:
+                    matrix = matrix * weight[level]
+                h = (s * mask_h) @ matrix[:, :width] + bias[:width]
+                t = (s * mask_t) @ matrix[:, width:] + bias[width:]
                 if level == 0:
                     h = h + x @ p["weight_input"][:, :width]
                     t = t + x @ p["weight_input"][:, width:]
@@ -175,8 +179,9 @@ class Nas:
     def shapes(self, d_input, width):
         return {"weight_input": [d_input, 8 * width], "weight_hidden": [width, 8 * width]}
 
-    def forward(self, p, inputs, state, product=None, recurrent=None):
+    def forward(self, p, inputs, state, product=None, recurrent=None, weight=None):
         m, c = state["hidden"], state["cell"]
+        weight_hidden = p["weight_hidden"] if weight is None else p["weight_hidden"] * weight[0]
         sigmoid, tanh, relu = torch.sigmoid, torch.tanh, torch.relu
         outputs = []
         for x in inputs:
@@ -185,7 +190,7 @@ class Nas:
             if recurrent is not None:
                 m = m * recurrent[0]
             u = [x @ block for block in p["weight_input"].chunk(8, dim=1)]
-            v = [m @ block for block in p["weight_hidden"].chunk(8, dim=1)]
+            v = [m @ block for block in weight_hidden.chunk(8, dim=1)]
             first = [sigmoid, relu, sigmoid, None, tanh, sigmoid, tanh, sigmoid]
             a = [relu(u[k] * v[k]) if k == 3 else first[k](u[k] + v[k]) for k in range(8)]
             b = [tanh(a[0] * a[1]), tanh(a[2] + a[3]), tanh(a[4] * a[5]), sigmoid(a[6] + a[7])]
@@ -426,6 +431,36 @@ def output_mask(draw, tokens, widths):
     }
 
 
+def awd_masks(draw, tokens, widths):
+    """AWD-LSTM: a mask a window at each place, one on each recurrent matrix, one for each word of all sequences."""
+    words = draw.mask(VOCAB_SIZE, prob=0.3)
+    return {
+        "words": words[tokens].unsqueeze(2),
+        "input": draw.mask(1, BATCH, widths[0]),
+        "inter_layer": [draw.mask(1, BATCH, width) for width in widths[1:-1]],
+        "layers": [{"weight": draw.mask(1, width, 4 * width)} for width in widths[1:]],
+        "output": draw.mask(1, BATCH, widths[-1]),
+    }
+
+
+def weight_drop(levels, gates):
+    """Masks on the recurrent matrices and on what they multiply."""
+
+    def masks(draw, tokens, widths):
+        return {
+            "inter_layer": [None for _ in widths[1:-1]],
+            "layers": [
+                {
+                    "recurrent": draw.mask(1, BATCH, width),
+                    "weight": draw.mask(levels, width, gates * width),
+                }
+                for width in widths[1:]
+            ],
+        }
+
+    return masks
+
+
 SYSTEMS = {
     "vd_lstm": lambda: system(1, Lstm(), [3, 4, 5], variational()),
     "vd_lstm_tied": lambda: system(2, Lstm(2, 1.0), [4, 5, 4], variational_inside(1, 1), tied=True),
@@ -446,6 +481,9 @@ SYSTEMS = {
         12, Lstm(2, 1.0), [4, 5, 4], output_mask, tied=True, posterior="row"
     ),
     "nas": lambda: system(8, Nas(), [3, 4, 5], variational_inside(1, 1)),
+    "awd_lstm": lambda: system(11, Lstm(2), [4, 6, 6, 4], awd_masks, tied=True),
+    "rhn_weight_drop": lambda: system(12, Rhn(3), [3, 4], weight_drop(3, 2)),
+    "nas_weight_drop": lambda: system(13, Nas(), [3, 4, 5], weight_drop(1, 8)),
 }
 
 
