@@ -1,13 +1,14 @@
 //! Perplexity of a text under a trained model, and the size of its activations.
 
-use anp_models::{RecurrentLm, Site};
+use anp_models::{LmState, RecurrentLm, Site};
 use burn::data::dataloader::DataLoader;
 use burn::tensor::{Device, Tensor};
 use burn::train::InferenceStep;
 
-use crate::batches::{LmBatch, TokenStreams, WindowLoader};
+use crate::batches::{LmBatch, TokenStreams, Window, WindowLoader};
+use crate::random::{self, Purpose};
 use crate::record::{ActivationStatistics, Score};
-use crate::train::LmLearner;
+use crate::train::{LmLearner, token_nll};
 
 /// How far an evaluation or a measurement is.
 #[derive(Debug, Clone, Copy)]
@@ -27,17 +28,92 @@ pub struct EvaluationProgress {
 pub fn evaluate(
     model: &LmLearner,
     loader: &WindowLoader,
+    progress: impl FnMut(EvaluationProgress) -> bool,
+) -> Option<Score> {
+    let mut state = None;
+    let nll_of = |_, window| {
+        let batch = LmBatch { window, state: state.take() };
+        let output = InferenceStep::step(model, batch).into_window();
+        state = Some(output.state);
+        output.nll_sum
+    };
+    score(loader, nll_of, progress)
+}
+
+/// Monte-Carlo dropout: how often masks are drawn, and from which seed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MonteCarlo {
+    /// Masks that are drawn for each window, at least 1.
+    pub passes: usize,
+    /// Seed of the masks; that of a pass does not depend on how many there are.
+    pub seed: u64,
+}
+
+/// Cross-entropy of a text under the mean of the probabilities that networks with dropped activations give:
+///
+/// ```text
+/// p(y) = 1/N Σ_n p(y | masks n)
+/// ```
+///
+/// Gal & Ghahramani, 2016, table 1's "MC". Masks are drawn anew for each window, as in training; each of the N networks
+/// carries a state of its own. `model` must be in evaluation mode; `progress` is as in [`evaluate`].
+///
+/// # Panics
+///
+/// If there are no passes.
+pub fn evaluate_monte_carlo(
+    model: &RecurrentLm,
+    loader: &WindowLoader,
+    monte_carlo: MonteCarlo,
+    progress: impl FnMut(EvaluationProgress) -> bool,
+) -> Option<Score> {
+    let MonteCarlo { passes, seed } = monte_carlo;
+    assert!(passes > 0, "Monte-Carlo dropout needs a pass");
+    let mut states = vec![None; passes];
+    let nll_of = |index, window: Window| {
+        let Window { inputs, targets } = window;
+        let [_, batch_size] = inputs.dims();
+        let of_pass = |(pass, state): (usize, &mut Option<LmState>)| {
+            let step = (pass as u64) << 32 | index as u64;
+            inputs.device().seed(random::seed(seed, Purpose::MonteCarlo, step));
+            let masks = model.draw_masks(&inputs);
+            let before = state.take().unwrap_or_else(|| model.zero_state(batch_size));
+            let output = model.forward_with_masks(inputs.clone(), before, &masks);
+            *state = Some(output.state);
+            token_nll(model, output.dropped, output.pointing, targets.clone()).unsqueeze()
+        };
+        let nlls = states.iter_mut().enumerate().map(of_pass).collect();
+        nll_of_mean_probability(Tensor::cat(nlls, 0)).sum()
+    };
+    score(loader, nll_of, progress)
+}
+
+/// `−ln 1/N Σ_n exp(−nll_n)` for each token.
+///
+/// # Shapes
+///
+/// - `nll`: `[num_passes, num_tokens]`
+/// - returns: `[num_tokens]`
+fn nll_of_mean_probability(nll: Tensor<2>) -> Tensor<1> {
+    // Relative to the largest probability, which then cannot underflow.
+    let smallest = nll.clone().min_dim(0);
+    let mean = (smallest.clone() - nll).exp().mean_dim(0);
+    (smallest - mean.log()).reshape([-1])
+}
+
+/// Add up what `nll_of` says of each window, given its index: nats summed over the tokens, `[1]`.
+fn score(
+    loader: &WindowLoader,
+    mut nll_of: impl FnMut(usize, Window) -> Tensor<1>,
     mut progress: impl FnMut(EvaluationProgress) -> bool,
 ) -> Option<Score> {
     let num_windows = loader.num_items();
     let mut nll_sum = ScalarSum::default();
-    let (mut tokens, mut state) = (0, None);
+    let mut tokens = 0;
     for (index, batch) in loader.iter().enumerate() {
         let window = batch.expect("windows are cut from memory").window;
         tokens += window.num_tokens();
-        let output = InferenceStep::step(model, LmBatch { window, state }).into_window();
-        state = Some(output.state);
-        if nll_sum.add(output.nll_sum) || index + 1 == num_windows {
+        if nll_sum.add(nll_of(index, window)) || index + 1 == num_windows {
             let nll = nll_sum.read() / tokens as f64;
             if !progress(EvaluationProgress { windows: index + 1, num_windows, nll }) {
                 return None;
@@ -132,7 +208,7 @@ impl ScalarSum {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::sync::{Arc, Mutex};
 
     use anp_models::{BiasInit, CellConfig, Dropout, Kernels, PointerConfig, RecurrentLmConfig};
     use burn::module::Module;
@@ -152,6 +228,11 @@ mod tests {
     };
 
     fn model(pointer: Option<PointerConfig>) -> LmLearner {
+        let dropout = Dropout { input: 0.5, inter_layer: 0.5, output: 0.5, ..Dropout::default() };
+        model_with(dropout, pointer)
+    }
+
+    fn model_with(dropout: Dropout, pointer: Option<PointerConfig>) -> LmLearner {
         let lm = RecurrentLmConfig {
             vocab_size: 7,
             d_embed: 4,
@@ -160,7 +241,7 @@ mod tests {
             num_layers: 2,
             cell: CellConfig::Lstm { forget_bias: 1.0, num_biases: 1, bias_init: BiasInit::Zeros },
             tie_weights: false,
-            dropout: Dropout { input: 0.5, inter_layer: 0.5, output: 0.5, ..Dropout::default() },
+            dropout,
             init_range: 1.0,
             layer_init_range: None,
             decoder_bias_init: BiasInit::Uniform,
@@ -195,6 +276,63 @@ mod tests {
             }
             assert!((whole.perplexity - whole.nll.exp()).abs() < 1e-12);
         }
+    }
+
+    /// Flex has one random number generator a process.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+    fn monte_carlo(model: &LmLearner, passes: usize, seed: u64) -> Score {
+        let streams = TokenStreams::new(&TEXT, 2, 7, Tail::Keep).unwrap();
+        let loader = WindowLoader::new(Arc::new(streams), Device::default());
+        evaluate_monte_carlo(&model.lm, &loader, MonteCarlo { passes, seed }, |_| true).unwrap()
+    }
+
+    #[test]
+    fn without_rates_monte_carlo_dropout_is_the_evaluation() {
+        for pointer in [None, Some(PointerConfig { window: 9, state_gradient: true })] {
+            let model = model_with(Dropout::default(), pointer);
+            let streams = TokenStreams::new(&TEXT, 2, 7, Tail::Keep).unwrap();
+            let loader = WindowLoader::new(Arc::new(streams), Device::default());
+            let ordinary = evaluate(&model, &loader, |_| true).unwrap();
+            assert_eq!(monte_carlo(&model, 1, 3), ordinary);
+            // The mean of equal numbers, rounded.
+            assert!((monte_carlo(&model, 3, 3).nll - ordinary.nll).abs() < 1e-6);
+        }
+    }
+
+    /// Each pass alone, with its own masks and state; then the mean of the probabilities by hand.
+    #[test]
+    fn monte_carlo_dropout_averages_probabilities() {
+        let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let model = model(None);
+        let device = Device::default();
+        let streams = TokenStreams::new(&TEXT, 2, 7, Tail::Keep).unwrap();
+        let mut probabilities = vec![0.0; streams.num_tokens()];
+        for pass in 0..4_u64 {
+            let mut state = model.lm.zero_state(2);
+            let mut nlls = Vec::new();
+            for index in 0..streams.num_windows() {
+                let window = streams.window(index, &device);
+                let step = (pass << 32) + index as u64;
+                device.seed(random::seed(3, Purpose::MonteCarlo, step));
+                let masks = model.lm.draw_masks(&window.inputs);
+                let output = model.lm.forward_with_masks(window.inputs, state, &masks);
+                nlls.extend(model.lm.nll(output.dropped, window.targets).into_data().iter::<f64>());
+                state = output.state;
+            }
+            for (probability, nll) in probabilities.iter_mut().zip(nlls) {
+                *probability += (-nll).exp() / 4.0;
+            }
+        }
+        let nll = |probability: &f64| -probability.ln();
+        let expected = probabilities.iter().map(nll).sum::<f64>() / probabilities.len() as f64;
+        let score = monte_carlo(&model, 4, 3);
+        assert_eq!(score.tokens, probabilities.len());
+        assert!((score.nll - expected).abs() < 1e-5, "{} and {expected}", score.nll);
+
+        assert_eq!(monte_carlo(&model, 4, 3), score, "the seed repeats it");
+        assert_ne!(monte_carlo(&model, 4, 4), score);
+        assert_ne!(monte_carlo(&model, 1, 3), score);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::session::{DeviceArgs, Session};
 use super::{display, interrupt};
 use crate::batches::{TokenStreams, WindowLoader};
-use crate::evaluate::evaluate;
+use crate::evaluate::{MonteCarlo, evaluate, evaluate_monte_carlo};
 use crate::record::Score;
 use crate::train::{LmLearner, Objective, StoredCheckpoint, Texts, build_learner};
 
@@ -23,14 +23,26 @@ Examples:
   anp evaluate runs/table2-lstm_anp-demo-s1-38e30692
   anp evaluate runs/table2-lstm_anp-demo-s1-38e30692/checkpoints/e00002-w000000160 --format json
   anp evaluate my-run --device cuda:0
+  anp evaluate my-run --mc-dropout 50
 
 Repeats the last evaluation of a run: no dropout, the parameters with the best validation loss (those of
 the checkpoint itself before the end of the first epoch), validation cut as in training and as one stream,
-test as one stream.")]
+test as one stream.
+
+With --mc-dropout the same texts are scored again by Monte-Carlo dropout (Gal & Ghahramani, 2016): the masks of training
+stay on, and the probabilities of so many passes are averaged.")]
 pub(super) struct EvaluateArgs {
     /// Folder of a run, whose newest checkpoint is taken, or of one checkpoint
     #[arg(value_hint = clap::ValueHint::DirPath)]
     checkpoint: PathBuf,
+
+    /// Average the probabilities of N passes with dropout, too
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    mc_dropout: Option<u16>,
+
+    /// Seed of the masks of --mc-dropout; the run's own if not given
+    #[arg(long, value_name = "SEED", requires = "mc_dropout")]
+    mc_seed: Option<u64>,
 
     #[command(flatten)]
     device: DeviceArgs,
@@ -55,12 +67,51 @@ struct Scores {
     checkpoint: PathBuf,
     /// Epoch of the parameters; `None` if they are those of an unfinished first epoch.
     best_epoch: Option<usize>,
+    #[serde(flatten)]
+    ordinary: TextScores,
+    /// The same by Monte-Carlo dropout.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mc_dropout: Option<MonteCarloScores>,
+}
+
+/// The scores of each text.
+#[derive(Debug, Serialize)]
+struct TextScores {
     /// Validation in the training batch size, tail dropped.
     valid: Score,
     /// Validation as one stream.
     valid_single_stream: Score,
     /// Test as one stream.
     test: Score,
+}
+
+impl TextScores {
+    /// Score each text of `texts`.
+    fn of(
+        texts: &Texts,
+        mut score: impl FnMut(&'static str, &Arc<TokenStreams>) -> Option<Score>,
+    ) -> Option<Self> {
+        Some(Self {
+            valid: score("validation", &texts.valid)?,
+            valid_single_stream: score("validation, one stream", &texts.valid_single)?,
+            test: score("test, one stream", &texts.test)?,
+        })
+    }
+
+    fn all(&self) -> [Score; 3] {
+        [self.valid, self.valid_single_stream, self.test]
+    }
+}
+
+/// The scores of Monte-Carlo dropout, and what repeats them.
+#[derive(Debug, Serialize)]
+struct MonteCarloScores {
+    /// Passes whose probabilities are averaged.
+    passes: usize,
+    /// Seed of their masks.
+    seed: u64,
+    #[serde(flatten)]
+    scores: TextScores,
 }
 
 /// Run `anp evaluate`.
@@ -81,27 +132,38 @@ pub(super) fn run(
 
     let path = stored.path().to_owned();
     let best_epoch = stored.trainer().schedule.best_epoch();
+    let run_seed = stored.trainer().seed;
     let template = build_learner(&recipe, stored.vocab_size(), session.kernels, &session.device);
     let snapshot = stored.load(&template.lm)?;
     let lm = snapshot.best.unwrap_or(snapshot.model);
     let model = LmLearner { lm, objective: Objective::default() }.valid();
 
     let mut show = display::evaluation(quiet);
-    let mut score = |part: &'static str, streams: &Arc<TokenStreams>| {
-        let loader = WindowLoader::new(Arc::clone(streams), session.device.clone());
-        evaluate(&model, &loader, |progress| {
-            show(part, progress);
-            !session.interrupter.should_stop()
-        })
+    let mut go_on = |part, progress| {
+        show(part, progress);
+        !session.interrupter.should_stop()
     };
+    let loader = |streams: &Arc<_>| WindowLoader::new(Arc::clone(streams), session.device.clone());
     let scores = (|| -> Option<Scores> {
-        Some(Scores {
-            checkpoint: path,
-            best_epoch,
-            valid: score("validation", &texts.valid)?,
-            valid_single_stream: score("validation, one stream", &texts.valid_single)?,
-            test: score("test, one stream", &texts.test)?,
-        })
+        let ordinary = TextScores::of(&texts, |part, streams| {
+            evaluate(&model, &loader(streams), |progress| go_on(part, progress))
+        })?;
+        let mc_dropout = match args.mc_dropout {
+            None => None,
+            Some(passes) => {
+                let passes = usize::from(passes);
+                let seed = args.mc_seed.unwrap_or(run_seed);
+                let monte_carlo = MonteCarlo { passes, seed };
+                let scores = TextScores::of(&texts, |part, streams| {
+                    let loader = loader(streams);
+                    evaluate_monte_carlo(&model.lm, &loader, monte_carlo, |progress| {
+                        go_on(part, progress)
+                    })
+                })?;
+                Some(MonteCarloScores { passes, seed, scores })
+            }
+        };
+        Some(Scores { checkpoint: path, best_epoch, ordinary, mc_dropout })
     })();
     let Some(scores) = scores else { return Ok(interrupt::exit_code()) };
     match args.format {
@@ -114,18 +176,18 @@ pub(super) fn run(
 fn text(scores: &Scores) -> String {
     let mut table = Table::new();
     table.load_preset(NOTHING).force_no_tty();
-    table.set_header(["text", "tokens", "nll, nats", "perplexity"]);
-    for (name, score) in [
-        ("validation, as in training", scores.valid),
-        ("validation, one stream", scores.valid_single_stream),
-        ("test, one stream", scores.test),
-    ] {
-        table.add_row([
-            name.to_owned(),
-            score.tokens.to_string(),
-            format!("{:.4}", score.nll),
-            format!("{:.2}", score.perplexity),
-        ]);
+    let numbers = |score: &Score| [format!("{:.4}", score.nll), format!("{:.2}", score.perplexity)];
+    let mut header = vec!["text", "tokens", "nll, nats", "perplexity"];
+    if scores.mc_dropout.is_some() {
+        header.extend(["MC nll, nats", "MC perplexity"]);
+    }
+    table.set_header(header);
+    let names = ["validation, as in training", "validation, one stream", "test, one stream"];
+    for (index, (name, score)) in names.into_iter().zip(scores.ordinary.all()).enumerate() {
+        let mut row = vec![name.to_owned(), score.tokens.to_string()];
+        row.extend(numbers(&score));
+        row.extend(scores.mc_dropout.iter().flat_map(|mc| numbers(&mc.scores.all()[index])));
+        table.add_row(row);
     }
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
@@ -135,5 +197,8 @@ fn text(scores: &Scores) -> String {
         None => "parameters of an unfinished first epoch".to_owned(),
     };
     let lines: String = table.lines().map(|line| format!("{}\n", line.trim())).collect();
-    format!("{}: {parameters}\n{lines}", scores.checkpoint.display())
+    let monte_carlo = scores.mc_dropout.as_ref().map_or(String::new(), |mc| {
+        format!("MC: mean probability of {} passes with dropout, seed {}\n", mc.passes, mc.seed)
+    });
+    format!("{}: {parameters}\n{lines}{monte_carlo}", scores.checkpoint.display())
 }

@@ -1,11 +1,12 @@
 use anp_core::{ActivationNorm, LossReduction, Norm};
 use anp_kernels::sgd::{ClippedSgd, RowGradient, WeightDecay};
 use anp_models::{
-    Kernels, LmMasks, LmOutput, LmState, RecurrentLayer, RecurrentLm, Site, WeightPosterior,
+    Kernels, LmMasks, LmOutput, LmState, Pointing, RecurrentLayer, RecurrentLm, Site,
+    WeightPosterior,
 };
 use burn::module::Module;
 use burn::optim::{GradientsParams, ModuleOptimizer};
-use burn::tensor::Tensor;
+use burn::tensor::{Int, Tensor};
 use burn::train::{InferenceStep, TrainOutput, TrainStep};
 
 use crate::batches::LmBatch;
@@ -283,6 +284,20 @@ impl TrainStep for LmLearner {
     }
 }
 
+/// Negative log-likelihood of each target, with what the pointer says, if there is one.
+pub(crate) fn token_nll(
+    lm: &RecurrentLm,
+    dropped: Tensor<3>,
+    pointing: Option<Pointing>,
+    targets: Tensor<2, Int>,
+) -> Tensor<1> {
+    let nll = lm.nll(dropped, targets.clone());
+    match pointing {
+        Some(pointing) => pointing.mix(nll, targets).nll,
+        None => nll,
+    }
+}
+
 impl InferenceStep for LmLearner {
     type Input = LmBatch;
     type Output = StepReport;
@@ -293,11 +308,7 @@ impl InferenceStep for LmLearner {
         let state = batch.state.unwrap_or_else(|| self.lm.zero_state(batch_size));
         let output = self.lm.forward(batch.window.inputs, state);
         let targets = batch.window.targets;
-        let nll = self.lm.nll(output.dropped, targets.clone());
-        let nll = match output.pointing {
-            Some(pointing) => pointing.mix(nll, targets).nll,
-            None => nll,
-        };
+        let nll = token_nll(&self.lm, output.dropped, output.pointing, targets);
         StepReport::Window(Box::new(WindowOutput {
             nll_sum: nll.sum().inner(),
             tokens,

@@ -11,6 +11,7 @@ mod strategy;
 
 pub use checkpoint::{CheckpointError, CheckpointFolder, Snapshot, StoredCheckpoint};
 pub use clip::clip_by_global_norm;
+pub(crate) use learner::token_nll;
 pub use learner::{LmLearner, Objective, SitePenalty, WindowOutput};
 pub use metrics::{Quantity, StepReport, Summary, SummaryMetric};
 pub use run::{Outcome, RunRequest, Texts, TrainError, build_learner, network, run, run_on};

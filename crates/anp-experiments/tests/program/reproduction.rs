@@ -84,13 +84,34 @@ fn each_row_is_run_once_and_the_penalty_is_seen_in_the_table() {
     // The evaluation can be repeated from the checkpoint.
     let run = format!("runs/{}", workplace.name("lstm_anp", 1));
     let evaluate = ["evaluate", &run, "--device", "flex", "--format", "json", "--quiet"];
-    let evaluated: Value =
-        serde_json::from_str(&stdout(&workplace.anp(&evaluate).output().unwrap())).unwrap();
+    let evaluate = |words: &[&str]| -> Value {
+        let output = workplace.anp(&[&evaluate[..], words].concat()).output().unwrap();
+        serde_json::from_str(&stdout(&output)).unwrap()
+    };
+    let evaluated = evaluate(&[]);
     let result = &workplace.records().into_iter().find(|it| it.row == "lstm_anp").unwrap().result;
     let result = serde_json::to_value(result).unwrap();
     for text in ["valid", "valid_single_stream", "test", "best_epoch"] {
         assert_eq!(evaluated[text], result[text], "{text}");
     }
+    assert!(evaluated.get("mc_dropout").is_none());
+
+    // Monte-Carlo dropout stands beside it, and its seed, that of the run, repeats it.
+    let with = evaluate(&["--mc-dropout", "2"]);
+    assert_eq!(with["test"], evaluated["test"]);
+    let monte_carlo = &with["mc_dropout"];
+    assert_eq!((&monte_carlo["passes"], &monte_carlo["seed"]), (&2.into(), &1.into()));
+    for text in ["valid", "valid_single_stream", "test"] {
+        let [ordinary, mean] = [&evaluated[text], &monte_carlo[text]];
+        assert_eq!(ordinary["tokens"], mean["tokens"], "{text}");
+        let [ordinary, mean] = [ordinary, mean].map(|score| score["nll"].as_f64().unwrap());
+        // Dropped activations are a loss, but a small one at a rate of 0.2.
+        assert!(ordinary != mean && (ordinary - mean).abs() < 0.3, "{text}: {ordinary}, {mean}");
+    }
+    assert_eq!(evaluate(&["--mc-dropout", "2", "--mc-seed", "1"]), with);
+    assert_ne!(evaluate(&["--mc-dropout", "2", "--mc-seed", "2"])["mc_dropout"], *monte_carlo);
+    let none = workplace.anp(&["evaluate", &run, "--mc-dropout", "0"]).output().unwrap();
+    assert_eq!(none.status.code(), Some(2));
 
     let markdown = format("markdown");
     let header = markdown.lines().find(|line| line.starts_with('|')).unwrap();
