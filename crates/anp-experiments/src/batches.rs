@@ -33,6 +33,17 @@ pub enum Tail {
     Keep,
 }
 
+/// Where a window lies in the streams, in steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    /// First step of the inputs.
+    pub start: usize,
+    /// Number of steps.
+    pub steps: usize,
+    /// The same before the end of the text cut them.
+    pub drawn: usize,
+}
+
 /// A text too short to be cut as asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
@@ -116,23 +127,46 @@ impl TokenStreams {
     ///
     /// If there is no such window.
     pub fn window(&self, index: usize, device: &Device) -> Window {
-        self.window_with(index, device, |_, _| {})
+        assert!(index < self.num_windows(), "window {index} of {}", self.num_windows());
+        self.window_with(self.span(index * self.bptt, self.bptt), device, |_, _| {})
     }
 
-    /// The same after `change` had a look at its inputs and targets, step by step.
+    /// All windows of one pass, in order.
+    pub fn spans(&self) -> Vec<Span> {
+        (0..self.num_windows()).map(|index| self.span(index * self.bptt, self.bptt)).collect()
+    }
+
+    /// Windows of other lengths, in order: the one of index `i` has `length(i)` steps.
+    ///
+    /// The last is as long as the text lets it, whatever the [`Tail`], and left out where that is a single step: so does the
+    /// code of AWD-LSTM.
+    pub fn spans_of_lengths(&self, length: impl Fn(usize) -> usize) -> Vec<Span> {
+        let mut spans = Vec::new();
+        let mut start = 0;
+        while start + 1 < self.num_steps() {
+            let span = self.span(start, length(spans.len()));
+            start += span.steps;
+            spans.push(span);
+        }
+        spans
+    }
+
+    fn span(&self, start: usize, drawn: usize) -> Span {
+        Span { start, steps: drawn.min(self.num_steps() - start), drawn }
+    }
+
+    /// The window at `span` on `device` after `change` had a look at its inputs and targets, step by step.
     ///
     /// # Panics
     ///
-    /// If there is no such window.
+    /// If the span goes beyond the text.
     pub fn window_with(
         &self,
-        index: usize,
+        span: Span,
         device: &Device,
         change: impl FnOnce(&mut [i32], &mut [i32]),
     ) -> Window {
-        assert!(index < self.num_windows(), "window {index} of {}", self.num_windows());
-        let start = index * self.bptt;
-        let steps = self.bptt.min(self.num_steps() - start);
+        let Span { start, steps, drawn: _ } = span;
         let cut = |first: usize| {
             self.tokens[first * self.batch_size..(first + steps) * self.batch_size].to_vec()
         };
@@ -264,6 +298,24 @@ mod tests {
         }
         let test = TokenStreams::new(&text[..82_430], 1, 35, Tail::Keep).unwrap();
         assert_eq!(test.num_tokens(), 82_429);
+    }
+
+    /// What a window does not reach is the next one's, and of the last only a single step is left out.
+    #[test]
+    fn windows_of_any_length_cover_the_text() {
+        let text: Vec<u32> = (0..24).collect();
+        // Two streams of 12 tokens: 11 steps with a successor.
+        let streams = TokenStreams::new(&text, 2, 4, Tail::Drop).unwrap();
+        let span = |start, steps, drawn| Span { start, steps, drawn };
+        assert_eq!(
+            streams.spans_of_lengths(|index| [5, 3, 7][index]),
+            [span(0, 5, 5), span(5, 3, 3), span(8, 3, 7)]
+        );
+        assert_eq!(streams.spans_of_lengths(|_| 5), [span(0, 5, 5), span(5, 5, 5)]);
+        assert_eq!(streams.spans(), [span(0, 4, 4), span(4, 4, 4)]);
+        let last = streams.window_with(span(8, 3, 7), &Device::default(), |_, _| {});
+        assert_eq!(rows(last.inputs), [8, 20, 9, 21, 10, 22]);
+        assert_eq!(rows(last.targets), [9, 21, 10, 22, 11, 23]);
     }
 
     #[test]

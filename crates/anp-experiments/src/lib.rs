@@ -27,6 +27,7 @@
 
 pub mod atomic;
 pub mod batches;
+pub mod bptt;
 pub mod cli;
 pub mod data;
 pub mod device;

@@ -13,6 +13,10 @@ pub enum Purpose {
     Noising,
     /// The dropout masks under which a trained model's activations are measured.
     Statistics,
+    /// The length of a training window.
+    WindowLength,
+    /// The dropout masks of a Monte-Carlo evaluation.
+    MonteCarlo,
 }
 
 /// The seed of step `step` of the run with `run_seed`.
@@ -25,6 +29,8 @@ pub fn seed(run_seed: u64, purpose: Purpose, step: u64) -> u64 {
         Purpose::Dropout => b"dropout",
         Purpose::Noising => b"noising",
         Purpose::Statistics => b"statistics",
+        Purpose::WindowLength => b"window length",
+        Purpose::MonteCarlo => b"monte carlo",
     };
     let digest = Sha256::new()
         .chain_update(run_seed.to_le_bytes())
@@ -42,14 +48,20 @@ mod tests {
     fn seeds_differ_by_run_purpose_and_step() {
         let mut seeds = Vec::new();
         for run in 0..3 {
-            for purpose in [Purpose::Init, Purpose::Dropout, Purpose::Noising, Purpose::Statistics]
-            {
+            for purpose in [
+                Purpose::Init,
+                Purpose::Dropout,
+                Purpose::Noising,
+                Purpose::Statistics,
+                Purpose::WindowLength,
+                Purpose::MonteCarlo,
+            ] {
                 seeds.extend((0..3).map(|step| seed(run, purpose, step)));
             }
         }
         seeds.sort_unstable();
         seeds.dedup();
-        assert_eq!(seeds.len(), 36);
+        assert_eq!(seeds.len(), 54);
     }
 
     /// A change here would make checkpoints and records of older builds those of other runs.

@@ -10,6 +10,7 @@ mod validate;
 
 use serde::{Deserialize, Serialize};
 
+use crate::bptt::VariableBptt;
 use crate::noising::NoisingConfig;
 
 pub use error::RecipeError;
@@ -106,6 +107,9 @@ pub struct DataConfig {
     pub batch_size: usize,
     /// Length of a back-propagation window, in tokens.
     pub bptt: usize,
+    /// Training windows of random lengths around `bptt`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variable_bptt: Option<VariableBptt>,
     /// Words of the training text replaced at random.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub noising: Option<NoisingConfig>,
@@ -198,6 +202,9 @@ pub struct LstmConfig {
     /// The same for the recurrent layers, if it is another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layer_init_range: Option<f64>,
+    /// Whether each recurrent layer starts uniform within one over the root of its units, as in `torch.nn.LSTM`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub layer_init_by_units: bool,
     /// How the decoder's bias starts: like the weights, unless this says otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decoder_bias_init: Option<BiasInit>,
@@ -306,8 +313,16 @@ pub struct VariationalConfig {
     pub word_tie: WordTie,
     /// Probability of dropping an element of the hidden state on its way to the next step; one mask a window.
     pub recurrent_dropout: f64,
+    /// Probability of dropping an element of a recurrent matrix; one mask a window for all sequences (AWD-LSTM).
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub weight_dropout: f64,
     /// Whether the gates of a layer share their masks.
     pub gates: GateMasks,
+}
+
+/// For serde, which hands over a reference.
+fn is_zero(value: &f64) -> bool {
+    *value == 0.0
 }
 
 /// How long a mask lasts.
@@ -493,13 +508,25 @@ pub enum ScheduleConfig {
         /// Each later epoch divides the learning rate by this, at least 1.
         divide_by: f64,
     },
+    /// Constant; once an epoch is worse than the best but for the last few, the parameters of all further steps are
+    /// averaged, and the averages are what is evaluated (NT-ASGD: Merity et al., 2017).
+    NonMonotoneAveraging {
+        /// Epochs before the current one that it is not compared with.
+        interval: usize,
+    },
 }
 
 /// A small recipe with one penalty.
 #[cfg(test)]
 pub(crate) fn test_recipe() -> Recipe {
     Recipe {
-        data: DataConfig { corpus: "demo".to_owned(), batch_size: 4, bptt: 5, noising: None },
+        data: DataConfig {
+            corpus: "demo".to_owned(),
+            batch_size: 4,
+            bptt: 5,
+            variable_bptt: None,
+            noising: None,
+        },
         model: ModelConfig::Lstm(LstmConfig {
             d_embed: 8,
             d_hidden: 8,
@@ -514,6 +541,7 @@ pub(crate) fn test_recipe() -> Recipe {
             bias_init: BiasInit::Zeros,
             init_range: 0.1,
             layer_init_range: None,
+            layer_init_by_units: false,
             decoder_bias_init: None,
         }),
         variational: None,

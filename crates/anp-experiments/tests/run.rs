@@ -4,15 +4,22 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use anp_experiments::batches::TokenStreams;
+use anp_experiments::batches::{Tail, TokenStreams, WindowLoader};
 use anp_experiments::data::{Corpus, Store};
 use anp_experiments::device::DeviceName;
+use anp_experiments::evaluate::{MonteCarlo, evaluate_monte_carlo};
+use anp_experiments::random::{Purpose, seed};
 use anp_experiments::recipe::{
-    BayesByBackpropConfig, MixtureOver, PointerSentinelConfig, Recipe, Scale,
+    BayesByBackpropConfig, MixtureOver, ModelConfig, PointerSentinelConfig, Recipe, Scale,
+    ScheduleConfig,
 };
 use anp_experiments::record::Record;
-use anp_experiments::train::{Outcome, RunRequest, StoredCheckpoint, TrainError, run_on};
+use anp_experiments::train::{
+    Outcome, RunRequest, StoredCheckpoint, TrainError, build_learner, run_on,
+};
 use anp_models::Kernels;
+use burn::module::Module;
+use burn::tensor::Device;
 use burn::train::logger::{EvaluationProgressLogger, TrainingProgressLogger};
 use burn::train::metric::MetricDefinition;
 use burn::train::renderer::{
@@ -193,17 +200,21 @@ fn finish_in_pieces(recipe: &Recipe, seed: u64, folder: &Path) -> Record {
     for attempt in 0..50 {
         let run_dir = folder.join(attempt.to_string());
         let mut stops = 0;
+        // A session that stops where it began leaves the checkpoint as it is, and is not counted.
+        let mut places = Vec::new();
         let record = loop {
             match start(recipe, seed, &run_dir, stops % 4).unwrap() {
                 Outcome::Finished(record) => break record,
                 Outcome::Interrupted { checkpoint } => {
-                    assert!(checkpoint.unwrap().starts_with(&run_dir));
+                    places.push(checkpoint.unwrap());
+                    assert!(places[stops].starts_with(&run_dir));
                     stops += 1;
                 }
             }
             assert!(stops < 500, "the run makes no progress");
         };
-        assert_eq!(record.provenance.resumed, stops);
+        places.dedup();
+        assert_eq!(record.provenance.resumed, places.len());
         if stops > 0 {
             return *record;
         }
@@ -303,23 +314,44 @@ fn turning_a_regulariser_on_changes_the_loss() {
     let base = finish(&plain, 3, &folder.path().join("plain"));
     let nats = |record: &Record| (record.curve[0].train_nll, record.curve[0].valid_nll);
     let masks = |text: &str| format!("span = 'step'\nword_tie = 'token'\ngates = 'shared'\n{text}");
+    let penalty = |site: &str, norm: &str, more: &str| {
+        format!(
+            "[{{ site = '{site}', norm = '{norm}', reduction = 'half_sum', eta = 0.01{more} }}]"
+        )
+    };
     for (name, table, text, terms) in [
         ("window", "variational", "span = 'window'\nword_tie = 'token'\ngates = 'shared'\nword_dropout = 0.0\nrecurrent_dropout = 0.0".to_owned(), 0),
         ("words", "variational", masks("word_dropout = 0.3\nrecurrent_dropout = 0.0"), 0),
         ("recurrence", "variational", masks("word_dropout = 0.0\nrecurrent_dropout = 0.3"), 0),
         ("separate", "variational", "span = 'window'\nword_tie = 'sequence'\ngates = 'separate'\nword_dropout = 0.0\nrecurrent_dropout = 0.3".to_owned(), 0),
+        ("input", "model.lstm.input_dropout", "0.0".to_owned(), 0),
+        ("inter_layer", "model.lstm.inter_layer_dropout", "0.0".to_owned(), 0),
+        ("output", "model.lstm.output_dropout", "0.0".to_owned(), 0),
+        ("l2sq", "penalty", penalty("output_dropped", "l2sq", ""), 1),
+        ("l2", "penalty", penalty("output_raw", "l2", ""), 1),
+        ("l1", "penalty", penalty("layer[0].cell", "l1", ""), 1),
+        ("linf", "penalty", penalty("layer[1].hidden", "linf", ""), 1),
+        ("logits", "penalty", penalty("logits", "l2sq", ""), 1),
+        ("temporal", "penalty", penalty("output_raw", "l2sq", ", temporal = true"), 1),
         ("blank", "data.noising", "kind = 'blank'\ngamma = 0.3".to_owned(), 0),
+        ("unigram", "data.noising", "kind = 'unigram'\ngamma = 0.3".to_owned(), 0),
         ("kneser_ney", "data.noising", "kind = 'bigram_kneser_ney'\ngamma = 0.9".to_owned(), 0),
         ("half_sum", "weight_penalty", "form = 'half_sum_squares'\neta = 0.01".to_owned(), 1),
         ("global", "weight_penalty", "form = 'global_norm'\neta = 0.1".to_owned(), 1),
         ("information", "information_penalty", "beta = 1.0\nreduction = 'mean_elements'\nsample_recurrence = true\ninitial_sigma = 0.1".to_owned(), 1),
         ("bayes", "bayes_by_backprop", "prior_pi = 0.25\nprior_log_sigma1 = -1.0\nprior_log_sigma2 = -7.0\nmixture_over = 'weight'".to_owned(), 1),
         ("pointer", "pointer_sentinel", "window = 7\nstate_gradient = true\nsupervision = 1.0".to_owned(), 1),
+        ("weights", "variational", masks("word_dropout = 0.0\nrecurrent_dropout = 0.0\nweight_dropout = 0.3"), 0),
+        ("lengths", "data.variable_bptt", "half_probability = 0.3\ndeviation = 1.0\nshortest = 2".to_owned(), 0),
         ("decay", "training.weight_decay", "decoupled = 0.01".to_owned(), 0),
         ("coupled", "training.weight_decay", "coupled = 0.01".to_owned(), 0),
     ] {
         let mut document = toml::Value::try_from(&plain).unwrap();
-        let addition: toml::Value = toml::Value::Table(text.parse().unwrap());
+        // A value, or what stands in a table.
+        let addition = match format!("it = {text}").parse::<toml::Table>() {
+            Ok(mut value) => value.remove("it").unwrap(),
+            Err(_) => toml::Value::Table(text.parse().unwrap()),
+        };
         let place = table.split('.').fold(&mut document, |place, key| {
             place
                 .as_table_mut()
@@ -359,6 +391,79 @@ fn a_mean_loss_with_penalties_on_steps_and_differences_trains() {
     // α is α where the loss is a mean; a difference between steps has no equivalent.
     assert_eq!(record.penalties[0].awd_alpha, Some(2.0));
     assert_eq!(record.penalties[1].awd_alpha, None);
+}
+
+/// AWD-LSTM's recipe, but for its size: the learning rate is such that an epoch is soon worse than one before.
+fn awd() -> Recipe {
+    let mut recipe = recipe(
+        "max_epochs = 6
+        learning_rate = 20.0
+        grad_clip_norm = 0.25
+        loss = 'mean_over_tokens'
+        weight_decay = { coupled = 1.2e-6 }
+        schedule = { non_monotone_averaging = { interval = 1 } }",
+    );
+    recipe.penalties[0].reduction = anp_core::Reduction::MeanElements;
+    let mut temporal = recipe.penalties[0].clone();
+    (temporal.site, temporal.temporal) = ("output_raw".to_owned(), true);
+    recipe.penalties.push(temporal);
+    let variational = "span = 'window'\nword_dropout = 0.1\nword_tie = 'window'\nrecurrent_dropout = 0.0\n\
+                       gates = 'shared'\nweight_dropout = 0.3";
+    recipe.variational = Some(toml::from_str(variational).unwrap());
+    let lengths = "half_probability = 0.2\ndeviation = 1.5\nshortest = 2";
+    recipe.data.variable_bptt = Some(toml::from_str(lengths).unwrap());
+    recipe.validate().unwrap();
+    recipe
+}
+
+/// The epoch after which averaging begins, counted from 0, as the published condition says it of a curve.
+fn averaging_after(record: &Record, interval: usize) -> usize {
+    let losses: Vec<_> = record.curve.iter().map(|epoch| epoch.valid_nll).collect();
+    let is_worse = |&epoch: &usize| {
+        let compared = &losses[..epoch.saturating_sub(interval)];
+        compared.iter().any(|&earlier| losses[epoch] > earlier)
+    };
+    (0..losses.len()).find(is_worse).expect("an epoch was worse than one before it")
+}
+
+/// Windows of random lengths and averages go on after a stop, in whatever epoch, to the same numbers.
+#[test]
+fn awd_lstm_that_was_stopped_ends_as_one_that_was_not() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let whole = finish(&awd(), 3, &folder.path().join("whole"));
+    let trainer = StoredCheckpoint::open(&folder.path().join("whole")).unwrap().trainer().clone();
+    assert!(averaging_after(&whole, 1) + 1 < whole.curve.len(), "no epoch was averaged");
+    assert!(trainer.averaging.is_some());
+    // 239 steps of 4 streams, of which at most the last is left out.
+    let tokens = trainer.train_tokens;
+    assert!((6 * 238 * 4..=6 * 239 * 4).contains(&tokens), "{tokens}");
+    let resumed = finish_in_pieces(&awd(), 3, &folder.path().join("stopped"));
+    assert_eq!(numbers(&resumed), numbers(&whole));
+}
+
+/// Averages change what is evaluated, not what is trained; windows of one length do not show the learning rate's lag.
+#[test]
+fn averages_are_evaluated_and_training_goes_on_without_them() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let mut averaged = awd();
+    averaged.data.variable_bptt = None;
+    let mut plain = averaged.clone();
+    plain.training.schedule = ScheduleConfig::Fixed { hold_epochs: 6, divide_by: 1.0 };
+    let [averaged, plain] = [("averaged", &averaged), ("plain", &plain)]
+        .map(|(name, recipe)| finish(recipe, 3, &folder.path().join(name)));
+    let begins = averaging_after(&averaged, 1) + 1;
+    assert!(begins < 6, "no epoch was averaged");
+    for (epoch, (averaged, plain)) in averaged.curve.iter().zip(&plain.curve).enumerate() {
+        assert_eq!(averaged.train_nll, plain.train_nll, "epoch {epoch}");
+        let same = averaged.valid_nll == plain.valid_nll;
+        assert_eq!(same, epoch < begins, "epoch {epoch}, averaged from {begins}");
+        // The point of it: steps that overshoot do so to all sides.
+        assert!(same || averaged.valid_nll < plain.valid_nll, "epoch {epoch}");
+    }
+    let best = &averaged.curve[averaged.result.best_epoch - 1];
+    assert_eq!(averaged.result.valid.nll, best.valid_nll);
 }
 
 /// The other kinds of layers go through the same training, stop in the middle and go on to the same numbers.
@@ -456,6 +561,52 @@ fn a_plateau_goes_on_from_the_best_parameters_and_the_best_are_evaluated() {
     );
 }
 
+/// Each pass alone, with its own masks and state; then the mean of the probabilities by hand.
+#[test]
+fn monte_carlo_dropout_averages_probabilities() {
+    let _alone = alone();
+    let device = Device::flex().autodiff();
+    device.seed(5);
+    let corpus = corpus();
+    let vocab_size = corpus.vocabulary.len();
+    let mut recipe = awd();
+    let ModelConfig::Lstm(lstm) = &mut recipe.model else { unreachable!("it is") };
+    lstm.output_dropout = 0.5;
+    lstm.init_range = 1.0;
+    let model = build_learner(&recipe, vocab_size, Kernels::Fused, &device).valid().lm;
+    let device = device.inner();
+    let streams = Arc::new(TokenStreams::new(&corpus.test, 2, 7, Tail::Keep).unwrap());
+    let mut probabilities = vec![0.0; streams.num_tokens()];
+    for pass in 0..4_u64 {
+        let mut state = model.zero_state(2);
+        let mut nlls = Vec::new();
+        for index in 0..streams.num_windows() {
+            let window = streams.window(index, &device);
+            device.seed(seed(3, Purpose::MonteCarlo, (pass << 32) + index as u64));
+            let masks = model.draw_masks(&window.inputs);
+            let output = model.forward_with_masks(window.inputs, state, &masks);
+            nlls.extend(model.nll(output.dropped, window.targets).into_data().iter::<f64>());
+            state = output.state;
+        }
+        for (probability, nll) in probabilities.iter_mut().zip(nlls) {
+            *probability += (-nll).exp() / 4.0;
+        }
+    }
+    let nll = |probability: &f64| -probability.ln();
+    let expected = probabilities.iter().map(nll).sum::<f64>() / probabilities.len() as f64;
+
+    let loader = WindowLoader::new(streams, device);
+    let score = |passes, seed| {
+        evaluate_monte_carlo(&model, &loader, MonteCarlo { passes, seed }, |_| true).unwrap()
+    };
+    let of_four = score(4, 3);
+    assert_eq!(of_four.tokens, probabilities.len());
+    assert!((of_four.nll - expected).abs() < 1e-5, "{} and {expected}", of_four.nll);
+    assert_eq!(score(4, 3), of_four, "the seed repeats it");
+    assert_ne!(score(4, 4), of_four);
+    assert_ne!(score(1, 3), of_four);
+}
+
 #[test]
 fn the_single_stream_scores_predict_every_token_but_the_first() {
     let _alone = alone();
@@ -464,8 +615,7 @@ fn the_single_stream_scores_predict_every_token_but_the_first() {
     let record = finish(&falling(), 1, &folder.path().join("run"));
     assert_eq!(record.result.test.tokens, corpus.test.len() - 1);
     assert_eq!(record.result.valid_single_stream.tokens, corpus.valid.len() - 1);
-    let tail = anp_experiments::batches::Tail::Drop;
-    let valid = Arc::new(TokenStreams::new(&corpus.valid, 4, 5, tail).unwrap());
+    let valid = TokenStreams::new(&corpus.valid, 4, 5, Tail::Drop).unwrap();
     assert_eq!(record.result.valid.tokens, valid.num_tokens());
 }
 

@@ -1,8 +1,13 @@
+use anp_models::Kernels;
+
 use super::*;
+use crate::data;
+use crate::noising::NoisingConfig;
+use crate::train::network;
 
 /// Rows of each table of the `experiments` folder, those that this project adds counted apart.
 const TABLES: [(&str, usize, usize); 6] = [
-    ("baselines", 0, 3),
+    ("baselines", 0, 4),
     ("table1", 8, 1),
     ("table2", 9, 3),
     ("table3", 5, 1),
@@ -72,6 +77,7 @@ fn published_numbers_are_those_of_the_papers() {
         "zaremba_small - 114.5",
         "zaremba_medium 86.2 82.7",
         "zaremba_large 82.2 78.4",
+        "awd_lstm 61.2 58.8",
         "lstm 84.3 80.4",
         "lstm_noising 79.9 76.9",
         "lstm_shared_embedding 80 76.7",
@@ -117,6 +123,33 @@ fn published_numbers_are_those_of_the_papers() {
         "global_norm_1e2 83.5 -",
     ];
     assert_eq!(shown, expected);
+}
+
+/// Words of a recipe's vocabulary.
+fn vocab_size(recipe: &Recipe) -> usize {
+    let words = data::manifest(&recipe.data.corpus).unwrap().vocabulary;
+    words + recipe.data.noising.as_ref().map_or(0, NoisingConfig::extra_words)
+}
+
+/// The networks of the rows at paper scale, which are not drawn for this.
+#[test]
+fn networks_at_paper_scale_have_the_published_sizes() {
+    for (table, row, expected) in [
+        ("baselines", "zaremba_small", 4_653_200),
+        ("baselines", "zaremba_medium", 19_780_400),
+        ("baselines", "zaremba_large", 66_034_000),
+        ("baselines", "awd_lstm", 24_221_600),
+        ("table1", "lstm_shared_embedding", 9_328_400),
+        ("table2", "sru", 24_225_800),
+        ("table2", "variational_rhn", 32_082_040),
+        ("table2", "variational_rhn_tied", 23_482_400),
+    ] {
+        let table = committed().table(table).unwrap();
+        let row = table.rows.iter().find(|other| other.id == row).unwrap();
+        let recipe = row.file.section(Scale::Paper).unwrap().recipe();
+        let network = network(&recipe, vocab_size(&recipe), Kernels::Fused);
+        assert_eq!(network.num_params(), expected, "{} {}", table.id, row.id);
+    }
 }
 
 /// What is compared must differ in nothing else: the penalty, and at paper scale the schedule that the

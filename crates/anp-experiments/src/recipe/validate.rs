@@ -8,6 +8,7 @@ use super::{
     BayesByBackpropConfig, DataConfig, GateMasks, ModelConfig, PenaltyConfig, Recipe,
     ScheduleConfig, Shape, TrainingConfig, VariationalConfig, WeightDecayConfig,
 };
+use crate::bptt::VariableBptt;
 use crate::data;
 
 /// A recipe that can be read but not run.
@@ -45,6 +46,11 @@ pub enum InvalidRecipe {
         /// Width of the last layer.
         d_output: usize,
     },
+    /// Two keys that say how the recurrent layers start.
+    #[error(
+        "model.lstm.layer_init_range and model.lstm.layer_init_by_units exclude each other; remove one"
+    )]
+    TwoRanges,
     /// A key that the network has no use for.
     #[error("{key} does nothing in a model.{kind}; remove it")]
     NoUse {
@@ -149,6 +155,19 @@ impl DataConfig {
         }
         at_least_one("data.batch_size", self.batch_size)?;
         at_least_one("data.bptt", self.bptt)?;
+        if let Some(variable) = &self.variable_bptt {
+            let VariableBptt { half_probability, deviation, shortest } = *variable;
+            let allowed = (0.0..=1.0).contains(&half_probability);
+            require("data.variable_bptt.half_probability", "in [0, 1]", half_probability, allowed)?;
+            not_negative("data.variable_bptt.deviation", deviation)?;
+            let allowed = (2..=self.bptt).contains(&shortest);
+            require(
+                "data.variable_bptt.shortest",
+                "at least 2 and at most data.bptt",
+                shortest as f64,
+                allowed,
+            )?;
+        }
         let gamma = self.noising.as_ref().map_or(0.0, |noising| noising.gamma);
         require("data.noising.gamma", "in [0, 1]", gamma, (0.0..=1.0).contains(&gamma))
     }
@@ -196,6 +215,9 @@ impl ModelConfig {
                 require("model.lstm.num_biases", "1 or 2", biases as f64, matches!(biases, 1 | 2))?;
                 if let Some(range) = lstm.layer_init_range {
                     positive("model.lstm.layer_init_range", range)?;
+                    if lstm.layer_init_by_units {
+                        return Err(InvalidRecipe::TwoRanges);
+                    }
                 }
                 lstm.init_range
             }
@@ -218,6 +240,7 @@ impl VariationalConfig {
     fn validate(&self, model: &ModelConfig) -> Result<(), InvalidRecipe> {
         probability("variational.word_dropout", self.word_dropout)?;
         probability("variational.recurrent_dropout", self.recurrent_dropout)?;
+        probability("variational.weight_dropout", self.weight_dropout)?;
         let kind = model.kind();
         let separate = self.gates == GateMasks::Separate;
         if separate && !matches!(model, ModelConfig::Lstm(_) | ModelConfig::Rhn(_)) {
@@ -226,6 +249,9 @@ impl VariationalConfig {
         // It has a rate of its own, for masks in other places.
         if self.recurrent_dropout != 0.0 && matches!(model, ModelConfig::Sru(_)) {
             return Err(InvalidRecipe::NoUse { key: "variational.recurrent_dropout", kind });
+        }
+        if self.weight_dropout != 0.0 && matches!(model, ModelConfig::Sru(_)) {
+            return Err(InvalidRecipe::NoUse { key: "variational.weight_dropout", kind });
         }
         Ok(())
     }
@@ -290,6 +316,9 @@ impl TrainingConfig {
             ScheduleConfig::Fixed { hold_epochs: _, divide_by } => {
                 let allowed = divide_by.is_finite() && divide_by >= 1.0;
                 require("training.schedule.fixed.divide_by", "in [1, ∞)", divide_by, allowed)?;
+            }
+            ScheduleConfig::NonMonotoneAveraging { interval } => {
+                at_least_one("training.schedule.non_monotone_averaging.interval", interval)?;
             }
         }
         self.patience.map_or(Ok(()), |patience| at_least_one("training.patience", patience))
@@ -414,6 +443,17 @@ mod tests {
                  mixture_over = 'weight' }}"
             )
         };
+        let dotted = |recurrent| {
+            format!(
+                "[variational]\nspan = 'window'\nword_dropout = 0.0\nword_tie = 'token'\n\
+                 recurrent_dropout = {recurrent}\ngates = 'shared'"
+            )
+        };
+        let variable_bptt = |keys| {
+            format!(
+                "data = {{ corpus = 'demo', batch_size = 4, bptt = 5, variable_bptt = {{ {keys} }} }}"
+            )
+        };
         let penalty = "penalty = [{ site = 'layer[0].cell', norm = 'l1', reduction = 'half_sum', eta = 0.1 }]";
         let information = "information_penalty = { beta = 1.0, reduction = 'sum', sample_recurrence = true, \
                            initial_sigma = 0.1 }";
@@ -451,6 +491,35 @@ mod tests {
                     "data = { corpus = 'demo', batch_size = 4, bptt = 5, noising = { kind = 'blank', gamma = 1.5 } }",
                 ),
                 "data.noising.gamma must be in [0, 1], but is 1.5",
+            ),
+            (
+                refusal_of("", &format!("{}\nweight_dropout = 1.0", dotted(0.0))),
+                "variational.weight_dropout must be in [0, 1), but is 1",
+            ),
+            (
+                refusal_of(&sru(0.2), &format!("{}\nweight_dropout = 0.5", dotted(0.0))),
+                "variational.weight_dropout does nothing in a model.sru; remove it",
+            ),
+            (
+                refusal_of(
+                    "",
+                    &variable_bptt("half_probability = 1.05, deviation = 5.0, shortest = 5"),
+                ),
+                "data.variable_bptt.half_probability must be in [0, 1], but is 1.05",
+            ),
+            (
+                refusal_of(
+                    "",
+                    &variable_bptt("half_probability = 0.05, deviation = -5.0, shortest = 5"),
+                ),
+                "data.variable_bptt.deviation must be in [0, ∞), but is -5",
+            ),
+            (
+                refusal_of(
+                    "",
+                    &variable_bptt("half_probability = 0.05, deviation = 5.0, shortest = 6"),
+                ),
+                "data.variable_bptt.shortest must be at least 2 and at most data.bptt, but is 6",
             ),
             (
                 refusal_of("", "weight_penalty = { form = 'global_norm', eta = -1.0 }"),
@@ -493,6 +562,22 @@ mod tests {
         ] {
             assert_eq!(message, expected);
         }
+    }
+
+    #[test]
+    fn an_averaging_that_compares_with_nothing_and_two_ranges_are_refused() {
+        let never = ScheduleConfig::NonMonotoneAveraging { interval: 0 };
+        assert_eq!(
+            refusal(|recipe, _| recipe.training.schedule = never),
+            "training.schedule.non_monotone_averaging.interval must be at least 1, but is 0"
+        );
+        assert_eq!(
+            refusal(|_, lstm| {
+                lstm.layer_init_range = Some(0.1);
+                lstm.layer_init_by_units = true;
+            }),
+            "model.lstm.layer_init_range and model.lstm.layer_init_by_units exclude each other; remove one"
+        );
     }
 
     #[test]

@@ -77,7 +77,7 @@ fn expected_epochs(run: &PlannedRun, records: &[StoredRecord]) -> usize {
     }
     let TrainingConfig { max_epochs, schedule, .. } = &run.recipe.training;
     match schedule {
-        ScheduleConfig::Fixed { .. } => *max_epochs,
+        ScheduleConfig::Fixed { .. } | ScheduleConfig::NonMonotoneAveraging { .. } => *max_epochs,
         // Progress for about fifteen epochs, then one good and one bad epoch a decay.
         ScheduleConfig::OnPlateau { max_decays, .. } => (*max_epochs).min(15 + 2 * max_decays),
     }

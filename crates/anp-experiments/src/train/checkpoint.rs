@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! <run>/checkpoints/e00003-w000000412/ made under another name, synced, then renamed
-//!   model.bpk                         parameters, best parameters, carried state
+//!   model.bpk                         parameters, best parameters, averages, carried state
 //!   optimizer.bpk                     what the optimiser remembers, if it remembers anything
 //!   trainer.json                      everything else
 //!   SHA256SUMS                        checksums of the others, as `sha256sum` writes and checks them
@@ -107,6 +107,8 @@ pub struct Snapshot {
     pub model: RecurrentLm,
     /// Parameters with the best validation loss.
     pub best: Option<RecurrentLm>,
+    /// Averages of the parameters, once there are some.
+    pub average: Option<RecurrentLm>,
     /// State to start the next window with.
     pub state: Option<LmState>,
     /// What the optimiser remembers.
@@ -122,6 +124,8 @@ struct Manifest {
     recipe: Recipe,
     vocab_size: usize,
     has_best: bool,
+    #[serde(default)]
+    has_average: bool,
     has_optimizer: bool,
     state_layers: usize,
     trainer: TrainerState,
@@ -132,6 +136,7 @@ struct Manifest {
 struct SavedTensors {
     model: RecurrentLm,
     best: Option<RecurrentLm>,
+    average: Option<RecurrentLm>,
     hidden: Vec<Option<Param<Tensor<2>>>>,
     cell: Vec<Option<Param<Tensor<2>>>>,
     pointer_states: Option<Param<Tensor<3>>>,
@@ -139,7 +144,12 @@ struct SavedTensors {
 }
 
 impl SavedTensors {
-    fn new(model: RecurrentLm, best: Option<RecurrentLm>, state: Option<LmState>) -> Self {
+    fn new(
+        model: RecurrentLm,
+        best: Option<RecurrentLm>,
+        average: Option<RecurrentLm>,
+        state: Option<LmState>,
+    ) -> Self {
         let LmState { layers, pointer } =
             state.unwrap_or(LmState { layers: Vec::new(), pointer: None });
         let saved = |state: Option<Tensor<2>>| state.map(Param::from_tensor);
@@ -151,7 +161,7 @@ impl SavedTensors {
                 (Param::from_tensor(states), words)
             })
             .unzip();
-        Self { model, best, hidden, cell, pointer_states, pointer_words }
+        Self { model, best, average, hidden, cell, pointer_states, pointer_words }
     }
 }
 
@@ -241,7 +251,7 @@ impl CheckpointFolder {
         recipe: &Recipe,
         vocab_size: usize,
     ) -> Result<PathBuf, CheckpointError> {
-        let Snapshot { model, best, state, optimizer, trainer } = snapshot;
+        let Snapshot { model, best, average, state, optimizer, trainer } = snapshot;
         let path = self.path.join(trainer.checkpoint_name());
         let write = |source| CheckpointError::Write { path: path.clone(), source };
         if path.exists() {
@@ -252,12 +262,13 @@ impl CheckpointFolder {
         let scratch = temporary_folder(&self.path, &format!("{SCRATCH}saving-")).map_err(write)?;
 
         let state_layers = state.as_ref().map_or(0, |state| state.layers.len());
-        let tensors = SavedTensors::new(model, best, state);
+        let tensors = SavedTensors::new(model, best, average, state);
         let manifest = Manifest {
             format_version: FORMAT_VERSION,
             recipe: recipe.clone(),
             vocab_size,
             has_best: tensors.best.is_some(),
+            has_average: tensors.average.is_some(),
             has_optimizer: !optimizer.is_empty(),
             state_layers,
             trainer,
@@ -406,7 +417,8 @@ impl StoredCheckpoint {
         let state = (self.manifest.state_layers > 0)
             .then(|| model.zero_state(self.manifest.recipe.data.batch_size));
         let best = self.manifest.has_best.then(|| model.clone());
-        let template = SavedTensors::new(model.clone(), best, state);
+        let average = self.manifest.has_average.then(|| model.clone());
+        let template = SavedTensors::new(model.clone(), best, average, state);
 
         let model_path = self.path.join(MODEL_FILE);
         let damaged = |path: &Path, err: RecordError| CheckpointError::Damaged {
@@ -440,6 +452,7 @@ impl StoredCheckpoint {
         Ok(Snapshot {
             model: tensors.model,
             best: tensors.best,
+            average: tensors.average,
             state: (!layers.is_empty()).then_some(LmState { layers, pointer }),
             optimizer,
             trainer: self.manifest.trainer,

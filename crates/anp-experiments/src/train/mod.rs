@@ -1,5 +1,6 @@
 //! Training a language model from a recipe to a record.
 
+mod averaging;
 mod checkpoint;
 mod clip;
 mod learner;
@@ -9,6 +10,7 @@ mod schedule;
 mod state;
 mod strategy;
 
+pub use averaging::Averaging;
 pub use checkpoint::{CheckpointError, CheckpointFolder, Snapshot, StoredCheckpoint};
 pub use clip::clip_by_global_norm;
 pub(crate) use learner::token_nll;

@@ -8,8 +8,8 @@ use anp_core::{ActivationNormConfig, BatchShape, LossReduction, Norm, Reduction}
 use anp_kernels::sgd::WeightDecay;
 use anp_kernels::sru::Activation;
 use anp_models::{
-    BiasInit, CellConfig, Dropout, GateMasks, Kernels, MaskSpan, MixtureOver, PointerConfig,
-    RecurrentLmConfig, ScaleMixture, Site, StochasticConfig, WordTie,
+    BiasInit, CellConfig, Dropout, GateMasks, Kernels, LayerInitRange, MaskSpan, MixtureOver,
+    PointerConfig, RecurrentLmConfig, ScaleMixture, Site, StochasticConfig, WordTie,
 };
 use burn::module::Module;
 use burn::optim::SgdConfig;
@@ -222,8 +222,8 @@ pub fn run_on(corpus: &Corpus, request: RunRequest) -> Result<Outcome, TrainErro
     let mut optimizer = SgdConfig::new().init();
     let recipe_hash = recipe.content_hash();
 
-    let (best, state, trainer) = match checkpoints.newest()? {
-        None => (None, None, TrainerState::new(&recipe, recipe_hash.clone(), &request)),
+    let (best, average, state, trainer) = match checkpoints.newest()? {
+        None => (None, None, None, TrainerState::new(&recipe, recipe_hash.clone(), &request)),
         Some(path) => {
             let stored = StoredCheckpoint::open(&path)?;
             let trainer = stored.trainer();
@@ -239,7 +239,7 @@ pub fn run_on(corpus: &Corpus, request: RunRequest) -> Result<Outcome, TrainErro
             optimizer = optimizer.load_record(snapshot.optimizer);
             let mut trainer = snapshot.trainer;
             trainer.resumed += 1;
-            (snapshot.best, snapshot.state, trainer)
+            (snapshot.best, snapshot.average, snapshot.state, trainer)
         }
     };
 
@@ -260,7 +260,13 @@ pub fn run_on(corpus: &Corpus, request: RunRequest) -> Result<Outcome, TrainErro
             valid: valid.clone(),
             checkpoints: checkpoints.clone(),
             checkpoint_interval: request.checkpoint_interval,
-            start: Mutex::new(Some(Start { optimizer: optimizer.clone(), best, state, trainer })),
+            start: Mutex::new(Some(Start {
+                optimizer: optimizer.clone(),
+                best,
+                average,
+                state,
+                trainer,
+            })),
             outcome: Arc::clone(&outcome),
         };
         let mut training =
@@ -456,6 +462,7 @@ impl TrainerState {
             schedule: Schedule::new(&recipe.training),
             window: 0,
             step: 0,
+            averaging: None,
             epoch: EpochSums::default(),
             curve: Vec::new(),
             ended: false,
@@ -515,7 +522,11 @@ pub fn network(recipe: &Recipe, vocab_size: usize, kernels: Kernels) -> Recurren
                 bias_init: lstm.bias_init.into(),
             };
             init_range = lstm.init_range;
-            layer_init_range = lstm.layer_init_range;
+            layer_init_range = if lstm.layer_init_by_units {
+                Some(LayerInitRange::InverseRootUnits)
+            } else {
+                lstm.layer_init_range.map(LayerInitRange::Fixed)
+            };
             if let Some(init) = lstm.decoder_bias_init {
                 decoder_bias_init = init.into();
             }
@@ -563,6 +574,7 @@ pub fn network(recipe: &Recipe, vocab_size: usize, kernels: Kernels) -> Recurren
         if variational.recurrent_dropout > 0.0 {
             dropout.recurrent = variational.recurrent_dropout;
         }
+        dropout.weight = variational.weight_dropout;
         dropout.gates = match variational.gates {
             recipe::GateMasks::Shared => GateMasks::Shared,
             recipe::GateMasks::Separate => GateMasks::Separate,

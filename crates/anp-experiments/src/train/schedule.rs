@@ -36,6 +36,11 @@ pub struct Schedule {
     decays: usize,
     best: Option<Best>,
     epochs_since_best: usize,
+    /// Validation losses until the averaging begins, for the schedule that looks back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    valid_nlls: Vec<f64>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    is_averaging: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -57,12 +62,19 @@ impl Schedule {
             decays: 0,
             best: None,
             epochs_since_best: 0,
+            valid_nlls: Vec::new(),
+            is_averaging: false,
         }
     }
 
     /// The learning rate of the coming epoch.
     pub fn learning_rate(&self) -> f64 {
         self.learning_rate
+    }
+
+    /// Whether the parameters of the coming epochs are averaged.
+    pub fn is_averaging(&self) -> bool {
+        self.is_averaging
     }
 
     /// Epochs that are done.
@@ -110,6 +122,16 @@ impl Schedule {
                 let divisions = (self.epochs + 1).saturating_sub(hold_epochs);
                 let divisions = i32::try_from(divisions).expect("fewer than 2³¹ epochs");
                 self.learning_rate = self.first_learning_rate / divide_by.powi(divisions);
+            }
+            // `len(logs) > n and v > min(logs[:-n])` before v is logged, as in the public code of Merity et al., 2017
+            // (GitHub `salesforce/awd-lstm-lm`); their paper's algorithm 1 says the same.
+            ScheduleConfig::NonMonotoneAveraging { interval } => {
+                if !self.is_averaging {
+                    let compared = self.valid_nlls.len().saturating_sub(interval);
+                    let is_worse = |&earlier: &f64| valid_nll > earlier;
+                    self.is_averaging = self.valid_nlls[..compared].iter().any(is_worse);
+                    self.valid_nlls.push(valid_nll);
+                }
             }
         }
         if self.patience.is_some_and(|patience| self.epochs_since_best >= patience) {
@@ -175,6 +197,32 @@ mod tests {
         assert_eq!(step(f64::INFINITY), (false, true, None, 0.25));
         assert_eq!(step(4.1), (false, true, Some(End::MaxDecays), 0.25));
         assert_eq!(schedule.best_epoch(), Some(3));
+    }
+
+    /// The losses of epochs, and the epoch after which the published condition holds.
+    #[test]
+    fn averaging_begins_when_an_epoch_is_worse_than_the_best_but_for_the_last() {
+        let begins = |interval, losses: &[f64]| {
+            let config = training(ScheduleConfig::NonMonotoneAveraging { interval });
+            let mut schedule = Schedule::new(&config);
+            let begins = losses.iter().position(|&loss| {
+                let verdict = schedule.end_epoch(loss);
+                assert!(!verdict.restore_best && verdict.end.is_none());
+                schedule.is_averaging()
+            });
+            schedule.end_epoch(0.0);
+            assert_eq!(schedule.is_averaging(), begins.is_some(), "averaging does not end");
+            assert_eq!(schedule.learning_rate(), 1.0);
+            begins
+        };
+        // The third and the fourth are worse than the second, but only the fifth is compared with it.
+        assert_eq!(begins(2, &[5.0, 4.0, 4.5, 4.1, 4.2]), Some(4));
+        assert_eq!(begins(1, &[5.0, 4.0, 4.5, 4.1]), Some(3));
+        assert_eq!(begins(2, &[5.0, 4.0, 3.9, 4.0, 3.8, 3.95]), Some(5));
+        // As good as is not worse.
+        assert_eq!(begins(1, &[5.0, 4.0, 4.0, 4.0]), None);
+        assert_eq!(begins(5, &[4.0, 5.0, 5.0, 5.0, 5.0, 5.0]), None);
+        assert_eq!(begins(5, &[4.0, 5.0, 5.0, 5.0, 5.0, 5.0, 5.0]), Some(6));
     }
 
     #[test]

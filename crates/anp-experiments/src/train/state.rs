@@ -3,6 +3,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::provenance::Sources;
 use crate::record::EpochRecord;
+use crate::train::averaging::Averaging;
 use crate::train::schedule::Schedule;
 
 /// Where a run is, but for its tensors.
@@ -18,6 +19,9 @@ pub struct TrainerState {
     pub window: usize,
     /// Steps done since the beginning.
     pub step: u64,
+    /// The averaging of the parameters, once it has begun.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub averaging: Option<Averaging>,
     /// Sums over the current epoch.
     pub epoch: EpochSums,
     /// Finished epochs.

@@ -13,12 +13,13 @@ use burn::train::{
     TrainingItem, ValidLoader,
 };
 
-use crate::batches::{LmBatch, WindowLoader};
+use crate::batches::{LmBatch, Span, WindowLoader};
 use crate::evaluate::evaluate;
 use crate::noising::Noising;
 use crate::random::{Purpose, seed};
 use crate::recipe::Recipe;
 use crate::record::EpochRecord;
+use crate::train::averaging::Averaging;
 use crate::train::checkpoint::{CheckpointError, CheckpointFolder, Snapshot};
 use crate::train::learner::{LmLearner, Objective};
 use crate::train::metrics::{StepReport, Summary};
@@ -51,6 +52,7 @@ pub(super) struct BpttStrategy {
 pub(super) struct Start {
     pub optimizer: ModuleOptimizer,
     pub best: Option<RecurrentLm>,
+    pub average: Option<RecurrentLm>,
     pub state: Option<LmState>,
     pub trainer: TrainerState,
 }
@@ -105,7 +107,9 @@ impl SupervisedLearningStrategy<LmLearner> for BpttStrategy {
             model: Some(model),
             optimizer: start.optimizer,
             best: start.best,
+            average: start.average,
             state: start.state,
+            num_windows: 0,
             trainer: start.trainer,
             events: components.event_processor,
             interrupter: components.interrupter,
@@ -144,7 +148,10 @@ struct Run<'a> {
     model: Option<LmLearner>,
     optimizer: ModuleOptimizer,
     best: Option<RecurrentLm>,
+    average: Option<RecurrentLm>,
     state: Option<LmState>,
+    /// Windows of the current epoch.
+    num_windows: usize,
     trainer: TrainerState,
     events: SupervisedTrainingEventProcessor<LmLearner>,
     interrupter: Interrupter,
@@ -168,9 +175,29 @@ impl Run<'_> {
         self.model.as_ref().expect("the model is there between steps")
     }
 
+    /// The parameters that count: the averages, where there are some.
+    fn evaluated(&self) -> &RecurrentLm {
+        self.average.as_ref().unwrap_or(&self.model().lm)
+    }
+
+    /// The windows of the current epoch. They follow from the seed and the step that the epoch began with, so that a run that
+    /// goes on in the middle has the same.
+    fn spans(&self) -> Vec<Span> {
+        let streams = self.strategy.train.streams();
+        let data = &self.strategy.recipe.data;
+        let Some(variable) = &data.variable_bptt else { return streams.spans() };
+        let first_step = self.trainer.step - self.trainer.window as u64;
+        streams.spans_of_lengths(|index| {
+            let step = first_step + index as u64;
+            variable.draw(data.bptt, seed(self.trainer.seed, Purpose::WindowLength, step))
+        })
+    }
+
     fn train_epoch(&mut self) -> Result<(), TrainingStopped> {
         let strategy = self.strategy;
-        let num_windows = strategy.train.streams().num_windows();
+        let spans = self.spans();
+        let num_windows = spans.len();
+        self.num_windows = num_windows;
         let learning_rate = self.trainer.schedule.learning_rate();
         let epoch = self.trainer.current_epoch();
         self.emit_train(LearnerEvent::StartSplit { epoch_number: epoch, total_items: num_windows });
@@ -187,7 +214,8 @@ impl Run<'_> {
                 }
             };
             let streams = strategy.train.streams();
-            let window = streams.window_with(self.trainer.window, &strategy.device, noise);
+            let span = spans[self.trainer.window];
+            let window = streams.window_with(span, &strategy.device, noise);
             let tokens = window.num_tokens();
             strategy.device.seed(seed(run_seed, Purpose::Dropout, step));
 
@@ -196,8 +224,19 @@ impl Run<'_> {
             let gradients = output.grads;
             let output = output.item.into_window();
             let max_norm = strategy.recipe.training.grad_clip_norm;
+            let mut rate = match strategy.recipe.data.variable_bptt {
+                // As drawn: the end of the text does not count.
+                Some(_) => learning_rate * span.drawn as f64 / strategy.recipe.data.bptt as f64,
+                None => learning_rate,
+            };
+            if let Some(averaging) = &mut self.trainer.averaging {
+                rate = averaging.learning_rate(rate);
+            }
             let (model, norm) =
-                model.update(&mut self.optimizer, learning_rate, max_norm, gradients, output.rows);
+                model.update(&mut self.optimizer, rate, max_norm, gradients, output.rows);
+            if let Some(averaging) = &mut self.trainer.averaging {
+                self.average = Some(averaging.add(self.average.take(), &model.lm));
+            }
             self.model = Some(model);
             self.state = Some(output.state);
             let mut values = vec![output.nll_sum, norm.inner()];
@@ -268,12 +307,12 @@ impl Run<'_> {
         self.trainer.train_seconds += summary.seconds;
         self.trainer.train_tokens += summary.tokens as u64;
 
-        let total = self.strategy.train.streams().num_windows();
-        let progress = Progress::new(self.trainer.window, total, Some("windows".to_owned()));
+        let (done, total) = (self.trainer.window, self.num_windows);
+        let progress = Progress::new(done, total, Some("windows".to_owned()));
         let item = TrainingItem::new(
             StepReport::Summary(summary),
             progress,
-            Some(self.trainer.window),
+            Some(done),
             Some(learning_rate.into()),
         );
         self.emit_train(LearnerEvent::ProcessedItem(item));
@@ -287,7 +326,8 @@ impl Run<'_> {
         let start = LearnerEvent::StartSplit { epoch_number: epoch, total_items: num_windows };
         self.interrupter.fail_on_error(self.events.process_valid(start));
 
-        let model = self.model().valid();
+        let evaluated = LmLearner { lm: self.evaluated().clone(), objective: Objective::default() };
+        let model = evaluated.valid();
         let (mut done, mut nll_before, mut at) = (0, 0.0, Instant::now());
         let per_window = valid.streams().num_tokens() / num_windows;
         let score = evaluate(&model, valid, |progress| {
@@ -330,12 +370,15 @@ impl Run<'_> {
         let sums = std::mem::take(&mut self.trainer.epoch);
         self.trainer.curve.push(epoch_record(epoch, learning_rate, &sums, score.nll));
         if verdict.improved {
-            self.best = Some(self.model().lm.clone());
+            self.best = Some(self.evaluated().clone());
         }
         if verdict.restore_best
             && let Some(best) = &self.best
         {
             self.model = Some(LmLearner { lm: best.clone(), objective: self.objective.clone() });
+        }
+        if self.trainer.schedule.is_averaging() && self.trainer.averaging.is_none() {
+            self.trainer.averaging = Some(Averaging::default());
         }
         self.trainer.window = 0;
         self.trainer.ended = verdict.end.is_some();
@@ -351,6 +394,7 @@ impl Run<'_> {
         let snapshot = Snapshot {
             model: self.model().lm.clone(),
             best: self.best.clone(),
+            average: self.average.clone(),
             state: self.state.clone(),
             optimizer: self.optimizer.to_record(),
             trainer: self.trainer.clone(),

@@ -44,7 +44,28 @@ fn said(output: &Output, phrases: &[&str]) {
 #[test]
 fn a_value_out_of_range_is_reported_before_data_is_looked_for() {
     let workplace = Workplace::new();
+    let rhn = "model={rhn={d_embed=8, d_hidden=8, depth=0, tie_weights=false, input_dropout=0.0, output_dropout=0.0, \
+               transform_bias=-2.0, init_range=0.1}}";
     for (set, phrase) in [
+        (rhn, "model.rhn.depth must be at least 1, but is 0"),
+        (
+            "data.noising={kind=\"blank\", gamma=1.5}",
+            "data.noising.gamma must be in [0, 1], but is 1.5",
+        ),
+        (
+            "penalty=[{site=\"layer[2].hidden\", norm=\"l1\", reduction=\"half_sum\", eta=0.1}]",
+            "penalty.0.site is `layer[2].hidden`, but the model has 2 layers, counted from 0",
+        ),
+        (
+            "model.lstm={d_embed=7, d_hidden=8, num_layers=2, tie_weights=true, input_dropout=0.0, \
+             inter_layer_dropout=0.0, output_dropout=0.0, forget_bias=1.0, num_biases=1, \
+             bias_init=\"zeros\", init_range=0.1}",
+            "d_embed is 7 and the layer has 8 units",
+        ),
+        (
+            "data.variable_bptt={half_probability=0.05, deviation=5.0, shortest=1}",
+            "data.variable_bptt.shortest must be at least 2 and at most data.bptt, but is 1",
+        ),
         ("model.lstm.output_dropout=1.0", "model.lstm.output_dropout must be in [0, 1), but is 1"),
         ("training.learning_rate=0", "training.learning_rate must be in (0, ∞), but is 0"),
         ("data.bptt=0", "data.bptt must be at least 1, but is 0"),
