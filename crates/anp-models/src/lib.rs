@@ -1,4 +1,5 @@
-//! Recurrent language models for Burn whose activations can be penalised at any [`Site`].
+//! Recurrent language models and wide residual networks for Burn whose activations can be penalised at any [`Site`] or
+//! [`ImageSite`].
 //!
 //! | item | what it is |
 //! | --- | --- |
@@ -8,6 +9,7 @@
 //! | [`StochasticOutput`] | noise of a learned size on the last hidden activation, and its divergence from a standard normal |
 //! | [`WeightPosterior`] | a normal distribution for each weight, and its divergence from a prior: Bayes by Backprop |
 //! | [`PointerSentinel`] | a pointer to the last words read, mixed with the softmax |
+//! | [`WideResNet`] | wide residual network for small images, in the two published layouts; outputs by site |
 //! | [`Kernels`] | fused operations or plain ones |
 //!
 //! No files and no data sets live here; the device is that of the tensors.
@@ -23,6 +25,7 @@ mod rhn;
 mod site;
 mod sru;
 mod stochastic;
+mod wide_resnet;
 
 pub use anp_kernels::Kernels;
 pub use anp_kernels::lstm::{LstmSequence, LstmState};
@@ -37,6 +40,10 @@ pub use rhn::{RhnLayer, RhnLayerConfig};
 pub use site::{ParseSiteError, Site};
 pub use sru::{SruLayer, SruLayerConfig};
 pub use stochastic::{StochasticConfig, StochasticOutput};
+pub use wide_resnet::{
+    BatchNorm, ImageOutput, ImageSite, ParseImageSiteError, ResidualBlock, ResidualLayout,
+    WideResNet, WideResNetConfig,
+};
 
 /// The examples of `docs/embedding.md`, so that they are compiled.
 #[cfg(doctest)]

@@ -1,0 +1,71 @@
+use std::fmt;
+use std::str::FromStr;
+
+/// A place in an image network whose activation can be penalised or measured.
+///
+/// Written in recipes as `conv1`, `group1`, `group2`, `group3`, `relu`, `pooled`, `logits`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ImageSite {
+    /// The first convolution.
+    Conv1,
+    /// A group of blocks, from 1 to 3.
+    Group(usize),
+    /// The last rectifier, before the pooling.
+    Relu,
+    /// The features after the average pooling, which the linear layer sees.
+    Pooled,
+    /// Outputs before the softmax.
+    Logits,
+}
+
+impl fmt::Display for ImageSite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Conv1 => f.write_str("conv1"),
+            Self::Group(group) => write!(f, "group{group}"),
+            Self::Relu => f.write_str("relu"),
+            Self::Pooled => f.write_str("pooled"),
+            Self::Logits => f.write_str("logits"),
+        }
+    }
+}
+
+/// A text that names no [`ImageSite`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no site; known are conv1, group1, group2, group3, relu, pooled, logits")]
+pub struct ParseImageSiteError(String);
+
+impl FromStr for ImageSite {
+    type Err = ParseImageSiteError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "conv1" => Ok(Self::Conv1),
+            "group1" => Ok(Self::Group(1)),
+            "group2" => Ok(Self::Group(2)),
+            "group3" => Ok(Self::Group(3)),
+            "relu" => Ok(Self::Relu),
+            "pooled" => Ok(Self::Pooled),
+            "logits" => Ok(Self::Logits),
+            _ => Err(ParseImageSiteError(text.to_owned())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_site_reads_back_what_it_writes_and_others_are_named() {
+        let groups = [1, 2, 3].map(ImageSite::Group);
+        let others = [ImageSite::Conv1, ImageSite::Relu, ImageSite::Pooled, ImageSite::Logits];
+        for site in groups.into_iter().chain(others) {
+            assert_eq!(site.to_string().parse(), Ok(site));
+        }
+        for text in ["", "group0", "group4", "output_raw"] {
+            let err = text.parse::<ImageSite>().unwrap_err();
+            assert!(err.to_string().contains(&format!("`{text}`")), "{err}");
+        }
+    }
+}
