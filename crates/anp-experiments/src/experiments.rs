@@ -20,9 +20,10 @@ use serde::{Deserialize, Serialize};
 pub use error::ExperimentsError;
 
 use crate::recipe::{
-    BayesByBackpropConfig, DataConfig, InformationPenaltyConfig, ModelConfig, PenaltyConfig,
+    AnyRecipe, BayesByBackpropConfig, DataConfig, ImageDataConfig, ImageModelConfig, ImageRecipe,
+    ImageTrainingConfig, InformationPenaltyConfig, ModelConfig, PenaltyConfig,
     PointerSentinelConfig, Recipe, RecipeError, Scale, TrainingConfig, VariationalConfig,
-    WeightPenaltyConfig, with_overrides,
+    WeightPenaltyConfig, is_of_images, with_overrides,
 };
 
 /// Name of the folder that [`Experiments::locate`] looks for.
@@ -78,12 +79,15 @@ pub struct TableFile {
 pub enum Metric {
     /// Perplexity; lower is better.
     Perplexity,
+    /// Share of the test images that are classified rightly, in percent; higher is better.
+    Accuracy,
 }
 
 impl std::fmt::Display for Metric {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.pad(match self {
             Self::Perplexity => "perplexity",
+            Self::Accuracy => "accuracy",
         })
     }
 }
@@ -94,8 +98,8 @@ impl std::fmt::Display for Metric {
 /// tables are merged, but for `model` and `schedule`, which are replaced where they are of another kind. `[paper]`,
 /// `ours` and the name are never taken over.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RowFile {
+#[serde(deny_unknown_fields, bound(deserialize = "S: Deserialize<'de>"))]
+pub struct RowFile<S = AnySection> {
     /// What the table calls the row.
     pub name: String,
     /// Whether the row is one that this project adds, and not one of the paper.
@@ -106,13 +110,13 @@ pub struct RowFile {
     pub published: Option<Published>,
     /// The recipe at [`Scale::Demo`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub demo: Option<Section>,
+    pub demo: Option<S>,
     /// The recipe at [`Scale::Small`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub small: Option<Section>,
+    pub small: Option<S>,
     /// The recipe at [`Scale::Paper`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub paper_scale: Option<Section>,
+    pub paper_scale: Option<S>,
 }
 
 /// `[paper]`: the numbers that ours are compared with.
@@ -134,7 +138,17 @@ pub struct Published {
     pub tolerance: f64,
 }
 
-/// `[demo]`, `[small]` or `[paper_scale]`: a recipe and the seeds to run it with.
+/// `[demo]`, `[small]` or `[paper_scale]`: a recipe and the seeds to run it with. One with `data.images` is of images.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum AnySection {
+    /// Of a language model.
+    Text(Section),
+    /// Of an image classifier.
+    Image(ImageSection),
+}
+
+/// A section with a [`Recipe`].
 ///
 /// The keys of [`Recipe`] stand beside `seeds`; they are repeated here because serde cannot both flatten
 /// and refuse unknown keys.
@@ -169,6 +183,23 @@ pub struct Section {
     pub training: TrainingConfig,
 }
 
+/// A section with an [`ImageRecipe`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImageSection {
+    /// One run a seed.
+    pub seeds: Vec<u64>,
+    /// [`ImageRecipe::data`].
+    pub data: ImageDataConfig,
+    /// [`ImageRecipe::model`].
+    pub model: ImageModelConfig,
+    /// [`ImageRecipe::penalties`].
+    #[serde(default, rename = "penalty", skip_serializing_if = "Vec::is_empty")]
+    pub penalties: Vec<PenaltyConfig>,
+    /// [`ImageRecipe::training`].
+    pub training: ImageTrainingConfig,
+}
+
 impl Section {
     /// The recipe, without the seeds.
     pub fn recipe(&self) -> Recipe {
@@ -184,17 +215,69 @@ impl Section {
             training: self.training.clone(),
         }
     }
+}
+
+impl ImageSection {
+    /// The recipe, without the seeds.
+    pub fn recipe(&self) -> ImageRecipe {
+        ImageRecipe {
+            data: self.data.clone(),
+            model: self.model.clone(),
+            penalties: self.penalties.clone(),
+            training: self.training.clone(),
+        }
+    }
+}
+
+impl AnySection {
+    /// The recipe, without the seeds.
+    pub fn recipe(&self) -> AnyRecipe {
+        match self {
+            Self::Text(section) => section.recipe().into(),
+            Self::Image(section) => section.recipe().into(),
+        }
+    }
+
+    /// One run a seed.
+    pub fn seeds(&self) -> &[u64] {
+        match self {
+            Self::Text(section) => &section.seeds,
+            Self::Image(section) => &section.seeds,
+        }
+    }
+
+    /// The section of a language model, if it is one.
+    pub fn text(self) -> Option<Section> {
+        match self {
+            Self::Text(section) => Some(section),
+            Self::Image(_) => None,
+        }
+    }
 
     /// The first `count` seeds; after the section's own ones, the numbers that follow the largest.
     pub fn first_seeds(&self, count: usize) -> Vec<u64> {
-        let last = self.seeds.iter().max().copied().unwrap_or(0);
-        self.seeds.iter().copied().chain(last + 1..).take(count).collect()
+        let last = self.seeds().iter().max().copied().unwrap_or(0);
+        self.seeds().iter().copied().chain(last + 1..).take(count).collect()
+    }
+}
+
+impl<S> RowFile<S> {
+    /// The same with other sections.
+    fn map<T>(self, section: impl Fn(S) -> T) -> RowFile<T> {
+        RowFile {
+            name: self.name,
+            ours: self.ours,
+            published: self.published,
+            demo: self.demo.map(&section),
+            small: self.small.map(&section),
+            paper_scale: self.paper_scale.map(&section),
+        }
     }
 }
 
 impl RowFile {
     /// The section of `scale`, if the row can be run at it.
-    pub fn section(&self, scale: Scale) -> Option<&Section> {
+    pub fn section(&self, scale: Scale) -> Option<&AnySection> {
         match scale {
             Scale::Demo => self.demo.as_ref(),
             Scale::Small => self.small.as_ref(),
@@ -255,7 +338,7 @@ impl Row {
         &self,
         scale: Scale,
         overrides: &[String],
-    ) -> Result<Option<Section>, ExperimentsError> {
+    ) -> Result<Option<AnySection>, ExperimentsError> {
         let Some(section) = self.file.section(scale) else {
             return Ok(None);
         };
@@ -264,19 +347,29 @@ impl Row {
         if !overrides.is_empty() {
             let document =
                 toml::Value::try_from(&section).expect("what was read from TOML can be written");
-            section = with_overrides(document, overrides, &self.path).map_err(|source| {
-                ExperimentsError::Section { section: name, source: Box::new(source) }
+            let overridden = match &section {
+                AnySection::Text(_) => {
+                    with_overrides(document, overrides, &self.path).map(AnySection::Text)
+                }
+                AnySection::Image(_) => {
+                    with_overrides(document, overrides, &self.path).map(AnySection::Image)
+                }
+            };
+            section = overridden.map_err(|source| ExperimentsError::Section {
+                section: name,
+                source: Box::new(source),
             })?;
         }
         let invalid = |reason| ExperimentsError::Row { path: self.path.clone(), reason };
-        if section.seeds.is_empty() {
+        let seeds = section.seeds();
+        if seeds.is_empty() {
             return Err(invalid("has a section without seeds"));
         }
-        if section.seeds.iter().collect::<HashSet<_>>().len() < section.seeds.len() {
+        if seeds.iter().collect::<HashSet<_>>().len() < seeds.len() {
             return Err(invalid("has a section that repeats a seed"));
         }
         // TOML's integers end here, and a seed after the last one is always possible.
-        if section.seeds.iter().any(|&seed| seed >= i64::MAX as u64) {
+        if seeds.iter().any(|&seed| seed >= i64::MAX as u64) {
             return Err(invalid("has a seed that TOML cannot hold"));
         }
         section.recipe().validate().map_err(|source| ExperimentsError::Section {
@@ -465,9 +558,15 @@ fn read_row(path: &Path) -> Result<RowFile, ExperimentsError> {
         };
         files.push(file);
     }
+    let sections = files.iter().flat_map(|file| Scale::ALL.map(|scale| file.get(scale.section())));
+    let of_images = sections.flatten().any(is_of_images);
     if files.len() == 1 {
         // Once more, so that an error has its line.
-        return read_toml(path);
+        return if of_images {
+            read_toml(path).map(|row: RowFile<_>| row.map(AnySection::Image))
+        } else {
+            read_toml(path).map(|row: RowFile<_>| row.map(AnySection::Text))
+        };
     }
     let whole = files.into_iter().rev().reduce(|mut base, file| {
         for key in ["name", "ours", "paper"] {
@@ -477,7 +576,12 @@ fn read_row(path: &Path) -> Result<RowFile, ExperimentsError> {
         base
     });
     let whole = toml::Value::Table(whole.expect("there is a file"));
-    whole.try_into().map_err(|source| schema(path, source))
+    let row = if of_images {
+        whole.try_into().map(|row: RowFile<_>| row.map(AnySection::Image))
+    } else {
+        whole.try_into().map(|row: RowFile<_>| row.map(AnySection::Text))
+    };
+    row.map_err(|source| schema(path, source))
 }
 
 /// `row` beside the file at `path`, or in another table.

@@ -6,6 +6,7 @@
 //! | [`data`] | manifests of the corpora, the store on disk, fetch, import, verify; token ids |
 //! | [`recipe`], [`experiments`] | everything that decides a number, as TOML; rows and tables |
 //! | [`batches`] | a token stream cut into parallel streams and windows |
+//! | [`images`] | images in batches: order, augmentation, normalisation, made ahead |
 //! | [`train`] | one run: truncated back-propagation, schedule, checkpoints |
 //! | [`evaluate`] | perplexity of a text, size of activations |
 //! | [`record`], [`provenance`] | the JSON of a finished run |
@@ -33,6 +34,7 @@ pub mod data;
 pub mod device;
 pub mod evaluate;
 pub mod experiments;
+pub mod images;
 pub mod noising;
 pub mod provenance;
 pub mod random;

@@ -4,12 +4,12 @@ use std::path::Path;
 use std::process::Command;
 use std::thread::available_parallelism;
 
+use anp_models::Kernels;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::record::Provenance;
-use crate::train::TrainerState;
 
 /// Version of Burn that this build is made with; Burn does not say it itself.
 pub const BURN_VERSION: &str = "0.22.1";
@@ -41,23 +41,42 @@ impl Sources {
     }
 }
 
+/// How a run went, beside its numbers.
+#[derive(Debug, Clone)]
+pub struct Course {
+    /// Device, as given to `--device`.
+    pub device: String,
+    /// As given to `--kernels`.
+    pub kernels: Kernels,
+    /// Sources that it was begun with.
+    pub sources: Option<Sources>,
+    /// When it first started.
+    pub started_at: String,
+    /// Seconds of work.
+    pub wall_seconds: f64,
+    /// Training tokens or images a second.
+    pub items_per_second: f64,
+    /// How often it was continued.
+    pub resumed: usize,
+}
+
 /// Provenance of a run that ends now.
-pub fn collect(device: &str, trainer: &TrainerState, wall_seconds: f64) -> Provenance {
-    let sources = trainer.sources.as_ref();
+pub fn collect(course: Course) -> Provenance {
+    let sources = course.sources;
     Provenance {
-        dirty: sources.map(|sources| sources.dirty),
-        commit: sources.map(|sources| sources.commit.clone()),
+        dirty: sources.as_ref().map(|sources| sources.dirty),
+        commit: sources.map(|sources| sources.commit),
         anp_version: env!("CARGO_PKG_VERSION").to_owned(),
         burn_version: BURN_VERSION.to_owned(),
-        device: device.to_owned(),
-        kernels: trainer.kernels,
+        device: course.device,
+        kernels: course.kernels,
         platform: format!("{}-{}", std::env::consts::OS, std::env::consts::ARCH),
         threads: available_parallelism().map_or(1, usize::from),
-        started_at: trainer.started_at.clone(),
+        started_at: course.started_at,
         finished_at: now(),
-        wall_seconds,
-        tokens_per_second: trainer.train_tokens as f64 / trainer.train_seconds,
-        resumed: trainer.resumed,
+        wall_seconds: course.wall_seconds,
+        tokens_per_second: course.items_per_second,
+        resumed: course.resumed,
     }
 }
 

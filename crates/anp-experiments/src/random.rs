@@ -11,6 +11,10 @@ pub enum Purpose {
     Dropout,
     /// The replaced words of a training step.
     Noising,
+    /// The order of the images of an epoch.
+    Order,
+    /// Crop and flip of an image.
+    Augmentation,
     /// The dropout masks under which a trained model's activations are measured.
     Statistics,
     /// The length of a training window.
@@ -28,6 +32,8 @@ pub fn seed(run_seed: u64, purpose: Purpose, step: u64) -> u64 {
         Purpose::Init => b"init",
         Purpose::Dropout => b"dropout",
         Purpose::Noising => b"noising",
+        Purpose::Order => b"order",
+        Purpose::Augmentation => b"augmentation",
         Purpose::Statistics => b"statistics",
         Purpose::WindowLength => b"window length",
         Purpose::MonteCarlo => b"monte carlo",
@@ -52,6 +58,8 @@ mod tests {
                 Purpose::Init,
                 Purpose::Dropout,
                 Purpose::Noising,
+                Purpose::Order,
+                Purpose::Augmentation,
                 Purpose::Statistics,
                 Purpose::WindowLength,
                 Purpose::MonteCarlo,
@@ -61,7 +69,7 @@ mod tests {
         }
         seeds.sort_unstable();
         seeds.dedup();
-        assert_eq!(seeds.len(), 54);
+        assert_eq!(seeds.len(), 72);
     }
 
     /// A change here would make checkpoints and records of older builds those of other runs.

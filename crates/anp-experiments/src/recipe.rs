@@ -5,6 +5,7 @@
 
 mod error;
 mod hash;
+mod image;
 mod overrides;
 mod validate;
 
@@ -15,6 +16,11 @@ use crate::noising::NoisingConfig;
 
 pub use error::RecipeError;
 pub(crate) use error::did_you_mean;
+pub(crate) use hash::content_hash;
+pub use image::{
+    ImageDataConfig, ImageModelConfig, ImageRecipe, ImageTrainingConfig, ResnetLayout,
+    WideResnetRecipe,
+};
 pub(crate) use overrides::with_overrides;
 pub use overrides::{OverrideError, apply_overrides};
 pub use validate::InvalidRecipe;
@@ -67,7 +73,7 @@ impl std::fmt::Display for Scale {
     }
 }
 
-/// Everything that decides the result of a run, but for its seed.
+/// Everything that decides the result of a run on text, but for its seed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Recipe {
@@ -95,6 +101,64 @@ pub struct Recipe {
     pub weight_penalty: Option<WeightPenaltyConfig>,
     /// How it is trained.
     pub training: TrainingConfig,
+}
+
+/// What a run is of: text or images.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum AnyRecipe {
+    /// A language model.
+    Text(Recipe),
+    /// An image classifier.
+    Image(ImageRecipe),
+}
+
+impl AnyRecipe {
+    /// Name of the manifest in `datasets/` that is read.
+    pub fn data_set(&self) -> &str {
+        match self {
+            Self::Text(recipe) => &recipe.data.corpus,
+            Self::Image(recipe) => &recipe.data.images,
+        }
+    }
+
+    /// The recipe of a language model, if it is one.
+    pub fn text(self) -> Option<Recipe> {
+        match self {
+            Self::Text(recipe) => Some(recipe),
+            Self::Image(_) => None,
+        }
+    }
+
+    /// Check every value, and that the values fit each other.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidRecipe`] for the first value that is wrong, naming its key as `--set` takes it.
+    pub fn validate(&self) -> Result<(), InvalidRecipe> {
+        match self {
+            Self::Text(recipe) => recipe.validate(),
+            Self::Image(recipe) => recipe.validate(),
+        }
+    }
+}
+
+impl From<Recipe> for AnyRecipe {
+    fn from(recipe: Recipe) -> Self {
+        Self::Text(recipe)
+    }
+}
+
+impl From<ImageRecipe> for AnyRecipe {
+    fn from(recipe: ImageRecipe) -> Self {
+        Self::Image(recipe)
+    }
+}
+
+/// Whether the tables of a recipe are those of an [`ImageRecipe`]: these have `data.images`, others `data.corpus`.
+pub(crate) fn is_of_images(recipe: &impl Serialize) -> bool {
+    let value = serde_json::to_value(recipe).unwrap_or_default();
+    value.pointer("/data/images").is_some()
 }
 
 /// The corpus and how its token stream is cut into windows.
@@ -515,6 +579,9 @@ pub enum ScheduleConfig {
         interval: usize,
     },
 }
+
+#[cfg(test)]
+pub(crate) use image::test_image_recipe;
 
 /// A small recipe with one penalty.
 #[cfg(test)]

@@ -8,17 +8,17 @@ use serde::{Deserialize, Serialize};
 pub(crate) use store::run_name;
 pub use store::{RecordError, StoredRecord, load_folder};
 #[cfg(test)]
-pub(crate) use tests::test_record;
+pub(crate) use tests::{test_image_record, test_record};
 
-use crate::recipe::{Recipe, Scale};
+use crate::recipe::{AnyRecipe, ImageRecipe, Recipe, Scale};
 
 /// Version of the schema this build writes and reads.
 pub const SCHEMA_VERSION: u32 = 1;
 
-/// A finished run.
+/// A finished run: of a language model, unless its parameters say otherwise.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Record {
+pub struct Record<R = Recipe, E = EpochRecord, S = RunResult> {
     /// [`SCHEMA_VERSION`] at the time of writing.
     pub schema_version: u32,
     /// Table that the row belongs to, for example `table2`.
@@ -30,7 +30,7 @@ pub struct Record {
     /// Seed of the run.
     pub seed: u64,
     /// The recipe, after `--set`.
-    pub recipe: Recipe,
+    pub recipe: R,
     /// SHA-256 of the recipe's canonical JSON, in hexadecimal.
     pub recipe_hash: String,
     /// What was built and where it ran.
@@ -40,9 +40,101 @@ pub struct Record {
     /// What each penalty amounts to in the conventions of the literature.
     pub penalties: Vec<PenaltyEquivalent>,
     /// One entry an epoch, in order.
-    pub curve: Vec<EpochRecord>,
+    pub curve: Vec<E>,
     /// The numbers that go into the table.
-    pub result: RunResult,
+    pub result: S,
+}
+
+/// A finished run of an image classifier.
+pub type ImageRecord = Record<ImageRecipe, ImageEpochRecord, ImageResult>;
+
+/// A finished run of either kind.
+#[derive(Debug, Clone, PartialEq)]
+pub enum AnyRecord {
+    /// Of a language model.
+    Text(Box<Record>),
+    /// Of an image classifier.
+    Image(Box<ImageRecord>),
+}
+
+impl From<Record> for AnyRecord {
+    fn from(record: Record) -> Self {
+        Self::Text(Box::new(record))
+    }
+}
+
+impl From<ImageRecord> for AnyRecord {
+    fn from(record: ImageRecord) -> Self {
+        Self::Image(Box::new(record))
+    }
+}
+
+/// What records of both kinds have.
+macro_rules! of_either {
+    ($self:ident, $record:ident => $value:expr) => {
+        match $self {
+            Self::Text($record) => $value,
+            Self::Image($record) => $value,
+        }
+    };
+}
+
+impl AnyRecord {
+    /// [`Record::table`].
+    pub fn table(&self) -> &str {
+        of_either!(self, record => &record.table)
+    }
+
+    /// [`Record::row`].
+    pub fn row(&self) -> &str {
+        of_either!(self, record => &record.row)
+    }
+
+    /// [`Record::scale`].
+    pub fn scale(&self) -> Scale {
+        of_either!(self, record => record.scale)
+    }
+
+    /// [`Record::seed`].
+    pub fn seed(&self) -> u64 {
+        of_either!(self, record => record.seed)
+    }
+
+    /// [`Record::recipe`].
+    pub fn recipe(&self) -> AnyRecipe {
+        of_either!(self, record => record.recipe.clone().into())
+    }
+
+    /// [`Record::recipe_hash`].
+    pub fn recipe_hash(&self) -> &str {
+        of_either!(self, record => &record.recipe_hash)
+    }
+
+    /// [`Record::provenance`].
+    pub fn provenance(&self) -> &Provenance {
+        of_either!(self, record => &record.provenance)
+    }
+
+    /// Epochs of [`Record::curve`].
+    pub fn num_epochs(&self) -> usize {
+        of_either!(self, record => record.curve.len())
+    }
+
+    /// The record of a language model, if it is one.
+    pub fn text(self) -> Option<Record> {
+        match self {
+            Self::Text(record) => Some(*record),
+            Self::Image(_) => None,
+        }
+    }
+
+    /// The record of an image classifier, if it is one.
+    pub fn image(self) -> Option<ImageRecord> {
+        match self {
+            Self::Text(_) => None,
+            Self::Image(record) => Some(*record),
+        }
+    }
 }
 
 /// What was built and where it ran.
@@ -72,7 +164,7 @@ pub struct Provenance {
     pub finished_at: String,
     /// Seconds of work, over all sessions of the run.
     pub wall_seconds: f64,
-    /// Training tokens a second, over the time spent training.
+    /// Training tokens, or images, a second, over the time spent training.
     pub tokens_per_second: f64,
     /// How often the run was continued from a checkpoint.
     pub resumed: usize,
@@ -136,6 +228,73 @@ pub struct RunResult {
     pub activation_valid: ActivationStatistics,
     /// The same on the training stream with dropout on, after dropout.
     pub activation_train: ActivationStatistics,
+}
+
+/// One epoch of an image classifier.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImageEpochRecord {
+    /// Epoch, from 1.
+    pub epoch: usize,
+    /// Learning rate during the epoch.
+    pub learning_rate: f64,
+    /// Mean training loss in nats an image, of augmented images, without penalties.
+    pub train_nll: f64,
+    /// Share of these images that were classified rightly when they were trained on, in percent.
+    pub train_accuracy: f64,
+    /// Loss in nats an image on the test images, without penalties.
+    pub test_nll: f64,
+    /// Share of the test images that are classified rightly, in percent.
+    pub test_accuracy: f64,
+    /// Mean over the epoch's steps of each penalty's term, as added to the loss.
+    pub penalties: Vec<f64>,
+    /// Mean over the epoch's training images of ‖pooled features‖₂.
+    pub activation_norm: f64,
+    /// Mean over the epoch's steps of the norm of all gradients.
+    pub grad_norm: f64,
+    /// Seconds spent on the epoch.
+    pub seconds: f64,
+}
+
+/// The numbers of an image classifier that go into the table.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImageResult {
+    /// Test images after the last epoch: the number of ours that is compared.
+    pub test: ImageScore,
+    /// The epoch with the best test accuracy, the first of them: what the paper's code reports. It chooses by the test set.
+    pub best_epoch: usize,
+    /// Test images after that epoch.
+    pub best: ImageScore,
+    /// Pooled features of the test images after the last epoch.
+    pub pooled: FeatureStatistics,
+    /// What is to be said of images that are not the official ones, if any is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_variant: Option<String>,
+}
+
+/// A loss and an accuracy over images.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImageScore {
+    /// Mean negative log-likelihood, nats an image.
+    pub nll: f64,
+    /// Share of the images that are classified rightly, in percent.
+    pub accuracy: f64,
+    /// Images.
+    pub images: usize,
+}
+
+/// How large the features of an image are.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FeatureStatistics {
+    /// Mean over images of ‖h‖₂.
+    pub norm: f64,
+    /// Mean over images of ½‖h‖₂².
+    pub half_squared_norm: f64,
+    /// Root of the mean square of an element.
+    pub rms: f64,
 }
 
 /// A loss over a text.

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 pub use cost::{Basis, Cost, Machine};
 
 use crate::experiments::{ExperimentsError, Table};
-use crate::recipe::{Recipe, Scale};
-use crate::record::{RecordError, StoredRecord, run_name};
+use crate::recipe::{AnyRecipe, Scale};
+use crate::record::{AnyRecord, RecordError, StoredRecord, run_name};
 use crate::train::{Outcome, TrainError};
 
 /// Which runs of some tables are asked for.
@@ -37,8 +37,8 @@ pub struct PlannedRun {
     /// Seed.
     pub seed: u64,
     /// What to do.
-    pub recipe: Recipe,
-    /// [`Recipe::content_hash`] of it.
+    pub recipe: AnyRecipe,
+    /// [`AnyRecipe::content_hash`] of it.
     pub recipe_hash: String,
 }
 
@@ -126,7 +126,9 @@ pub fn plan(
     // The recipe decides a number, so a row has the records of any row with the same recipe.
     let recorded: HashSet<_> = records
         .iter()
-        .map(|StoredRecord { record, .. }| (record.recipe_hash.clone(), record.scale, record.seed))
+        .map(|StoredRecord { record, .. }| {
+            (record.recipe_hash().to_owned(), record.scale(), record.seed())
+        })
         .collect();
 
     let mut plan = Plan { runs: Vec::new(), recorded: 0 };
@@ -139,7 +141,7 @@ pub fn plan(
             let Some(section) = row.section(scale, &selection.overrides)? else { continue };
             let seeds = match selection.num_seeds {
                 Some(count) => section.first_seeds(count),
-                None => section.seeds.clone(),
+                None => section.seeds().to_vec(),
             };
             let recipe = section.recipe();
             let recipe_hash = recipe.content_hash();
@@ -175,7 +177,7 @@ pub fn plan(
 pub fn execute(
     runs: &[PlannedRun],
     records: &Path,
-    mut run: impl FnMut(usize, &PlannedRun) -> Result<Outcome, TrainError>,
+    mut run: impl FnMut(usize, &PlannedRun) -> Result<Outcome<AnyRecord>, TrainError>,
     mut on_failure: impl FnMut(&FailedRun),
 ) -> Result<Ended, ReproduceError> {
     let mut ended = Ended::default();

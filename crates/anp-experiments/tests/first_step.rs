@@ -23,7 +23,7 @@ fn the_loss_is_the_logarithm_of_the_vocabulary() {
     for table in experiments.table_names().unwrap() {
         for row in experiments.table(&table).unwrap().rows {
             let Some(section) = &row.file.demo else { continue };
-            let recipe = section.recipe();
+            let Some(recipe) = section.recipe().text() else { continue };
             let noising = recipe.data.noising.as_ref().map_or(0, NoisingConfig::extra_words);
             let vocab_size = data::manifest(&recipe.data.corpus).unwrap().vocabulary + noising;
             device.seed(1);

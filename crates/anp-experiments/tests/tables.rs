@@ -45,8 +45,8 @@ fn write_records(table: &str, distance: f64, folder: &Path) {
     for row in &table.rows {
         let Some(section) = row.file.section(Scale::Paper) else { continue };
         let published = row.file.published.as_ref().and_then(|it| it.test).unwrap_or(80.0);
-        let recipe = section.recipe();
-        for &seed in &section.seeds {
+        let recipe = section.recipe().text().expect("a table of language models");
+        for &seed in section.seeds() {
             let score =
                 |perplexity: f64| Score { nll: perplexity.ln(), perplexity, tokens: 82_429 };
             let activation = ActivationStatistics {

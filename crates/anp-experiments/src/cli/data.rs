@@ -12,8 +12,8 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use indicatif::{DecimalBytes, HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::data::{
-    FetchEvent, FetchOptions, FileState, ImportOutcome, Manifest, NAMES, Presence, Store, manifest,
-    manifests,
+    FetchEvent, FetchOptions, FileState, ImportOutcome, Manifest, NAMES, Presence, Split, Store,
+    manifest, manifests,
 };
 
 /// List, download, import and check data sets
@@ -149,7 +149,7 @@ fn list(store: &Store, out: &mut dyn Write) -> anyhow::Result<()> {
     if !table.is_tty() {
         table.set_width(100);
     }
-    table.set_header(["name", "title", "state", "size", "tokens", "licence", "folder"]);
+    table.set_header(["name", "title", "state", "size", "content", "licence", "folder"]);
     for manifest in manifests() {
         let presence = store.presence(&manifest);
         table.add_row([
@@ -157,7 +157,7 @@ fn list(store: &Store, out: &mut dyn Write) -> anyhow::Result<()> {
             manifest.title.clone(),
             presence.to_string(),
             DecimalBytes(manifest.bytes()).to_string(),
-            HumanCount(manifest.tokens() as u64).to_string(),
+            content(&manifest),
             manifest.licence.clone(),
             if manifest.embedded { "built in".to_owned() } else { manifest.folder.clone() },
         ]);
@@ -168,6 +168,16 @@ fn list(store: &Store, out: &mut dyn Write) -> anyhow::Result<()> {
     writeln!(out, "{table}")?;
     writeln!(out, "data folder: {} ({})", store.root().display(), store.origin())?;
     Ok(())
+}
+
+/// How much there is to train and test on.
+fn content(manifest: &Manifest) -> String {
+    if manifest.is_images() {
+        let images = manifest.images(Split::Train) + manifest.images(Split::Test);
+        format!("{} images", HumanCount(images as u64))
+    } else {
+        format!("{} tokens", HumanCount(manifest.tokens() as u64))
+    }
 }
 
 fn fetch(store: &Store, names: &[String], quiet: bool, out: &mut dyn Write) -> anyhow::Result<()> {
@@ -301,15 +311,21 @@ fn verify(store: &Store, names: &[String], out: &mut dyn Write) -> anyhow::Resul
             wrong.push(err.to_string());
         }
         if wrong.is_empty() {
+            let kinds = match manifest.classes {
+                0 => format!("{} word types", HumanCount(manifest.vocabulary as u64)),
+                classes => format!("{classes} classes"),
+            };
             writeln!(
                 out,
-                "{}: right ({} files, {}, {} tokens, {} word types)",
+                "{}: right ({} files, {}, {}, {kinds})",
                 manifest.name,
                 manifest.files.len(),
                 DecimalBytes(manifest.bytes()),
-                HumanCount(manifest.tokens() as u64),
-                HumanCount(manifest.vocabulary as u64),
+                content(&manifest),
             )?;
+            if let Some(variant) = store.variant(&manifest) {
+                writeln!(out, "{}: not the official files: {variant}", manifest.name)?;
+            }
         } else {
             let what =
                 if wrong.len() == 1 && !missing.is_empty() { "not complete" } else { "wrong" };

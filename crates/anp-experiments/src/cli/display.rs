@@ -111,12 +111,18 @@ impl<W: FnMut(String) + Send + Sync> Lines<W> {
         if let Some(perplexity) = value(Quantity::Perplexity) {
             line += &format!("  perplexity {perplexity:.2}");
         }
+        if let Some(accuracy) = value(Quantity::Accuracy) {
+            line += &format!("  accuracy {accuracy:.2} %");
+        }
         if self.split == "train" {
             if let Some(penalty) = value(Quantity::Penalty).filter(|&&penalty| penalty != 0.0) {
                 line += &format!("  penalty {penalty:.4}");
             }
             if let Some(rate) = value(Quantity::TokensPerSecond) {
                 line += &format!("  {rate:.0} tokens/s");
+            }
+            if let Some(rate) = value(Quantity::ImagesPerSecond) {
+                line += &format!("  {rate:.0} images/s");
             }
         }
         if let Some(left) = time_left {
@@ -214,6 +220,8 @@ impl<W: FnMut(String) + Send + Sync> MetricsRenderer for Lines<W> {
             Quantity::Penalty,
             Quantity::GradNorm,
             Quantity::TokensPerSecond,
+            Quantity::Accuracy,
+            Quantity::ImagesPerSecond,
         ];
         let name =
             quantities.map(Quantity::name).into_iter().find(|&name| *definition.name == name);

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use anyhow::bail;
 use burn::module::Module;
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
@@ -12,9 +13,12 @@ use serde::Serialize;
 use super::session::{DeviceArgs, Session};
 use super::{display, interrupt};
 use crate::batches::{TokenStreams, WindowLoader};
-use crate::evaluate::{MonteCarlo, evaluate, evaluate_monte_carlo};
+use crate::evaluate::{EvaluationProgress, MonteCarlo, evaluate, evaluate_monte_carlo};
 use crate::record::Score;
-use crate::train::{LmLearner, Objective, StoredCheckpoint, Texts, build_learner};
+use crate::train::{
+    LmLearner, Objective, StoredCheckpoint, Texts, build_learner, evaluate_checkpoint,
+    is_checkpoint_of_images,
+};
 
 /// Arguments of `anp evaluate`.
 #[derive(Debug, clap::Args)]
@@ -27,7 +31,7 @@ Examples:
 
 Repeats the last evaluation of a run: no dropout, the parameters with the best validation loss (those of
 the checkpoint itself before the end of the first epoch), validation cut as in training and as one stream,
-test as one stream.
+test as one stream. Of a run on images: the test images, with the parameters of the checkpoint itself.
 
 With --mc-dropout the same texts are scored again by Monte-Carlo dropout (Gal & Ghahramani, 2016): the masks of training
 stay on, and the probabilities of so many passes are averaged.")]
@@ -124,6 +128,15 @@ pub(super) fn run(
     data_dir: Option<&Path>,
     quiet: bool,
 ) -> anyhow::Result<ExitCode> {
+    if is_checkpoint_of_images(&args.checkpoint)? {
+        if args.mc_dropout.is_some() {
+            bail!(
+                "--mc-dropout is for language models; {} is of images",
+                args.checkpoint.display()
+            );
+        }
+        return run_images(args, data_dir, quiet);
+    }
     let stored = StoredCheckpoint::open(&args.checkpoint)?;
     let session = Session::open(args.device, data_dir, quiet)?;
     let recipe = stored.recipe().clone();
@@ -169,6 +182,34 @@ pub(super) fn run(
     match args.format {
         Format::Text => super::print(text(&scores))?,
         Format::Json => super::print(serde_json::to_string_pretty(&scores)? + "\n")?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The same of an image classifier: the test images, and the parameters of the checkpoint itself.
+fn run_images(
+    args: &EvaluateArgs,
+    data_dir: Option<&Path>,
+    quiet: bool,
+) -> anyhow::Result<ExitCode> {
+    let session = Session::open(args.device, data_dir, quiet)?;
+    let mut show = display::evaluation(quiet);
+    let progress = |windows, num_windows| {
+        show("test images", EvaluationProgress { windows, num_windows, nll: f64::NAN });
+        !session.interrupter.should_stop()
+    };
+    let score = evaluate_checkpoint(&args.checkpoint, &session.store, &session.device, progress)?;
+    let Some(score) = score else { return Ok(interrupt::exit_code()) };
+    match args.format {
+        Format::Text => super::print(format!(
+            "{}: parameters after {} epochs\n{} test images: nll {:.4} nats, accuracy {:.2} %\n",
+            score.checkpoint.display(),
+            score.epochs,
+            score.test.images,
+            score.test.nll,
+            score.test.accuracy
+        ))?,
+        Format::Json => super::print(serde_json::to_string_pretty(&score)? + "\n")?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -114,8 +114,8 @@ pub(super) fn run(
         atomic::check_writable(&records_dir)
             .with_context(|| format!("cannot write records to {}", records_dir.display()))?;
         let session = Session::open(args.device, data_dir, quiet)?;
-        for corpus in runs.iter().map(|run| &run.recipe.data.corpus).collect::<BTreeSet<_>>() {
-            session.store.load(corpus)?;
+        for name in runs.iter().map(|run| run.recipe.data_set()).collect::<BTreeSet<_>>() {
+            session.store.check_readable(name)?;
         }
         let runs_dir = args.runs.clone().unwrap_or_else(|| experiments.runs());
 
@@ -127,7 +127,7 @@ pub(super) fn run(
             if !quiet {
                 super::note(format!("run {} of {}: {}", index + 1, runs.len(), run.name()));
             }
-            train::run(RunRequest {
+            train::run_any(RunRequest {
                 table: run.table.clone(),
                 row: run.row.clone(),
                 scale: run.scale,
@@ -214,7 +214,15 @@ fn dry_run(
     }
     let mut table = Table::new();
     table.load_preset(LINES).force_no_tty();
-    table.set_header(["table", "row", "seed", "epochs", "tokens", "about", "speed taken from"]);
+    table.set_header([
+        "table",
+        "row",
+        "seed",
+        "epochs",
+        "tokens, images",
+        "about",
+        "speed taken from",
+    ]);
     for (run, cost) in runs.iter().zip(costs) {
         let basis = match &cost.basis {
             Basis::Record(path) => path.file_stem().unwrap_or_default().to_string_lossy().into(),
@@ -225,19 +233,19 @@ fn dry_run(
             run.row.clone(),
             run.seed.to_string(),
             cost.epochs.to_string(),
-            HumanCount(cost.tokens).to_string(),
+            HumanCount(cost.items).to_string(),
             duration(cost.seconds),
             basis,
         ]);
     }
-    let tokens: u64 = costs.iter().map(|cost| cost.tokens).sum();
+    let items: u64 = costs.iter().map(|cost| cost.items).sum();
     let seconds: f64 = costs.iter().map(|cost| cost.seconds).sum();
     table.add_row([
         "total".to_owned(),
         String::new(),
         String::new(),
         String::new(),
-        HumanCount(tokens).to_string(),
+        HumanCount(items).to_string(),
         duration(seconds),
         String::new(),
     ]);
@@ -274,7 +282,7 @@ mod tests {
             scale: Scale::Demo,
             seed,
             recipe_hash: recipe.content_hash(),
-            recipe: recipe.clone(),
+            recipe: recipe.clone().into(),
         };
         vec![run("lstm", 1), run("lstm_anp", 2)]
     }

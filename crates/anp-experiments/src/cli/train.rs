@@ -11,8 +11,8 @@ use super::{display, interrupt};
 use crate::atomic;
 use crate::experiments::Row;
 use crate::recipe::Scale;
-use crate::record::run_name;
-use crate::train::{Outcome, RunRequest, run as train};
+use crate::record::{AnyRecord, run_name};
+use crate::train::{Outcome, RunRequest, run_any};
 
 /// Arguments of `anp train`.
 #[derive(Debug, clap::Args)]
@@ -76,7 +76,7 @@ pub(super) fn run(
         );
     };
     let recipe = section.recipe();
-    let seed = args.seed.or(section.seeds.first().copied()).unwrap_or(1);
+    let seed = args.seed.or(section.seeds().first().copied()).unwrap_or(1);
     let folder =
         args.file.canonicalize().ok().and_then(|path| Some(path.parent()?.file_name()?.to_owned()));
     let table = folder.unwrap_or_default().to_string_lossy().into_owned();
@@ -85,7 +85,7 @@ pub(super) fn run(
     atomic::check_writable(&args.records)
         .with_context(|| format!("cannot write records to {}", args.records.display()))?;
     let session = Session::open(args.device, data_dir, quiet)?;
-    let outcome = train(RunRequest {
+    let outcome = run_any(RunRequest {
         table,
         row: row.id.clone(),
         scale: args.scale,
@@ -105,13 +105,21 @@ pub(super) fn run(
     match outcome {
         Outcome::Finished(record) => {
             let path = record.save(&args.records)?;
-            super::print(format!(
-                "validation perplexity {:.2} (epoch {}), test perplexity {:.2}\nrecord: {}\n",
-                record.result.valid.perplexity,
-                record.result.best_epoch,
-                record.result.test.perplexity,
-                path.display()
-            ))?;
+            let result = match *record {
+                AnyRecord::Text(record) => format!(
+                    "validation perplexity {:.2} (epoch {}), test perplexity {:.2}",
+                    record.result.valid.perplexity,
+                    record.result.best_epoch,
+                    record.result.test.perplexity,
+                ),
+                AnyRecord::Image(record) => format!(
+                    "test accuracy {:.2} % after the last epoch, {:.2} % after epoch {}, the best on test",
+                    record.result.test.accuracy,
+                    record.result.best.accuracy,
+                    record.result.best_epoch,
+                ),
+            };
+            super::print(format!("{result}\nrecord: {}\n", path.display()))?;
             Ok(ExitCode::SUCCESS)
         }
         Outcome::Interrupted { checkpoint } => {

@@ -104,6 +104,19 @@ pub enum DataError {
         path: PathBuf,
     },
 
+    /// A file does not hold the images that it should.
+    #[error("{} does not hold images of `{name}`: {reason}; replace it with `{advice}`", path.display())]
+    BadImages {
+        /// The file.
+        path: PathBuf,
+        /// The data set.
+        name: String,
+        /// What is wrong.
+        reason: String,
+        /// The command that replaces it.
+        advice: String,
+    },
+
     /// A text holds no word.
     #[error("{} holds no words ({bytes} bytes); give a text with one sentence a line", path.display())]
     Empty {

@@ -3,7 +3,7 @@
 mod failure;
 mod part;
 
-use std::{io, io::Read, path::Path, thread, time::Duration};
+use std::{fs, io, io::Read, path::Path, thread, time::Duration};
 
 use ureq::{
     Agent,
@@ -12,7 +12,7 @@ use ureq::{
 
 pub use self::failure::{FailedAddress, FetchFailure};
 use self::part::Part;
-use super::{DataError, Manifest, ManifestFile, Sha256Hex, Store};
+use super::{Archive, DataError, ImportOutcome, Manifest, ManifestFile, Sha256Hex, Split, Store};
 
 /// An attempt that brought fewer new bytes than this counts as one that brought none.
 const PROGRESS: u64 = 64 * 1024;
@@ -95,7 +95,7 @@ impl Store {
     /// Every file is written to `<name>.part` and gets its name when it is complete, its SHA-256 is right
     /// and it is on the disk. A part that is left over, from a broken transfer or a killed process, is
     /// continued. Addresses are tried in turn. Right files are left alone, and so are all files of a data
-    /// set that is compiled in.
+    /// set that is compiled in. Where a data set has an archive, that is downloaded, unpacked and removed.
     ///
     /// # Errors
     ///
@@ -120,12 +120,78 @@ impl Store {
         }
         let agent = config.build().into();
 
+        let Some(archive) = &manifest.archive else {
+            for file in &manifest.files {
+                let path = self.path(manifest, file);
+                Download {
+                    store: self,
+                    manifest,
+                    file,
+                    path: &path,
+                    agent: &agent,
+                    options,
+                    observer,
+                }
+                .run()?;
+            }
+            return Ok(());
+        };
+
+        let mut due = Vec::new();
         for file in &manifest.files {
             let path = self.path(manifest, file);
-            Download { store: self, manifest, file, path: &path, agent: &agent, options, observer }
-                .run()?;
+            match self.check_file(manifest, file) {
+                Ok(true) => observer(FetchEvent::Whole { path: &path }),
+                Ok(false) | Err(DataError::WrongSize { .. } | DataError::WrongChecksum { .. }) => {
+                    due.push((file, path));
+                }
+                Err(err) => return Err(err),
+            }
         }
-        Ok(())
+        if due.is_empty() {
+            return Ok(());
+        }
+        let whole = archive.as_file();
+        let path = self.path(manifest, &whole);
+        Download {
+            store: self,
+            manifest,
+            file: &whole,
+            path: &path,
+            agent: &agent,
+            options,
+            observer,
+        }
+        .run()?;
+        let folder = [path.parent().unwrap_or(Path::new("")).to_owned()];
+        for (file, place) in due {
+            let outcome = self.import_file(manifest, file, &place, &folder)?;
+            if let ImportOutcome::NotFound { candidates } = outcome {
+                let reasons: Vec<_> = candidates.iter().map(ToString::to_string).collect();
+                let source = io::Error::other(reasons.join("; "));
+                return Err(DataError::Read { path, source });
+            }
+        }
+        // What it held is there now.
+        fs::remove_file(&path).map_err(DataError::write(&path))
+    }
+}
+
+impl Archive {
+    /// As a file that can be downloaded.
+    fn as_file(&self) -> ManifestFile {
+        ManifestFile {
+            split: Split::Train,
+            name: self.name.clone(),
+            aliases: Vec::new(),
+            bytes: self.bytes,
+            sha256: self.sha256.clone(),
+            variant_sha256: None,
+            lines: 0,
+            tokens: 0,
+            images: 0,
+            urls: self.urls.clone(),
+        }
     }
 }
 

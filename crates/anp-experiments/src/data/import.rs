@@ -115,7 +115,7 @@ impl Store {
     /// Take the files of a data set from `folder` and the folders directly in it.
     ///
     /// A file is recognised by its name in the manifest or one of the other names given there, plain or
-    /// with `.gz` or `.xz` behind it, and taken only if its unpacked bytes have the right SHA-256; so it
+    /// with `.gz` or `.xz` behind it, or in the archive that the manifest names, and taken only if its unpacked bytes have the right SHA-256; so it
     /// does not matter that many data sets have a `train.txt`. It is copied, and unpacked, under a
     /// temporary name first. Files that are in the store already are left alone.
     ///
@@ -135,7 +135,7 @@ impl Store {
         })
     }
 
-    fn import_file(
+    pub(super) fn import_file(
         &self,
         manifest: &Manifest,
         file: &ManifestFile,
@@ -148,8 +148,8 @@ impl Store {
             Err(err) => return Err(err),
         }
         let mut candidates = Vec::new();
-        for from in candidate_paths(file, folders) {
-            match copy_if_right(&from, file, path)? {
+        for from in candidate_paths(manifest, file, folders) {
+            match copy_if_right(&from, manifest, file, path)? {
                 Ok(()) => return Ok(ImportOutcome::Imported { from }),
                 Err(mismatch) => candidates.push(Candidate { path: from, mismatch }),
             }
@@ -172,13 +172,13 @@ fn folder_and_its_folders(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
     Ok(folders)
 }
 
-/// The files in `folders` that are called like `file`.
-fn candidate_paths(file: &ManifestFile, folders: &[PathBuf]) -> Vec<PathBuf> {
+/// The files in `folders` that are called like `file`, or like the archive that has it.
+fn candidate_paths(manifest: &Manifest, file: &ManifestFile, folders: &[PathBuf]) -> Vec<PathBuf> {
+    let archive = manifest.archive.iter().map(|archive| archive.name.clone());
     let names = || std::iter::once(&file.name).chain(&file.aliases);
     let packed = |name: &String| ["", ".gz", ".xz"].map(|ending| format!("{name}{ending}"));
-    let paths = folders
-        .iter()
-        .flat_map(|folder| names().flat_map(packed).map(move |name| folder.join(name)));
+    let names: Vec<_> = names().flat_map(packed).chain(archive).collect();
+    let paths = folders.iter().flat_map(|folder| names.iter().map(move |name| folder.join(name)));
     paths.filter(|path| path.is_file()).collect()
 }
 
@@ -187,12 +187,13 @@ fn candidate_paths(file: &ManifestFile, folders: &[PathBuf]) -> Vec<PathBuf> {
 /// The outer error is about `path`, the inner one about `from`.
 fn copy_if_right(
     from: &Path,
+    manifest: &Manifest,
     file: &ManifestFile,
     path: &Path,
 ) -> Result<Result<(), Mismatch>, DataError> {
     let mut mismatch = None;
     let copied = atomic::write(path, |to| {
-        copy(from, file, to)?.map_err(|why| {
+        copy(from, manifest, file, to)?.map_err(|why| {
             mismatch = Some(why);
             io::Error::other("not the right file")
         })
@@ -205,9 +206,16 @@ fn copy_if_right(
 }
 
 /// Copy the unpacked bytes and check them; the outer error is about `to`, the inner one about `from`.
-fn copy(from: &Path, file: &ManifestFile, to: &mut impl Write) -> io::Result<Result<(), Mismatch>> {
+fn copy(
+    from: &Path,
+    manifest: &Manifest,
+    file: &ManifestFile,
+    to: &mut impl Write,
+) -> io::Result<Result<(), Mismatch>> {
     let expected = file.bytes;
-    let mut reader = match unpacked(from) {
+    let is_archive = manifest.archive.as_ref().is_some_and(|it| from.ends_with(&it.name));
+    let content = if is_archive { member(from, &file.name) } else { unpacked(from) };
+    let mut reader = match content {
         // One byte more than there should be is enough to know.
         Ok(reader) => reader.take(expected + 1),
         Err(err) => return Ok(Err(Mismatch::Unreadable(err))),
@@ -233,10 +241,46 @@ fn copy(from: &Path, file: &ManifestFile, to: &mut impl Write) -> io::Result<Res
         return Ok(Err(Mismatch::TooShort { found, expected }));
     }
     let found = Sha256Hex::finish(hasher);
-    if found != file.sha256 {
+    if found != file.sha256 && Some(&found) != file.variant_sha256.as_ref() {
         return Ok(Err(Mismatch::Checksum { found, expected: file.sha256.clone() }));
     }
     Ok(Ok(()))
+}
+
+/// Size of a block of a tar archive.
+const BLOCK: usize = 512;
+
+/// The content of the file `name` of a gzipped tar archive, in whatever folder it is there.
+fn member(archive: &Path, name: &str) -> io::Result<Box<dyn Read>> {
+    let mut reader = MultiGzDecoder::new(BufReader::new(File::open(archive)?));
+    loop {
+        let mut header = [0; BLOCK];
+        reader.read_exact(&mut header).map_err(|err| match err.kind() {
+            io::ErrorKind::UnexpectedEof => missing_member(name),
+            _ => err,
+        })?;
+        // Two blocks of zeros are the end.
+        if header.iter().all(|&byte| byte == 0) {
+            return Err(missing_member(name));
+        }
+        let text = |field: &[u8]| {
+            let end = field.iter().position(|&byte| byte == 0).unwrap_or(field.len());
+            String::from_utf8_lossy(&field[..end]).trim().to_owned()
+        };
+        let path = text(&header[..100]);
+        let size = u64::from_str_radix(&text(&header[124..136]), 8)
+            .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is no tar archive"))?;
+        let is_file = matches!(header[156], 0 | b'0');
+        if is_file && path.rsplit('/').next() == Some(name) {
+            return Ok(Box::new(reader.take(size)));
+        }
+        let blocks = size.next_multiple_of(BLOCK as u64);
+        io::copy(&mut reader.by_ref().take(blocks), &mut io::sink())?;
+    }
+}
+
+fn missing_member(name: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, format!("the archive has no file {name}"))
 }
 
 /// The content of a file, unpacked according to its name.

@@ -7,17 +7,21 @@ use serde::{Deserialize, Serialize};
 use super::{DataError, Sha256Hex};
 
 /// Names of all known data sets, in the order in which they are listed.
-pub const NAMES: [&str; 3] = ["demo", "penn_treebank", "wikitext_2"];
+pub const NAMES: [&str; 6] =
+    ["demo", "penn_treebank", "wikitext_2", "fashion_mnist_small", "cifar_10", "cifar_100"];
 
 /// `datasets/<name>.toml` for each of [`NAMES`].
-const MANIFESTS: [&str; 3] = [
+const MANIFESTS: [&str; 6] = [
     include_str!("../../../../datasets/demo.toml"),
     include_str!("../../../../datasets/penn_treebank.toml"),
     include_str!("../../../../datasets/wikitext_2.toml"),
+    include_str!("../../../../datasets/fashion_mnist_small.toml"),
+    include_str!("../../../../datasets/cifar_10.toml"),
+    include_str!("../../../../datasets/cifar_100.toml"),
 ];
 
 /// A data set: what it is called, what it consists of, and how to know that it is the right one.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
     /// Name in recipes and on the command line, for example `penn_treebank`.
@@ -37,9 +41,28 @@ pub struct Manifest {
     /// Whether the files are compiled in, and nothing has to be fetched.
     #[serde(default)]
     pub embedded: bool,
-    /// Number of types in the training split, `<eos>` counted.
+    /// Number of types in the training split, `<eos>` counted; 0 if it is no text.
+    #[serde(default)]
     pub vocabulary: usize,
-    /// One file a split.
+    /// Number of classes; 0 if it is no image set.
+    #[serde(default)]
+    pub classes: usize,
+    /// How the files hold images, if they do.
+    #[serde(default)]
+    pub image_format: Option<ImageFormat>,
+    /// What is taken off each channel (red, green, blue) of a pixel in [0, 1].
+    #[serde(default)]
+    pub mean: [f32; 3],
+    /// What each channel is divided by then.
+    #[serde(default)]
+    pub std: [f32; 3],
+    /// What is said of files that have a checksum other than the official one, if there are any.
+    #[serde(default)]
+    pub variant: Option<String>,
+    /// One archive with all files, where they are not published one by one.
+    #[serde(default)]
+    pub archive: Option<Archive>,
+    /// The files: one a split of a text, one or more a split of an image set.
     #[serde(rename = "file")]
     pub files: Vec<ManifestFile>,
 }
@@ -59,13 +82,49 @@ pub struct ManifestFile {
     pub bytes: u64,
     /// SHA-256 of the unpacked file.
     pub sha256: Sha256Hex,
+    /// SHA-256 of another file that is taken for it; see [`Manifest::variant`].
+    #[serde(default)]
+    pub variant_sha256: Option<Sha256Hex>,
     /// Number of lines.
+    #[serde(default)]
     pub lines: usize,
     /// Number of tokens, one `<eos>` a line counted.
+    #[serde(default)]
     pub tokens: usize,
+    /// Number of images.
+    #[serde(default)]
+    pub images: usize,
     /// Public addresses of exactly these bytes, best first.
     #[serde(default)]
     pub urls: Vec<String>,
+}
+
+/// A gzipped tar archive that has all files of a data set, each under its name, in whatever folder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Archive {
+    /// File name.
+    pub name: String,
+    /// Size.
+    pub bytes: u64,
+    /// SHA-256 of the archive, which is compared.
+    pub sha256: Sha256Hex,
+    /// MD5 of the archive as its makers publish it, for who wants to compare it by hand.
+    pub md5: String,
+    /// Public addresses of exactly these bytes, best first.
+    pub urls: Vec<String>,
+}
+
+/// How files hold images.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ImageFormat {
+    /// Records of a label and 3,072 pixels: red, green and blue planes of 32 × 32.
+    Cifar10,
+    /// The same behind a coarse and a fine label; the fine one counts.
+    Cifar100,
+    /// Two gzipped files a split, grey images of 28 × 28 and labels, as MNIST has them.
+    Idx,
 }
 
 /// What a file is for.
@@ -100,12 +159,22 @@ impl Manifest {
     ///
     /// # Panics
     ///
-    /// If the manifest has none; those that are compiled in have all three (tested).
+    /// If the manifest has none; those of texts that are compiled in have all three (tested).
     pub fn file(&self, split: Split) -> &ManifestFile {
         self.files
             .iter()
             .find(|file| file.split == split)
             .unwrap_or_else(|| panic!("datasets/{}.toml has no {split} file", self.name))
+    }
+
+    /// Whether it is an image set, and no text.
+    pub fn is_images(&self) -> bool {
+        self.image_format.is_some()
+    }
+
+    /// Images of a split.
+    pub fn images(&self, split: Split) -> usize {
+        self.files.iter().filter(|file| file.split == split).map(|file| file.images).sum()
     }
 
     /// Size of all files, in bytes.
@@ -167,12 +236,23 @@ mod tests {
 
         for manifest in &all {
             let splits: Vec<_> = manifest.files.iter().map(|file| file.split).collect();
-            assert_eq!(splits, Split::ALL, "{}", manifest.name);
+            if manifest.is_images() {
+                assert!(manifest.classes > 1 && manifest.vocabulary == 0, "{}", manifest.name);
+                assert!(manifest.std.iter().all(|&std| std > 0.0), "{}", manifest.name);
+                assert!(splits.contains(&Split::Train) && splits.contains(&Split::Test));
+            } else {
+                assert_eq!(splits, Split::ALL, "{}", manifest.name);
+                assert!(manifest.vocabulary > 1 && manifest.classes == 0, "{}", manifest.name);
+            }
+            if let Some(archive) = &manifest.archive {
+                assert!(archive.urls.iter().all(|url| url.starts_with("https://")));
+                assert!(!archive.urls.is_empty() && archive.md5.len() == 32, "{}", archive.name);
+            }
             for file in &manifest.files {
                 let distinct: HashSet<_> = file.urls.iter().collect();
                 assert_eq!(distinct.len(), file.urls.len(), "{} repeats an address", file.name);
-                if manifest.embedded {
-                    assert!(file.urls.is_empty(), "{} is compiled in", file.name);
+                if manifest.embedded || manifest.archive.is_some() {
+                    assert!(file.urls.is_empty(), "{} needs no address", file.name);
                 } else {
                     assert!(file.urls.len() >= 3, "{} has fewer than three addresses", file.name);
                 }

@@ -1,4 +1,4 @@
-//! Text corpora: what they are, where they are, how they get there, and the token ids that a model reads.
+//! Texts and image sets: what they are, where they are, how they get there, and the token ids and pixels that a model reads.
 //!
 //! - [`Manifest`]: what a data set is, from `datasets/*.toml` (compiled in): files, addresses, checksums,
 //!   counts, licence.
@@ -7,6 +7,8 @@
 //!   [`Store::verify`] looks at what is there.
 //! - [`Corpus`] and [`Vocabulary`]: three streams of token ids. [`Corpus::from_files`] and
 //!   [`Corpus::from_texts`] read any text.
+//!
+//! - [`ImageSet`]: training and test images with their labels; [`Store::load_images`] reads one and checks it.
 //!
 //! Nothing here prints. Progress of a download goes to a callback.
 //!
@@ -23,6 +25,7 @@ mod corpus;
 mod digest;
 mod error;
 mod fetch;
+mod image_set;
 mod import;
 mod manifest;
 mod store;
@@ -32,7 +35,10 @@ pub use corpus::{Corpus, EOS, UNK, Vocabulary};
 pub use digest::Sha256Hex;
 pub use error::DataError;
 pub use fetch::{FailedAddress, FetchEvent, FetchFailure, FetchOptions};
+pub use image_set::{IMAGE_BYTES, IMAGE_SIDE, ImageSet, Images};
 pub use import::{Candidate, ImportOutcome, ImportReport, ImportedFile, Mismatch};
-pub use manifest::{Manifest, ManifestFile, NAMES, Split, manifest, manifests};
+pub use manifest::{
+    Archive, ImageFormat, Manifest, ManifestFile, NAMES, Split, manifest, manifests,
+};
 pub use store::{DATA_DIR_VARIABLE, Origin, Store};
 pub use verify::{FileReport, FileState, Presence, Verification};

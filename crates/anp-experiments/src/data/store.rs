@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Corpus, DataError, Manifest, ManifestFile, Sha256Hex, Split, manifest};
+use super::{Corpus, DataError, ImageSet, Manifest, ManifestFile, Sha256Hex, Split, manifest};
 
 /// The environment variable that names the data folder.
 pub const DATA_DIR_VARIABLE: &str = "ANP_DATA_DIR";
@@ -16,6 +16,14 @@ const DEMO: [&[u8]; 3] = [
     include_bytes!("../../../../datasets/demo/train.txt"),
     include_bytes!("../../../../datasets/demo/valid.txt"),
     include_bytes!("../../../../datasets/demo/test.txt"),
+];
+
+/// The bytes of the embedded image set, in the order of its manifest.
+const FASHION: [&[u8]; 4] = [
+    include_bytes!("../../../../datasets/fashion_mnist_small/train-images-idx3-ubyte.gz"),
+    include_bytes!("../../../../datasets/fashion_mnist_small/train-labels-idx1-ubyte.gz"),
+    include_bytes!("../../../../datasets/fashion_mnist_small/t10k-images-idx3-ubyte.gz"),
+    include_bytes!("../../../../datasets/fashion_mnist_small/t10k-labels-idx1-ubyte.gz"),
 ];
 
 /// The folder that holds the data sets, one folder each.
@@ -116,19 +124,7 @@ impl Store {
     /// [`DataError::WrongChecksum`] or [`DataError::WrongCount`]; or any error of
     /// [`Corpus::from_files`].
     pub fn load_manifest(&self, manifest: &Manifest) -> Result<Corpus, DataError> {
-        let missing: Vec<String> = Split::ALL
-            .iter()
-            .map(|&split| manifest.file(split))
-            .filter(|file| !manifest.embedded && is_missing(&self.path(manifest, file)))
-            .map(|file| format!("{}/{}", manifest.folder, file.name))
-            .collect();
-        if !missing.is_empty() {
-            return Err(DataError::Missing {
-                name: manifest.name.clone(),
-                missing,
-                store: self.clone(),
-            });
-        }
+        self.check_presence(manifest)?;
 
         let read = |split| {
             let file = manifest.file(split);
@@ -147,6 +143,78 @@ impl Store {
             Corpus::from_bytes([(&train.0, &train.1), (&valid.0, &valid.1), (&test.0, &test.1)])?;
         check_counts(manifest, &corpus)?;
         Ok(corpus)
+    }
+
+    /// Read the image set called `name` and check sizes, checksums, counts and labels.
+    ///
+    /// # Errors
+    ///
+    /// [`DataError::UnknownName`], or what [`load_images_manifest`](Self::load_images_manifest) answers.
+    pub fn load_images(&self, name: &str) -> Result<ImageSet, DataError> {
+        self.load_images_manifest(&manifest(name)?)
+    }
+
+    /// Read the image set that `manifest` describes and check sizes, checksums, counts and labels.
+    ///
+    /// # Errors
+    ///
+    /// [`DataError::Missing`], which says how to get the data; [`DataError::WrongSize`], [`DataError::WrongChecksum`] or
+    /// [`DataError::BadImages`].
+    pub fn load_images_manifest(&self, manifest: &Manifest) -> Result<ImageSet, DataError> {
+        self.check_presence(manifest)?;
+        let mut files = Vec::with_capacity(manifest.files.len());
+        let mut is_variant = false;
+        for (index, file) in manifest.files.iter().enumerate() {
+            let path = self.path(manifest, file);
+            let bytes = if manifest.embedded {
+                FASHION[index].to_vec()
+            } else {
+                fs::read(&path).map_err(DataError::read(&path))?
+            };
+            let found = u64::try_from(bytes.len()).expect("a length fits into 64 bits");
+            self.check(manifest, file, &path, found, || {
+                let digest = Sha256Hex::of(&bytes);
+                is_variant |= Some(&digest) == file.variant_sha256.as_ref();
+                Ok(digest)
+            })?;
+            files.push((path, bytes));
+        }
+        let variant = manifest.variant.clone().filter(|_| is_variant);
+        let advice = self.command("fetch", &manifest.name);
+        ImageSet::from_files(manifest, &files, variant).map_err(|(path, reason)| {
+            DataError::BadImages { path, name: manifest.name.clone(), reason, advice }
+        })
+    }
+
+    /// Whether the data set called `name` can be read, and is the right one.
+    ///
+    /// # Errors
+    ///
+    /// As [`load`](Self::load) and [`load_images`](Self::load_images).
+    pub fn check_readable(&self, name: &str) -> Result<(), DataError> {
+        self.check_counts(&manifest(name)?)
+    }
+
+    /// Load a data set to see whether it is what its manifest says.
+    pub(super) fn check_counts(&self, manifest: &Manifest) -> Result<(), DataError> {
+        if manifest.is_images() {
+            self.load_images_manifest(manifest).map(|_| ())
+        } else {
+            self.load_manifest(manifest).map(|_| ())
+        }
+    }
+
+    fn check_presence(&self, manifest: &Manifest) -> Result<(), DataError> {
+        let missing: Vec<String> = manifest
+            .files
+            .iter()
+            .filter(|file| !manifest.embedded && is_missing(&self.path(manifest, file)))
+            .map(|file| format!("{}/{}", manifest.folder, file.name))
+            .collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        Err(DataError::Missing { name: manifest.name.clone(), missing, store: self.clone() })
     }
 
     /// Compare a file with what its manifest says; the checksum is asked for only if the size is right.
@@ -169,7 +237,7 @@ impl Store {
             });
         }
         let found = digest().map_err(DataError::read(&path))?;
-        if found != file.sha256 {
+        if found != file.sha256 && Some(&found) != file.variant_sha256.as_ref() {
             return Err(DataError::WrongChecksum {
                 path,
                 expected: file.sha256.clone(),

@@ -64,11 +64,11 @@ impl std::fmt::Display for Presence {
 }
 
 impl Store {
-    /// Check size and checksum of every file of a data set and, if all are right, the counts.
+    /// Check size and checksum of every file of a data set and, if all are right, the counts (of an image set: the labels).
     pub fn verify(&self, manifest: &Manifest) -> Verification {
         let files = self.look_at_files(manifest);
         let whole = files.iter().all(|file| matches!(file.state, FileState::Whole));
-        let counts = whole.then(|| self.load_manifest(manifest).map(|_| ()));
+        let counts = whole.then(|| self.check_counts(manifest));
         Verification { files, counts }
     }
 
@@ -88,6 +88,16 @@ impl Store {
             (0, _) => Presence::Incomplete,
             _ => Presence::Damaged,
         }
+    }
+
+    /// What is to be said of a data set whose files are not the official ones but are taken for them; `None` if it has
+    /// nothing of the kind.
+    pub fn variant(&self, manifest: &Manifest) -> Option<String> {
+        let is_variant = |file: &ManifestFile| {
+            let official = ManifestFile { variant_sha256: None, ..file.clone() };
+            file.variant_sha256.is_some() && self.check_file(manifest, &official).is_err()
+        };
+        manifest.variant.clone().filter(|_| manifest.files.iter().any(is_variant))
     }
 
     fn look_at_files(&self, manifest: &Manifest) -> Vec<FileReport> {

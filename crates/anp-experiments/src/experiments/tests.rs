@@ -6,11 +6,12 @@ use crate::noising::NoisingConfig;
 use crate::train::network;
 
 /// Rows of each table of the `experiments` folder, those that this project adds counted apart.
-const TABLES: [(&str, usize, usize); 6] = [
+const TABLES: [(&str, usize, usize); 7] = [
     ("baselines", 0, 4),
     ("table1", 8, 1),
     ("table2", 9, 3),
     ("table3", 5, 1),
+    ("table4", 4, 0),
     ("table5", 7, 0),
     ("table6", 9, 4),
 ];
@@ -101,6 +102,10 @@ fn published_numbers_are_those_of_the_papers() {
         "lstm_anp 94.4 89.7",
         "lstm_noising 92.9 88.1",
         "lstm_anp_noising 89.1 84.5",
+        "cifar_10 - 96.19",
+        "cifar_10_anp - 96.41",
+        "cifar_100 - 80.78",
+        "cifar_100_anp - 81.56",
         "l1 84.4 -",
         "linf 84.1 -",
         "l2 79.6 -",
@@ -146,7 +151,7 @@ fn networks_at_paper_scale_have_the_published_sizes() {
     ] {
         let table = committed().table(table).unwrap();
         let row = table.rows.iter().find(|other| other.id == row).unwrap();
-        let recipe = row.file.section(Scale::Paper).unwrap().recipe();
+        let recipe = row.file.section(Scale::Paper).unwrap().recipe().text().unwrap();
         let network = network(&recipe, vocab_size(&recipe), Kernels::Fused);
         assert_eq!(network.num_params(), expected, "{} {}", table.id, row.id);
     }
@@ -160,7 +165,7 @@ fn rows_with_and_without_the_penalty_differ_in_it_alone() {
         let table = committed().table(id).unwrap();
         let section = |row: &str, scale| {
             let row = table.rows.iter().find(|other| other.id == row).unwrap();
-            row.file.section(scale).unwrap().clone()
+            row.file.section(scale).unwrap().clone().text().unwrap()
         };
         for scale in Scale::ALL {
             let plain = if scale == Scale::Paper { "lstm_same_schedule" } else { "lstm" };
@@ -178,13 +183,38 @@ fn rows_with_and_without_the_penalty_differ_in_it_alone() {
     }
 }
 
+/// The same of images; two image sets differ in the set alone.
+#[test]
+fn image_rows_differ_in_the_penalty_and_the_images_alone() {
+    let table = committed().table("table4").unwrap();
+    for scale in Scale::ALL {
+        let section = |row: &str| {
+            let row = table.rows.iter().find(|other| other.id == row).unwrap();
+            let Some(AnySection::Image(section)) = row.file.section(scale) else {
+                panic!("{scale} is of images")
+            };
+            section.clone()
+        };
+        for set in ["cifar_10", "cifar_100"] {
+            let mut with = section(&format!("{set}_anp"));
+            assert_eq!(with.penalties.len(), 1, "{scale}");
+            assert_eq!(with.penalties[0].site, "pooled");
+            with.penalties.clear();
+            assert_eq!(with, section(set), "{scale}");
+        }
+        let mut hundred = section("cifar_100_anp");
+        hundred.data.images = section("cifar_10_anp").data.images;
+        assert_eq!(hundred, section("cifar_10_anp"), "{scale}");
+    }
+}
+
 /// What a row's file leaves out is that of the row it extends.
 #[test]
 fn a_row_that_extends_another_differs_in_what_it_says() {
     let table = |id: &str| committed().table(id).unwrap();
     let section = |table: &Table, row: &str, scale| {
         let row = table.rows.iter().find(|other| other.id == row).unwrap();
-        row.file.section(scale).unwrap().clone()
+        row.file.section(scale).unwrap().clone().text().unwrap()
     };
     let (first, second) = (table("table1"), table("table2"));
     for scale in Scale::ALL {
@@ -299,7 +329,8 @@ fn nest(section: &str) -> String {
 
 fn table2_anp() -> Section {
     let table = committed().table("table2").unwrap();
-    table.rows.iter().find(|row| row.id == "lstm_anp").unwrap().file.demo.clone().unwrap()
+    let row = table.rows.into_iter().find(|row| row.id == "lstm_anp").unwrap();
+    row.file.demo.unwrap().text().unwrap()
 }
 
 #[test]
@@ -308,8 +339,8 @@ fn overrides_reach_the_section_and_its_seeds() {
     let row = table.rows.iter().find(|row| row.id == "lstm_anp").unwrap();
     let overrides = ["seeds=[7]", "penalty.0.eta=0.5"].map(str::to_owned);
     let section = row.section(Scale::Demo, &overrides).unwrap().unwrap();
-    assert_eq!(section.seeds, [7]);
-    assert_eq!(section.recipe().penalties[0].eta, 0.5);
+    assert_eq!(section.seeds(), [7]);
+    assert_eq!(section.recipe().text().unwrap().penalties[0].eta, 0.5);
 
     let err = row.section(Scale::Demo, &["training.epochs=3".to_owned()]).unwrap_err();
     let cause = std::error::Error::source(&err).unwrap();
@@ -319,7 +350,7 @@ fn overrides_reach_the_section_and_its_seeds() {
 
 #[test]
 fn more_seeds_follow_the_section_s_own() {
-    let section = Section { seeds: vec![5, 3], ..table2_anp() };
+    let section = AnySection::Text(Section { seeds: vec![5, 3], ..table2_anp() });
     assert_eq!(section.first_seeds(1), [5]);
     assert_eq!(section.first_seeds(4), [5, 3, 6, 7]);
 }

@@ -2,7 +2,9 @@
 
 use sha2::{Digest, Sha256};
 
-use super::Recipe;
+use serde::Serialize;
+
+use super::{AnyRecipe, ImageRecipe, Recipe};
 
 impl Recipe {
     /// SHA-256 of the recipe's canonical JSON, in hexadecimal: what makes two runs the same experiment.
@@ -14,10 +16,28 @@ impl Recipe {
     ///
     /// Never: a recipe is always JSON.
     pub fn content_hash(&self) -> String {
-        let value = serde_json::to_value(self).expect("a recipe has string keys only");
-        let digest = Sha256::digest(sorted(value).to_string());
-        digest.iter().map(|byte| format!("{byte:02x}")).collect()
+        content_hash(self)
     }
+}
+
+impl ImageRecipe {
+    /// As [`Recipe::content_hash`].
+    pub fn content_hash(&self) -> String {
+        content_hash(self)
+    }
+}
+
+impl AnyRecipe {
+    /// As [`Recipe::content_hash`].
+    pub fn content_hash(&self) -> String {
+        content_hash(self)
+    }
+}
+
+pub(crate) fn content_hash(recipe: &impl Serialize) -> String {
+    let value = serde_json::to_value(recipe).expect("a recipe has string keys only");
+    let digest = Sha256::digest(sorted(value).to_string());
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The same JSON with the keys of every object sorted, whatever map `serde_json` was built with.

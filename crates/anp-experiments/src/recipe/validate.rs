@@ -33,6 +33,44 @@ pub enum InvalidRecipe {
         /// The names that exist.
         known: String,
     },
+    /// An image set that has no manifest.
+    #[error("data.images must be one of {known}, but is `{value}`")]
+    UnknownImages {
+        /// The name.
+        value: String,
+        /// The names that exist.
+        known: String,
+    },
+    /// More images than there are.
+    #[error("{key} is {used}, but {name} has {images} of them")]
+    TooManyImages {
+        /// Path of the key in the recipe.
+        key: &'static str,
+        /// Its value.
+        used: usize,
+        /// Images that there are.
+        images: usize,
+        /// The image set.
+        name: String,
+    },
+    /// A training step would need more images than there are.
+    #[error("data.batch_size is {batch_size}, but there are {images} training images of {name}")]
+    BatchTooLarge {
+        /// Images a step.
+        batch_size: usize,
+        /// Images to train on.
+        images: usize,
+        /// The image set.
+        name: String,
+    },
+    /// A text that names no activation of an image network.
+    #[error("{key} is wrong")]
+    UnknownImageSite {
+        /// Path of the key in the recipe.
+        key: String,
+        /// The text, and what is known.
+        source: anp_models::ParseImageSiteError,
+    },
     /// The decoder cannot share the embedding's weight.
     #[error(
         "model.{kind}.tie_weights = true needs an embedding as wide as the last layer, but d_embed is {d_embed} and \
@@ -145,7 +183,8 @@ impl Recipe {
 
 impl DataConfig {
     fn validate(&self) -> Result<(), InvalidRecipe> {
-        let manifests = data::manifests();
+        let mut manifests = data::manifests();
+        manifests.retain(|manifest| !manifest.is_images());
         if manifests.iter().all(|manifest| manifest.name != self.corpus) {
             let known: Vec<_> = manifests.iter().map(|manifest| manifest.name.as_str()).collect();
             return Err(InvalidRecipe::UnknownCorpus {
@@ -325,19 +364,19 @@ impl TrainingConfig {
     }
 }
 
-fn at_least_one(key: impl Display, value: usize) -> Result<(), InvalidRecipe> {
+pub(super) fn at_least_one(key: impl Display, value: usize) -> Result<(), InvalidRecipe> {
     require(key, "at least 1", value as f64, value >= 1)
 }
 
-fn probability(key: impl Display, value: f64) -> Result<(), InvalidRecipe> {
+pub(super) fn probability(key: impl Display, value: f64) -> Result<(), InvalidRecipe> {
     require(key, "in [0, 1)", value, (0.0..1.0).contains(&value))
 }
 
-fn not_negative(key: impl Display, value: f64) -> Result<(), InvalidRecipe> {
+pub(super) fn not_negative(key: impl Display, value: f64) -> Result<(), InvalidRecipe> {
     require(key, "in [0, ∞)", value, value.is_finite() && value >= 0.0)
 }
 
-fn positive(key: impl Display, value: f64) -> Result<(), InvalidRecipe> {
+pub(super) fn positive(key: impl Display, value: f64) -> Result<(), InvalidRecipe> {
     require(key, "in (0, ∞)", value, value.is_finite() && value > 0.0)
 }
 
@@ -345,7 +384,7 @@ fn finite(key: &str, value: f64) -> Result<(), InvalidRecipe> {
     require(key, "finite", value, value.is_finite())
 }
 
-fn require(
+pub(super) fn require(
     key: impl Display,
     allowed: &'static str,
     value: f64,

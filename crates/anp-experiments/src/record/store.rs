@@ -4,11 +4,12 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
-use super::{Record, SCHEMA_VERSION};
+use super::{AnyRecord, ImageRecord, Record, SCHEMA_VERSION};
 use crate::atomic;
-use crate::recipe::Scale;
+use crate::recipe::{Scale, content_hash, is_of_images};
 
 /// A record and the file that it is in.
 #[derive(Debug, Clone, PartialEq)]
@@ -16,7 +17,7 @@ pub struct StoredRecord {
     /// The file.
     pub path: PathBuf,
     /// What it says.
-    pub record: Record,
+    pub record: AnyRecord,
 }
 
 /// Why a record could not be read or written.
@@ -110,7 +111,12 @@ fn list(errors: &[RecordError]) -> String {
     errors.iter().map(line).collect()
 }
 
-impl Record {
+impl<R, E, S> Record<R, E, S>
+where
+    R: Serialize + DeserializeOwned + PartialEq,
+    E: Serialize + DeserializeOwned + PartialEq,
+    S: Serialize + DeserializeOwned + PartialEq,
+{
     /// Name of the record's file: `<table>-<row>-<scale>-s<seed>-<first 8 of the recipe hash>.json`.
     pub fn file_name(&self) -> String {
         let Self { table, row, scale, seed, recipe_hash, .. } = self;
@@ -138,6 +144,43 @@ impl Record {
         }
     }
 
+    /// The record in the bytes of a file.
+    fn parse(bytes: &[u8], path: &Path) -> Result<Self, RecordError> {
+        let corrupt = |source| RecordError::Corrupt { path: path.to_owned(), source };
+        let record: Self = serde_json::from_slice(bytes).map_err(corrupt)?;
+        let found = content_hash(&record.recipe);
+        if found != record.recipe_hash {
+            return Err(RecordError::HashMismatch {
+                path: path.to_owned(),
+                found,
+                recorded: record.recipe_hash,
+            });
+        }
+        Ok(record)
+    }
+}
+
+impl AnyRecord {
+    /// [`Record::file_name`].
+    pub fn file_name(&self) -> String {
+        match self {
+            Self::Text(record) => record.file_name(),
+            Self::Image(record) => record.file_name(),
+        }
+    }
+
+    /// [`Record::save`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Record::save`].
+    pub fn save(&self, folder: &Path) -> Result<PathBuf, RecordError> {
+        match self {
+            Self::Text(record) => record.save(folder),
+            Self::Image(record) => record.save(folder),
+        }
+    }
+
     /// Read one record. The file's name does not matter.
     ///
     /// # Errors
@@ -147,29 +190,26 @@ impl Record {
         #[derive(Deserialize)]
         struct Version {
             schema_version: u32,
+            #[serde(default)]
+            recipe: serde_json::Value,
         }
 
         let bytes =
             fs::read(path).map_err(|source| RecordError::Read { path: path.to_owned(), source })?;
         let corrupt = |source| RecordError::Corrupt { path: path.to_owned(), source };
         // Before the rest, because the rest may look different in another version.
-        let Version { schema_version: found } = serde_json::from_slice(&bytes).map_err(corrupt)?;
+        let Version { schema_version: found, recipe } =
+            serde_json::from_slice(&bytes).map_err(corrupt)?;
         if found < SCHEMA_VERSION {
             return Err(RecordError::Older { path: path.to_owned(), found });
         }
         if found > SCHEMA_VERSION {
             return Err(RecordError::Newer { path: path.to_owned(), found });
         }
-        let record: Self = serde_json::from_slice(&bytes).map_err(corrupt)?;
-        let found = record.recipe.content_hash();
-        if found != record.recipe_hash {
-            return Err(RecordError::HashMismatch {
-                path: path.to_owned(),
-                found,
-                recorded: record.recipe_hash,
-            });
+        if is_of_images(&recipe) {
+            return ImageRecord::parse(&bytes, path).map(Self::from);
         }
-        Ok(record)
+        <Record>::parse(&bytes, path).map(Self::from)
     }
 }
 
@@ -205,7 +245,7 @@ pub fn load_folder(folder: &Path) -> Result<Vec<StoredRecord>, RecordError> {
 
     let (mut records, mut bad) = (Vec::new(), Vec::new());
     for path in paths {
-        match Record::load(&path) {
+        match AnyRecord::load(&path) {
             Ok(record) => records.push(StoredRecord { path, record }),
             Err(err) => bad.push(err),
         }

@@ -3,7 +3,7 @@
 use super::json::state;
 use super::{RowReport, TableReport};
 
-const HEADER: [&str; 20] = [
+const HEADER: [&str; 21] = [
     "table",
     "row",
     "name",
@@ -18,6 +18,7 @@ const HEADER: [&str; 20] = [
     "ours_valid_sd",
     "ours_test_mean",
     "ours_test_sd",
+    "ours_best_epoch_mean",
     "n",
     "difference_valid",
     "difference_test",
@@ -60,10 +61,11 @@ fn fields(report: &TableReport, row: &RowReport) -> [String; HEADER.len()] {
         number(published.and_then(|it| it.valid)),
         number(published.and_then(|it| it.test)),
         published.map_or_else(String::new, |it| it.source.clone()),
-        number(ours.map(|it| it.valid.mean)),
-        number(ours.and_then(|it| it.valid.sd)),
+        number(ours.and_then(|it| it.valid).map(|it| it.mean)),
+        number(ours.and_then(|it| it.valid?.sd)),
         number(ours.map(|it| it.test.mean)),
         number(ours.and_then(|it| it.test.sd)),
+        number(ours.and_then(|it| it.best_epoch).map(|it| it.mean)),
         ours.map_or(0, |it| it.test.n).to_string(),
         number(difference_valid),
         number(difference_test),

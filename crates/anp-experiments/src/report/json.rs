@@ -37,11 +37,14 @@ struct JsonPublished<'a> {
 
 #[derive(Serialize)]
 struct JsonOurs {
-    valid: Statistic,
+    valid: Option<Statistic>,
     test: Statistic,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    best_epoch: Option<Statistic>,
     penalty: Statistic,
     activation_norm: Statistic,
-    readings: Readings,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    readings: Option<Readings>,
 }
 
 #[derive(Serialize)]
@@ -71,6 +74,7 @@ fn json_row<'a>(report: &'a TableReport, row: &'a RowReport) -> JsonRow<'a> {
     let ours = row.measured().map(|it| JsonOurs {
         valid: it.valid,
         test: it.test,
+        best_epoch: it.best_epoch,
         penalty: it.penalty,
         activation_norm: it.activation_norm,
         readings: it.readings,

@@ -1,7 +1,7 @@
 //! A table for a document.
 
 use super::TableReport;
-use super::notes::{HEADER, Notes};
+use super::notes::{COLUMNS, Notes, header};
 
 pub(super) fn render(report: &TableReport) -> String {
     let notes = Notes::new(report);
@@ -10,8 +10,8 @@ pub(super) fn render(report: &TableReport) -> String {
         String::new(),
         escape(&notes.scale()),
         String::new(),
-        line(HEADER.map(str::to_owned)),
-        format!("| --- |{}", " ---: |".repeat(HEADER.len() - 1)),
+        line(header(report.metric).map(str::to_owned)),
+        format!("| --- |{}", " ---: |".repeat(COLUMNS - 1)),
     ];
     lines.extend(report.rows.iter().map(|row| line(notes.cells(row))));
     lines.push(String::new());
@@ -21,7 +21,7 @@ pub(super) fn render(report: &TableReport) -> String {
     lines.iter().map(|line| format!("{line}\n")).collect()
 }
 
-fn line(cells: [String; HEADER.len()]) -> String {
+fn line(cells: [String; COLUMNS]) -> String {
     format!("| {} |", cells.map(|cell| escape(&cell)).join(" | "))
 }
 

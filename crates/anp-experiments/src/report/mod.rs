@@ -17,7 +17,7 @@ use statrs::statistics::Statistics;
 
 use crate::experiments::{ExperimentsError, Metric, Published, Table};
 use crate::recipe::Scale;
-use crate::record::{ActivationStatistics, Record, StoredRecord};
+use crate::record::{AnyRecord, Record, StoredRecord};
 
 pub(crate) use text::LINES;
 
@@ -99,16 +99,19 @@ pub enum RowState {
 /// Means over the seeds of a row.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Measured {
-    /// Validation, cut into the training batch size, in the table's metric.
-    pub valid: Statistic,
-    /// Test as one stream, in the table's metric.
+    /// Validation, cut into the training batch size, in the table's metric; image sets have none.
+    pub valid: Option<Statistic>,
+    /// Test in the table's metric: as one stream, or all images after the last epoch.
     pub test: Statistic,
-    /// All penalties together during the best epoch, in nats a token; zero if the recipe has none.
+    /// Test images after the epoch that is best on them; only of image sets.
+    pub best_epoch: Option<Statistic>,
+    /// All penalties together during the best epoch, in nats a token, or during the last, in nats an image; zero if the
+    /// recipe has none.
     pub penalty: Statistic,
-    /// Mean over validation tokens of ‖h‖₂ of the last hidden activation, dropout off.
+    /// Mean of ‖h‖₂: over validation tokens, of the last hidden activation; or over test images, of the pooled features.
     pub activation_norm: Statistic,
-    /// Other readings of its size.
-    pub readings: Readings,
+    /// Other readings of its size, of language models.
+    pub readings: Option<Readings>,
     /// The files of the records, in the order of the seeds.
     pub records: Vec<PathBuf>,
 }
@@ -218,7 +221,7 @@ impl RowReport {
             return [None, None];
         };
         [
-            published.valid.map(|valid| ours.valid.mean - valid),
+            published.valid.zip(ours.valid).map(|(valid, ours)| ours.mean - valid),
             published.test.map(|test| ours.test.mean - test),
         ]
     }
@@ -265,10 +268,9 @@ pub fn fold(
             Some(section) => {
                 let recipe_hash = section.recipe().content_hash();
                 let of_row = |stored: &&StoredRecord| {
-                    let Record { table: of_table, row: of_row, scale: of_scale, .. } =
-                        &stored.record;
-                    let is_of_row = (of_table, of_row) == (&table.id, &row.id);
-                    *of_scale == scale && (is_of_row || stored.record.recipe_hash == recipe_hash)
+                    let record = &stored.record;
+                    let is_of_row = (record.table(), record.row()) == (&table.id, &row.id);
+                    record.scale() == scale && (is_of_row || record.recipe_hash() == recipe_hash)
                 };
                 measure(records.iter().filter(of_row), &recipe_hash, &mut uncounted)
             }
@@ -314,52 +316,97 @@ fn measure<'a>(
         uncounted.push(Uncounted { path: stored.path.clone(), reason });
     };
     for stored in records {
-        if stored.record.recipe_hash != hash {
+        if stored.record.recipe_hash() != hash {
             leave_out(stored, UncountedReason::OtherRecipe);
             continue;
         }
-        let finished = |stored: &StoredRecord| stored.record.provenance.finished_at.clone();
-        match by_seed.get(&stored.record.seed) {
+        let finished = |stored: &StoredRecord| stored.record.provenance().finished_at.clone();
+        match by_seed.get(&stored.record.seed()) {
             Some(other) if finished(other) > finished(stored) => {
                 leave_out(stored, UncountedReason::SameSeed);
             }
             Some(other) => {
                 leave_out(other, UncountedReason::SameSeed);
-                by_seed.insert(stored.record.seed, stored);
+                by_seed.insert(stored.record.seed(), stored);
             }
             None => {
-                by_seed.insert(stored.record.seed, stored);
+                by_seed.insert(stored.record.seed(), stored);
             }
         }
     }
 
-    let mean = |value: fn(&Record) -> f64| {
-        let values: Vec<f64> = by_seed.values().map(|stored| value(&stored.record)).collect();
-        Statistic::of(&values)
+    let numbers: Vec<_> = by_seed.values().map(|stored| Numbers::of(&stored.record)).collect();
+    let statistic = |value: fn(&Numbers) -> Option<f64>| {
+        Statistic::of(&numbers.iter().filter_map(value).collect::<Vec<_>>())
     };
-    let valid = |value: fn(&ActivationStatistics) -> f64| {
-        let values = by_seed.values().map(|stored| value(&stored.record.result.activation_valid));
+    let reading = |value: fn(&Readings) -> f64| {
+        let values = numbers.iter().filter_map(|it| it.readings.as_ref().map(value));
         Some(Statistic::of(&values.collect::<Vec<_>>())?.mean)
+    };
+    let readings = || {
+        Some(Readings {
+            half_squared_norm: reading(|it| it.half_squared_norm)?,
+            frobenius_per_step: reading(|it| it.frobenius_per_step)?,
+            frobenius_per_step_dropped: reading(|it| it.frobenius_per_step_dropped)?,
+            rms: reading(|it| it.rms)?,
+        })
     };
     let measured = || {
         Some(Measured {
-            valid: mean(|record| record.result.valid.perplexity)?,
-            test: mean(|record| record.result.test.perplexity)?,
-            penalty: mean(penalty_per_token)?,
-            activation_norm: mean(|record| record.result.activation_valid.norm)?,
-            readings: Readings {
-                half_squared_norm: valid(|it| it.half_squared_norm)?,
-                frobenius_per_step: valid(|it| it.frobenius_per_step)?,
-                frobenius_per_step_dropped: mean(|record| {
-                    record.result.activation_train.frobenius_per_step
-                })?
-                .mean,
-                rms: valid(|it| it.rms)?,
-            },
+            valid: statistic(|it| it.valid),
+            test: statistic(|it| Some(it.test))?,
+            best_epoch: statistic(|it| it.best_epoch),
+            penalty: statistic(|it| Some(it.penalty))?,
+            activation_norm: statistic(|it| Some(it.activation_norm))?,
+            readings: readings(),
             records: by_seed.values().map(|stored| stored.path.clone()).collect(),
         })
     };
     measured().map_or(RowState::NotRun, RowState::Measured)
+}
+
+/// What one record tells the table; see [`Measured`].
+struct Numbers {
+    valid: Option<f64>,
+    test: f64,
+    best_epoch: Option<f64>,
+    penalty: f64,
+    activation_norm: f64,
+    readings: Option<Readings>,
+}
+
+impl Numbers {
+    fn of(record: &AnyRecord) -> Self {
+        match record {
+            AnyRecord::Text(record) => {
+                let result = &record.result;
+                Self {
+                    valid: Some(result.valid.perplexity),
+                    test: result.test.perplexity,
+                    best_epoch: None,
+                    penalty: penalty_per_token(record),
+                    activation_norm: result.activation_valid.norm,
+                    readings: Some(Readings {
+                        half_squared_norm: result.activation_valid.half_squared_norm,
+                        frobenius_per_step: result.activation_valid.frobenius_per_step,
+                        frobenius_per_step_dropped: result.activation_train.frobenius_per_step,
+                        rms: result.activation_valid.rms,
+                    }),
+                }
+            }
+            AnyRecord::Image(record) => {
+                let result = &record.result;
+                Self {
+                    valid: None,
+                    test: result.test.accuracy,
+                    best_epoch: Some(result.best.accuracy),
+                    penalty: record.curve.last().map_or(0.0, |epoch| epoch.penalties.iter().sum()),
+                    activation_norm: result.pooled.norm,
+                    readings: None,
+                }
+            }
+        }
+    }
 }
 
 /// All penalties of the best epoch, in nats a token: the loss is a sum over the window.

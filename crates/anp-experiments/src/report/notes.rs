@@ -1,20 +1,23 @@
 //! What text and Markdown say in words around the numbers.
 
-use super::{Failure, RowReport, RowState, TableReport, UncountedReason, Verdict};
+use super::{
+    Failure, Measured, Readings, RowReport, RowState, TableReport, UncountedReason, Verdict,
+};
+use crate::experiments::Metric;
 use crate::recipe::Scale;
 
-/// The columns, in this order.
-pub(super) const HEADER: [&str; 9] = [
-    "row",
-    "paper valid",
-    "paper test",
-    "ours valid",
-    "ours test",
-    "n",
-    "difference on test",
-    "penalty",
-    "norm",
-];
+/// Number of columns.
+pub(super) const COLUMNS: usize = 9;
+
+/// The columns of a table with this metric, in this order.
+pub(super) fn header(metric: Metric) -> [&'static str; COLUMNS] {
+    let [paper, ours] = match metric {
+        Metric::Perplexity => ["paper valid", "ours valid"],
+        // There is no validation split; the paper's number is that of the best epoch.
+        Metric::Accuracy => ["paper valid", "ours best epoch"],
+    };
+    ["row", paper, "paper test", ours, "ours test", "n", "difference on test", "penalty", "norm"]
+}
 
 /// The notes under a table: one a distinct source, then what the columns are.
 pub(super) struct Notes<'a> {
@@ -33,10 +36,15 @@ impl<'a> Notes<'a> {
         Self { report, sources }
     }
 
-    /// The row's cells, as [`HEADER`] names them.
-    pub(super) fn cells(&self, row: &RowReport) -> [String; 9] {
+    /// The row's cells, as [`header`] names them.
+    pub(super) fn cells(&self, row: &RowReport) -> [String; COLUMNS] {
         let published = row.published.as_ref();
-        let number = |value: Option<f64>| value.map_or_else(dash, |value| format!("{value:.1}"));
+        let decimals = match self.report.metric {
+            Metric::Perplexity => 1,
+            Metric::Accuracy => 2,
+        };
+        let number =
+            |value: Option<f64>| value.map_or_else(dash, |value| format!("{value:.decimals$}"));
         let [valid, test] =
             [number(published.and_then(|it| it.valid)), number(published.and_then(|it| it.test))];
         let name = self.name(row);
@@ -63,7 +71,7 @@ impl<'a> Notes<'a> {
             name,
             valid,
             test,
-            spread(&ours.valid),
+            ours.valid.or(ours.best_epoch).as_ref().map_or_else(dash, spread),
             spread(&ours.test),
             ours.test.n.to_string(),
             difference,
@@ -90,18 +98,22 @@ impl<'a> Notes<'a> {
 
     /// Title and metric.
     pub(super) fn title(&self) -> String {
-        format!("{} ({}, lower is better)", self.report.title, self.report.metric)
+        let better = match self.report.metric {
+            Metric::Perplexity => "lower is better",
+            Metric::Accuracy => "in percent, higher is better",
+        };
+        format!("{} ({}, {better})", self.report.title, self.report.metric)
     }
 
     /// Which scale the numbers are of, and what that means for them.
     pub(super) fn scale(&self) -> String {
         let mut text = match self.report.scale {
             Scale::Demo => {
-                "Scale demo: the small corpus that comes with anp, small models. NOT comparable with the \
+                "Scale demo: the small data that comes with anp, small models. NOT comparable with the \
                  paper, the difference means nothing; compare our rows with each other."
             }
             Scale::Small => {
-                "Scale small: the real corpus, models far smaller than the paper's. NOT comparable with \
+                "Scale small: the real data, models far smaller than the paper's. NOT comparable with \
                  the paper, the difference means nothing; compare our rows with each other."
             }
             Scale::Paper => {
@@ -122,21 +134,22 @@ impl<'a> Notes<'a> {
     /// The readings of the norm in rows whose norm the paper gives, and what is left of the first of them: the paper
     /// does not say what it measured, but the ratio of two rows hardly depends on it.
     fn readings(&self) -> Vec<(String, String)> {
-        let rows = self
-            .report
-            .rows
-            .iter()
-            .filter_map(|row| Some((row, row.published.as_ref()?.norm?, row.measured()?)));
+        let rows = self.report.rows.iter().filter_map(|row| {
+            let measured = row.measured()?;
+            Some((row, row.published.as_ref()?.norm?, measured, measured.readings?))
+        });
         let rows: Vec<_> = rows.collect();
-        let Some((first_row, first_paper, first)) = rows.first() else { return Vec::new() };
-        let line = |(row, paper, ours): &(&RowReport, f64, &super::Measured)| {
+        let Some((first_row, first_paper, first, first_readings)) = rows.first() else {
+            return Vec::new();
+        };
+        let line = |(row, paper, ours, readings): &(&RowReport, f64, &Measured, Readings)| {
             let mut text = format!(
                 "paper {paper:.1}; ‖h‖₂ {:.2}, ½‖h‖₂² {:.2}, block/T {:.2} ({:.2} dropped), RMS {:.3}",
                 ours.activation_norm.mean,
-                ours.readings.half_squared_norm,
-                ours.readings.frobenius_per_step,
-                ours.readings.frobenius_per_step_dropped,
-                ours.readings.rms,
+                readings.half_squared_norm,
+                readings.frobenius_per_step,
+                readings.frobenius_per_step_dropped,
+                readings.rms,
             );
             if row.row != first_row.row {
                 text.push_str(&format!(
@@ -144,7 +157,7 @@ impl<'a> Notes<'a> {
                     first_row.name,
                     paper / first_paper,
                     ours.activation_norm.mean / first.activation_norm.mean,
-                    ours.readings.half_squared_norm / first.readings.half_squared_norm,
+                    readings.half_squared_norm / first_readings.half_squared_norm,
                 ));
             }
             (format!("{}:", row.name), text)
@@ -168,16 +181,22 @@ impl<'a> Notes<'a> {
                 "ours:".to_owned(),
                 "mean ± standard deviation over n seeds; difference is ours minus paper".to_owned(),
             ));
-            lines.push((
-                "penalty:".to_owned(),
-                "what the penalties added to the training loss in the best epoch, nats a token"
-                    .to_owned(),
-            ));
-            lines.push((
-                "norm:".to_owned(),
-                "mean ‖h‖₂ of the last hidden activation over validation tokens, dropout off"
-                    .to_owned(),
-            ));
+            let [penalty, norm] = match self.report.metric {
+                Metric::Perplexity => [
+                    "what the penalties added to the training loss in the best epoch, nats a token",
+                    "mean ‖h‖₂ of the last hidden activation over validation tokens, dropout off",
+                ],
+                Metric::Accuracy => [
+                    "what the penalties added to the training loss in the last epoch, nats an image",
+                    "mean ‖h‖₂ of the pooled features over test images after the last epoch",
+                ],
+            };
+            lines.push(("penalty:".to_owned(), penalty.to_owned()));
+            lines.push(("norm:".to_owned(), norm.to_owned()));
+            if self.report.metric == Metric::Accuracy {
+                let text = "after the last epoch; `best epoch` is chosen by the test set, as the paper's code does";
+                lines.push(("ours test:".to_owned(), text.to_owned()));
+            }
         }
         lines.extend(self.readings());
         for row in &self.report.rows {

@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use super::*;
 use crate::experiments::Experiments;
-use crate::record::test_record;
+use crate::record::{test_image_record, test_record};
 
 /// One with rows of all kinds, where one is made to lack its recipes.
 const TABLE: &str = "table1";
@@ -25,13 +25,50 @@ fn records(table: &Table, scale: Scale, test: f64) -> Vec<StoredRecord> {
     for row in &table.rows {
         let Some(section) = row.file.section(scale) else { continue };
         for (seed, test) in [(1, test), (2, test + 1.0)] {
-            let mut record = test_record(&table.id, &row.id, scale, seed, &section.recipe());
+            let recipe = section.recipe().text().unwrap();
+            let mut record = test_record(&table.id, &row.id, scale, seed, &recipe);
             record.result.test.perplexity = test;
             let path = PathBuf::from("records").join(record.file_name());
-            records.push(StoredRecord { path, record });
+            records.push(StoredRecord { path, record: record.into() });
         }
     }
     records
+}
+
+fn text(stored: &mut StoredRecord) -> &mut Record {
+    let AnyRecord::Text(record) = &mut stored.record else { panic!("it is of a language model") };
+    record
+}
+
+/// Test accuracy after the last epoch is ours, the best epoch's stands beside it, and higher is better.
+#[test]
+fn a_table_of_images_shows_accuracies() {
+    let table = table("table4");
+    let section = table.rows[0].file.section(Scale::Paper).unwrap();
+    let crate::recipe::AnyRecipe::Image(recipe) = section.recipe() else { panic!("of images") };
+    let mut records = Vec::new();
+    for (seed, accuracy) in [(1, 96.0), (2, 96.5)] {
+        let mut record =
+            test_image_record("table4", &table.rows[0].id, Scale::Paper, seed, &recipe);
+        record.result.test.accuracy = accuracy;
+        record.result.best.accuracy = accuracy + 0.25;
+        let path = PathBuf::from("records").join(record.file_name());
+        records.push(StoredRecord { path, record: record.into() });
+    }
+    let report = fold(&table, Scale::Paper, &[], &records).unwrap();
+    let measured = report.rows[0].measured().unwrap();
+    assert_eq!((measured.valid, measured.test.mean), (None, 96.25));
+    assert_eq!(measured.best_epoch.unwrap().mean, 96.5);
+    assert_eq!(report.verdict(&report.rows[0]), Some(Verdict::Match));
+    let text = render(std::slice::from_ref(&report), Format::Text, 200);
+    for part in ["accuracy, in percent, higher is better", "96.19", "96.25 ± 0.35", "96.50 ± 0.35"]
+    {
+        assert!(text.contains(part), "`{part}` is missing:\n{text}");
+    }
+    for format in [Format::Markdown, Format::Csv, Format::Json] {
+        let text = render(std::slice::from_ref(&report), format, 200);
+        assert!(text.contains("96.25"), "{text}");
+    }
 }
 
 fn report(scale: Scale, test: f64) -> TableReport {
@@ -58,7 +95,7 @@ fn rows_say_what_there_is_of_them() {
 fn a_run_that_failed_is_shown_with_its_reason() {
     let table = table(TABLE);
     let mut records = records(&table, Scale::Demo, 80.0);
-    records.retain(|stored| (stored.record.row.as_str(), stored.record.seed) == ("lstm_anp", 1));
+    records.retain(|stored| (stored.record.row(), stored.record.seed()) == ("lstm_anp", 1));
     let mut report = fold(&table, Scale::Demo, &[], &records).unwrap();
     let failure = |seed| Failure { seed, reason: "the loss became inf".to_owned() };
     report.add_failure(TABLE, "lstm", failure(1));
@@ -124,8 +161,9 @@ fn changed_recipes_are_not_judged() {
     let overrides = ["training.max_epochs=1".to_owned()];
     let mut records = records(&table, Scale::Paper, 500.0);
     for stored in &mut records {
-        stored.record.recipe.training.max_epochs = 1;
-        stored.record.recipe_hash = stored.record.recipe.content_hash();
+        let record = text(stored);
+        record.recipe.training.max_epochs = 1;
+        record.recipe_hash = record.recipe.content_hash();
     }
     let report = fold(&table, Scale::Paper, &overrides, &records).unwrap();
     assert!(row(&report, "lstm").measured().is_some());
@@ -155,8 +193,8 @@ fn the_latest_record_of_a_seed_counts() {
     let mut records = records(&table, Scale::Demo, 80.0);
     let mut again = records[0].clone();
     again.path = PathBuf::from("records/again.json");
-    again.record.provenance.finished_at = "2026-01-01T00:00:00Z".to_owned();
-    again.record.result.test.perplexity = 70.0;
+    text(&mut again).provenance.finished_at = "2026-01-01T00:00:00Z".to_owned();
+    text(&mut again).result.test.perplexity = 70.0;
     let earlier = records[0].path.clone();
 
     for position in [0, records.len()] {
@@ -171,14 +209,14 @@ fn the_latest_record_of_a_seed_counts() {
 
     // A record of the same recipe counts whatever row it was made for; another scale's, or another row's with another
     // recipe, is nobody's business here.
-    records.retain(|stored| stored.record.row == "lstm");
+    records.retain(|stored| stored.record.row() == "lstm");
     let mut other = records[0].clone();
-    other.record.recipe_hash = "0".repeat(64);
+    text(&mut other).recipe_hash = "0".repeat(64);
     records.push(other);
     for stored in &mut records {
-        stored.record.table = "table9".to_owned();
+        text(stored).table = "table9".to_owned();
     }
-    records[1].record.scale = Scale::Small;
+    text(&mut records[1]).scale = Scale::Small;
     let report = fold(&table, Scale::Demo, &[], &records).unwrap();
     assert_eq!(row(&report, "lstm").measured().unwrap().test.n, 1);
     assert_eq!(report.uncounted, []);

@@ -3,7 +3,7 @@
 use comfy_table::{CellAlignment, ContentArrangement, Table};
 
 use super::TableReport;
-use super::notes::{HEADER, Notes};
+use super::notes::{Notes, header};
 
 /// Below this width cells break inside words; such a terminal scrolls.
 const NARROWEST: u16 = 80;
@@ -21,7 +21,7 @@ pub(super) fn render(report: &TableReport, width: u16) -> String {
         .set_content_arrangement(ContentArrangement::Dynamic)
         .set_width(width)
         .force_no_tty()
-        .set_header(HEADER.map(|title| title.replacen(' ', "\n", 1)));
+        .set_header(header(report.metric).map(|title| title.replacen(' ', "\n", 1)));
     for row in &report.rows {
         table.add_row(notes.cells(row));
     }

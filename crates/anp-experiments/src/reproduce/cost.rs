@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::PlannedRun;
 use crate::data::{self, Split};
-use crate::recipe::{ModelConfig, Recipe, ScheduleConfig, Shape, TrainingConfig};
+use crate::recipe::{AnyRecipe, ModelConfig, Recipe, ScheduleConfig, Shape, TrainingConfig};
 use crate::record::StoredRecord;
 
 /// Floating-point operations a second that a hardware thread of a CPU does in training, if nothing was
@@ -30,8 +30,8 @@ pub struct Machine {
 pub struct Cost {
     /// Epochs that it is expected to take.
     pub epochs: usize,
-    /// Training tokens of these epochs.
-    pub tokens: u64,
+    /// Training tokens, or images, of these epochs.
+    pub items: u64,
     /// Floating-point operations of training: two for each multiply-add, forward once and backward twice.
     pub flops: f64,
     /// Seconds of training.
@@ -57,11 +57,17 @@ impl Cost {
     /// If the run's recipe is not valid.
     pub fn estimate(run: &PlannedRun, machine: &Machine, records: &[StoredRecord]) -> Self {
         let epochs = expected_epochs(run, records);
-        let corpus = data::manifest(&run.recipe.data.corpus).expect("a valid recipe");
-        let tokens = (epochs * corpus.file(Split::Train).tokens) as u64;
-        let flops = tokens as f64 * flops_per_token(&run.recipe);
+        let manifest = data::manifest(run.recipe.data_set()).expect("a valid recipe");
+        let items = match &run.recipe {
+            AnyRecipe::Text(_) => manifest.file(Split::Train).tokens,
+            AnyRecipe::Image(recipe) => {
+                recipe.data.train_images.unwrap_or(manifest.images(Split::Train))
+            }
+        };
+        let items = (epochs * items) as u64;
+        let flops = items as f64 * flops_per_item(&run.recipe);
         let (speed, basis) = speed(run, machine, records);
-        Self { epochs, tokens, flops, seconds: flops / speed, basis }
+        Self { epochs, items, flops, seconds: flops / speed, basis }
     }
 }
 
@@ -69,13 +75,17 @@ impl Cost {
 fn expected_epochs(run: &PlannedRun, records: &[StoredRecord]) -> usize {
     let lengths: Vec<usize> = records
         .iter()
-        .filter(|stored| stored.record.recipe_hash == run.recipe_hash)
-        .map(|stored| stored.record.curve.len())
+        .filter(|stored| stored.record.recipe_hash() == run.recipe_hash)
+        .map(|stored| stored.record.num_epochs())
         .collect();
     if !lengths.is_empty() {
         return lengths.iter().sum::<usize>().div_ceil(lengths.len());
     }
-    let TrainingConfig { max_epochs, schedule, .. } = &run.recipe.training;
+    let recipe = match &run.recipe {
+        AnyRecipe::Text(recipe) => recipe,
+        AnyRecipe::Image(recipe) => return recipe.training.max_epochs,
+    };
+    let TrainingConfig { max_epochs, schedule, .. } = &recipe.training;
     match schedule {
         ScheduleConfig::Fixed { .. } | ScheduleConfig::NonMonotoneAveraging { .. } => *max_epochs,
         // Progress for about fifteen epochs, then one good and one bad epoch a decay.
@@ -85,26 +95,42 @@ fn expected_epochs(run: &PlannedRun, records: &[StoredRecord]) -> usize {
 
 /// Floating-point operations a second on `machine`, and where that is from.
 fn speed(run: &PlannedRun, machine: &Machine, records: &[StoredRecord]) -> (f64, Basis) {
-    let size = flops_per_token(&run.recipe);
+    let size = flops_per_item(&run.recipe);
     let unlikeness =
-        |stored: &StoredRecord| (flops_per_token(&stored.record.recipe) / size).ln().abs();
+        |stored: &StoredRecord| (flops_per_item(&stored.record.recipe()) / size).ln().abs();
+    let same_kind = |stored: &StoredRecord| {
+        std::mem::discriminant(&stored.record.recipe()) == std::mem::discriminant(&run.recipe)
+    };
     let measured = records
         .iter()
         .filter(|stored| {
-            let provenance = &stored.record.provenance;
-            provenance.device == machine.device
+            let provenance = stored.record.provenance();
+            same_kind(stored)
+                && provenance.device == machine.device
                 && (!machine.is_cpu || provenance.threads == machine.threads)
                 && provenance.tokens_per_second > 0.0
         })
         .min_by(|left, right| unlikeness(left).total_cmp(&unlikeness(right)));
     match measured {
         Some(stored) => {
-            let tokens_per_second = stored.record.provenance.tokens_per_second;
-            let speed = tokens_per_second * flops_per_token(&stored.record.recipe);
+            let items_per_second = stored.record.provenance().tokens_per_second;
+            let speed = items_per_second * flops_per_item(&stored.record.recipe());
             (speed, Basis::Record(stored.path.clone()))
         }
         None if machine.is_cpu => (CPU_THREAD_FLOPS * machine.threads as f64, Basis::RuleOfThumb),
         None => (GPU_FLOPS, Basis::RuleOfThumb),
+    }
+}
+
+/// Floating-point operations of training on one token or image.
+fn flops_per_item(recipe: &AnyRecipe) -> f64 {
+    match recipe {
+        AnyRecipe::Text(recipe) => flops_per_token(recipe),
+        AnyRecipe::Image(recipe) => {
+            let classes =
+                data::manifest(&recipe.data.images).map_or(0, |manifest| manifest.classes);
+            6.0 * recipe.network(classes).multiply_adds() as f64
+        }
     }
 }
 
@@ -141,7 +167,7 @@ mod tests {
             scale: Scale::Demo,
             seed: 1,
             recipe_hash: recipe.content_hash(),
-            recipe,
+            recipe: recipe.into(),
         }
     }
 
@@ -174,23 +200,37 @@ mod tests {
         let path = PathBuf::from("a.json");
         let mut record = test_record("table2", "lstm", Scale::Demo, 9, &test_recipe());
         record.curve.truncate(1);
-        let stored = StoredRecord { path: path.clone(), record };
+        let stored = StoredRecord { path: path.clone(), record: record.into() };
         let cost = Cost::estimate(&run(), &cpu(), std::slice::from_ref(&stored));
         assert_eq!(cost.epochs, 1);
         assert_eq!(cost.basis, Basis::Record(path));
-        let seconds = cost.tokens as f64 / stored.record.provenance.tokens_per_second;
+        let seconds = cost.items as f64 / stored.record.provenance().tokens_per_second;
         assert!((cost.seconds - seconds).abs() < 1e-9 * seconds);
 
         let other = Machine { threads: 64, ..cpu() };
         assert_eq!(Cost::estimate(&run(), &other, &[stored]).basis, Basis::RuleOfThumb);
     }
 
+    /// Multiply-adds forward once and backward twice; all epochs are made.
+    #[test]
+    fn an_image_costs_six_operations_a_multiply_add() {
+        let recipe = crate::recipe::test_image_recipe();
+        let multiply_adds = recipe.network(10).multiply_adds() as f64;
+        let run = PlannedRun { recipe: recipe.into(), ..run() };
+        let cost = Cost::estimate(&run, &cpu(), &[]);
+        assert_eq!((cost.epochs, cost.items), (2, 40));
+        assert_eq!(cost.flops, 40.0 * 6.0 * multiply_adds);
+    }
+
     #[test]
     fn the_paper_s_schedule_is_expected_to_end_before_its_cap() {
         let mut run = run();
-        run.recipe.training.max_epochs = 400;
+        let AnyRecipe::Text(mut recipe) = run.recipe.clone() else { unreachable!("it is") };
+        recipe.training.max_epochs = 400;
+        run.recipe = recipe.clone().into();
         assert_eq!(Cost::estimate(&run, &cpu(), &[]).epochs, 45);
-        run.recipe.training.schedule = ScheduleConfig::Fixed { hold_epochs: 4, divide_by: 2.0 };
+        recipe.training.schedule = ScheduleConfig::Fixed { hold_epochs: 4, divide_by: 2.0 };
+        run.recipe = recipe.into();
         assert_eq!(Cost::estimate(&run, &cpu(), &[]).epochs, 400);
     }
 }

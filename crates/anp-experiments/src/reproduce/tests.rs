@@ -3,7 +3,7 @@ use std::fs;
 use super::*;
 use crate::experiments::{Experiments, RowFile, Section};
 use crate::recipe::test_recipe;
-use crate::record::{Record, load_folder, test_record};
+use crate::record::{AnyRecord, load_folder, test_record};
 use crate::report::{self, RowState, Statistic};
 
 /// A folder with one table of three rows: two that can be run at demo scale, and one that cannot.
@@ -45,9 +45,10 @@ fn experiments() -> (tempfile::TempDir, Vec<Table>) {
     (folder, tables)
 }
 
-fn finished(run: &PlannedRun) -> Result<Outcome, TrainError> {
-    let record = test_record(&run.table, &run.row, run.scale, run.seed, &run.recipe);
-    Ok(Outcome::Finished(Box::new(record)))
+fn finished(run: &PlannedRun) -> Result<Outcome<AnyRecord>, TrainError> {
+    let recipe = run.recipe.clone().text().unwrap();
+    let record = test_record(&run.table, &run.row, run.scale, run.seed, &recipe);
+    Ok(Outcome::Finished(Box::new(record.into())))
 }
 
 fn planned(tables: &[Table], selection: &Selection, records: &[StoredRecord]) -> Vec<String> {
@@ -131,7 +132,7 @@ fn an_interrupted_run_and_those_after_it_have_no_record() {
     assert_eq!(planned(&tables, &Selection::default(), &stored), ["a 2", "b 1", "b 2"]);
 }
 
-fn fail() -> Result<Outcome, TrainError> {
+fn fail() -> Result<Outcome<AnyRecord>, TrainError> {
     Err(TrainError::Training("the device is gone".to_owned()))
 }
 
@@ -199,10 +200,9 @@ fn the_table_is_made_of_the_records_of_a_reproduction() {
 
     let tests: Vec<f64> = stored
         .iter()
-        .filter(|stored| stored.record.row == "b")
+        .filter(|stored| stored.record.row() == "b")
         .map(|stored: &StoredRecord| -> f64 {
-            let Record { result, .. } = &stored.record;
-            result.test.perplexity
+            stored.record.clone().text().unwrap().result.test.perplexity
         })
         .collect();
     let [low, high] = tests[..] else { panic!("two seeds, not {tests:?}") };

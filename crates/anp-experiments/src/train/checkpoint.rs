@@ -17,6 +17,7 @@ use burn::module::{Module, Param, ParamId};
 use burn::optim::OptimizerRecord;
 use burn::store::{ModuleRecord, RecordError};
 use burn::tensor::{Int, Tensor};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::atomic::{sync_file, sync_folder, temporary_folder};
@@ -25,7 +26,7 @@ use crate::recipe::Recipe;
 use crate::train::TrainerState;
 
 /// Version of the layout this build writes and reads.
-const FORMAT_VERSION: u32 = 3;
+pub(super) const FORMAT_VERSION: u32 = 3;
 /// Checkpoints of a run that are kept: the newest, and one to fall back to by hand.
 const KEEP: usize = 2;
 
@@ -117,9 +118,9 @@ pub struct Snapshot {
     pub trainer: TrainerState,
 }
 
-/// `trainer.json`.
+/// `trainer.json` of a language model.
 #[derive(Debug, Serialize, Deserialize)]
-struct Manifest {
+pub struct Manifest {
     format_version: u32,
     recipe: Recipe,
     vocab_size: usize,
@@ -252,15 +253,6 @@ impl CheckpointFolder {
         vocab_size: usize,
     ) -> Result<PathBuf, CheckpointError> {
         let Snapshot { model, best, average, state, optimizer, trainer } = snapshot;
-        let path = self.path.join(trainer.checkpoint_name());
-        let write = |source| CheckpointError::Write { path: path.clone(), source };
-        if path.exists() {
-            return Ok(path);
-        }
-
-        fs::create_dir_all(&self.path).map_err(write)?;
-        let scratch = temporary_folder(&self.path, &format!("{SCRATCH}saving-")).map_err(write)?;
-
         let state_layers = state.as_ref().map_or(0, |state| state.layers.len());
         let tensors = SavedTensors::new(model, best, average, state);
         let manifest = Manifest {
@@ -273,6 +265,25 @@ impl CheckpointFolder {
             state_layers,
             trainer,
         };
+        let optimizer = manifest.has_optimizer.then_some(optimizer);
+        self.save_parts(&manifest.trainer.checkpoint_name(), tensors, optimizer, &manifest)
+    }
+
+    /// Write the parts of a checkpoint under `name`; see [`save`](Self::save).
+    pub(super) fn save_parts(
+        &self,
+        name: &str,
+        tensors: impl Module,
+        optimizer: Option<OptimizerRecord>,
+        manifest: &impl Serialize,
+    ) -> Result<PathBuf, CheckpointError> {
+        let path = self.path.join(name);
+        let write = |source| CheckpointError::Write { path: path.clone(), source };
+        if path.exists() {
+            return Ok(path);
+        }
+        fs::create_dir_all(&self.path).map_err(write)?;
+        let scratch = temporary_folder(&self.path, &format!("{SCRATCH}saving-")).map_err(write)?;
         let tensors_error = |path: &Path| {
             let path = path.to_owned();
             move |source| CheckpointError::WriteTensors { path, source }
@@ -280,12 +291,12 @@ impl CheckpointFolder {
         let mut names = vec![MODEL_FILE, TRAINER_FILE];
         let model_path = scratch.path().join(MODEL_FILE);
         tensors.into_record().save(&model_path).map_err(tensors_error(&path))?;
-        if manifest.has_optimizer {
+        if let Some(optimizer) = optimizer {
             names.push(OPTIMIZER_FILE);
             let optimizer_path = scratch.path().join(OPTIMIZER_FILE);
             optimizer.save(&optimizer_path).map_err(tensors_error(&path))?;
         }
-        let text = serde_json::to_vec(&manifest).expect("a manifest is plain data");
+        let text = serde_json::to_vec(manifest).expect("a manifest is plain data");
         fs::write(scratch.path().join(TRAINER_FILE), text).map_err(write)?;
 
         let mut sums = String::new();
@@ -323,19 +334,19 @@ impl CheckpointFolder {
 
 /// A checkpoint on disk whose files are known to be whole.
 #[derive(Debug)]
-pub struct StoredCheckpoint {
+pub struct StoredCheckpoint<M = Manifest> {
     path: PathBuf,
-    manifest: Manifest,
+    manifest: M,
 }
 
-impl StoredCheckpoint {
+impl<M: DeserializeOwned> StoredCheckpoint<M> {
     /// Open a checkpoint: the folder of one, or of a run, whose newest is taken.
     ///
     /// # Errors
     ///
     /// [`CheckpointError::Missing`], [`Read`](CheckpointError::Read), [`Damaged`](CheckpointError::Damaged) or
     /// [`Version`](CheckpointError::Version).
-    pub fn open(path: &Path) -> Result<Self, CheckpointError> {
+    pub fn open_of(path: &Path) -> Result<Self, CheckpointError> {
         let files = [MODEL_FILE, TRAINER_FILE, SUMS_FILE];
         let path = match CheckpointFolder::new(path).newest()? {
             Some(newest) => newest,
@@ -377,20 +388,54 @@ impl StoredCheckpoint {
         if let Some(err) = other_version() {
             return Err(err);
         }
-        let manifest: Manifest =
-            serde_json::from_slice(&text).map_err(|err| damaged(TRAINER_FILE, err.to_string()))?;
+        let is_listed = |name: &str| sums.lines().any(|line| line.ends_with(&format!("  {name}")));
         for name in [MODEL_FILE, OPTIMIZER_FILE] {
-            if name == OPTIMIZER_FILE && !manifest.has_optimizer {
+            if name == OPTIMIZER_FILE && !is_listed(name) {
                 continue;
             }
             check(name, hash(&path.join(name)).map_err(|err| unreadable(name, err))?)?;
         }
+        // After the files are known to be whole: what does not fit is of another kind of run.
+        let manifest =
+            serde_json::from_slice(&text).map_err(|err| damaged(TRAINER_FILE, err.to_string()))?;
         Ok(Self { path, manifest })
     }
 
     /// Folder of the checkpoint.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// `trainer.json`.
+    pub(super) fn manifest(&self) -> &M {
+        &self.manifest
+    }
+
+    /// Load the tensors into a module like `template`.
+    pub(super) fn load_tensors<T: Module>(&self, template: T) -> Result<T, CheckpointError> {
+        let path = self.path.join(MODEL_FILE);
+        ModuleRecord::load(&path)
+            .and_then(|record| template.try_load_record(record))
+            .map_err(|err| self.damaged(&path, err))
+    }
+
+    fn damaged(&self, path: &Path, err: RecordError) -> CheckpointError {
+        CheckpointError::Damaged {
+            path: path.to_owned(),
+            folder: self.path.clone(),
+            reason: err.to_string(),
+        }
+    }
+}
+
+impl StoredCheckpoint {
+    /// Open a checkpoint of a language model; see [`open_of`](StoredCheckpoint::open_of).
+    ///
+    /// # Errors
+    ///
+    /// As [`open_of`](StoredCheckpoint::open_of).
+    pub fn open(path: &Path) -> Result<Self, CheckpointError> {
+        Self::open_of(path)
     }
 
     /// Recipe of the run.
@@ -420,18 +465,10 @@ impl StoredCheckpoint {
         let average = self.manifest.has_average.then(|| model.clone());
         let template = SavedTensors::new(model.clone(), best, average, state);
 
-        let model_path = self.path.join(MODEL_FILE);
-        let damaged = |path: &Path, err: RecordError| CheckpointError::Damaged {
-            path: path.to_owned(),
-            folder: self.path.clone(),
-            reason: err.to_string(),
-        };
-        let tensors = ModuleRecord::load(&model_path)
-            .and_then(|record| template.try_load_record(record))
-            .map_err(|err| damaged(&model_path, err))?;
+        let tensors = self.load_tensors(template)?;
         let optimizer = if self.manifest.has_optimizer {
             let path = self.path.join(OPTIMIZER_FILE);
-            OptimizerRecord::load(&path).map_err(|err| damaged(&path, err))?
+            OptimizerRecord::load(&path).map_err(|err| self.damaged(&path, err))?
         } else {
             OptimizerRecord::default()
         };

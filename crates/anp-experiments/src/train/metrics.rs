@@ -44,7 +44,9 @@ pub struct Summary {
     pub penalty: f64,
     /// Mean over the windows of the norm of all gradients, before the clip.
     pub grad_norm: f64,
-    /// Tokens predicted.
+    /// Share of the images that are classified rightly, in percent; 0 for texts.
+    pub accuracy: f64,
+    /// Tokens predicted, or images.
     pub tokens: usize,
     /// Seconds that the windows took.
     pub seconds: f64,
@@ -95,6 +97,10 @@ pub enum Quantity {
     GradNorm,
     /// Tokens a second.
     TokensPerSecond,
+    /// Share of the images that are classified rightly, in percent.
+    Accuracy,
+    /// Images a second.
+    ImagesPerSecond,
 }
 
 impl Quantity {
@@ -106,6 +112,8 @@ impl Quantity {
             Self::Penalty => "Penalty",
             Self::GradNorm => "Gradient norm",
             Self::TokensPerSecond => "Tokens per second",
+            Self::Accuracy => "Accuracy",
+            Self::ImagesPerSecond => "Images per second",
         }
     }
 }
@@ -150,7 +158,10 @@ impl Metric for SummaryMetric {
     fn attributes(&self) -> MetricAttributes {
         NumericAttributes {
             unit: None,
-            higher_is_better: self.quantity == Quantity::TokensPerSecond,
+            higher_is_better: matches!(
+                self.quantity,
+                Quantity::TokensPerSecond | Quantity::ImagesPerSecond | Quantity::Accuracy
+            ),
         }
         .into()
     }
@@ -165,7 +176,10 @@ impl Metric for SummaryMetric {
             Quantity::Loss | Quantity::Perplexity => (summary.nll, tokens),
             Quantity::Penalty => (summary.penalty, tokens),
             Quantity::GradNorm => (summary.grad_norm, tokens),
-            Quantity::TokensPerSecond => (tokens / summary.seconds, summary.seconds),
+            Quantity::Accuracy => (summary.accuracy, tokens),
+            Quantity::TokensPerSecond | Quantity::ImagesPerSecond => {
+                (tokens / summary.seconds, summary.seconds)
+            }
         };
         self.current = value;
         self.sum += value * weight;

@@ -26,14 +26,15 @@ use crate::batches::{Tail, TextTooShort, TokenStreams, WindowLoader};
 use crate::data::{Corpus, DataError, Store};
 use crate::evaluate::{EvaluationProgress, activation_statistics, evaluate};
 use crate::noising::{Noising, NoisingConfig};
-use crate::provenance::{self, Sources};
+use crate::provenance::{self, Course, Sources};
 use crate::random::{Purpose, seed};
 use crate::recipe::{
-    self, InvalidRecipe, ModelConfig, PenaltyConfig, Recipe, Scale, Shape, SruActivation,
-    WeightDecayConfig,
+    self, AnyRecipe, InvalidRecipe, ModelConfig, PenaltyConfig, Recipe, Scale, Shape,
+    SruActivation, WeightDecayConfig,
 };
-use crate::record::{PenaltyEquivalent, Record, RunResult, SCHEMA_VERSION};
+use crate::record::{AnyRecord, PenaltyEquivalent, Record, RunResult, SCHEMA_VERSION};
 use crate::train::checkpoint::{CheckpointError, CheckpointFolder, StoredCheckpoint};
+use crate::train::image_run::run_images;
 use crate::train::learner::{LmLearner, Objective, SitePenalty};
 use crate::train::metrics::{Quantity, SummaryMetric};
 use crate::train::schedule::Schedule;
@@ -44,7 +45,7 @@ use crate::train::strategy::{BpttStrategy, Start, Trained, TrainingStopped};
 const STATISTICS_WINDOWS: usize = 200;
 
 /// One run: a recipe, a seed, a device, and where things go.
-pub struct RunRequest {
+pub struct RunRequest<R = Recipe> {
     /// Table of the row, for the record.
     pub table: String,
     /// Row, for the record.
@@ -54,20 +55,20 @@ pub struct RunRequest {
     /// Seed of everything random.
     pub seed: u64,
     /// What to do.
-    pub recipe: Recipe,
+    pub recipe: R,
     /// Where to compute.
     pub device: Device,
     /// Name of the device, for the record.
     pub device_name: String,
     /// How recurrences and losses are computed.
     pub kernels: Kernels,
-    /// Where the corpora are.
+    /// Where the data sets are.
     pub store: Store,
     /// Folder of the run's checkpoints.
     pub run_dir: PathBuf,
     /// Time between two checkpoints; there is one after each epoch, too.
     pub checkpoint_interval: Duration,
-    /// Stops the run at the next window.
+    /// Stops the run at the next window or batch.
     pub interrupter: Interrupter,
     /// Begin again if the run is done already; one that was stopped goes on all the same.
     pub again: bool,
@@ -79,9 +80,9 @@ pub struct RunRequest {
 
 /// How a run ended.
 #[derive(Debug)]
-pub enum Outcome {
+pub enum Outcome<R = Record> {
     /// It is done.
-    Finished(Box<Record>),
+    Finished(Box<R>),
     /// It was asked to stop, and can go on.
     Interrupted {
         /// Where it goes on from; `None` if it was stopped before the first checkpoint or in the last evaluation.
@@ -165,6 +166,27 @@ pub enum TrainError {
         /// Newest checkpoint, from before.
         checkpoint: Option<PathBuf>,
     },
+    /// A number of an image run that is no number.
+    #[error(
+        "{quantity} became {value} in epoch {epoch}, batch {batch} (step {step}), at learning rate {learning_rate}; \
+         {}; try a lower training.learning_rate", last_good(.checkpoint.as_deref())
+    )]
+    NotFiniteImages {
+        /// What is not finite.
+        quantity: &'static str,
+        /// Its value.
+        value: f64,
+        /// Epoch, from 1.
+        epoch: usize,
+        /// Batch of the epoch, from 1.
+        batch: usize,
+        /// Step since the beginning, from 1.
+        step: u64,
+        /// Learning rate of the epoch.
+        learning_rate: f64,
+        /// Newest checkpoint, from before.
+        checkpoint: Option<PathBuf>,
+    },
     /// burn-train gave up.
     #[error("training failed: {0}")]
     Training(String),
@@ -174,6 +196,54 @@ fn last_good(checkpoint: Option<&Path>) -> String {
     match checkpoint {
         Some(path) => format!("the last good checkpoint is {}", path.display()),
         None => "there is no checkpoint from before".to_owned(),
+    }
+}
+
+impl<R> Outcome<R> {
+    fn map<T>(self, record: impl FnOnce(R) -> T) -> Outcome<T> {
+        match self {
+            Self::Finished(finished) => Outcome::Finished(Box::new(record(*finished))),
+            Self::Interrupted { checkpoint } => Outcome::Interrupted { checkpoint },
+        }
+    }
+}
+
+impl<R> RunRequest<R> {
+    /// The same with another recipe, and its own one.
+    fn replace<T>(self, recipe: impl FnOnce(R) -> T) -> RunRequest<T> {
+        RunRequest {
+            table: self.table,
+            row: self.row,
+            scale: self.scale,
+            seed: self.seed,
+            recipe: recipe(self.recipe),
+            device: self.device,
+            device_name: self.device_name,
+            kernels: self.kernels,
+            store: self.store,
+            run_dir: self.run_dir,
+            checkpoint_interval: self.checkpoint_interval,
+            interrupter: self.interrupter,
+            again: self.again,
+            renderer: self.renderer,
+            on_evaluation: self.on_evaluation,
+        }
+    }
+}
+
+/// [`run`] or [`run_images`], whatever the recipe is of.
+///
+/// # Errors
+///
+/// See [`TrainError`]. What was saved before stays.
+pub fn run_any(request: RunRequest<AnyRecipe>) -> Result<Outcome<AnyRecord>, TrainError> {
+    match request.recipe.clone() {
+        AnyRecipe::Text(recipe) => {
+            run(request.replace(|_| recipe)).map(|outcome| outcome.map(AnyRecord::from))
+        }
+        AnyRecipe::Image(recipe) => {
+            run_images(request.replace(|_| recipe)).map(|outcome| outcome.map(AnyRecord::from))
+        }
     }
 }
 
@@ -350,7 +420,15 @@ pub fn run_on(corpus: &Corpus, request: RunRequest) -> Result<Outcome, TrainErro
         penalties: equivalents(&recipe, vocab_size),
         recipe,
         recipe_hash,
-        provenance: provenance::collect(&request.device_name, &trainer, wall_seconds),
+        provenance: provenance::collect(Course {
+            device: request.device_name,
+            kernels: trainer.kernels,
+            sources: trainer.sources,
+            started_at: trainer.started_at,
+            wall_seconds,
+            items_per_second: trainer.train_tokens as f64 / trainer.train_seconds,
+            resumed: trainer.resumed,
+        }),
         num_params,
         curve: trainer.curve,
         result,
@@ -404,7 +482,7 @@ fn measure(
 }
 
 /// burn-train writes its metrics to files unless it is given a logger; the curve is in the record.
-struct NoMetricLogger;
+pub(super) struct NoMetricLogger;
 
 impl MetricLogger for NoMetricLogger {
     fn log(&mut self, _: MetricsUpdate, _: usize, _: &Split) {}
@@ -707,7 +785,7 @@ fn equivalents(recipe: &Recipe, vocab_size: usize) -> Vec<PenaltyEquivalent> {
 }
 
 /// Keep other processes away from the run for as long as the file lives.
-fn lock(run_dir: &Path) -> Result<File, TrainError> {
+pub(super) fn lock(run_dir: &Path) -> Result<File, TrainError> {
     let path = run_dir.join("run.lock");
     let open = || fs::OpenOptions::new().create(true).truncate(false).write(true).open(&path);
     let file =

@@ -160,7 +160,7 @@ impl Workplace {
         let table = Experiments::locate(Some(&self.path("experiments"))).unwrap().table("table2");
         let rows = table.unwrap().rows;
         let row = rows.into_iter().find(|it| it.id == row).unwrap();
-        row.section(Scale::Demo, &[]).unwrap().unwrap().recipe()
+        row.section(Scale::Demo, &[]).unwrap().unwrap().recipe().text().unwrap()
     }
 
     pub fn name(&self, row: &str, seed: u64) -> String {
@@ -238,7 +238,7 @@ impl Workplace {
     /// The records there are.
     pub fn records(&self) -> Vec<Record> {
         let stored = load_folder(&self.path("experiments/records")).unwrap();
-        stored.into_iter().map(|stored| stored.record).collect()
+        stored.into_iter().map(|stored| stored.record.text().unwrap()).collect()
     }
 
     /// The only record.

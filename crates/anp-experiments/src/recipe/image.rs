@@ -1,0 +1,307 @@
+//! Recipes of image classifiers.
+
+use anp_models::{ImageSite, ResidualLayout, WideResNetConfig};
+use serde::{Deserialize, Serialize};
+
+use super::validate::{at_least_one, not_negative, positive, probability, require};
+use super::{InvalidRecipe, PenaltyConfig};
+use crate::data::{self, Manifest, Split};
+
+/// Everything that decides the result of a run on images, but for its seed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImageRecipe {
+    /// What is read.
+    pub data: ImageDataConfig,
+    /// The network.
+    pub model: ImageModelConfig,
+    /// Terms added to the loss, each with its site.
+    #[serde(default, rename = "penalty", skip_serializing_if = "Vec::is_empty")]
+    pub penalties: Vec<PenaltyConfig>,
+    /// How it is trained.
+    pub training: ImageTrainingConfig,
+}
+
+/// The images and what is done to them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImageDataConfig {
+    /// Name of a manifest in `datasets/`: `fashion_mnist_small`, `cifar_10`, `cifar_100`.
+    pub images: String,
+    /// Images a training step; the last step of an epoch takes what is left.
+    pub batch_size: usize,
+    /// How many of the training images are used, from the first; all, unless this says otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub train_images: Option<usize>,
+    /// How many of the test images are used, from the first; all, unless this says otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test_images: Option<usize>,
+    /// Whether training images are padded by 4, cropped at random and mirrored at random.
+    pub augment: bool,
+}
+
+/// The network: one key under `[model]` names its kind.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum ImageModelConfig {
+    /// A wide residual network (Zagoruyko & Komodakis, 2016).
+    WideResnet(WideResnetRecipe),
+}
+
+/// `[model.wide_resnet]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WideResnetRecipe {
+    /// Layers with weights, `6n + 4` for `n` blocks a group.
+    pub depth: usize,
+    /// Widening factor `k`: the groups have `16k`, `32k` and `64k` channels.
+    pub width: usize,
+    /// Which of the two published networks of this name it is.
+    pub layout: ResnetLayout,
+    /// Probability of dropping an element between the two convolutions of a block.
+    pub dropout: f64,
+}
+
+/// Which of the two published networks of this name it is; see `anp_models::ResidualLayout`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ResnetLayout {
+    /// GitHub `meliketoy/wide-resnet.pytorch`, which the paper's authors ran.
+    Meliketoy,
+    /// That of the publication, GitHub `szagoruyko/wide-residual-networks`.
+    Original,
+}
+
+/// Optimisation: stochastic gradient descent with momentum.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImageTrainingConfig {
+    /// Epochs to train.
+    pub max_epochs: usize,
+    /// Learning rate of the first epoch, for the loss averaged over the batch.
+    pub learning_rate: f64,
+    /// The learning rate is multiplied by `decay_factor` after each of these epochs.
+    pub decay_after: Vec<usize>,
+    /// See `decay_after`.
+    pub decay_factor: f64,
+    /// Momentum `μ`, without dampening.
+    pub momentum: f64,
+    /// Whether the velocity is forgotten after each epoch, as where the optimiser is made anew for each.
+    pub reset_momentum: bool,
+    /// This times each parameter, scales, shifts and biases included, is added to its gradient.
+    pub weight_decay: f64,
+}
+
+impl ImageTrainingConfig {
+    /// The learning rate of `epoch`, from 1.
+    pub fn learning_rate(&self, epoch: usize) -> f64 {
+        let decays = self.decay_after.iter().filter(|&&last| epoch > last).count();
+        self.learning_rate * self.decay_factor.powi(decays as i32)
+    }
+}
+
+impl ImageRecipe {
+    /// Check every value, and that the values fit each other and the data set.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidRecipe`] for the first value that is wrong, naming its key as `--set` takes it.
+    pub fn validate(&self) -> Result<(), InvalidRecipe> {
+        self.data.validate()?;
+        let ImageModelConfig::WideResnet(network) = &self.model;
+        let WideResnetRecipe { depth, width, .. } = *network;
+        let exists = WideResNetConfig::blocks_per_group(depth).is_some();
+        let depths = "6n + 4 with n at least 1 (10, 16, 22, 28, …)";
+        require("model.wide_resnet.depth", depths, depth as f64, exists)?;
+        at_least_one("model.wide_resnet.width", width)?;
+        probability("model.wide_resnet.dropout", network.dropout)?;
+        for (index, penalty) in self.penalties.iter().enumerate() {
+            let key = |name: &str| format!("penalty.{index}.{name}");
+            penalty
+                .site
+                .parse::<ImageSite>()
+                .map_err(|source| InvalidRecipe::UnknownImageSite { key: key("site"), source })?;
+            not_negative(key("eta"), penalty.eta)?;
+            if penalty.temporal {
+                return Err(InvalidRecipe::NoUse { key: "penalty.temporal", kind: "wide_resnet" });
+            }
+        }
+        self.training.validate()
+    }
+
+    /// The network, for a data set with so many classes.
+    pub fn network(&self, num_classes: usize) -> WideResNetConfig {
+        let ImageModelConfig::WideResnet(network) = &self.model;
+        WideResNetConfig {
+            depth: network.depth,
+            width: network.width,
+            num_classes,
+            layout: match network.layout {
+                ResnetLayout::Meliketoy => ResidualLayout::Meliketoy,
+                ResnetLayout::Original => ResidualLayout::Original,
+            },
+            dropout: network.dropout,
+        }
+    }
+}
+
+impl ImageDataConfig {
+    fn validate(&self) -> Result<(), InvalidRecipe> {
+        let manifests = data::manifests().into_iter().filter(Manifest::is_images);
+        let mut known = Vec::new();
+        let mut found = None;
+        for manifest in manifests {
+            known.push(manifest.name.clone());
+            if manifest.name == self.images {
+                found = Some(manifest);
+            }
+        }
+        let Some(manifest) = found else {
+            let (value, known) = (self.images.clone(), known.join(", "));
+            return Err(InvalidRecipe::UnknownImages { value, known });
+        };
+        at_least_one("data.batch_size", self.batch_size)?;
+        for (key, split, used) in [
+            ("data.train_images", Split::Train, self.train_images),
+            ("data.test_images", Split::Test, self.test_images),
+        ] {
+            let Some(used) = used else { continue };
+            at_least_one(key, used)?;
+            let images = manifest.images(split);
+            if used > images {
+                let name = manifest.name;
+                return Err(InvalidRecipe::TooManyImages { key, used, images, name });
+            }
+        }
+        let images = self.train_images.unwrap_or(manifest.images(Split::Train));
+        if self.batch_size > images {
+            let (batch_size, name) = (self.batch_size, manifest.name);
+            return Err(InvalidRecipe::BatchTooLarge { batch_size, images, name });
+        }
+        Ok(())
+    }
+}
+
+impl ImageTrainingConfig {
+    fn validate(&self) -> Result<(), InvalidRecipe> {
+        at_least_one("training.max_epochs", self.max_epochs)?;
+        positive("training.learning_rate", self.learning_rate)?;
+        positive("training.decay_factor", self.decay_factor)?;
+        for (index, &epoch) in self.decay_after.iter().enumerate() {
+            at_least_one(format!("training.decay_after.{index}"), epoch)?;
+        }
+        probability("training.momentum", self.momentum)?;
+        let decay = self.weight_decay;
+        require("training.weight_decay", "in [0, 1)", decay, (0.0..1.0).contains(&decay))
+    }
+}
+
+/// A small recipe with one penalty.
+#[cfg(test)]
+pub(crate) fn test_image_recipe() -> ImageRecipe {
+    ImageRecipe {
+        data: ImageDataConfig {
+            images: "fashion_mnist_small".to_owned(),
+            batch_size: 8,
+            train_images: Some(20),
+            test_images: Some(10),
+            augment: true,
+        },
+        model: ImageModelConfig::WideResnet(WideResnetRecipe {
+            depth: 10,
+            width: 1,
+            layout: ResnetLayout::Meliketoy,
+            dropout: 0.0,
+        }),
+        penalties: vec![PenaltyConfig {
+            site: "pooled".to_owned(),
+            norm: anp_core::Norm::L2sq,
+            reduction: anp_core::Reduction::HalfSum,
+            eta: 1e-3,
+            temporal: false,
+        }],
+        training: ImageTrainingConfig {
+            max_epochs: 2,
+            learning_rate: 0.1,
+            decay_after: vec![1],
+            decay_factor: 0.2,
+            momentum: 0.9,
+            reset_momentum: true,
+            weight_decay: 5e-4,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(change: impl FnOnce(&mut ImageRecipe)) -> String {
+        let mut recipe = test_image_recipe();
+        recipe.validate().unwrap();
+        change(&mut recipe);
+        recipe.validate().unwrap_err().to_string()
+    }
+
+    fn network(recipe: &mut ImageRecipe) -> &mut WideResnetRecipe {
+        let ImageModelConfig::WideResnet(network) = &mut recipe.model;
+        network
+    }
+
+    #[test]
+    fn a_value_that_cannot_be_is_refused_by_key_value_and_range() {
+        let cases = [
+            (
+                refusal(|it| network(it).depth = 12),
+                "model.wide_resnet.depth must be 6n + 4 with n at least 1 (10, 16, 22, 28, …), but is 12",
+            ),
+            (
+                refusal(|it| network(it).width = 0),
+                "model.wide_resnet.width must be at least 1, but is 0",
+            ),
+            (
+                refusal(|it| network(it).dropout = 1.0),
+                "model.wide_resnet.dropout must be in [0, 1), but is 1",
+            ),
+            (
+                refusal(|it| it.data.batch_size = 21),
+                "data.batch_size is 21, but there are 20 training images of fashion_mnist_small",
+            ),
+            (
+                refusal(|it| it.data.train_images = Some(3001)),
+                "data.train_images is 3001, but fashion_mnist_small has 3000 of them",
+            ),
+            (
+                refusal(|it| it.data.images = "demo".to_owned()),
+                "data.images must be one of fashion_mnist_small, cifar_10, cifar_100, but is `demo`",
+            ),
+            (
+                refusal(|it| it.penalties[0].site = "output_raw".to_owned()),
+                "penalty.0.site is wrong",
+            ),
+            (
+                refusal(|it| it.training.momentum = 1.0),
+                "training.momentum must be in [0, 1), but is 1",
+            ),
+            (
+                refusal(|it| it.training.learning_rate = f64::NAN),
+                "training.learning_rate must be in (0, ∞), but is NaN",
+            ),
+        ];
+        for (message, expected) in cases {
+            assert_eq!(message, expected);
+        }
+    }
+
+    /// The paper's: 0.1 for epochs 1 to 60, then a fifth from 61, 121 and 161.
+    #[test]
+    fn the_learning_rate_falls_after_the_epochs_given() {
+        let mut training = test_image_recipe().training;
+        training.decay_after = vec![60, 120, 160];
+        for (epoch, rate) in
+            [(1, 0.1), (60, 0.1), (61, 0.02), (120, 0.02), (121, 0.004), (161, 0.0008)]
+        {
+            assert!((training.learning_rate(epoch) - rate).abs() < 1e-15, "{epoch}");
+        }
+    }
+}

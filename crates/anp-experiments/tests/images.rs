@@ -1,0 +1,325 @@
+//! Runs on images: the same result however often they are stopped, and what is said of recipes and files that are wrong.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
+
+use anp_experiments::data::Store;
+use anp_experiments::device::DeviceName;
+use anp_experiments::experiments::Row;
+use anp_experiments::images::Augmentation;
+use anp_experiments::recipe::{AnyRecipe, ImageRecipe, Scale};
+use anp_experiments::record::ImageRecord;
+use anp_experiments::train::{Outcome, RunRequest, TrainError, run_images};
+use anp_models::Kernels;
+use burn::train::Interrupter;
+use burn::train::logger::{EvaluationProgressLogger, TrainingProgressLogger};
+use burn::train::metric::MetricDefinition;
+use burn::train::renderer::{
+    EvaluationName, MetricState, MetricsRenderer, MetricsRendererEvaluation,
+    MetricsRendererTraining,
+};
+
+/// All of the process shares one random number generator.
+fn alone() -> MutexGuard<'static, ()> {
+    static RANDOM: Mutex<()> = Mutex::new(());
+    RANDOM.lock().unwrap_or_else(|err| err.into_inner())
+}
+
+const ROW: &str = r#"
+name = "tiny"
+ours = true
+
+[demo]
+seeds = [1]
+
+[demo.data]
+images = "fashion_mnist_small"
+batch_size = 8
+train_images = 44
+test_images = 20
+augment = true
+
+[demo.model.wide_resnet]
+depth = 10
+width = 1
+layout = "meliketoy"
+dropout = 0.2
+
+[[demo.penalty]]
+site = "pooled"
+norm = "l2sq"
+reduction = "half_sum"
+eta = 1e-3
+
+[demo.training]
+max_epochs = 2
+learning_rate = 0.05
+decay_after = [1]
+decay_factor = 0.2
+momentum = 0.9
+reset_momentum = false
+weight_decay = 5e-4
+"#;
+
+/// A folder with the row, changed.
+fn workplace(from: &str, to: &str) -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tiny.toml");
+    assert!(ROW.contains(from), "{from}");
+    fs::write(&path, ROW.replace(from, to)).unwrap();
+    (folder, path)
+}
+
+fn recipe() -> ImageRecipe {
+    let (_folder, path) = workplace("", "");
+    let section = Row::load(&path).unwrap().section(Scale::Demo, &[]).unwrap().unwrap();
+    let AnyRecipe::Image(recipe) = section.recipe() else { panic!("it is of images") };
+    recipe
+}
+
+/// Shows nothing, and stops the run after so many steps of an epoch's parts.
+struct StopAfter {
+    updates: usize,
+    interrupter: Interrupter,
+}
+
+impl MetricsRendererTraining for StopAfter {
+    fn update_train(&mut self, _: MetricState) {}
+    fn update_valid(&mut self, _: MetricState) {}
+}
+
+impl TrainingProgressLogger for StopAfter {
+    fn start(&mut self, _: usize, _: usize, _: Option<usize>, _: Option<&str>) {}
+    fn update_epoch(&mut self, _: usize) {}
+    fn start_split(&mut self, _: &str, _: usize) {}
+    fn update_split(&mut self, _: usize) {
+        match self.updates {
+            0 => self.interrupter.stop(None),
+            _ => self.updates -= 1,
+        }
+    }
+    fn end_split(&mut self) {}
+    fn end(&mut self) {}
+    fn log_event_training(&mut self, _: String) {}
+}
+
+impl MetricsRendererEvaluation for StopAfter {
+    fn update_test(&mut self, _: EvaluationName, _: MetricState) {}
+}
+
+impl EvaluationProgressLogger for StopAfter {
+    fn start_global_progress(&mut self, _: usize) {}
+    fn start_test(&mut self, _: &str, _: usize) {}
+    fn update_test_progress(&mut self, _: usize) {}
+    fn end_test(&mut self) {}
+    fn end_global_progress(&mut self) {}
+    fn log_event_evaluation(&mut self, _: String) {}
+}
+
+impl MetricsRenderer for StopAfter {
+    fn manual_close(&mut self) {}
+    fn register_metric(&mut self, _: MetricDefinition) {}
+}
+
+/// A run that saves after each step, stopped after `updates` reports; at once if `before`.
+fn start(
+    recipe: &ImageRecipe,
+    run_dir: &Path,
+    updates: usize,
+    before: bool,
+) -> Result<Outcome<ImageRecord>, TrainError> {
+    let interrupter = Interrupter::new();
+    if before {
+        interrupter.stop(None);
+    }
+    let device_name: DeviceName = "flex".parse().expect("a name");
+    run_images(RunRequest {
+        table: "tests".to_owned(),
+        row: "tiny".to_owned(),
+        scale: Scale::Demo,
+        seed: 3,
+        recipe: recipe.clone(),
+        device: device_name.open().expect("flex is compiled in"),
+        device_name: device_name.to_string(),
+        kernels: Kernels::Fused,
+        store: Store::locate(None),
+        run_dir: run_dir.to_owned(),
+        checkpoint_interval: Duration::ZERO,
+        renderer: Box::new(StopAfter { updates, interrupter: interrupter.clone() }),
+        interrupter,
+        again: false,
+        on_evaluation: Box::new(|_, _| ()),
+    })
+}
+
+/// What two runs that are the same must agree in, to the bit.
+fn numbers(record: &ImageRecord) -> String {
+    let mut record = record.clone();
+    for epoch in &mut record.curve {
+        epoch.seconds = 0.0;
+    }
+    serde_json::to_string(&(record.result, record.curve, record.num_params)).unwrap()
+}
+
+fn finished(outcome: Outcome<ImageRecord>) -> Box<ImageRecord> {
+    match outcome {
+        Outcome::Finished(record) => record,
+        Outcome::Interrupted { .. } => panic!("nobody asked it to stop"),
+    }
+}
+
+/// Six batches an epoch, a checkpoint after each: the run is stopped in the middle of both epochs, with a velocity, running
+/// statistics and sums that must all come back.
+#[test]
+fn a_run_that_was_stopped_in_the_middle_of_an_epoch_ends_as_one_that_was_not() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let whole =
+        finished(start(&recipe(), &folder.path().join("whole"), usize::MAX, false).unwrap());
+    assert_eq!(whole.provenance.resumed, 0);
+    assert_eq!(whole.curve.len(), 2);
+    assert!(
+        whole.curve.iter().all(|epoch| epoch.penalties[0] > 0.0 && epoch.activation_norm > 0.0)
+    );
+
+    let run_dir = folder.path().join("stopped");
+    let (mut in_the_middle, mut stops) = (0, 0);
+    let record = loop {
+        match start(&recipe(), &run_dir, stops % 4, false).unwrap() {
+            Outcome::Finished(record) => break record,
+            Outcome::Interrupted { checkpoint } => {
+                stops += 1;
+                assert!(stops < 200, "the run makes no progress");
+                let name = checkpoint.unwrap().file_name().unwrap().to_string_lossy().into_owned();
+                in_the_middle += usize::from(!name.ends_with("w000000000"));
+            }
+        }
+    };
+    assert!(in_the_middle > 0, "it was stopped between epochs only");
+    assert_eq!(record.provenance.resumed, stops);
+    assert_eq!(numbers(&record), numbers(&whole));
+}
+
+#[test]
+fn a_run_that_is_stopped_before_it_begins_goes_on() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let outcome = start(&recipe(), folder.path(), usize::MAX, true).unwrap();
+    assert!(matches!(outcome, Outcome::Interrupted { checkpoint: Some(_) }));
+    let mut other = recipe();
+    other.training.learning_rate = 0.01;
+    let err = start(&other, folder.path(), usize::MAX, false).unwrap_err();
+    assert!(matches!(err, TrainError::OtherRun { .. }), "{err}");
+}
+
+/// A rate at which the loss grows beyond all numbers.
+#[test]
+fn a_loss_that_is_no_number_ends_the_run_with_its_place() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let mut recipe = recipe();
+    recipe.training.learning_rate = 1e30;
+    let message = start(&recipe, folder.path(), usize::MAX, false).unwrap_err().to_string();
+    assert!(
+        message.contains("in epoch 1, batch ") && message.contains("learning_rate"),
+        "{message}"
+    );
+}
+
+/// With the same seed the penalty shrinks the features; nothing else differs.
+#[test]
+fn the_penalty_shrinks_the_features() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let mut recipe = recipe();
+    recipe.penalties[0].eta = 1.0;
+    let with = finished(start(&recipe, &folder.path().join("with"), usize::MAX, false).unwrap());
+    recipe.penalties.clear();
+    let without =
+        finished(start(&recipe, &folder.path().join("without"), usize::MAX, false).unwrap());
+    assert!(without.curve[0].penalties.is_empty());
+    assert!(with.curve[1].activation_norm < 0.8 * without.curve[1].activation_norm);
+    assert_eq!(with.num_params, without.num_params);
+}
+
+fn anp(folder: &Path, words: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_anp"))
+        .args(words)
+        .current_dir(folder)
+        .env("ANP_DATA_DIR", folder.join("data"))
+        .output()
+        .unwrap()
+}
+
+#[track_caller]
+fn refused(output: &Output, parts: &[&str]) {
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    for part in parts {
+        assert!(text.contains(part), "`{part}` is missing: {text}");
+    }
+}
+
+#[test]
+fn wrong_recipes_are_refused() {
+    for (from, to, parts) in [
+        ("depth = 10", "depth = 12", &["model.wide_resnet.depth must be 6n + 4", "but is 12"][..]),
+        (
+            "batch_size = 8",
+            "batch_size = 45",
+            &["data.batch_size is 45", "44 training images of fashion_mnist_small"],
+        ),
+        ("train_images = 44", "train_images = 3001", &["fashion_mnist_small has 3000 of them"]),
+        ("momentum = 0.9", "momentun = 0.9", &["momentun", "did you mean `momentum`?"]),
+        ("\"pooled\"", "\"pool\"", &["`pool` is no site", "pooled"]),
+    ] {
+        let (folder, path) = workplace(from, to);
+        let output = anp(folder.path(), &["train", path.to_str().unwrap(), "--device", "flex"]);
+        refused(&output, &[parts, &["tiny.toml"]].concat());
+    }
+}
+
+#[test]
+fn damaged_and_missing_image_files_are_refused() {
+    let (folder, path) = workplace("fashion_mnist_small", "cifar_10");
+    let row = path.to_str().unwrap();
+    let train = ["train", row, "--device", "flex"];
+    refused(
+        &anp(folder.path(), &train),
+        &["`cifar-10/data_batch_1.bin`", "anp data fetch cifar_10"],
+    );
+
+    // A batch that was cut off, and one with a label that there is not.
+    let data = folder.path().join("data/cifar-10");
+    fs::create_dir_all(&data).unwrap();
+    let mut batch = vec![0; 30_730_000];
+    batch[0] = 10;
+    for name in ["data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5"] {
+        fs::write(data.join(format!("{name}.bin")), &batch[..30_730_000 - 100]).unwrap();
+    }
+    fs::write(data.join("test_batch.bin"), &batch).unwrap();
+    let cut_off = "30729900 bytes instead of 30730000 (cut off?)";
+    refused(&anp(folder.path(), &train), &["data_batch_1.bin", cut_off]);
+    let verified = anp(folder.path(), &["data", "verify", "cifar_10"]);
+    refused(&verified, &[cut_off, "test_batch.bin", "SHA-256"]);
+
+    // An archive of that name which is none.
+    let downloads = folder.path().join("downloads");
+    fs::create_dir(&downloads).unwrap();
+    fs::write(downloads.join("cifar-100-binary.tar.gz"), b"no archive").unwrap();
+    let imported = anp(folder.path(), &["data", "import", "downloads", "cifar_100"]);
+    refused(&imported, &["cifar-100-binary.tar.gz", "train.bin: no file with the right bytes"]);
+}
+
+/// What a run draws for an image does not depend on the run's other draws.
+#[test]
+fn augmentation_is_a_function_of_seed_epoch_and_image() {
+    assert_eq!(Augmentation::draw(1, 2, 3), Augmentation::draw(1, 2, 3));
+    let draws =
+        |seed, epoch| (0..50).map(|i| Augmentation::draw(seed, epoch, i)).collect::<Vec<_>>();
+    assert_ne!(draws(1, 2), draws(1, 3));
+    assert_ne!(draws(1, 2), draws(2, 2));
+}
