@@ -12,6 +12,7 @@ use pulp::{Simd, WithSimd};
 
 use super::real::Real;
 use super::reduce::{BLOCK, LaneSums};
+use super::shared::Shared;
 use super::simd::{dispatch, vectorized};
 use super::tasks::{filled, map, part_lens};
 
@@ -679,6 +680,23 @@ pub(crate) fn weight_gradient<E: Real>(
         .flat_map(|block| (0..batch_size).step_by(group_images).map(move |first| (block, first)))
         .collect();
     let groups = tasks.len() / blocks;
+    let row_len = channels_in * taps;
+    let mut weight_grad = vec![E::ZERO; channels_out * row_len];
+    let shared = Shared::new(&mut weight_grad);
+    // Write the sums of a block of channels, `[panels, depth, width]`, to their place in the rows of the weight.
+    let write = |index: usize, sums: &[E]| {
+        let depth = sums.len() / (panels * width);
+        for (panel, sums) in sums.chunks_exact(depth * width).enumerate() {
+            for column in 0..width.min(channels_out - panel * width) {
+                let start = (panel * width + column) * row_len + index * block * taps;
+                // SAFETY: nobody else writes this block, and nobody reads.
+                #[allow(unsafe_code)]
+                let row = unsafe { shared.get_mut(start..start + depth) };
+                let column = sums[column..].iter().step_by(width);
+                row.iter_mut().zip(column).for_each(|(grad, sum)| *grad = *sum);
+            }
+        }
+    };
     let sums = map(tasks, threads, |(index, first)| {
         let channels = index * block..channels_in.min((index + 1) * block);
         let images = first..batch_size.min(first + group_images);
@@ -691,41 +709,23 @@ pub(crate) fn weight_gradient<E: Real>(
             width,
             sums: &mut sums,
         });
-        sums
-    });
-
-    let row_len = channels_in * taps;
-    let weight_len = width * row_len;
-    filled(part_lens(channels_out * row_len, weight_len), threads, |panel, rows: &mut [E]| {
-        for (index, groups) in sums.chunks_exact(groups).enumerate() {
-            let depth = groups[0].len() / (panels * width);
-            let panel = panel * width * depth..(panel + 1) * width * depth;
-            let rows = rows.chunks_exact_mut(row_len).map(|row| &mut row[index * block * taps..]);
-            if let [sums] = groups {
-                turn_back(&sums[panel], width, depth, rows);
-            } else {
-                let mut total = groups[0][panel.clone()].to_vec();
-                for group in &groups[1..] {
-                    let sums = &group[panel.clone()];
-                    total.iter_mut().zip(sums).for_each(|(total, sum)| *total += *sum);
-                }
-                turn_back(&total, width, depth, rows);
-            }
+        if groups > 1 {
+            return sums;
         }
-    })
-}
-
-/// Write the columns of `sums`, `[depth, width]`, to `rows`.
-fn turn_back<'a, E: Real>(
-    sums: &[E],
-    width: usize,
-    depth: usize,
-    rows: impl Iterator<Item = &'a mut [E]>,
-) {
-    for (column, row) in rows.enumerate() {
-        let column = sums[column..].iter().step_by(width);
-        row[..depth].iter_mut().zip(column).for_each(|(grad, sum)| *grad = *sum);
+        write(index, &sums);
+        Vec::new()
+    });
+    if groups > 1 {
+        map(sums.chunks_exact(groups).enumerate().collect(), threads, |(index, groups)| {
+            let (first, others) = groups.split_first().expect("there are several");
+            let mut total: Vec<E> = first.clone();
+            for sums in others {
+                total.iter_mut().zip(sums).for_each(|(total, sum)| *total += *sum);
+            }
+            write(index, &total);
+        });
     }
+    weight_grad
 }
 
 /// Output channels side by side in the weight's gradient: two vectors, or one if that holds all.

@@ -128,6 +128,8 @@ impl BatchNorm2d {
             let enter = |running: &RunningState<Tensor<1>>, new: Tensor<1>, factor: f64| {
                 let old = running.value_sync().to_device(&device).mul_scalar(1.0 - self.momentum);
                 running.update((old + new.detach().mul_scalar(self.momentum * factor)).detach());
+                // At once: who looks at the layer, or saves it, is to see this batch.
+                running.value_sync();
             };
             enter(&self.running_mean, mean, 1.0);
             enter(&self.running_var, variance, unbiased);
