@@ -12,6 +12,10 @@ pub enum Model {
     VdLstm,
     /// SRU layers of version 1, tied weights, masks of a sequence on each layer's input and cell.
     Sru,
+    /// A wide residual network: `num_layers` is its depth, `d_hidden` its widening factor, `vocab_size` the number of
+    /// classes, and a sequence is one image of 3 × 32 × 32. SGD with momentum 0.9; the decay is coupled, and there is no
+    /// clip.
+    WideResNet,
 }
 
 /// What a step is.
@@ -61,6 +65,7 @@ impl Case {
         let mut cases: Vec<_> = [200, 512, 650, 1500].map(Self::lstm).into();
         cases.extend([512, 1500].map(Self::vd_lstm));
         cases.push(Self::sru(980));
+        cases.extend([Self::wide_res_net(16, 4, 32), Self::wide_res_net(28, 10, 8)]);
         cases.extend([200, 512, 1500].map(|d_hidden| Self {
             mode: Mode::Evaluate,
             batch_size: 1,
@@ -75,6 +80,7 @@ impl Case {
             Model::Lstm => "lstm",
             Model::VdLstm => "vd-lstm",
             Model::Sru => "sru",
+            Model::WideResNet => return format!("wrn-{}-{}", self.num_layers, self.d_hidden),
         };
         let prefix = if self.mode == Mode::Evaluate { "eval-" } else { "" };
         format!("{prefix}{model}-{}", self.d_hidden)
@@ -86,6 +92,10 @@ impl Case {
             Model::Lstm => "LSTM",
             Model::VdLstm => "LSTM with variational dropout",
             Model::Sru => "SRU, tied weights",
+            Model::WideResNet => {
+                let Self { num_layers, d_hidden, batch_size, .. } = self;
+                return format!("Training step of WRN-{num_layers}-{d_hidden}, batch {batch_size}");
+            }
         };
         let step = match self.mode {
             Mode::Train => "Training step",
@@ -108,7 +118,7 @@ impl Case {
         ]
     }
 
-    /// Tokens predicted in one step.
+    /// Tokens, or images, predicted in one step.
     pub fn tokens(&self) -> usize {
         self.batch_size * self.seq_length
     }
@@ -156,6 +166,25 @@ impl Case {
             output_dropout: 0.7,
             weight_decay: 1e-5,
             ..Self::lstm(d_hidden)
+        }
+    }
+
+    /// That of the paper's kind, without dropout, at a batch that lets a CPU finish.
+    fn wide_res_net(depth: usize, width: usize, batch_size: usize) -> Self {
+        Self {
+            model: Model::WideResNet,
+            num_layers: depth,
+            d_hidden: width,
+            batch_size,
+            seq_length: 1,
+            vocab_size: 10,
+            input_dropout: 0.0,
+            inter_layer_dropout: 0.0,
+            output_dropout: 0.0,
+            eta: 0.0,
+            learning_rate: 0.1,
+            weight_decay: 5e-4,
+            ..Self::lstm(width)
         }
     }
 }

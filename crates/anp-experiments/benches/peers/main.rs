@@ -4,6 +4,7 @@
 //! program itself for Burn. One turn each, round and round; medians, quartiles, and ratios turn by turn.
 
 mod case;
+mod images;
 mod machine;
 mod measure;
 mod ours;

@@ -51,6 +51,7 @@ impl OurSteps {
                 Model::Sru => {
                     CellConfig::Sru { activation: Activation::Identity, highway_bias: -3.0 }
                 }
+                Model::WideResNet => unreachable!("it is no language model"),
             },
             tie_weights: is_sru,
             dropout: Dropout {
@@ -59,13 +60,14 @@ impl OurSteps {
                 output: case.output_dropout,
                 span: match case.model {
                     Model::VdLstm => MaskSpan::Window,
-                    Model::Lstm | Model::Sru => MaskSpan::Step,
+                    Model::Lstm | Model::Sru | Model::WideResNet => MaskSpan::Step,
                 },
                 word: case.word_dropout,
                 word_tie: WordTie::Window,
                 product: if is_sru { case.recurrent_dropout } else { 0.0 },
                 recurrent: case.recurrent_dropout,
                 gates: GateMasks::Shared,
+                weight: 0.0,
             },
             init_range: 0.1,
             layer_init_range: None,

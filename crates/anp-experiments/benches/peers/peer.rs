@@ -77,6 +77,8 @@ pub struct Place {
 /// Who takes part in a case.
 pub fn entrants(case: &Case) -> Vec<(Engine, Work)> {
     let has_penalty = case.mode == Mode::Train && case.eta > 0.0;
+    // Its products are convolutions, which are what is compared.
+    let has_products = case.model != Model::WideResNet;
     let mut entrants = Vec::new();
     entrants.push((Engine::Fused, Work::Step));
     if has_penalty {
@@ -86,13 +88,17 @@ pub fn entrants(case: &Case) -> Vec<(Engine, Work)> {
     if case.model == Model::Lstm {
         entrants.push((Engine::Stock, Work::Step));
     }
-    entrants.push((Engine::Stock, Work::Products));
+    if has_products {
+        entrants.push((Engine::Stock, Work::Products));
+    }
     entrants.push((Engine::Pytorch, Work::Step));
     if has_penalty {
         entrants.push((Engine::Pytorch, Work::WithoutPenalty));
     }
     entrants.push((Engine::PytorchTuned, Work::Step));
-    entrants.push((Engine::Pytorch, Work::Products));
+    if has_products {
+        entrants.push((Engine::Pytorch, Work::Products));
+    }
     entrants
 }
 

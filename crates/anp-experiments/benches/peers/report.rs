@@ -18,7 +18,7 @@ use crate::peer::{Engine, Work};
 const HEADER: [&str; 8] = [
     "peer",
     "ms a step",
-    "tokens/s",
+    "tokens or images/s",
     "times PyTorch's speed",
     "products",
     "peak MiB",

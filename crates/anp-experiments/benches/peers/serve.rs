@@ -11,6 +11,7 @@ use burn::tensor::{Device, FloatDType, IntDType, Tensor};
 use serde_json::json;
 
 use crate::case::{Case, Model};
+use crate::images::ImageSteps;
 use crate::ours::OurSteps;
 use crate::peer::{Dtype, Engine, Work};
 use crate::products::Products;
@@ -40,7 +41,9 @@ pub fn serve(
     }
     device.seed(0);
     let (label, mut steps): (_, Box<dyn Steps>) = match (work, engine, case.model) {
-        (Work::Products, _, _) => ("Burn products", Box::new(Products::new(case, &device))),
+        (Work::Products, _, Model::Lstm | Model::VdLstm | Model::Sru) => {
+            ("Burn products", Box::new(Products::new(case, &device)))
+        }
         (_, Engine::Fused, Model::Lstm | Model::VdLstm) => {
             ("anp", Box::new(OurSteps::new(case, Kernels::Fused, &device)))
         }
@@ -49,6 +52,12 @@ pub fn serve(
         }
         (_, Engine::Stock, Model::Lstm) => {
             ("burn-nn Lstm", Box::new(StockLm::steps(case, &device)))
+        }
+        (_, Engine::Fused, Model::WideResNet) => {
+            ("anp", Box::new(ImageSteps::new(case, Kernels::Fused, &device)))
+        }
+        (_, Engine::Plain, Model::WideResNet) => {
+            ("anp, plain", Box::new(ImageSteps::new(case, Kernels::Plain, &device)))
         }
         (_, engine, model) => bail!("there is no {engine:?} with {model:?}"),
     };

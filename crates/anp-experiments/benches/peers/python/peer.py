@@ -26,6 +26,10 @@ def workload(case, args):
         import products
 
         return products.Products(case, args.device)
+    if case["model"] == "wide_res_net":
+        from wide_resnet import ImageTraining
+
+        return ImageTraining(case, args.compile, args.device, args.dtype)
     if case["model"] == "lstm":
         from lstm import Lstm as Model
     elif case["model"] == "vd_lstm":
