@@ -60,7 +60,7 @@ impl WideResNet {
         let blocks_per_group = (case.num_layers - 4) / 6;
         let blocks = (0..3 * blocks_per_group).map(|index| {
             let (group, block) = (index / blocks_per_group, index % blocks_per_group);
-            let channels = 16 * case.d_hidden << group;
+            let channels = (16 * case.d_hidden) << group;
             let stride = if group > 0 && block == 0 { 2 } else { 1 };
             let before = std::mem::replace(&mut channels_in, channels);
             Block {

@@ -149,7 +149,7 @@ mod tests {
             }
             // Whole numbers: exact in double precision, and in the lanes.
             let wide = values.iter().map(|x| f64::from(*x));
-            let expected = [wide.clone().sum(), wide.map(|x| x * x).sum()];
+            let expected: [f64; 2] = [wide.clone().sum(), wide.map(|x| x * x).sum()];
             assert_eq!(sums.finish(), expected);
         }
     }
