@@ -17,11 +17,11 @@ pub enum Backend {
     Rocm,
     /// Apple GPUs.
     Metal,
-    /// Any GPU through Vulkan.
+    /// Any GPU through Vulkan and SPIR-V shaders.
     Vulkan,
-    /// Any GPU through the browser's interface.
+    /// The GPU of a web browser, in a build for WebAssembly.
     Webgpu,
-    /// Any GPU, through the interface that wgpu chooses.
+    /// Any GPU through WGSL shaders and the interface that wgpu chooses: Vulkan, Metal, DirectX 12 or OpenGL.
     Wgpu,
     /// The CPU, pure Rust.
     Flex,
@@ -66,9 +66,9 @@ impl Backend {
             Self::Cuda => "NVIDIA GPUs; needs the NVIDIA driver",
             Self::Rocm => "AMD GPUs; needs ROCm",
             Self::Metal => "Apple GPUs",
-            Self::Vulkan => "any GPU with a Vulkan driver",
-            Self::Webgpu => "any GPU, through WGSL shaders",
-            Self::Wgpu => "any GPU, through the interface that wgpu chooses",
+            Self::Vulkan => "any GPU with a Vulkan driver, through SPIR-V shaders",
+            Self::Webgpu => "the GPU of a web browser; none in a native build",
+            Self::Wgpu => "any GPU with a Vulkan, Metal, DirectX 12 or OpenGL driver",
             Self::Flex => "CPU, pure Rust",
             Self::Cpu => "CPU, kernels compiled by LLVM",
             Self::Ndarray => "CPU, deprecated by Burn",

@@ -3,12 +3,15 @@
 //! `reference/lstm_step.py` wrote `fixtures/lstm_step.json`: loss, penalties, states, every gradient, the
 //! common norm, and the parameters after the update.
 
+#[path = "../../anp-kernels/tests/support/gpu.rs"]
+mod gpu;
+
 use std::collections::BTreeMap;
 use std::io::Write;
 
 use anp_core::ActivationNormConfig;
 use anp_experiments::batches::{LmBatch, Window};
-use anp_experiments::device::{Backend, DeviceName};
+use anp_experiments::device::Backend;
 use anp_experiments::train::{LmLearner, Objective, SitePenalty};
 use anp_kernels::sgd::RowGradient;
 use anp_models::{
@@ -121,26 +124,27 @@ struct Place {
 }
 
 impl Place {
-    /// Every device of this build that is present; flex in double precision, too.
+    /// Every device of this build that is present; flex in double precision, too. [`gpu::wgpu`] says when software stands in
+    /// for a GPU.
     ///
     /// A value goes through about a hundred roundings, so 256 units in the last place are allowed. Shaders may
     /// approximate exponentials more coarsely than the CPU's library does.
     fn all() -> Vec<Self> {
         let mut places = Vec::new();
         for backend in Backend::ALL {
-            // Under Vulkan's name it is tested already, and elsewhere it may be OpenGL in software.
-            if backend == Backend::Wgpu {
-                continue;
-            }
-            if backend.devices().is_empty() {
-                if backend.is_compiled_in() {
+            let device = match backend {
+                Backend::Wgpu => gpu::wgpu(),
+                _ => backend.devices().into_iter().next(),
+            };
+            let Some(device) = device.map(Device::autodiff) else {
+                if backend.is_compiled_in() && backend != Backend::Wgpu {
                     // Past the test harness, which would hide it.
                     let line =
                         format!("SKIPPED {backend}: compiled in, but no such device is present\n");
                     std::io::stderr().write_all(line.as_bytes()).expect("stderr is open");
                 }
                 continue;
-            }
+            };
             let is_cpu = matches!(backend, Backend::Flex | Backend::Ndarray | Backend::Cpu);
             let ulps = if is_cpu { 256.0 } else { 2048.0 };
             let mut precisions = vec![(DType::F32, ulps * 6e-8)];
@@ -148,10 +152,8 @@ impl Place {
                 precisions.push((DType::F64, 256.0 * 1.2e-16));
             }
             for (dtype, tolerance) in precisions {
-                let name = DeviceName { backend, index: 0 };
-                let device = name.open().expect("it is present").autodiff();
                 for kernels in Kernels::ALL {
-                    let (name, device) = (format!("{name} {dtype:?} {kernels}"), device.clone());
+                    let (name, device) = (format!("{backend} {dtype:?} {kernels}"), device.clone());
                     places.push(Self { name, device, dtype, tolerance, kernels });
                 }
             }

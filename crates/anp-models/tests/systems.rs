@@ -2,6 +2,9 @@
 //!
 //! `reference/systems.py` wrote `fixtures/*.json`.
 
+#[path = "../../anp-kernels/tests/support/gpu.rs"]
+mod gpu;
+
 use std::collections::BTreeMap;
 
 use anp_kernels::sru::Activation;
@@ -207,18 +210,29 @@ fn assert_state_close(
     }
 }
 
-/// Compare the model of `config` with the fixture, in both precisions and with both implementations.
+/// Compare the model of `config` with the fixture, on the CPU in both precisions and with both implementations, and on a GPU.
 fn agrees(name: &str, fixture: &str, config: &RecurrentLmConfig) {
     let case: Case = serde_json::from_str(fixture).expect("the fixture is valid");
-    let device = Device::flex().autodiff();
-    // Rounding, added up over five steps and some layers: hundreds of units in the last place.
-    for (dtype, tolerance) in [(DType::F64, 1e-13), (DType::F32, 1e-5)] {
-        let place = Place { device: device.clone(), dtype };
-        for kernels in Kernels::ALL {
-            let what = format!("{name}, {kernels}, {dtype:?}");
-            let config = RecurrentLmConfig { kernels, ..config.clone() };
-            agrees_in(&what, &case, &config, &place, tolerance);
-        }
+    // Rounding, added up over five steps and some layers: hundreds of units in the last place. Shaders may approximate
+    // exponentials more coarsely than the CPU's library does.
+    let places = [
+        (Place { device: Device::flex(), dtype: DType::F64 }, 1e-13),
+        (Place { device: Device::flex(), dtype: DType::F32 }, 1e-5),
+    ];
+    let mut runs: Vec<_> = places
+        .into_iter()
+        .flat_map(|(place, tolerance)| {
+            Kernels::ALL.map(|kernels| (place.clone(), kernels, tolerance))
+        })
+        .collect();
+    // Each shader takes a software driver a tenth of a second to compile.
+    let on_gpu = |device| (Place { device, dtype: DType::F32 }, Kernels::Fused, 1e-4);
+    runs.extend(gpu::wgpu().map(on_gpu));
+    for (place, kernels, tolerance) in runs {
+        let place = Place { device: place.device.autodiff(), ..place };
+        let what = format!("{name}, {kernels}, on {place:?}");
+        let config = RecurrentLmConfig { kernels, ..config.clone() };
+        agrees_in(&what, &case, &config, &place, tolerance);
     }
 }
 

@@ -1,6 +1,8 @@
 //! The devices that operations are tested on, and how two results are compared.
 #![allow(dead_code)]
 
+pub mod gpu;
+
 use std::io::Write;
 use std::panic::catch_unwind;
 use std::sync::OnceLock;
@@ -17,7 +19,7 @@ pub struct Place {
 impl Place {
     /// Every device of this build that is present, on the host in double precision, too.
     ///
-    /// A backend that is compiled in but has no device is named on stderr.
+    /// A backend that is compiled in but has no device is named on stderr. [`gpu::wgpu`] says when software stands in for a GPU.
     pub fn all() -> &'static [Self] {
         static PLACES: OnceLock<Vec<Place>> = OnceLock::new();
         PLACES.get_or_init(|| {
@@ -35,6 +37,7 @@ impl Place {
                     places.push(Self { device: device.clone(), dtype });
                 }
             }
+            places.extend(gpu::wgpu().map(|device| Self { device, dtype: DType::F32 }));
             assert!(!places.is_empty(), "no backend is compiled in");
             places
         })
