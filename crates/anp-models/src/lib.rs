@@ -41,8 +41,8 @@ pub use site::{ParseSiteError, Site};
 pub use sru::{SruLayer, SruLayerConfig};
 pub use stochastic::{StochasticConfig, StochasticOutput};
 pub use wide_resnet::{
-    BatchNorm, ImageOutput, ImageSite, ParseImageSiteError, ResidualBlock, ResidualLayout,
-    WideResNet, WideResNetConfig,
+    ImageOutput, ImageSite, ParseImageSiteError, ResidualBlock, ResidualLayout, WideResNet,
+    WideResNetConfig,
 };
 
 /// The examples of `docs/embedding.md`, so that they are compiled.

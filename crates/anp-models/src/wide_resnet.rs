@@ -3,13 +3,13 @@
 mod layers;
 mod site;
 
+use anp_kernels::Kernels;
+use anp_kernels::nn::{BatchNorm2d, Conv2d};
 use burn::module::Module;
-use burn::nn::conv::Conv2d;
 use burn::nn::{Dropout, DropoutConfig, Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 
-pub use layers::BatchNorm;
-use layers::convolution;
+use layers::{convolution, norm_relu};
 pub use site::{ImageSite, ParseImageSiteError};
 
 /// Channels of the first convolution, and of the groups for each unit of width.
@@ -46,6 +46,8 @@ pub struct WideResNetConfig {
     pub layout: ResidualLayout,
     /// Probability of dropping an element between the two convolutions of a block.
     pub dropout: f64,
+    /// How convolutions and normalisations are computed.
+    pub kernels: Kernels,
 }
 
 impl WideResNetConfig {
@@ -129,29 +131,31 @@ impl WideResNetConfig {
     pub fn init(&self, device: &Device) -> WideResNet {
         assert!(self.width > 0 && self.num_classes > 0, "a network has channels and classes");
         let meliketoy = self.layout == ResidualLayout::Meliketoy;
+        let kernels = self.kernels;
         let block = |([d_input, d_output], stride): ([usize; 2], usize)| {
             let strides = if meliketoy { [1, stride] } else { [stride, 1] };
             let projects = stride != 1 || d_input != d_output;
             ResidualBlock {
-                norm1: BatchNorm::new(d_input, MOMENTUM, device),
-                conv1: convolution([d_input, d_output], 3, strides[0], meliketoy, device),
-                norm2: BatchNorm::new(d_output, MOMENTUM, device),
-                conv2: convolution([d_output, d_output], 3, strides[1], meliketoy, device),
-                shortcut: projects
-                    .then(|| convolution([d_input, d_output], 1, stride, meliketoy, device)),
+                norm1: norm_relu(d_input, MOMENTUM, kernels, device),
+                conv1: convolution([d_input, d_output], 3, strides[0], meliketoy, kernels, device),
+                norm2: norm_relu(d_output, MOMENTUM, kernels, device),
+                conv2: convolution([d_output, d_output], 3, strides[1], meliketoy, kernels, device),
+                shortcut: projects.then(|| {
+                    convolution([d_input, d_output], 1, stride, meliketoy, kernels, device)
+                }),
                 dropout: DropoutConfig::new(self.dropout).init(),
                 meliketoy,
             }
         };
         let last_momentum = if meliketoy { LAST_MOMENTUM } else { MOMENTUM };
         WideResNet {
-            conv1: convolution([3, BASE_CHANNELS], 3, 1, meliketoy, device),
+            conv1: convolution([3, BASE_CHANNELS], 3, 1, meliketoy, kernels, device),
             groups: self
                 .blocks()
                 .into_iter()
                 .map(|blocks| blocks.into_iter().map(block).collect())
                 .collect(),
-            norm: BatchNorm::new(self.num_features(), last_momentum, device),
+            norm: norm_relu(self.num_features(), last_momentum, kernels, device),
             linear: LinearConfig::new(self.num_features(), self.num_classes).init(device),
         }
     }
@@ -166,11 +170,11 @@ impl WideResNetConfig {
 #[derive(Module, Debug)]
 pub struct ResidualBlock {
     /// Before the first convolution.
-    pub norm1: BatchNorm,
+    pub norm1: BatchNorm2d,
     /// `[d_output, d_input, 3, 3]`.
     pub conv1: Conv2d,
     /// Before the second convolution.
-    pub norm2: BatchNorm,
+    pub norm2: BatchNorm2d,
     /// `[d_output, d_output, 3, 3]`.
     pub conv2: Conv2d,
     /// `[d_output, d_input, 1, 1]`, where stride or channels change.
@@ -181,12 +185,12 @@ pub struct ResidualBlock {
 
 impl ResidualBlock {
     fn forward(&self, input: Tensor<4>) -> Tensor<4> {
-        let active = self.norm1.forward_relu(input.clone());
+        let active = self.norm1.forward(input.clone());
         let hidden = self.conv1.forward(active.clone());
         let (hidden, shortcut_input) = if self.meliketoy {
-            (self.norm2.forward_relu(self.dropout.forward(hidden)), input.clone())
+            (self.norm2.forward(self.dropout.forward(hidden)), input.clone())
         } else {
-            (self.dropout.forward(self.norm2.forward_relu(hidden)), active)
+            (self.dropout.forward(self.norm2.forward(hidden)), active)
         };
         let shortcut = match &self.shortcut {
             Some(shortcut) => shortcut.forward(shortcut_input),
@@ -204,7 +208,8 @@ impl ResidualBlock {
 ///
 /// Convolutions start Xavier-uniform with gain √2 and zero biases, normalisations at identity, the linear layer as Burn
 /// and PyTorch have it, `U(±1/√64k)`. On an autodiff device batches are normalised by their own statistics, the running ones
-/// are updated, and dropout is on; `valid()` uses the running ones.
+/// are updated, and dropout is on; `valid()` uses the running ones. A visit sees running statistics without the last step
+/// unless `valid()` was called since.
 ///
 /// [Zagoruyko & Komodakis, 2016]: https://arxiv.org/abs/1605.07146
 #[derive(Module, Debug)]
@@ -214,7 +219,7 @@ pub struct WideResNet {
     /// Three groups of blocks.
     pub groups: Vec<Vec<ResidualBlock>>,
     /// Before the last rectifier.
-    pub norm: BatchNorm,
+    pub norm: BatchNorm2d,
     /// `[64k, num_classes]`.
     pub linear: Linear,
 }
@@ -262,7 +267,7 @@ impl WideResNet {
             let input = groups.last().unwrap_or(&conv1).clone();
             groups.push(group.iter().fold(input, |hidden, block| block.forward(hidden)));
         }
-        let relu = self.norm.forward_relu(groups.last().expect("there are three").clone());
+        let relu = self.norm.forward(groups.last().expect("there are three").clone());
         let [batch_size, channels, height, width] = relu.dims();
         let pooled = relu
             .clone()
@@ -279,8 +284,8 @@ mod tests {
     use super::*;
 
     fn config(depth: usize, width: usize, num_classes: usize) -> WideResNetConfig {
-        let layout = ResidualLayout::Meliketoy;
-        WideResNetConfig { depth, width, num_classes, layout, dropout: 0.0 }
+        let (layout, kernels) = (ResidualLayout::Meliketoy, Kernels::Fused);
+        WideResNetConfig { depth, width, num_classes, layout, dropout: 0.0, kernels }
     }
 
     /// 36.49 M and 36.55 M, with the biases of the convolutions.

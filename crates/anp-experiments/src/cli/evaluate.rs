@@ -198,7 +198,13 @@ fn run_images(
         show("test images", EvaluationProgress { windows, num_windows, nll: f64::NAN });
         !session.interrupter.should_stop()
     };
-    let score = evaluate_checkpoint(&args.checkpoint, &session.store, &session.device, progress)?;
+    let score = evaluate_checkpoint(
+        &args.checkpoint,
+        &session.store,
+        session.kernels,
+        &session.device,
+        progress,
+    )?;
     let Some(score) = score else { return Ok(interrupt::exit_code()) };
     match args.format {
         Format::Text => super::print(format!(

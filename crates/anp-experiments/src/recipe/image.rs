@@ -1,6 +1,6 @@
 //! Recipes of image classifiers.
 
-use anp_models::{ImageSite, ResidualLayout, WideResNetConfig};
+use anp_models::{ImageSite, Kernels, ResidualLayout, WideResNetConfig};
 use serde::{Deserialize, Serialize};
 
 use super::validate::{at_least_one, not_negative, positive, probability, require};
@@ -130,7 +130,7 @@ impl ImageRecipe {
     }
 
     /// The network, for a data set with so many classes.
-    pub fn network(&self, num_classes: usize) -> WideResNetConfig {
+    pub fn network(&self, num_classes: usize, kernels: Kernels) -> WideResNetConfig {
         let ImageModelConfig::WideResnet(network) = &self.model;
         WideResNetConfig {
             depth: network.depth,
@@ -141,6 +141,7 @@ impl ImageRecipe {
                 ResnetLayout::Original => ResidualLayout::Original,
             },
             dropout: network.dropout,
+            kernels,
         }
     }
 }

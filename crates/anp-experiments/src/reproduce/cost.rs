@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use anp_models::Kernels;
+
 use super::PlannedRun;
 use crate::data::{self, Split};
 use crate::recipe::{AnyRecipe, ModelConfig, Recipe, ScheduleConfig, Shape, TrainingConfig};
@@ -129,7 +131,7 @@ fn flops_per_item(recipe: &AnyRecipe) -> f64 {
         AnyRecipe::Image(recipe) => {
             let classes =
                 data::manifest(&recipe.data.images).map_or(0, |manifest| manifest.classes);
-            6.0 * recipe.network(classes).multiply_adds() as f64
+            6.0 * recipe.network(classes, Kernels::Fused).multiply_adds() as f64
         }
     }
 }
@@ -215,7 +217,7 @@ mod tests {
     #[test]
     fn an_image_costs_six_operations_a_multiply_add() {
         let recipe = crate::recipe::test_image_recipe();
-        let multiply_adds = recipe.network(10).multiply_adds() as f64;
+        let multiply_adds = recipe.network(10, Kernels::Fused).multiply_adds() as f64;
         let run = PlannedRun { recipe: recipe.into(), ..run() };
         let cost = Cost::estimate(&run, &cpu(), &[]);
         assert_eq!((cost.epochs, cost.items), (2, 40));

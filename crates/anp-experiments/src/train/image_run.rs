@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use anp_core::{ActivationNormConfig, BatchShape, LossReduction};
-use anp_models::ImageSite;
+use anp_models::{ImageSite, Kernels};
 use burn::module::Module;
 use burn::optim::SgdConfig;
 use burn::optim::lr_scheduler::constant::ConstantLr;
@@ -66,8 +66,8 @@ pub fn run_images_on(
 
     let device = request.device.clone().autodiff();
     device.seed(seed(request.seed, Purpose::Init, 0));
-    let network = recipe.network(set.num_classes);
-    let mut learner = build(&recipe, set.num_classes, &device);
+    let network = recipe.network(set.num_classes, request.kernels);
+    let mut learner = build(&recipe, set.num_classes, request.kernels, &device);
     let recipe_hash = recipe.content_hash();
     let (velocities, trainer) = match checkpoints.newest()? {
         None => (HashMap::new(), new_trainer(recipe_hash.clone(), &request)),
@@ -247,6 +247,7 @@ pub fn is_checkpoint_of_images(path: &Path) -> Result<bool, CheckpointError> {
 pub fn evaluate_checkpoint(
     path: &Path,
     store: &Store,
+    kernels: Kernels,
     device: &Device,
     mut progress: impl FnMut(usize, usize) -> bool,
 ) -> Result<Option<CheckpointScore>, TrainError> {
@@ -255,7 +256,7 @@ pub fn evaluate_checkpoint(
     let set = store.load_images(&recipe.data.images)?;
     let checkpoint = stored.path().to_owned();
     let device = device.clone().autodiff();
-    let mut learner = build(&recipe, set.num_classes, &device);
+    let mut learner = build(&recipe, set.num_classes, kernels, &device);
     let (net, _, trainer) = load(stored, learner.net, &device)?;
     learner.net = net;
     let normalization = Arc::new(Normalization::new(&set));
@@ -272,7 +273,12 @@ pub fn evaluate_checkpoint(
 }
 
 /// The network and the penalties of a recipe, drawn from the device's random number generator.
-fn build(recipe: &ImageRecipe, num_classes: usize, device: &Device) -> ImageLearner {
+fn build(
+    recipe: &ImageRecipe,
+    num_classes: usize,
+    kernels: Kernels,
+    device: &Device,
+) -> ImageLearner {
     let penalties = recipe.penalties.iter().map(|penalty| {
         let norm = ActivationNormConfig::new(penalty.eta)
             .with_norm(penalty.norm)
@@ -280,7 +286,10 @@ fn build(recipe: &ImageRecipe, num_classes: usize, device: &Device) -> ImageLear
             .init();
         (penalty.site.parse().expect("a validated recipe"), norm)
     });
-    ImageLearner { net: recipe.network(num_classes).init(device), penalties: penalties.collect() }
+    ImageLearner {
+        net: recipe.network(num_classes, kernels).init(device),
+        penalties: penalties.collect(),
+    }
 }
 
 fn new_trainer(recipe_hash: String, request: &RunRequest<ImageRecipe>) -> ImageTrainer {
@@ -305,7 +314,7 @@ fn new_trainer(recipe_hash: String, request: &RunRequest<ImageRecipe>) -> ImageT
 
 /// What the recipe's penalties are in the conventions of the literature; an image is a token here.
 fn equivalents(recipe: &ImageRecipe) -> Vec<PenaltyEquivalent> {
-    let features = recipe.network(1).num_features();
+    let features = recipe.network(1, Kernels::Fused).num_features();
     let equivalent = |penalty: &crate::recipe::PenaltyConfig| {
         let shape =
             BatchShape { batch_size: recipe.data.batch_size, seq_length: 1, d_hidden: features };

@@ -466,6 +466,8 @@ impl Run<'_> {
     fn save(&mut self) -> Result<PathBuf, CheckpointError> {
         self.trainer.wall_seconds += self.clock.elapsed().as_secs_f64();
         self.clock = Instant::now();
+        // Brings the running statistics up to date, which lag by a step.
+        self.model().valid();
         let net = self.model().net.clone();
         let places = Places::of(&net).into_iter().enumerate();
         let (velocities, tensors) = places
