@@ -41,18 +41,30 @@ impl<B: Backend> From<Option<FloatTensor<B>>> for Optional<B> {
 
 /// Whether `device` is in the host's memory, and this build has fused operations for it.
 pub(crate) fn is_host(device: &Device) -> bool {
-    fn on(device: &DispatchDevice) -> bool {
-        match device {
-            DispatchDevice::Autodiff(device) => on(device),
-            #[cfg(feature = "flex")]
-            DispatchDevice::Flex(_) => true,
-            #[cfg(feature = "ndarray")]
-            DispatchDevice::NdArray(_) => true,
-            #[allow(unreachable_patterns)]
-            _ => false,
-        }
+    match without_autodiff(device) {
+        #[cfg(feature = "flex")]
+        DispatchDevice::Flex(_) => true,
+        #[cfg(feature = "ndarray")]
+        DispatchDevice::NdArray(_) => true,
+        #[allow(unreachable_patterns)]
+        _ => false,
     }
-    on(device.as_dispatch())
+}
+
+/// Whether `device` is in the host's memory or one of CubeCL's, and this build has fused operations for it.
+pub(crate) fn is_host_or_cube(device: &Device) -> bool {
+    match without_autodiff(device) {
+        #[cfg(feature = "cube")]
+        DispatchDevice::Cube(_) => true,
+        _ => is_host(device),
+    }
+}
+
+fn without_autodiff(device: &Device) -> &DispatchDevice {
+    match device.as_dispatch() {
+        DispatchDevice::Autodiff(device) => device,
+        device => device,
+    }
 }
 
 /// Panic unless the tensor called `name` has the shape `expected`.

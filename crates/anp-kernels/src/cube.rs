@@ -10,6 +10,7 @@ use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::calculate_cube_count_elemwise;
 use cubecl::prelude::*;
+use cubecl::server::CubeCountSelection;
 
 pub(crate) use burn_cubecl::kernel::into_contiguous;
 
@@ -48,6 +49,17 @@ pub(crate) fn grid(client: &Client, units: usize) -> (CubeCount, CubeDim) {
     (calculate_cube_count_elemwise(client, units, dim), dim)
 }
 
+/// Units of a cube that shares its work by [`sum_of_cube`]: a power of two.
+pub(crate) fn units_of_cube(client: &Client) -> usize {
+    let most = client.properties().hardware.max_units_per_cube.min(256);
+    1 << most.ilog2()
+}
+
+/// At least `cubes` cubes; those beyond have to do nothing.
+pub(crate) fn cubes(client: &Client, cubes: usize) -> CubeCount {
+    CubeCountSelection::new(client, cubes as u32).cube_count()
+}
+
 /// A matrix product, or one a batch, into `out`.
 pub(crate) fn product(lhs: CubeTensor, rhs: CubeTensor, out: &CubeTensor) {
     kernel::matmul::matmul(lhs, rhs, Some(out.clone()), MatmulStrategy::default(), out.dtype)
@@ -57,4 +69,41 @@ pub(crate) fn product(lhs: CubeTensor, rhs: CubeTensor, out: &CubeTensor) {
 #[cube]
 pub(crate) fn sigmoid<A: Float>(x: A) -> A {
     A::new(1.0) / (A::new(1.0) + (-x).exp())
+}
+
+/// Sum of `value` over the `units` units of a cube, which all call this.
+#[cube]
+pub(crate) fn sum_of_cube<A: Float>(value: A, #[comptime] units: usize) -> A {
+    let mut values = Shared::<[A]>::new_slice(units);
+    let unit = UNIT_POS as usize;
+    values[unit] = value;
+    sync_cube();
+    let mut half = comptime!(units / 2).runtime();
+    while half > 0 {
+        if unit < half {
+            let other = values[unit + half];
+            values[unit] += other;
+        }
+        sync_cube();
+        half /= 2;
+    }
+    values[0]
+}
+
+/// Largest `value` of the `units` units of a cube, which all call this.
+#[cube]
+pub(crate) fn maximum_of_cube<A: Float>(value: A, #[comptime] units: usize) -> A {
+    let mut values = Shared::<[A]>::new_slice(units);
+    let unit = UNIT_POS as usize;
+    values[unit] = value;
+    sync_cube();
+    let mut half = comptime!(units / 2).runtime();
+    while half > 0 {
+        if unit < half {
+            values[unit] = max(values[unit], values[unit + half]);
+        }
+        sync_cube();
+        half /= 2;
+    }
+    values[0]
 }

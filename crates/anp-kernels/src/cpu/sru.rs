@@ -39,7 +39,7 @@ impl Dims {
 }
 
 /// `g`, the function between a cell state and the hidden state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Activation {
     /// `g(c) = c`, as in the authors' language models.

@@ -11,6 +11,8 @@
 
 mod autodiff;
 mod composition;
+#[cfg(feature = "cube")]
+mod cube;
 #[cfg(any(feature = "flex", feature = "ndarray"))]
 mod host;
 mod ops;
@@ -23,7 +25,7 @@ pub use composition::{
 };
 pub use ops::CrossEntropyBackend;
 
-use crate::backend::{check_alike, check_shape, is_host};
+use crate::backend::{check_alike, check_shape, is_host_or_cube};
 
 const OPERATION: &str = "linear_cross_entropy";
 
@@ -59,10 +61,11 @@ pub struct LogitTerms {
 ///
 /// # Panics
 ///
-/// If shapes, devices or data types do not fit each other, or a target is none of the classes.
+/// If shapes, devices or data types do not fit each other, or a target is none of the classes. A GPU is not waited for: there, the
+/// value of such a target is NaN.
 pub fn linear_cross_entropy(inputs: LinearCrossEntropyInputs) -> Tensor<1> {
     check(&inputs);
-    if !is_host(&inputs.hidden.device()) {
+    if !is_host_or_cube(&inputs.hidden.device()) {
         return linear_cross_entropy_composition(inputs);
     }
     let [num_tokens, _] = inputs.hidden.dims();
@@ -76,7 +79,7 @@ pub fn linear_cross_entropy(inputs: LinearCrossEntropyInputs) -> Tensor<1> {
 /// As [`linear_cross_entropy`].
 pub fn logit_terms(inputs: LinearCrossEntropyInputs) -> LogitTerms {
     check(&inputs);
-    if !is_host(&inputs.hidden.device()) {
+    if !is_host_or_cube(&inputs.hidden.device()) {
         return logit_terms_composition(inputs);
     }
     let [num_tokens, _] = inputs.hidden.dims();
@@ -115,4 +118,31 @@ fn check(inputs: &LinearCrossEntropyInputs) {
         targets.device(),
         hidden.device()
     );
+}
+
+#[cfg(feature = "fusion")]
+use burn::backend::fusion::custom::TensorSpec;
+
+#[cfg(feature = "fusion")]
+fn forward_specs(
+    hidden: &TensorSpec,
+    bias: &TensorSpec,
+    targets: &TensorSpec,
+    terms: bool,
+    keep: bool,
+) -> (TensorSpec, TensorSpec, TensorSpec) {
+    let (num_tokens, num_classes) = (targets.shape[0], bias.shape[0]);
+    let values = [if terms { 3 } else { 1 }, num_tokens];
+    let kept = if keep { [num_tokens, num_classes] } else { [1, 1] };
+    let statistics = if keep && terms { [num_tokens, 2] } else { [1, 1] };
+    (
+        TensorSpec::new(values.into(), hidden.dtype),
+        TensorSpec::new(kept.into(), hidden.dtype),
+        TensorSpec::new(statistics.into(), crate::cube::wide(hidden.dtype)),
+    )
+}
+
+#[cfg(feature = "fusion")]
+fn bias_spec(kept: &TensorSpec) -> TensorSpec {
+    TensorSpec::new([kept.shape[1]].into(), kept.dtype)
 }

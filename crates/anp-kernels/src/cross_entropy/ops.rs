@@ -8,11 +8,16 @@ use burn::backend::{Backend, backend_extension};
 #[backend_extension(
     Flex: cfg(feature = "flex"),
     NdArray: cfg(feature = "ndarray"),
+    Cube: cfg(feature = "cube"),
+    Fusion: cfg(feature = "fusion"),
     Autodiff
 )]
 pub trait CrossEntropyBackend: Backend {
     /// The terms, `[K, num_tokens]`; what backward needs in place of the logits, `[num_tokens, num_classes]`, and the rows'
     /// statistics, `[num_tokens, 2]`, both only if `keep` is set (else `[1, 1]`), the statistics only for `K = 3`.
+    #[fusion(meta = |hidden, _, bias, targets, _, terms, keep| {
+        super::forward_specs(hidden, bias, targets, *terms, *keep)
+    })]
     fn cross_entropy_forward(
         hidden: FloatTensor<Self>,
         weight: FloatTensor<Self>,
@@ -24,6 +29,9 @@ pub trait CrossEntropyBackend: Backend {
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 
     /// Gradients of the hidden states, the weight and the bias, from those of the terms (`upstream`, `[K, num_tokens]`).
+    #[fusion(meta = |hidden, weight, _, _, kept, _, _, _| {
+        (hidden.clone(), weight.clone(), super::bias_spec(kept))
+    })]
     #[allow(clippy::too_many_arguments)]
     fn cross_entropy_backward(
         hidden: FloatTensor<Self>,

@@ -22,7 +22,7 @@ use burn::tensor::{DType, Device, Tensor};
 pub use composition::lstm_sequence as lstm_composition;
 pub use ops::LstmBackend;
 
-use crate::backend::{Optional, check_alike, check_shape, is_host};
+use crate::backend::{Optional, check_alike, check_shape, is_host_or_cube};
 
 const OPERATION: &str = "lstm_sequence";
 
@@ -89,7 +89,7 @@ pub struct LstmInputs {
 /// If shapes, devices or data types do not fit each other, or the sequence is empty.
 pub fn lstm_sequence(inputs: LstmInputs) -> LstmSequence {
     check(&inputs);
-    if !is_host(&inputs.gates.device()) {
+    if !is_host_or_cube(&inputs.gates.device()) {
         return lstm_composition(inputs);
     }
     let LstmInputs { gates, bias, weight_hidden, mask, state, forget_bias } = inputs;

@@ -11,6 +11,8 @@
 
 mod autodiff;
 mod composition;
+#[cfg(feature = "cube")]
+mod cube;
 #[cfg(any(feature = "flex", feature = "ndarray"))]
 mod host;
 mod ops;
@@ -20,7 +22,7 @@ use burn::tensor::Tensor;
 pub use composition::sru_sequence as sru_composition;
 pub use ops::SruBackend;
 
-use crate::backend::{Optional, check_alike, check_shape, is_host};
+use crate::backend::{Optional, check_alike, check_shape, is_host_or_cube};
 pub use crate::cpu::sru::Activation;
 
 const OPERATION: &str = "sru_sequence";
@@ -65,7 +67,7 @@ pub struct SruSequence {
 /// If shapes, devices or data types do not fit each other, or a size is zero.
 pub fn sru_sequence(inputs: SruInputs) -> SruSequence {
     check(&inputs);
-    if !is_host(&inputs.product.device()) {
+    if !is_host_or_cube(&inputs.product.device()) {
         return sru_composition(inputs);
     }
     let SruInputs { product, highway, bias, mask, cell, activation } = inputs;
@@ -110,5 +112,25 @@ fn check(inputs: &SruInputs) {
     if let Some(mask) = mask {
         check_shape(OPERATION, "mask", &mask.shape(), &[batch_size, d_hidden]);
         check_alike!(OPERATION, product, mask);
+    }
+}
+
+#[cfg(feature = "fusion")]
+use burn::backend::fusion::custom::TensorSpec;
+
+#[cfg(feature = "fusion")]
+use crate::backend::OptionalMetadata;
+
+#[cfg(feature = "fusion")]
+fn states_spec(product: &TensorSpec, cell0: &TensorSpec) -> TensorSpec {
+    let shape = [product.shape[0], cell0.shape[0], cell0.shape[1]];
+    TensorSpec::new(shape.into(), product.dtype)
+}
+
+#[cfg(feature = "fusion")]
+fn highway_spec(highway: &OptionalMetadata, hidden_grad: &TensorSpec) -> TensorSpec {
+    match highway {
+        OptionalMetadata::Present(_) => hidden_grad.clone(),
+        OptionalMetadata::Absent => TensorSpec::new([1].into(), hidden_grad.dtype),
     }
 }

@@ -10,10 +10,16 @@ use crate::backend::Optional;
 #[backend_extension(
     Flex: cfg(feature = "flex"),
     NdArray: cfg(feature = "ndarray"),
+    Cube: cfg(feature = "cube"),
+    Fusion: cfg(feature = "fusion"),
     Autodiff
 )]
 pub trait SruBackend: Backend {
     /// Hidden and cell states, both `[seq_length, batch_size, d_hidden]`.
+    #[fusion(meta = |product, _, _, _, cell0, _| {
+        let states = super::states_spec(product, cell0);
+        (states.clone(), states)
+    })]
     fn sru_forward(
         product: FloatTensor<Self>,
         #[extension_type] highway: Optional<Self>,
@@ -25,6 +31,10 @@ pub trait SruBackend: Backend {
 
     /// Gradients of the product, the bias, the initial state and, last, the highway (`[1]` and meaningless if it is part
     /// of the product), from those of all hidden and cell states.
+    #[fusion(meta = |product, highway, bias, _, cell0, _, _, hidden_grad, _| {
+        let highway = super::highway_spec(highway, hidden_grad);
+        (product.clone(), bias.clone(), cell0.clone(), highway)
+    })]
     #[allow(clippy::too_many_arguments, clippy::type_complexity)]
     fn sru_backward(
         product: FloatTensor<Self>,
