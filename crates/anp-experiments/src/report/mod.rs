@@ -12,6 +12,7 @@ mod text;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use anp_core::LossReduction;
 use serde::Serialize;
 use statrs::statistics::Statistics;
 
@@ -409,11 +410,14 @@ impl Numbers {
     }
 }
 
-/// All penalties of the best epoch, in nats a token: the loss is a sum over the window.
+/// All penalties of the best epoch, in nats a token: the loss that they are part of is a sum over the window, or a mean.
 fn penalty_per_token(record: &Record) -> f64 {
     let best = record.curve.iter().find(|epoch| epoch.epoch == record.result.best_epoch);
     let total: f64 = best.map_or(0.0, |epoch| epoch.penalties.iter().sum());
-    total / record.recipe.data.bptt as f64
+    match record.recipe.training.loss {
+        Some(LossReduction::MeanOverTokens) => total,
+        Some(LossReduction::SumOverTime) | None => total / record.recipe.data.bptt as f64,
+    }
 }
 
 /// Write reports in `format`, for a terminal `width` columns wide where that matters.

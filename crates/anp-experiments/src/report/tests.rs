@@ -132,6 +132,18 @@ fn the_penalty_is_that_of_the_best_epoch_in_nats_a_token() {
     let penalty = |id| row(&report, id).measured().unwrap().penalty.mean;
     assert_eq!(penalty("lstm"), 0.0);
     assert_eq!(penalty("lstm_anp"), 0.5 / 35.0);
+
+    // Beside a mean over the tokens it is one already.
+    let table = table(TABLE);
+    let mut records = records(&table, Scale::Demo, 80.0);
+    for stored in &mut records {
+        let record = text(stored);
+        record.recipe.training.loss = Some(LossReduction::MeanOverTokens);
+        record.recipe_hash = record.recipe.content_hash();
+    }
+    let overrides = ["training.loss=mean_over_tokens".to_owned()];
+    let report = fold(&table, Scale::Demo, &overrides, &records).unwrap();
+    assert_eq!(row(&report, "lstm_anp").measured().unwrap().penalty.mean, 0.5);
 }
 
 #[test]
