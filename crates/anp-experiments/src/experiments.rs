@@ -141,6 +141,7 @@ pub struct Published {
 /// `[demo]`, `[small]` or `[paper_scale]`: a recipe and the seeds to run it with. One with `data.images` is of images.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
+#[expect(clippy::large_enum_variant, reason = "there are a few of them, read once")]
 pub enum AnySection {
     /// Of a language model.
     Text(Section),

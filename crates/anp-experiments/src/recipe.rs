@@ -106,6 +106,7 @@ pub struct Recipe {
 /// What a run is of: text or images.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
+#[expect(clippy::large_enum_variant, reason = "there are a few of them, read once")]
 pub enum AnyRecipe {
     /// A language model.
     Text(Recipe),

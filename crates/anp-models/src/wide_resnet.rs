@@ -64,7 +64,7 @@ impl WideResNetConfig {
         });
         let mut d_input = BASE_CHANNELS;
         let group = |group: usize| {
-            let d_output = BASE_CHANNELS * self.width << group;
+            let d_output = (BASE_CHANNELS * self.width) << group;
             let block = |block: usize| {
                 let stride = if group > 0 && block == 0 { 2 } else { 1 };
                 (([std::mem::replace(&mut d_input, d_output), d_output]), stride)

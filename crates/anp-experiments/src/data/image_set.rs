@@ -124,7 +124,7 @@ impl Images {
     /// Records of labels, the last of which counts, and an image.
     fn push_records(&mut self, bytes: &[u8], num_labels: usize) -> Result<(), String> {
         let record = num_labels + IMAGE_BYTES;
-        if bytes.len() % record != 0 {
+        if !bytes.len().is_multiple_of(record) {
             return Err(format!(
                 "its {} bytes are no whole number of records of {record} (cut off, or another data set?)",
                 bytes.len()

@@ -6,6 +6,7 @@ use anp_models::{
 };
 use burn::module::Module;
 use burn::optim::{GradientsParams, ModuleOptimizer};
+use burn::tensor::module::embedding;
 use burn::tensor::{Int, Tensor};
 use burn::train::{InferenceStep, TrainOutput, TrainStep};
 
@@ -188,13 +189,16 @@ impl LmLearner {
         let drawn = noise.map(|noise| self.lm.draw_weights(noise));
         let lm = drawn.as_ref().map_or(&self.lm, |drawn| &drawn.lm);
         let state = batch.state.unwrap_or_else(|| lm.zero_state(batch_size));
-        let mut embedded = lm.embed(batch.window.inputs.clone());
         // A drawn embedding has a prior, whose gradient is dense.
         let sparse = lm.kernels() == Kernels::Fused && drawn.is_none();
-        if sparse {
-            // The gradient of a lookup is zero in all rows but those of the window: it stops before it becomes dense.
-            embedded = embedded.detach().require_grad();
-        }
+        let embedded = if sparse {
+            // The gradient of a lookup is zero in all rows but those of the window: it stops before it becomes dense. And
+            // no graph sees the lookup, for that would hold on to the embedding, which is then copied to be updated.
+            let inputs = batch.window.inputs.clone().inner();
+            Tensor::from_inner(embedding(lm.embedding.val().inner(), inputs)).require_grad()
+        } else {
+            lm.embed(batch.window.inputs.clone())
+        };
         let output =
             lm.forward_embedded(embedded.clone(), batch.window.inputs.clone(), state, masks);
         let on_logits = penalties.iter().any(|penalty| penalty.site == Site::Logits);
