@@ -117,7 +117,7 @@ pub struct Measured {
     pub records: Vec<PathBuf>,
 }
 
-/// Means over the seeds of what "the L2 norm of the final output" may be; see [`ActivationStatistics`].
+/// Means over the seeds of what "the L2 norm of the final output" may be; see [`ActivationStatistics`](crate::record::ActivationStatistics).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Readings {
     /// ½‖h‖₂², a token, on validation without dropout.
