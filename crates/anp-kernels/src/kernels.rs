@@ -11,6 +11,7 @@ use crate::cross_entropy::{
     logit_terms, logit_terms_composition,
 };
 use crate::lstm::{LstmInputs, LstmSequence, lstm_composition, lstm_sequence};
+use crate::product::{product, product_composition};
 use crate::rhn::{RhnInputs, rhn_composition, rhn_sequence};
 use crate::square_norm::{square_norm, square_norm_composition};
 use crate::sru::{SruInputs, SruSequence, sru_composition, sru_sequence};
@@ -93,6 +94,14 @@ impl Kernels {
         match self {
             Self::Fused => logit_terms(inputs),
             Self::Plain => logit_terms_composition(inputs),
+        }
+    }
+
+    /// [`product`] or its composition.
+    pub fn product(self, lhs: Tensor<2>, rhs: Tensor<2>) -> Tensor<2> {
+        match self {
+            Self::Fused => product(lhs, rhs),
+            Self::Plain => product_composition(lhs, rhs),
         }
     }
 

@@ -8,6 +8,7 @@
 //! | [`conv2d`] | a convolution of images |
 //! | [`batch_norm`] | batch normalisation of images, with the ReLU behind it |
 //! | [`cross_entropy`] | linear layer, softmax and cross-entropy, with the logits' norm and entropy |
+//! | [`product`] | a product of matrices, to be written over |
 //! | [`square_norm`] | `Σ x²` |
 //! | [`sgd`] | clip by one norm over all gradients, decay, step; gradients of a few rows |
 //! | [`nn`] | layers with Burn's conventions over these, and weights from elsewhere |
@@ -34,6 +35,7 @@ mod host;
 mod kernels;
 pub mod lstm;
 pub mod nn;
+pub mod product;
 pub mod rhn;
 pub mod sgd;
 pub mod square_norm;

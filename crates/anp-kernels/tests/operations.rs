@@ -10,6 +10,7 @@ use anp_kernels::cross_entropy::{
     LinearCrossEntropyInputs, LogitTerms, linear_cross_entropy, linear_cross_entropy_composition,
     logit_terms, logit_terms_composition,
 };
+use anp_kernels::product::{product, product_composition};
 use anp_kernels::rhn::{RhnInputs, rhn_composition, rhn_sequence};
 use anp_kernels::square_norm::{square_norm, square_norm_composition};
 use anp_kernels::sru::{Activation, SruInputs, SruSequence, sru_composition, sru_sequence};
@@ -286,6 +287,31 @@ proptest! {
         let case = CrossEntropyCase { num_tokens, d_hidden, num_classes, tied, terms };
         for place in Place::host() {
             agree(&case, place, |fused| run_cross_entropy(case, place, fused));
+        }
+    }
+
+    #[test]
+    fn product_agrees_on_any_shape(
+        rows in 1_usize..50,
+        inner in 1_usize..50,
+        columns in 1_usize..50,
+        turned: bool,
+    ) {
+        for place in Place::host() {
+            agree(&(rows, inner, columns, turned), place, |fused| {
+                let place = &place.autodiff();
+                let lhs = place.leaf(1, if turned { [inner, rows] } else { [rows, inner] }, 1.0);
+                let rhs = place.leaf(2, [inner, columns], 1.0);
+                let view = if turned { lhs.clone().transpose() } else { lhs.clone() };
+                let multiply = if fused { product } else { product_composition };
+                let out = multiply(view, rhs.clone());
+                let gradients = weighted(out.clone(), place, 3).backward();
+                vec![
+                    ("product", values(out)),
+                    ("gradient of lhs", values(lhs.grad(&gradients).unwrap())),
+                    ("gradient of rhs", values(rhs.grad(&gradients).unwrap())),
+                ]
+            });
         }
     }
 

@@ -92,10 +92,9 @@ impl RhnLayer {
             d_input, expected,
             "the RHN's input has width {d_input}, its weight wants {expected}"
         );
-        let gates = input
-            .reshape([seq_length * batch_size, d_input])
-            .matmul(self.weight_input.val())
-            .reshape([seq_length, batch_size, width]);
+        let input = input.reshape([seq_length * batch_size, d_input]);
+        let gates = self.kernels.product(input, self.weight_input.val());
+        let gates = gates.reshape([seq_length, batch_size, width]);
         self.kernels.rhn_sequence(RhnInputs {
             gates,
             weight_hidden: mask_weight(&self.weight_hidden, weight_mask),

@@ -93,10 +93,10 @@ impl SruLayer {
             d_input, expected,
             "the SRU's input has width {d_input}, its weight wants {expected}"
         );
-        let product = apply_mask(input.clone(), product_mask.as_ref())
-            .reshape([seq_length * batch_size, d_input])
-            .matmul(self.weight.val())
-            .reshape([seq_length, batch_size, width]);
+        let masked = apply_mask(input.clone(), product_mask.as_ref())
+            .reshape([seq_length * batch_size, d_input]);
+        let product = self.kernels.product(masked, self.weight.val());
+        let product = product.reshape([seq_length, batch_size, width]);
         let d_hidden = self.d_hidden();
         self.kernels.sru_sequence(SruInputs {
             product,

@@ -38,6 +38,14 @@ impl<'a, E> Matrix<'a, E> {
         }
     }
 
+    pub(crate) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    pub(crate) fn columns(&self) -> usize {
+        self.columns
+    }
+
     /// The transpose, a view.
     pub(crate) fn t(self) -> Self {
         Self {

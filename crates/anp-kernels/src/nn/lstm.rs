@@ -228,10 +228,9 @@ impl Lstm {
             Some(mask) => input * mask,
             None => input,
         };
-        let gates = input
-            .reshape([seq_length * batch_size, d_input])
-            .matmul(self.weight_input.val())
-            .reshape([seq_length, batch_size, d_gates]);
+        let input = input.reshape([seq_length * batch_size, d_input]);
+        let gates = self.kernels.product(input, self.weight_input.val());
+        let gates = gates.reshape([seq_length, batch_size, d_gates]);
 
         let LstmSequence { hidden, cell, state } = self.kernels.lstm_sequence(LstmInputs {
             gates,

@@ -196,10 +196,9 @@ impl Sru {
             Some(mask) => input * mask,
             None => input,
         };
-        let product = input
-            .reshape([seq_length * batch_size, d_input])
-            .matmul(self.weight.val())
-            .reshape([seq_length, batch_size, d_product]);
+        let input = input.reshape([seq_length * batch_size, d_input]);
+        let product = self.kernels.product(input, self.weight.val());
+        let product = product.reshape([seq_length, batch_size, d_product]);
 
         let SruSequence { hidden, cell, last } = self.kernels.sru_sequence(SruInputs {
             product,
