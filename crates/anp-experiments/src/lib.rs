@@ -26,6 +26,7 @@
 //! # Ok::<(), anp_experiments::batches::TextTooShort>(())
 //! ```
 
+pub mod allocator;
 pub mod atomic;
 pub mod batches;
 pub mod bptt;

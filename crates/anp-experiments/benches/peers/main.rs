@@ -173,6 +173,7 @@ impl Cli {
 }
 
 fn main() -> ExitCode {
+    anp_experiments::allocator::keep_memory();
     match Cli::parse().run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(err) => {
