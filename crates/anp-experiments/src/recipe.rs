@@ -172,12 +172,23 @@ pub struct DataConfig {
     pub batch_size: usize,
     /// Length of a back-propagation window, in tokens.
     pub bptt: usize,
+    /// How many of the training tokens are used, from the first; all, unless this says otherwise. The vocabulary is that of
+    /// the whole training text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub train_tokens: Option<usize>,
     /// Training windows of random lengths around `bptt`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub variable_bptt: Option<VariableBptt>,
     /// Words of the training text replaced at random.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub noising: Option<NoisingConfig>,
+}
+
+impl DataConfig {
+    /// The part of a training text that is trained on.
+    pub fn training_text<'a>(&self, text: &'a [u32]) -> &'a [u32] {
+        &text[..self.train_tokens.unwrap_or(text.len()).min(text.len())]
+    }
 }
 
 /// The network: one key under `[model]` names the kind of its recurrent layers.
@@ -592,6 +603,7 @@ pub(crate) fn test_recipe() -> Recipe {
             corpus: "demo".to_owned(),
             batch_size: 4,
             bptt: 5,
+            train_tokens: None,
             variable_bptt: None,
             noising: None,
         },

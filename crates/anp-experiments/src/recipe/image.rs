@@ -168,10 +168,10 @@ impl ImageDataConfig {
         ] {
             let Some(used) = used else { continue };
             at_least_one(key, used)?;
-            let images = manifest.images(split);
-            if used > images {
+            let existing = manifest.images(split);
+            if used > existing {
                 let name = manifest.name;
-                return Err(InvalidRecipe::TooManyImages { key, used, images, name });
+                return Err(InvalidRecipe::MoreThanThereAre { key, used, existing, name });
             }
         }
         let images = self.train_images.unwrap_or(manifest.images(Split::Train));

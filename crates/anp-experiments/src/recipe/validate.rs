@@ -9,7 +9,7 @@ use super::{
     ScheduleConfig, Shape, TrainingConfig, VariationalConfig, WeightDecayConfig,
 };
 use crate::bptt::VariableBptt;
-use crate::data;
+use crate::data::{self, Split};
 
 /// A recipe that can be read but not run.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -41,16 +41,16 @@ pub enum InvalidRecipe {
         /// The names that exist.
         known: String,
     },
-    /// More images than there are.
-    #[error("{key} is {used}, but {name} has {images} of them")]
-    TooManyImages {
+    /// More tokens or images than there are.
+    #[error("{key} is {used}, but {name} has {existing} of them")]
+    MoreThanThereAre {
         /// Path of the key in the recipe.
         key: &'static str,
         /// Its value.
         used: usize,
-        /// Images that there are.
-        images: usize,
-        /// The image set.
+        /// Tokens or images that there are.
+        existing: usize,
+        /// The data set.
         name: String,
     },
     /// A training step would need more images than there are.
@@ -185,15 +185,24 @@ impl DataConfig {
     fn validate(&self) -> Result<(), InvalidRecipe> {
         let mut manifests = data::manifests();
         manifests.retain(|manifest| !manifest.is_images());
-        if manifests.iter().all(|manifest| manifest.name != self.corpus) {
+        let Some(manifest) = manifests.iter().find(|manifest| manifest.name == self.corpus) else {
             let known: Vec<_> = manifests.iter().map(|manifest| manifest.name.as_str()).collect();
             return Err(InvalidRecipe::UnknownCorpus {
                 value: self.corpus.clone(),
                 known: known.join(", "),
             });
-        }
+        };
         at_least_one("data.batch_size", self.batch_size)?;
         at_least_one("data.bptt", self.bptt)?;
+        if let Some(used) = self.train_tokens {
+            let key = "data.train_tokens";
+            at_least_one(key, used)?;
+            let existing = manifest.file(Split::Train).tokens;
+            if used > existing {
+                let name = manifest.name.clone();
+                return Err(InvalidRecipe::MoreThanThereAre { key, used, existing, name });
+            }
+        }
         if let Some(variable) = &self.variable_bptt {
             let VariableBptt { half_probability, deviation, shortest } = *variable;
             let allowed = (0.0..=1.0).contains(&half_probability);
@@ -420,6 +429,14 @@ mod tests {
             (
                 refusal(|recipe, _| recipe.data.batch_size = 0),
                 "data.batch_size must be at least 1, but is 0",
+            ),
+            (
+                refusal(|recipe, _| recipe.data.train_tokens = Some(266_701)),
+                "data.train_tokens is 266701, but demo has 266700 of them",
+            ),
+            (
+                refusal(|recipe, _| recipe.data.train_tokens = Some(0)),
+                "data.train_tokens must be at least 1, but is 0",
             ),
             (
                 refusal(|_, lstm| lstm.output_dropout = 1.0),

@@ -61,7 +61,9 @@ impl Cost {
         let epochs = expected_epochs(run, records);
         let manifest = data::manifest(run.recipe.data_set()).expect("a valid recipe");
         let items = match &run.recipe {
-            AnyRecipe::Text(_) => manifest.file(Split::Train).tokens,
+            AnyRecipe::Text(recipe) => {
+                recipe.data.train_tokens.unwrap_or(manifest.file(Split::Train).tokens)
+            }
             AnyRecipe::Image(recipe) => {
                 recipe.data.train_images.unwrap_or(manifest.images(Split::Train))
             }
