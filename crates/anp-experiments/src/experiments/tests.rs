@@ -6,7 +6,7 @@ use crate::noising::NoisingConfig;
 use crate::train::network;
 
 /// Rows of each table of the `experiments` folder, those that this project adds counted apart.
-const TABLES: [(&str, usize, usize); 7] = [
+const TABLES: [(&str, usize, usize); 8] = [
     ("baselines", 0, 4),
     ("table1", 8, 1),
     ("table2", 9, 3),
@@ -14,6 +14,7 @@ const TABLES: [(&str, usize, usize); 7] = [
     ("table4", 4, 0),
     ("table5", 7, 0),
     ("table6", 9, 4),
+    ("tuning", 0, 21),
 ];
 
 fn committed() -> Experiments {
