@@ -15,7 +15,7 @@ use anp_experiments::recipe::{
 };
 use anp_experiments::record::Record;
 use anp_experiments::train::{
-    Outcome, RunRequest, StoredCheckpoint, TrainError, build_learner, run_on,
+    Outcome, RunRequest, StoredCheckpoint, Texts, TrainError, build_learner, run_on,
 };
 use anp_models::Kernels;
 use burn::module::Module;
@@ -278,6 +278,30 @@ fn the_same_seed_repeats_a_run_and_another_does_not() {
         .map(|(name, seed)| numbers(&finish(&falling(), seed, &folder.path().join(name))));
     assert_eq!(one, again);
     assert_ne!(one, other);
+}
+
+#[test]
+fn a_part_of_the_training_text_is_its_beginning() {
+    let (corpus, device) = (corpus(), Device::flex());
+    let mut recipe = falling();
+    recipe.data.train_tokens = Some(301);
+    let texts = Texts::cut(&corpus, &recipe).unwrap();
+    let beginning = TokenStreams::new(&corpus.train[..301], 4, 5, Tail::Drop).unwrap();
+    assert_eq!(texts.train.num_windows(), beginning.num_windows());
+    for index in 0..beginning.num_windows() {
+        let targets = |streams: &TokenStreams| streams.window(index, &device).targets.into_data();
+        assert_eq!(targets(&texts.train), targets(&beginning));
+    }
+    let whole = Texts::cut(&corpus, &falling()).unwrap();
+    assert!(whole.train.num_windows() > beginning.num_windows());
+    assert_eq!(whole.test.num_tokens(), texts.test.num_tokens());
+
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let part = finish(&recipe, 1, &folder.path().join("part"));
+    let whole = finish(&falling(), 1, &folder.path().join("whole"));
+    assert_eq!(part.num_params, whole.num_params, "the vocabulary is that of the whole text");
+    assert_ne!(numbers(&part), numbers(&whole));
 }
 
 #[test]

@@ -12,7 +12,7 @@
 
 use std::ops::Range;
 
-use super::matmul::{Destination, Matrix, matmul};
+use super::matmul::{Destination, Matrix, matmul, product};
 use super::real::Real;
 use super::reduce::{BLOCK, maximum, sum_block, sum_of_squares};
 use super::simd::vectorized;
@@ -71,11 +71,14 @@ impl<'a, E: Real> Head<'a, E> {
         }
     }
 
-    /// `logits ← hidden · weight` for some classes; the bias is added where the logits are next read.
-    fn product(&self, hidden: &[E], logits: &mut [E], classes: Range<usize>, threads: usize) {
-        let (width, destination) = (classes.len(), Destination::Overwrite);
-        let hidden = Matrix::new(hidden, hidden.len() / self.d_hidden, self.d_hidden);
-        matmul(logits, width, destination, E::ONE, hidden, self.weight(classes), threads);
+    /// `[tokens, d_hidden]`.
+    fn tokens<'h>(&self, hidden: &'h [E]) -> Matrix<'h, E> {
+        Matrix::new(hidden, hidden.len() / self.d_hidden, self.d_hidden)
+    }
+
+    /// `hidden · weight`; the bias is added where the logits are next read.
+    fn logits(&self, hidden: &[E], threads: usize) -> Vec<E> {
+        product(E::ONE, self.tokens(hidden), self.weight(0..self.num_classes), threads)
     }
 }
 
@@ -95,10 +98,9 @@ pub(crate) struct Terms<'a, E> {
     pub(crate) statistics: &'a mut [E],
 }
 
-/// `nll`, `[tokens]`, and in `logits`, `[tokens, num_classes]`, the gradient `p − y` of each.
+/// `nll`, `[tokens]`; returned is the gradient `p − y` of each by its logits, `[tokens, num_classes]`.
 ///
-/// `hidden`: `[tokens, d_hidden]`; what is in `logits` and `nll` is not read. A NaN in a token's logits makes its `nll`
-/// NaN.
+/// `hidden`: `[tokens, d_hidden]`; what is in `nll` is not read. A NaN in a token's logits makes its `nll` NaN.
 ///
 /// # Panics
 ///
@@ -107,14 +109,12 @@ pub(crate) fn forward<E: Real>(
     head: Head<'_, E>,
     hidden: &[E],
     targets: &[usize],
-    logits: &mut [E],
     nll: &mut [E],
     threads: usize,
-) {
+) -> Vec<E> {
     head.check(hidden, targets);
-    assert_eq!(logits.len(), targets.len() * head.num_classes, "length of the logits");
     assert_eq!(nll.len(), targets.len(), "length of the losses");
-    head.product(hidden, logits, 0..head.num_classes, threads);
+    let mut logits = head.logits(hidden, threads);
     let tokens = rows_per_task(head.num_classes);
     let rows = logits.chunks_mut(tokens * head.num_classes);
     let tasks = rows.zip(targets.chunks(tokens)).zip(nll.chunks_mut(tokens)).collect();
@@ -129,9 +129,10 @@ pub(crate) fn forward<E: Real>(
             },
         );
     });
+    logits
 }
 
-/// As [`forward`], with the other terms; `logits` keeps the logits.
+/// As [`forward`], with the other terms; returned are the logits.
 ///
 /// # Panics
 ///
@@ -140,18 +141,16 @@ pub(crate) fn forward_with_terms<E: Real>(
     head: Head<'_, E>,
     hidden: &[E],
     targets: &[usize],
-    logits: &mut [E],
     nll: &mut [E],
     terms: Terms<'_, E>,
     threads: usize,
-) {
+) -> Vec<E> {
     head.check(hidden, targets);
-    assert_eq!(logits.len(), targets.len() * head.num_classes, "length of the logits");
     assert_eq!(nll.len(), targets.len(), "length of the losses");
     assert_eq!(terms.square.len(), targets.len(), "length of the squares");
     assert_eq!(terms.entropy.len(), targets.len(), "length of the entropies");
     assert_eq!(terms.statistics.len(), 2 * targets.len(), "length of the statistics");
-    head.product(hidden, logits, 0..head.num_classes, threads);
+    let mut logits = head.logits(hidden, threads);
     let tokens = rows_per_task(head.num_classes);
     let tasks = logits
         .chunks_mut(tokens * head.num_classes)
@@ -176,6 +175,7 @@ pub(crate) fn forward_with_terms<E: Real>(
             },
         );
     });
+    logits
 }
 
 /// `nll`, `square` and `entropy`, `[tokens]` each, with logits of a few classes at a time.
@@ -206,7 +206,8 @@ pub(crate) fn evaluate<E: Real>(
     for start in (0..head.num_classes).step_by(width) {
         let classes = start..(start + width).min(head.num_classes);
         let logits = &mut logits[..tokens * classes.len()];
-        head.product(hidden, logits, classes.clone(), threads);
+        let (rows, weight) = (head.tokens(hidden), head.weight(classes.clone()));
+        matmul(logits, classes.len(), Destination::Overwrite, E::ONE, rows, weight, threads);
         let bias = head.bias.map(|bias| &bias[classes.clone()]);
         let per_task = rows_per_task(classes.len());
         let rows = logits.chunks_mut(per_task * classes.len());
@@ -295,18 +296,19 @@ pub(crate) fn logits_gradient<E: Real>(
     });
 }
 
-/// Where the gradients of a head go; `weight` lies as the head's does.
+/// Gradients by a head and its input; `weight` lies as the head's does.
 #[derive(Debug)]
-pub(crate) struct Gradients<'a, E> {
-    pub(crate) hidden: Option<&'a mut [E]>,
-    pub(crate) weight: Option<&'a mut [E]>,
-    pub(crate) bias: Option<&'a mut [E]>,
+pub(crate) struct Gradients<E> {
+    /// `[tokens, d_hidden]`.
+    pub(crate) hidden: Vec<E>,
+    pub(crate) weight: Vec<E>,
+    /// `[num_classes]`.
+    pub(crate) bias: Vec<E>,
 }
 
 /// Gradients by the head and its input, from those by the logits, `[tokens, num_classes]`, times `scale`, `[tokens]`.
 ///
-/// After [`forward`], `scale` is the gradient by `nll`; after [`logits_gradient`], ones. What is in `gradients` is not
-/// read.
+/// After [`forward`], `scale` is the gradient by `nll`; after [`logits_gradient`], ones.
 ///
 /// # Panics
 ///
@@ -316,9 +318,8 @@ pub(crate) fn backward<E: Real>(
     hidden: &[E],
     logits_grad: &[E],
     scale: &[E],
-    gradients: Gradients<'_, E>,
     threads: usize,
-) {
+) -> Gradients<E> {
     let (tokens, d_hidden, num_classes) = (scale.len(), head.d_hidden, head.num_classes);
     assert_eq!(hidden.len(), tokens * d_hidden, "length of the hidden states");
     assert_eq!(logits_grad.len(), tokens * num_classes, "length of the logits' gradient");
@@ -327,32 +328,22 @@ pub(crate) fn backward<E: Real>(
     let alpha = common.copied().unwrap_or(E::ONE);
     let dz = Matrix::new(logits_grad, tokens, num_classes);
 
-    if let Some(hidden_grad) = gradients.hidden {
-        assert_eq!(hidden_grad.len(), hidden.len(), "length of the hidden states' gradient");
-        let weight = head.weight(0..num_classes).t();
-        matmul(hidden_grad, d_hidden, Destination::Overwrite, alpha, dz, weight, threads);
-        if common.is_none() {
-            scale_rows(hidden_grad, scale, d_hidden);
-        }
-    }
-    if let Some(weight_grad) = gradients.weight {
-        assert_eq!(weight_grad.len(), head.weight.len(), "length of the weight's gradient");
-        let mut scaled = Vec::new();
-        let hidden = if common.is_some() {
-            hidden
-        } else {
-            scaled.extend_from_slice(hidden);
-            scale_rows(&mut scaled, scale, d_hidden);
-            &scaled
-        };
-        let hidden = Matrix::new(hidden, tokens, d_hidden);
-        let (columns, lhs, rhs) =
-            if head.tied { (d_hidden, dz.t(), hidden) } else { (num_classes, hidden.t(), dz) };
-        matmul(weight_grad, columns, Destination::Overwrite, alpha, lhs, rhs, threads);
-    }
-    if let Some(bias_grad) = gradients.bias {
-        assert_eq!(bias_grad.len(), num_classes, "length of the bias's gradient");
-        weighted_column_sums(bias_grad, logits_grad, scale, threads);
+    let mut hidden_grad = product(alpha, dz, head.weight(0..num_classes).t(), threads);
+    let mut scaled = Vec::new();
+    let hidden = if common.is_some() {
+        hidden
+    } else {
+        scale_rows(&mut hidden_grad, scale, d_hidden);
+        scaled.extend_from_slice(hidden);
+        scale_rows(&mut scaled, scale, d_hidden);
+        &scaled
+    };
+    let hidden = head.tokens(hidden);
+    let (lhs, rhs) = if head.tied { (dz.t(), hidden) } else { (hidden.t(), dz) };
+    Gradients {
+        hidden: hidden_grad,
+        weight: product(alpha, lhs, rhs, threads),
+        bias: weighted_column_sums(logits_grad, scale, num_classes, threads),
     }
 }
 
@@ -465,12 +456,11 @@ fn scale_rows<E: Real>(rows: &mut [E], scale: &[E], width: usize) {
     );
 }
 
-/// `out[v] ← Σₙ scale[n] · rows[n, v]`.
-fn weighted_column_sums<E: Real>(out: &mut [E], rows: &[E], scale: &[E], threads: usize) {
+/// `Σₙ scale[n] · rows[n, v]` for each of `width` columns `v`.
+fn weighted_column_sums<E: Real>(rows: &[E], scale: &[E], width: usize, threads: usize) -> Vec<E> {
     /// Rows that are summed one after the other; the sums of such groups are then added.
     const ROWS: usize = 64;
 
-    let width = out.len();
     let tasks = rows.chunks(ROWS * width).zip(scale.chunks(ROWS)).collect();
     let sums = map(tasks, threads, |(rows, scale): (&[E], &[E])| {
         vectorized(
@@ -497,12 +487,13 @@ fn weighted_column_sums<E: Real>(out: &mut [E], rows: &[E], scale: &[E], threads
             },
         )
     });
-    out.fill(E::ZERO);
+    let mut out = vec![E::ZERO; width];
     for part in sums {
         for (out, part) in out.iter_mut().zip(part) {
             *out += part;
         }
     }
+    out
 }
 
 #[cfg(test)]
@@ -598,20 +589,20 @@ mod tests {
             let n = self.tokens;
             // Results must not depend on what was there.
             let garbage = |len| vec![E::from_f64(f64::NAN); len];
-            let mut logits = garbage(n * self.num_classes);
             let [mut nll, mut square, mut entropy] = [n; 3].map(garbage);
             let mut statistics = garbage(2 * n);
             let mut scale = narrow(&self.nll_grad);
             let targets = &self.targets;
-            if plain {
-                forward(head, &hidden, targets, &mut logits, &mut nll, threads);
+            let logits = if plain {
+                forward(head, &hidden, targets, &mut nll, threads)
             } else {
                 let terms = Terms {
                     square: &mut square,
                     entropy: &mut entropy,
                     statistics: &mut statistics,
                 };
-                forward_with_terms(head, &hidden, targets, &mut logits, &mut nll, terms, threads);
+                let mut logits =
+                    forward_with_terms(head, &hidden, targets, &mut nll, terms, threads);
                 let square: Option<Vec<E>> = self.square_grad.as_deref().map(narrow);
                 let entropy_grad: Option<Vec<E>> = self.entropy_grad.as_deref().map(narrow);
                 let upstream = Upstream {
@@ -621,23 +612,16 @@ mod tests {
                 };
                 logits_gradient(&mut logits, targets, &statistics, &entropy, upstream, threads);
                 scale = vec![E::ONE; n];
-            }
-            let mut hidden_grad = garbage(hidden.len());
-            let mut weight_grad = garbage(weight.len());
-            let mut bias_grad = garbage(self.num_classes);
-            let gradients = Gradients {
-                hidden: Some(&mut hidden_grad),
-                weight: Some(&mut weight_grad),
-                bias: Some(&mut bias_grad),
+                logits
             };
-            backward(head, &hidden, &logits, &scale, gradients, threads);
+            let gradients = backward(head, &hidden, &logits, &scale, threads);
             Results {
                 nll: widen(&nll),
                 square: widen(&square),
                 entropy: widen(&entropy),
-                hidden_grad: widen(&hidden_grad),
-                weight_grad: widen(&weight_grad),
-                bias_grad: widen(&bias_grad),
+                hidden_grad: widen(&gradients.hidden),
+                weight_grad: widen(&gradients.weight),
+                bias_grad: widen(&gradients.bias),
             }
         }
 

@@ -17,7 +17,7 @@ use std::ops::Range;
 use pulp::{Simd, WithSimd};
 
 use super::lockstep::lockstep;
-use super::matmul::{Destination, Matrix, matmul};
+use super::matmul::{Destination, Matrix, matmul, product};
 use super::panels::Panels;
 use super::real::Real;
 use super::shared::Shared;
@@ -361,7 +361,9 @@ impl<E: Real> Forward<'_, E> {
 ///
 /// - `gates`: the activated gates; afterwards the gradient of its `gates`, which is that of all pre-activations
 /// - `hidden_grad`, `cell_grad`: `[seq_length, batch_size, d_hidden]`, gradients of all states; zero if absent
-/// - `weight_hidden_grad`, `bias_grad`, `hidden0_grad`, `cell0_grad`: written where present
+/// - `bias_grad`, `hidden0_grad`, `cell0_grad`: written where present
+///
+/// That of `weight_hidden` is [`weight_gradient`].
 ///
 /// # Panics
 ///
@@ -378,7 +380,6 @@ pub(crate) fn backward<E: Real>(
     cell: &[E],
     hidden_grad: Option<&[E]>,
     cell_grad: Option<&[E]>,
-    weight_hidden_grad: Option<&mut [E]>,
     bias_grad: Option<&mut [E]>,
     hidden0_grad: Option<&mut [E]>,
     cell0_grad: Option<&mut [E]>,
@@ -413,43 +414,45 @@ pub(crate) fn backward<E: Real>(
             gradient.copy_from_slice(sums);
         }
     }
-    if let Some(gradient) = weight_hidden_grad {
-        weight_gradient(dims, gates, mask, hidden0, hidden, gradient, threads);
-    }
 }
 
-/// `Σ_t (h_{t−1} ⊙ m)ᵀ ∂a_t`, one product over all steps.
-fn weight_gradient<E: Real>(
+/// Gradient of `weight_hidden`, `Σ_t (h_{t−1} ⊙ m)ᵀ ∂a_t`: one product over all steps.
+///
+/// # Shapes
+///
+/// As in [`backward`]; `gates_grad` is what it leaves in `gates`.
+///
+/// # Panics
+///
+/// If a size is zero or a slice has another length.
+pub(crate) fn weight_gradient<E: Real>(
     dims: Dims,
     gates_grad: &[E],
-    mask: Mask<'_, E>,
+    mask: Option<&[E]>,
     hidden0: &[E],
     hidden: &[E],
-    gradient: &mut [E],
     threads: usize,
-) {
+) -> Vec<E> {
+    let mask = Mask::new(mask, dims);
     let Dims { seq_length, batch_size, d_hidden } = dims;
     let (rows, width) = (seq_length * batch_size, GATES * d_hidden);
     let previous = [hidden0, &hidden[..hidden.len() - dims.state()]].concat();
     let mut masked = vec![E::ZERO; if mask.groups > 0 { previous.len() } else { 0 }];
     let columns = width / mask.inputs();
-    for group in 0..mask.inputs() {
-        let previous = if mask.groups > 0 {
-            mask.apply(group, &previous, &mut masked);
-            &masked
-        } else {
-            &previous
-        };
-        matmul(
-            &mut gradient[group * columns..],
-            width,
-            Destination::Overwrite,
-            E::ONE,
-            Matrix::new(previous, rows, d_hidden).t(),
-            Matrix::strided(&gates_grad[group * columns..], [rows, columns], [width, 1]),
-            threads,
-        );
+    let grad =
+        |group: usize| Matrix::strided(&gates_grad[group * columns..], [rows, columns], [width, 1]);
+    if mask.groups == 0 {
+        let previous = Matrix::new(&previous, rows, d_hidden).t();
+        return product(E::ONE, previous, grad(0), threads);
     }
+    let mut gradient = vec![E::ZERO; d_hidden * width];
+    for group in 0..mask.groups {
+        mask.apply(group, &previous, &mut masked);
+        let masked = Matrix::new(&masked, rows, d_hidden).t();
+        let gradient = &mut gradient[group * columns..];
+        matmul(gradient, width, Destination::Overwrite, E::ONE, masked, grad(group), threads);
+    }
+    gradient
 }
 
 /// A step writes its rows of `gates` and the other shared slices, of these each thread only its units, and reads the rows
@@ -794,9 +797,8 @@ mod tests {
                 threads,
             );
             let states = [&gates, &hidden, &cell].map(|states| back(states.clone()));
-            let mut grads =
-                [&bias, &weight, &hidden0, &cell0].map(|input| vec![E::ONE; input.len()]);
-            let [bias_grad, weight_grad, hidden0_grad, cell0_grad] = &mut grads;
+            let mut grads = [&bias, &hidden0, &cell0].map(|input| vec![E::ONE; input.len()]);
+            let [bias_grad, hidden0_grad, cell0_grad] = &mut grads;
             backward(
                 self.dims,
                 &mut gates,
@@ -808,13 +810,14 @@ mod tests {
                 &cell,
                 Some(&cast(&self.hidden_grad)),
                 Some(&cast(&self.cell_grad)),
-                Some(weight_grad),
                 Some(bias_grad),
                 Some(hidden0_grad),
                 Some(cell0_grad),
                 threads,
             );
-            let [bias, weight, hidden0, cell0] = grads.map(back);
+            let mask = mask.as_deref();
+            let weight = weight_gradient(self.dims, &gates, mask, &hidden0, &hidden, threads);
+            let ([bias, hidden0, cell0], weight) = (grads.map(back), back(weight));
             (states, [back(gates), bias, weight, hidden0, cell0])
         }
 
@@ -980,7 +983,6 @@ mod tests {
                     &cell,
                     hidden_grad,
                     cell_grad,
-                    None,
                     None,
                     None,
                     None,

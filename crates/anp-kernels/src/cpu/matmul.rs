@@ -88,18 +88,66 @@ pub(crate) fn matmul<E: Real>(
     threads: usize,
 ) {
     assert_eq!(lhs.columns, rhs.rows, "inner sizes of a product differ");
-    let (m, n, k) = (lhs.rows, rhs.columns, lhs.columns);
+    let (m, n) = (lhs.rows, rhs.columns);
     assert!(row_stride >= n || m <= 1, "rows of {n} overlap with a stride of {row_stride}");
     assert!(fits(out.len(), [m, n], [row_stride, 1]), "a product of {m} by {n} does not fit");
-    let parallelism = if threads > 1 { Parallelism::Rayon(threads) } else { Parallelism::None };
-    // SAFETY: `Matrix` and the assertions above keep every element inside its slice; `out` is borrowed exclusively.
+    // SAFETY: the assertions above keep every element inside `out`, which is borrowed exclusively.
     #[allow(unsafe_code)]
     unsafe {
+        write_product(out.as_mut_ptr(), row_stride, destination, alpha, lhs, rhs, threads);
+    }
+}
+
+/// `alpha · lhs · rhs`, row-major without gaps, in memory that is written once.
+///
+/// # Panics
+///
+/// If the shapes do not fit.
+pub(crate) fn product<E: Real>(
+    alpha: E,
+    lhs: Matrix<'_, E>,
+    rhs: Matrix<'_, E>,
+    threads: usize,
+) -> Vec<E> {
+    assert_eq!(lhs.columns, rhs.rows, "inner sizes of a product differ");
+    let len = lhs.rows * rhs.columns;
+    if lhs.columns == 0 {
+        // The product then keeps what it finds.
+        return vec![E::ZERO; len];
+    }
+    let mut out = Vec::with_capacity(len);
+    let pointer: *mut E = out.as_mut_ptr();
+    // SAFETY: there is room for every element, and each is written, unread.
+    #[allow(unsafe_code)]
+    unsafe {
+        write_product(pointer, rhs.columns, Destination::Overwrite, alpha, lhs, rhs, threads);
+        out.set_len(len);
+    }
+    out
+}
+
+/// # Safety
+///
+/// `out` is valid for writes, and with [`Destination::Accumulate`] for reads, of `lhs.rows` rows of `rhs.columns` elements at a
+/// distance of `row_stride`; nobody else uses them meanwhile.
+#[allow(unsafe_code)]
+unsafe fn write_product<E: Real>(
+    out: *mut E,
+    row_stride: usize,
+    destination: Destination,
+    alpha: E,
+    lhs: Matrix<'_, E>,
+    rhs: Matrix<'_, E>,
+    threads: usize,
+) {
+    let parallelism = if threads > 1 { Parallelism::Rayon(threads) } else { Parallelism::None };
+    // SAFETY: `Matrix` keeps every element inside its slice; the caller vouches for `out`.
+    unsafe {
         gemm::gemm(
-            m,
-            n,
-            k,
-            out.as_mut_ptr(),
+            lhs.rows,
+            rhs.columns,
+            lhs.columns,
+            out,
             1,
             row_stride as isize,
             destination == Destination::Accumulate,
@@ -133,6 +181,11 @@ mod tests {
         assert_eq!(out, [128.0, 164.0, 100.0, 164.0, 254.0]);
         matmul(&mut out, 3, Destination::Overwrite, 1.0, a, a.t(), 2);
         assert_eq!(out, [14.0, 32.0, 100.0, 32.0, 77.0]);
+        assert_eq!(product(0.5, a, a.t(), 2), [7.0, 16.0, 16.0, 38.5]);
+        assert_eq!(
+            product(1.0, Matrix::new(&a.data[..0], 2, 0), Matrix::new(&[], 0, 1), 1),
+            [0.0; 2]
+        );
     }
 
     #[test]

@@ -36,18 +36,17 @@ fn forward<B: HostBackend, E: HostReal>(
     let (mut logits_shape, mut statistics_shape) = ([1, 1], [1, 1]);
     if keep {
         logits_shape = [num_tokens, sizes[1]];
-        logits = vec![E::ZERO; num_tokens * sizes[1]];
     }
     match (keep, terms) {
         (true, false) => {
-            cross_entropy::forward(head, &hidden, &targets, &mut logits, nll, threads);
+            logits = cross_entropy::forward(head, &hidden, &targets, nll, threads);
         }
         (true, true) => {
             statistics_shape = [num_tokens, 2];
             statistics = vec![E::ZERO; 2 * num_tokens];
             let (square, entropy) = rest.split_at_mut(num_tokens);
             let terms = Terms { square, entropy, statistics: &mut statistics };
-            forward_with_terms(head, &hidden, &targets, &mut logits, nll, terms, threads);
+            logits = forward_with_terms(head, &hidden, &targets, nll, terms, threads);
         }
         (false, false) => {
             let (mut square, mut entropy) = (nll.to_vec(), nll.to_vec());
@@ -107,25 +106,13 @@ fn backward<B: HostBackend, E: HostReal>(
         turned = logits;
         &turned
     };
-    let mut hidden_grad = vec![E::ZERO; num_tokens * d_hidden];
-    let mut weight_grad = vec![E::ZERO; d_hidden * num_classes];
-    let mut bias_grad = vec![E::ZERO; num_classes];
-    cross_entropy::backward(
-        Head::new(&weight, None, [d_hidden, num_classes], tied),
-        &hidden,
-        logits_grad,
-        &scale,
-        Gradients {
-            hidden: Some(&mut hidden_grad),
-            weight: Some(&mut weight_grad),
-            bias: Some(&mut bias_grad),
-        },
-        threads,
-    );
+    let head = Head::new(&weight, None, [d_hidden, num_classes], tied);
+    let Gradients { hidden, weight, bias } =
+        cross_entropy::backward(head, &hidden, logits_grad, &scale, threads);
     (
-        like.tensor(hidden_grad, [num_tokens, d_hidden]),
-        like.tensor(weight_grad, weight_shape),
-        like.tensor(bias_grad, [num_classes]),
+        like.tensor(hidden, [num_tokens, d_hidden]),
+        like.tensor(weight, weight_shape),
+        like.tensor(bias, [num_classes]),
     )
 }
 

@@ -64,9 +64,9 @@ fn backward<B: HostBackend, E: HostReal>(
     let Dims { batch_size, d_hidden, .. } = dims;
     let mask = mask.into_option().map(B::values::<E>);
     let cell_grad = cell_grad.into_option().map(B::values::<E>);
+    let (hidden0, hidden) = (B::values::<E>(hidden0), B::values::<E>(hidden));
     let mut gates = B::owned::<E>(activated);
     let mut bias = vec![E::ZERO; 4 * d_hidden];
-    let mut weight = vec![E::ZERO; d_hidden * 4 * d_hidden];
     let mut hidden0_grad = vec![E::ZERO; batch_size * d_hidden];
     let mut cell0_grad = hidden0_grad.clone();
     lstm::backward(
@@ -74,18 +74,19 @@ fn backward<B: HostBackend, E: HostReal>(
         &mut gates,
         &B::values(weight_hidden),
         mask.as_deref(),
-        &B::values(hidden0),
+        &hidden0,
         &B::values(cell0),
-        &B::values(hidden),
+        &hidden,
         &B::values(cell),
         Some(&B::values(hidden_grad)),
         cell_grad.as_deref(),
-        Some(&mut weight),
         Some(&mut bias),
         Some(&mut hidden0_grad),
         Some(&mut cell0_grad),
         threads(),
     );
+    let mask = mask.as_deref();
+    let weight = lstm::weight_gradient(dims, &gates, mask, &hidden0, &hidden, threads());
     (
         like.tensor(gates, shape),
         like.tensor(bias, [4 * d_hidden]),

@@ -2,7 +2,7 @@ use burn::backend::TensorMetadata;
 use burn::backend::tensor::FloatTensor;
 
 use super::ProductBackend;
-use crate::cpu::matmul::{Destination, Matrix, matmul};
+use crate::cpu::matmul::{self, Matrix};
 use crate::host::{HostBackend, HostReal, Like, threads, with_real};
 
 fn product<B: HostBackend, E: HostReal>(
@@ -17,9 +17,7 @@ fn product<B: HostBackend, E: HostReal>(
     let lhs = matrix(&lhs, sizes[0], transpose_lhs);
     let rhs = matrix(&rhs, sizes[1], transpose_rhs);
     let (rows, columns) = (lhs.rows(), rhs.columns());
-    let mut out = vec![E::ZERO; rows * columns];
-    matmul(&mut out, columns, Destination::Overwrite, E::ONE, lhs, rhs, threads());
-    like.tensor(out, [rows, columns])
+    like.tensor(matmul::product(E::ONE, lhs, rhs, threads()), [rows, columns])
 }
 
 fn matrix<E>(values: &[E], [rows, columns]: [usize; 2], transpose: bool) -> Matrix<'_, E> {
