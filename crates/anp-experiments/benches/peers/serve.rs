@@ -44,10 +44,10 @@ pub fn serve(
         (Work::Products, _, Model::Lstm | Model::VdLstm | Model::Sru) => {
             ("Burn products", Box::new(Products::new(case, &device)))
         }
-        (_, Engine::Fused, Model::Lstm | Model::VdLstm) => {
+        (_, Engine::Fused, Model::Lstm | Model::VdLstm | Model::Sru) => {
             ("anp", Box::new(OurSteps::new(case, Kernels::Fused, &device)))
         }
-        (_, Engine::Plain, Model::Lstm | Model::VdLstm) => {
+        (_, Engine::Plain, Model::Lstm | Model::VdLstm | Model::Sru) => {
             ("anp, plain", Box::new(OurSteps::new(case, Kernels::Plain, &device)))
         }
         (_, Engine::Stock, Model::Lstm) => {
