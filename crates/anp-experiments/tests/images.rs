@@ -2,17 +2,18 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Mutex, MutexGuard};
-use std::time::Duration;
+use std::thread::sleep;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anp_experiments::data::Store;
 use anp_experiments::device::DeviceName;
 use anp_experiments::experiments::Row;
 use anp_experiments::images::Augmentation;
 use anp_experiments::recipe::{AnyRecipe, ImageRecipe, Scale};
-use anp_experiments::record::ImageRecord;
-use anp_experiments::train::{Outcome, RunRequest, TrainError, run_images};
+use anp_experiments::record::{ImageRecord, load_folder};
+use anp_experiments::train::{CheckpointFolder, Outcome, RunRequest, TrainError, run_images};
 use anp_models::Kernels;
 use burn::train::Interrupter;
 use burn::train::logger::{EvaluationProgressLogger, TrainingProgressLogger};
@@ -21,6 +22,8 @@ use burn::train::renderer::{
     EvaluationName, MetricState, MetricsRenderer, MetricsRendererEvaluation,
     MetricsRendererTraining,
 };
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 
 /// All of the process shares one random number generator.
 fn alone() -> MutexGuard<'static, ()> {
@@ -66,7 +69,8 @@ weight_decay = 5e-4
 
 /// A folder with the row, changed.
 fn workplace(from: &str, to: &str) -> (tempfile::TempDir, PathBuf) {
-    let folder = tempfile::tempdir().unwrap();
+    // The folder's name is the table's in records; those of hidden files are not read.
+    let folder = tempfile::Builder::new().prefix("table").tempdir().unwrap();
     let path = folder.path().join("tiny.toml");
     assert!(ROW.contains(from), "{from}");
     fs::write(&path, ROW.replace(from, to)).unwrap();
@@ -312,6 +316,86 @@ fn damaged_and_missing_image_files_are_refused() {
     fs::write(downloads.join("cifar-100-binary.tar.gz"), b"no archive").unwrap();
     let imported = anp(folder.path(), &["data", "import", "downloads", "cifar_100"]);
     refused(&imported, &["cifar-100-binary.tar.gz", "train.bin: no file with the right bytes"]);
+}
+
+/// `anp train` in a process of its own, which saves after each step.
+fn train(folder: &Path, row: &Path) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_anp"))
+        .args(["train", row.to_str().unwrap(), "--device", "flex", "--quiet"])
+        .args(["--checkpoint-every", "0"])
+        .current_dir(folder)
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+/// The record of the only run in `folder`.
+fn record(folder: &Path) -> ImageRecord {
+    let mut records = load_folder(&folder.join("records")).unwrap();
+    assert_eq!(records.len(), 1, "one record");
+    records.remove(0).record.image().unwrap()
+}
+
+/// Two epochs of six steps and as many checkpoints. Every other life ends while a checkpoint is being written.
+#[test]
+fn a_run_killed_at_random_moments_ends_with_the_same_bits() {
+    const KILLS: usize = 8;
+    let (folder, row) = workplace("", "");
+    let started = Instant::now();
+    assert!(train(folder.path(), &row).wait().unwrap().success());
+    let mut lifetime = started.elapsed().mul_f64(0.5);
+    let uninterrupted = record(folder.path());
+    let begin_again = || {
+        fs::remove_dir_all(folder.path().join("records")).unwrap();
+        fs::remove_dir_all(folder.path().join("runs")).unwrap();
+    };
+    begin_again();
+
+    let seed = match std::env::var("ANP_TEST_SEED") {
+        Ok(text) => text.parse().unwrap(),
+        Err(_) => SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs(),
+    };
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    let run_dir = folder.path().join("runs").join(uninterrupted_name(&uninterrupted));
+    let (mut kills, mut places) = (0, Vec::new());
+    while kills < KILLS {
+        let mut child = train(folder.path(), &row);
+        sleep(lifetime.mul_f64(random.random_range(0.0..1.0)));
+        if kills % 2 == 1 {
+            while child.try_wait().unwrap().is_none() && !is_saving(&run_dir) {
+                sleep(Duration::from_micros(200));
+            }
+        }
+        child.kill().unwrap();
+        if child.wait().unwrap().success() {
+            // Done before it could be killed: the machine is faster now. Begin again, with shorter lives.
+            assert_eq!(numbers(&record(folder.path())), numbers(&uninterrupted), "seed {seed}");
+            begin_again();
+            lifetime /= 2;
+            continue;
+        }
+        kills += 1;
+        let newest = CheckpointFolder::new(&run_dir).newest().unwrap_or_default();
+        places.extend(newest.map(|it| it.file_name().unwrap().to_string_lossy().into_owned()));
+    }
+
+    assert!(train(folder.path(), &row).wait().unwrap().success(), "seed {seed}: {places:?}");
+    let record = record(folder.path());
+    assert_eq!(numbers(&record), numbers(&uninterrupted), "seed {seed}: {places:?}");
+    assert!(record.provenance.resumed > 0, "seed {seed}: {places:?}");
+    let in_the_middle = places.iter().filter(|name| !name.ends_with("w000000000")).count();
+    assert!(in_the_middle > 0, "seed {seed}: killed between epochs only, at {places:?}");
+    assert!(!is_saving(&run_dir), "leftovers of killed processes");
+}
+
+fn uninterrupted_name(record: &ImageRecord) -> String {
+    format!("{}-tiny-demo-s{}-{}", record.table, record.seed, &record.recipe_hash[..8])
+}
+
+/// Whether a checkpoint is being written or removed, or was when its process died.
+fn is_saving(run_dir: &Path) -> bool {
+    let entries = fs::read_dir(run_dir.join("checkpoints")).into_iter().flatten().flatten();
+    entries.into_iter().any(|entry| entry.file_name().to_string_lossy().starts_with('.'))
 }
 
 /// What a run draws for an image does not depend on the run's other draws.
