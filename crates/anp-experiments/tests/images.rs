@@ -11,7 +11,7 @@ use anp_experiments::data::Store;
 use anp_experiments::device::DeviceName;
 use anp_experiments::experiments::Row;
 use anp_experiments::images::Augmentation;
-use anp_experiments::recipe::{AnyRecipe, ImageRecipe, Scale};
+use anp_experiments::recipe::{AnyRecipe, ImageModelConfig, ImageRecipe, Scale};
 use anp_experiments::record::{ImageRecord, load_folder};
 use anp_experiments::train::{CheckpointFolder, Outcome, RunRequest, TrainError, run_images};
 use anp_models::Kernels;
@@ -135,19 +135,32 @@ fn start(
     updates: usize,
     before: bool,
 ) -> Result<Outcome<ImageRecord>, TrainError> {
+    start_on(1, recipe, run_dir, updates, before)
+}
+
+/// [`start`] on so many devices, all of them the same one.
+fn start_on(
+    devices: usize,
+    recipe: &ImageRecipe,
+    run_dir: &Path,
+    updates: usize,
+    before: bool,
+) -> Result<Outcome<ImageRecord>, TrainError> {
     let interrupter = Interrupter::new();
     if before {
         interrupter.stop(None);
     }
     let device_name: DeviceName = "flex".parse().expect("a name");
+    let device = device_name.open().expect("flex is compiled in");
     run_images(RunRequest {
         table: "tests".to_owned(),
         row: "tiny".to_owned(),
         scale: Scale::Demo,
         seed: 3,
         recipe: recipe.clone(),
-        device: device_name.open().expect("flex is compiled in"),
-        device_name: device_name.to_string(),
+        other_devices: vec![device.clone(); devices - 1],
+        device,
+        device_name: vec!["flex"; devices].join(","),
         kernels: Kernels::Fused,
         store: Store::locate(None),
         run_dir: run_dir.to_owned(),
@@ -205,6 +218,72 @@ fn a_run_that_was_stopped_in_the_middle_of_an_epoch_ends_as_one_that_was_not() {
     assert!(in_the_middle > 0, "it was stopped between epochs only");
     assert_eq!(record.provenance.resumed, stops);
     assert_eq!(numbers(&record), numbers(&whole));
+}
+
+/// Normalised by halves of a batch, a network is not that of one device, but close to it; stopped and continued, it is the same.
+#[test]
+fn a_run_on_two_devices_can_be_stopped_and_says_so_in_its_record() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let mut recipe = recipe();
+    let dropout = start_on(2, &recipe, &folder.path().join("dropout"), usize::MAX, false);
+    let message = dropout.unwrap_err().to_string();
+    assert!(message.contains("(flex,flex): dropout draws from one generator"), "{message}");
+
+    let ImageModelConfig::WideResnet(network) = &mut recipe.model;
+    network.dropout = 0.0;
+    let run = |devices, name| {
+        finished(start_on(devices, &recipe, &folder.path().join(name), usize::MAX, false).unwrap())
+    };
+    let (one, two) = (run(1, "one"), run(2, "two"));
+    assert_eq!(two.provenance.device, "flex,flex");
+    assert_eq!(two.recipe_hash, one.recipe_hash);
+    assert_ne!(numbers(&two), numbers(&one));
+    let [first, second] = [&one, &two].map(|record| record.curve[0].train_nll);
+    assert!((first / second - 1.0).abs() < 0.05, "{first}, {second}");
+
+    let run_dir = folder.path().join("stopped");
+    let mut stops = 0;
+    let record = loop {
+        match start_on(2, &recipe, &run_dir, stops % 4, false).unwrap() {
+            Outcome::Finished(record) => break record,
+            Outcome::Interrupted { .. } => stops += 1,
+        }
+        assert!(stops < 200, "the run makes no progress");
+    };
+    assert_eq!(record.provenance.resumed, stops);
+    assert_eq!(numbers(&record), numbers(&two));
+    let err = start(&recipe, &run_dir, usize::MAX, false).unwrap_err().to_string();
+    assert!(err.contains("go on with --device flex,flex"), "{err}");
+}
+
+#[cfg(feature = "ndarray")]
+#[test]
+fn two_backends_share_a_run_that_the_program_starts() {
+    let (folder, path) = workplace("dropout = 0.2", "dropout = 0.0");
+    let words = ["train", path.to_str().unwrap(), "--device", "flex,ndarray"];
+    let output = anp(folder.path(), &words);
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}");
+    assert!(text.contains("devices: flex (") && text.contains(", ndarray ("), "{text}");
+    assert_eq!(record(folder.path()).provenance.device, "flex,ndarray");
+}
+
+#[test]
+fn devices_that_cannot_share_a_run_are_refused() {
+    let (folder, path) = workplace("", "");
+    let train =
+        |devices| anp(folder.path(), &["train", path.to_str().unwrap(), "--device", devices]);
+    refused(&train("flex,flex"), &["flex is named twice"]);
+    refused(&train("flex,gpu"), &["`gpu` is no device"]);
+    let text = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../experiments/table2/lstm.toml");
+    let words = ["train", text.to_str().unwrap(), "--device", "flex,ndarray"];
+    let reason = if cfg!(feature = "ndarray") {
+        "cannot be on several devices (flex,ndarray): only images are shared out"
+    } else {
+        "ndarray is not compiled in"
+    };
+    refused(&anp(folder.path(), &words), &[reason]);
 }
 
 #[test]

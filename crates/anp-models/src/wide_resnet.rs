@@ -5,7 +5,7 @@ mod site;
 
 use anp_kernels::Kernels;
 use anp_kernels::nn::{BatchNorm2d, Conv2d};
-use burn::module::Module;
+use burn::module::{Module, RunningState};
 use burn::nn::{Dropout, DropoutConfig, Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 
@@ -257,6 +257,28 @@ impl ImageOutput {
 }
 
 impl WideResNet {
+    /// The normalisations, in the order of a visit.
+    pub fn norms(&self) -> impl Iterator<Item = &BatchNorm2d> {
+        let blocks = self.groups.iter().flatten();
+        blocks.flat_map(|block| [&block.norm1, &block.norm2]).chain([&self.norm])
+    }
+
+    /// A handle on the same parameters, whose running statistics are its own.
+    ///
+    /// Those of a plain clone are shared: a batch that goes through one handle changes what the other has, in the middle of what
+    /// another thread computes.
+    pub fn with_own_statistics(&self) -> Self {
+        let mut own = self.clone();
+        let blocks = own.groups.iter_mut().flatten();
+        let norms = blocks.flat_map(|block| [&mut block.norm1, &mut block.norm2]);
+        for norm in norms.chain([&mut own.norm]) {
+            for running in [&mut norm.running_mean, &mut norm.running_var] {
+                *running = RunningState::new(running.value());
+            }
+        }
+        own
+    }
+
     /// # Shapes
     ///
     /// - `images`: `[batch_size, 3, height, width]`, height and width divisible by 4
