@@ -225,6 +225,9 @@ pub fn run_images_on(
 
 /// Whether the devices can do what the recipe asks for.
 fn check_devices(request: &RunRequest<ImageRecipe>) -> Result<(), TrainError> {
+    for device in [&request.device].into_iter().chain(&request.other_devices) {
+        check_precision(&request.recipe, device, &request.device_name)?;
+    }
     let ImageModelConfig::WideResnet(network) = &request.recipe.model;
     if network.dropout > 0.0 && !request.other_devices.is_empty() {
         return Err(TrainError::SeveralDevices {
@@ -233,6 +236,15 @@ fn check_devices(request: &RunRequest<ImageRecipe>) -> Result<(), TrainError> {
         });
     }
     Ok(())
+}
+
+fn check_precision(recipe: &ImageRecipe, device: &Device, name: &str) -> Result<(), TrainError> {
+    match recipe.training.mixed_precision {
+        Some(precision) if !device.supports_dtype(precision.dtype()) => {
+            Err(TrainError::NoSuchPrecision { precision, device: name.to_owned() })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Score of a checkpoint's network.
@@ -261,7 +273,7 @@ pub fn is_checkpoint_of_images(path: &Path) -> Result<bool, CheckpointError> {
 ///
 /// # Errors
 ///
-/// [`TrainError::Checkpoint`] and [`TrainError::Data`].
+/// [`TrainError::Checkpoint`], [`TrainError::Data`] and [`TrainError::NoSuchPrecision`].
 pub fn evaluate_checkpoint(
     path: &Path,
     store: &Store,
@@ -271,6 +283,7 @@ pub fn evaluate_checkpoint(
 ) -> Result<Option<CheckpointScore>, TrainError> {
     let stored = StoredCheckpoint::<ImageManifest>::open_of(path)?;
     let recipe = stored.manifest().recipe.clone();
+    check_precision(&recipe, device, "this device")?;
     let set = store.load_images(&recipe.data.images)?;
     let checkpoint = stored.path().to_owned();
     let device = device.clone().autodiff();

@@ -29,7 +29,7 @@ use crate::noising::{Noising, NoisingConfig};
 use crate::provenance::{self, Course, Sources};
 use crate::random::{Purpose, seed};
 use crate::recipe::{
-    self, AnyRecipe, InvalidRecipe, ModelConfig, PenaltyConfig, Recipe, Scale,
+    self, AnyRecipe, InvalidRecipe, MixedPrecision, ModelConfig, PenaltyConfig, Recipe, Scale,
     Shape, SruActivation, WeightDecayConfig,
 };
 use crate::record::{AnyRecord, PenaltyEquivalent, Record, RunResult, SCHEMA_VERSION};
@@ -156,6 +156,16 @@ pub enum TrainError {
         devices: String,
         /// Why not.
         reason: &'static str,
+    },
+    /// The device computes in no such type.
+    #[error(
+        "training.mixed_precision is {precision}, which {device} does not have; leave it out, or choose another device"
+    )]
+    NoSuchPrecision {
+        /// What the recipe asks for.
+        precision: MixedPrecision,
+        /// Name of the device, or of several.
+        device: String,
     },
     /// A number that is no number.
     #[error(
