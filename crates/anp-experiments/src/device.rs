@@ -180,6 +180,9 @@ pub enum DeviceError {
         /// Devices that the backend finds.
         found: usize,
     },
+    /// A device cannot share work with itself.
+    #[error("{0} is named twice")]
+    Twice(DeviceName),
     /// Nothing at all.
     #[error("no backend is compiled in; build with `--features flex`, or another backend's name")]
     NoBackend,
@@ -249,6 +252,25 @@ impl DeviceName {
     }
 }
 
+/// The devices of these names, in order; none is there twice.
+///
+/// # Errors
+///
+/// [`DeviceError`], for the first that is wrong.
+pub fn open_all(names: &[DeviceName]) -> Result<Vec<Device>, DeviceError> {
+    for (index, &name) in names.iter().enumerate() {
+        if names[..index].contains(&name) {
+            return Err(DeviceError::Twice(name));
+        }
+    }
+    names.iter().map(|name| name.open()).collect()
+}
+
+/// The names with commas between them, as `--device` takes them.
+pub fn list(names: &[DeviceName]) -> String {
+    names.iter().map(DeviceName::to_string).collect::<Vec<_>>().join(",")
+}
+
 /// The first device that is not software, else the first; each comes with whether it is. Backends after the one
 /// that is taken are not asked for theirs.
 fn first_hardware(present: impl Iterator<Item = (DeviceName, bool)>) -> Option<DeviceName> {
@@ -297,6 +319,20 @@ mod tests {
         assert!(matches!(err, DeviceError::NotPresent { found: 1, .. }));
         let best = DeviceName::best().unwrap();
         assert!(!best.backend.is_software(&best.open().unwrap()), "{best} although there is flex");
+    }
+
+    #[cfg(feature = "flex")]
+    #[test]
+    fn several_devices_are_different_ones() {
+        let open = |text: &str| {
+            let names: Vec<DeviceName> = text.split(',').map(|it| it.parse().unwrap()).collect();
+            assert_eq!(list(&names), text);
+            open_all(&names).map(|devices| devices.len())
+        };
+        assert_eq!(open("flex"), Ok(1));
+        assert_eq!(open("flex,flex").unwrap_err().to_string(), "flex is named twice");
+        // ROCm is the one backend that no test build has.
+        assert!(matches!(open("flex,rocm:0"), Err(DeviceError::NotCompiledIn(_))));
     }
 
     #[test]

@@ -136,22 +136,61 @@ impl HostBatch {
 
     /// Bring it to `device`.
     pub fn to_device(self, device: &Device) -> ImageBatch {
+        let part = Part { index: 0, batch_size: self.labels.len() };
+        image_batch(self.pixels, self.labels, part, device)
+    }
+
+    /// Bring an equal part to each of `devices`, in order; where the images do not go round, the last parts have fewer, or there
+    /// are fewer of them.
+    pub fn to_devices(&self, devices: &[Device]) -> Vec<ImageBatch> {
         let batch_size = self.labels.len();
-        let shape = [batch_size, 3, IMAGE_SIDE, IMAGE_SIDE];
-        ImageBatch {
-            images: Tensor::from_data(TensorData::new(self.pixels, shape), device),
-            labels: Tensor::from_data(TensorData::new(self.labels, [batch_size]), device),
-        }
+        let images = batch_size.div_ceil(devices.len());
+        let pixels = self.pixels.chunks(images * IMAGE_BYTES).map(<[f32]>::to_vec);
+        let labels = self.labels.chunks(images).map(<[i32]>::to_vec);
+        let parts = pixels.zip(labels).zip(devices).enumerate();
+        parts
+            .map(|(index, ((pixels, labels), device))| {
+                image_batch(pixels, labels, Part { index, batch_size }, device)
+            })
+            .collect()
     }
 }
 
-/// Images and their labels on a device.
+fn image_batch(pixels: Vec<f32>, labels: Vec<i32>, part: Part, device: &Device) -> ImageBatch {
+    let images = labels.len();
+    let shape = [images, 3, IMAGE_SIDE, IMAGE_SIDE];
+    ImageBatch {
+        images: Tensor::from_data(TensorData::new(pixels, shape), device),
+        labels: Tensor::from_data(TensorData::new(labels, [images]), device),
+        part,
+    }
+}
+
+/// What of a step's batch a device has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Part {
+    /// Number of the part, from 0.
+    pub index: usize,
+    /// Images of the whole batch.
+    pub batch_size: usize,
+}
+
+/// Images and their labels on a device: a batch, or a part of one.
 #[derive(Debug, Clone)]
 pub struct ImageBatch {
-    /// `[batch_size, 3, 32, 32]`.
+    /// `[images, 3, 32, 32]`.
     pub images: Tensor<4>,
-    /// `[batch_size]`.
+    /// `[images]`.
     pub labels: Tensor<1, Int>,
+    /// Which part of the batch.
+    pub part: Part,
+}
+
+impl ImageBatch {
+    /// Whether there is nothing else in the batch.
+    pub fn is_whole(&self) -> bool {
+        self.labels.dims() == [self.part.batch_size]
+    }
 }
 
 /// Where the batches of an epoch come from.

@@ -18,8 +18,8 @@ pub use error::RecipeError;
 pub(crate) use error::did_you_mean;
 pub(crate) use hash::content_hash;
 pub use image::{
-    ImageDataConfig, ImageModelConfig, ImageRecipe, ImageTrainingConfig, ResnetLayout,
-    WideResnetRecipe,
+    ImageDataConfig, ImageModelConfig, ImageRecipe, ImageTrainingConfig, MixedPrecision,
+    ResnetLayout, WideResnetRecipe,
 };
 pub(crate) use overrides::with_overrides;
 pub use overrides::{OverrideError, apply_overrides};

@@ -172,6 +172,7 @@ fn start_to_fail(
             seed,
             recipe: recipe.clone(),
             device: device_name.open().expect("flex is compiled in"),
+            other_devices: Vec::new(),
             device_name: device_name.to_string(),
             kernels: Kernels::Fused,
             store: Store::locate(None),

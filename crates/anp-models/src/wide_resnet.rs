@@ -5,11 +5,11 @@ mod site;
 
 use anp_kernels::Kernels;
 use anp_kernels::nn::{BatchNorm2d, Conv2d};
-use burn::module::Module;
+use burn::module::{Module, RunningState};
 use burn::nn::{Dropout, DropoutConfig, Linear, LinearConfig};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, FloatDType, Tensor};
 
-use layers::{convolution, norm_relu};
+use layers::{Compute, convolution, norm_relu};
 pub use site::{ImageSite, ParseImageSiteError};
 
 /// Channels of the first convolution, and of the groups for each unit of width.
@@ -46,6 +46,9 @@ pub struct WideResNetConfig {
     pub layout: ResidualLayout,
     /// Probability of dropping an element between the two convolutions of a block.
     pub dropout: f64,
+    /// Type that convolutions compute in; that of the parameters, if there is none. All else computes in that of the parameters:
+    /// normalisations, sums of branches, pooling and the linear layer.
+    pub convolution_dtype: Option<FloatDType>,
     /// How convolutions and normalisations are computed.
     pub kernels: Kernels,
 }
@@ -132,16 +135,17 @@ impl WideResNetConfig {
         assert!(self.width > 0 && self.num_classes > 0, "a network has channels and classes");
         let meliketoy = self.layout == ResidualLayout::Meliketoy;
         let kernels = self.kernels;
+        let compute = Compute { convolutions: self.convolution_dtype, kernels };
         let block = |([d_input, d_output], stride): ([usize; 2], usize)| {
             let strides = if meliketoy { [1, stride] } else { [stride, 1] };
             let projects = stride != 1 || d_input != d_output;
             ResidualBlock {
                 norm1: norm_relu(d_input, MOMENTUM, kernels, device),
-                conv1: convolution([d_input, d_output], 3, strides[0], meliketoy, kernels, device),
+                conv1: convolution([d_input, d_output], 3, strides[0], meliketoy, compute, device),
                 norm2: norm_relu(d_output, MOMENTUM, kernels, device),
-                conv2: convolution([d_output, d_output], 3, strides[1], meliketoy, kernels, device),
+                conv2: convolution([d_output, d_output], 3, strides[1], meliketoy, compute, device),
                 shortcut: projects.then(|| {
-                    convolution([d_input, d_output], 1, stride, meliketoy, kernels, device)
+                    convolution([d_input, d_output], 1, stride, meliketoy, compute, device)
                 }),
                 dropout: DropoutConfig::new(self.dropout).init(),
                 meliketoy,
@@ -149,7 +153,7 @@ impl WideResNetConfig {
         };
         let last_momentum = if meliketoy { LAST_MOMENTUM } else { MOMENTUM };
         WideResNet {
-            conv1: convolution([3, BASE_CHANNELS], 3, 1, meliketoy, kernels, device),
+            conv1: convolution([3, BASE_CHANNELS], 3, 1, meliketoy, compute, device),
             groups: self
                 .blocks()
                 .into_iter()
@@ -257,6 +261,28 @@ impl ImageOutput {
 }
 
 impl WideResNet {
+    /// The normalisations, in the order of a visit.
+    pub fn norms(&self) -> impl Iterator<Item = &BatchNorm2d> {
+        let blocks = self.groups.iter().flatten();
+        blocks.flat_map(|block| [&block.norm1, &block.norm2]).chain([&self.norm])
+    }
+
+    /// A handle on the same parameters, whose running statistics are its own.
+    ///
+    /// Those of a plain clone are shared: a batch that goes through one handle changes what the other has, in the middle of what
+    /// another thread computes.
+    pub fn with_own_statistics(&self) -> Self {
+        let mut own = self.clone();
+        let blocks = own.groups.iter_mut().flatten();
+        let norms = blocks.flat_map(|block| [&mut block.norm1, &mut block.norm2]);
+        for norm in norms.chain([&mut own.norm]) {
+            for running in [&mut norm.running_mean, &mut norm.running_var] {
+                *running = RunningState::new(running.value());
+            }
+        }
+        own
+    }
+
     /// # Shapes
     ///
     /// - `images`: `[batch_size, 3, height, width]`, height and width divisible by 4
@@ -285,7 +311,15 @@ mod tests {
 
     fn config(depth: usize, width: usize, num_classes: usize) -> WideResNetConfig {
         let (layout, kernels) = (ResidualLayout::Meliketoy, Kernels::Fused);
-        WideResNetConfig { depth, width, num_classes, layout, dropout: 0.0, kernels }
+        WideResNetConfig {
+            depth,
+            width,
+            num_classes,
+            layout,
+            dropout: 0.0,
+            convolution_dtype: None,
+            kernels,
+        }
     }
 
     /// 36.49 M and 36.55 M, with the biases of the convolutions.

@@ -138,7 +138,7 @@ pub(super) fn run(
         return run_images(args, data_dir, quiet);
     }
     let stored = StoredCheckpoint::open(&args.checkpoint)?;
-    let session = Session::open(args.device, data_dir, quiet)?;
+    let session = Session::on_one_device(&args.device, data_dir, quiet)?;
     let recipe = stored.recipe().clone();
     let corpus = session.store.load(&recipe.data.corpus)?;
     let texts = Texts::cut(&corpus, &recipe)?;
@@ -192,7 +192,7 @@ fn run_images(
     data_dir: Option<&Path>,
     quiet: bool,
 ) -> anyhow::Result<ExitCode> {
-    let session = Session::open(args.device, data_dir, quiet)?;
+    let session = Session::on_one_device(&args.device, data_dir, quiet)?;
     let mut show = display::evaluation(quiet);
     let progress = |windows, num_windows| {
         show("test images", EvaluationProgress { windows, num_windows, nll: f64::NAN });

@@ -14,7 +14,7 @@ use super::report::{Loaded, TableArgs};
 use super::session::{CheckpointArgs, DeviceArgs, Session};
 use super::{display, interrupt};
 use crate::atomic;
-use crate::device::{Backend, DeviceName};
+use crate::device::{self, Backend, DeviceName};
 use crate::recipe::Scale;
 use crate::record;
 use crate::report::LINES;
@@ -99,7 +99,7 @@ pub(super) fn run(
     };
     let Plan { runs, recorded } = plan(&tables, args.common.scale, &selection, &records)?;
     if args.dry_run {
-        let machine = machine(args.device.name()?);
+        let machine = machine(&args.device.names()?);
         let costs: Vec<_> =
             runs.iter().map(|run| Cost::estimate(run, &machine, &records)).collect();
         super::print(dry_run(&runs, &costs, recorded, args.common.scale, &machine))?;
@@ -113,7 +113,7 @@ pub(super) fn run(
     if !runs.is_empty() {
         atomic::check_writable(&records_dir)
             .with_context(|| format!("cannot write records to {}", records_dir.display()))?;
-        let session = Session::open(args.device, data_dir, quiet)?;
+        let session = Session::open(&args.device, data_dir, quiet)?;
         for name in runs.iter().map(|run| run.recipe.data_set()).collect::<BTreeSet<_>>() {
             session.store.check_readable(name)?;
         }
@@ -134,7 +134,8 @@ pub(super) fn run(
                 seed: run.seed,
                 recipe: run.recipe.clone(),
                 device: session.device.clone(),
-                device_name: session.device_name.to_string(),
+                other_devices: session.other_devices.clone(),
+                device_name: session.device_name.clone(),
                 kernels: session.kernels,
                 store: session.store.clone(),
                 run_dir,
@@ -164,10 +165,12 @@ pub(super) fn run(
     args.common.print(&tables, &record::load_folder(&records_dir)?, &failed)
 }
 
-fn machine(device: DeviceName) -> Machine {
+fn machine(devices: &[DeviceName]) -> Machine {
+    let is_cpu =
+        |it: &DeviceName| matches!(it.backend, Backend::Flex | Backend::Cpu | Backend::Ndarray);
     Machine {
-        device: device.to_string(),
-        is_cpu: matches!(device.backend, Backend::Flex | Backend::Cpu | Backend::Ndarray),
+        device: device::list(devices),
+        is_cpu: devices.iter().all(is_cpu),
         threads: available_parallelism().map_or(1, usize::from),
     }
 }

@@ -4,19 +4,21 @@ use std::path::Path;
 use std::time::Duration;
 
 use anp_models::Kernels;
+use anyhow::bail;
 use burn::tensor::Device;
 use burn::train::Interrupter;
 
 use super::interrupt::{self, Asked};
 use crate::data::Store;
-use crate::device::DeviceName;
+use crate::device::{self, DeviceName};
 
 /// `--device` and `--kernels`.
-#[derive(Debug, Clone, Copy, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub(super) struct DeviceArgs {
-    /// Where to compute: flex, cuda:0, vulkan:1 … [default: the best there is; `anp devices` lists them]
-    #[arg(long, value_name = "DEVICE")]
-    pub device: Option<DeviceName>,
+    /// Where to compute: flex, cuda:0, vulkan:1 …; several with commas between them (cuda:0,cuda:1) share the batches of image
+    /// runs [default: the best there is; `anp devices` lists them]
+    #[arg(long, value_name = "DEVICE", value_delimiter = ',')]
+    pub device: Vec<DeviceName>,
 
     /// How to compute: `fused` operations where the device has them, or `plain` ones of Burn; the results differ by
     /// rounding only
@@ -25,9 +27,12 @@ pub(super) struct DeviceArgs {
 }
 
 impl DeviceArgs {
-    /// The device asked for, or the best one that is compiled in and present.
-    pub fn name(self) -> anyhow::Result<DeviceName> {
-        Ok(self.device.map_or_else(DeviceName::best, Ok)?)
+    /// The devices asked for, or the best one that is compiled in and present.
+    pub fn names(&self) -> anyhow::Result<Vec<DeviceName>> {
+        match self.device.is_empty() {
+            true => Ok(vec![DeviceName::best()?]),
+            false => Ok(self.device.clone()),
+        }
     }
 }
 
@@ -47,10 +52,14 @@ fn seconds(text: &str) -> anyhow::Result<Duration> {
     Ok(Duration::try_from_secs_f64(text.parse()?)?)
 }
 
-/// A device, the data, and two things to ask whether to stop.
+/// Devices, the data, and two things to ask whether to stop.
 pub(super) struct Session {
+    /// The first device.
     pub device: Device,
-    pub device_name: DeviceName,
+    /// The others.
+    pub other_devices: Vec<Device>,
+    /// Names of all, with commas between them.
+    pub device_name: String,
     pub kernels: Kernels,
     pub store: Store,
     /// What a run asks.
@@ -60,15 +69,35 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// Open the device and say which one it is, unless `quiet`; listen for Ctrl-C.
-    pub fn open(args: DeviceArgs, data_dir: Option<&Path>, quiet: bool) -> anyhow::Result<Self> {
-        let device_name = args.name()?;
-        let device = device_name.open()?;
+    /// Open the devices and say which they are, unless `quiet`; listen for Ctrl-C.
+    pub fn open(args: &DeviceArgs, data_dir: Option<&Path>, quiet: bool) -> anyhow::Result<Self> {
+        let names = args.names()?;
+        let mut devices = device::open_all(&names)?;
+        let (device, device_name) = (devices.remove(0), device::list(&names));
         if !quiet {
-            super::note(format!("device: {device_name} ({})", device_name.backend.description()));
+            let of = |name: &DeviceName| format!("{name} ({})", name.backend.description());
+            let what = if names.len() == 1 { "device" } else { "devices" };
+            let all: Vec<_> = names.iter().map(of).collect();
+            super::note(format!("{what}: {}", all.join(", ")));
         }
         let (interrupter, asked) = interrupt::on_signal()?;
-        let store = Store::locate(data_dir);
-        Ok(Self { device, device_name, kernels: args.kernels, store, interrupter, asked })
+        let (other_devices, kernels, store) = (devices, args.kernels, Store::locate(data_dir));
+        Ok(Self { device, other_devices, device_name, kernels, store, interrupter, asked })
+    }
+
+    /// [`open`](Self::open) where more than one device is of no use.
+    pub fn on_one_device(
+        args: &DeviceArgs,
+        data_dir: Option<&Path>,
+        quiet: bool,
+    ) -> anyhow::Result<Self> {
+        let names = args.names()?;
+        if names.len() > 1 {
+            bail!(
+                "a checkpoint is evaluated on one device, but --device names {}",
+                device::list(&names)
+            );
+        }
+        Self::open(args, data_dir, quiet)
     }
 }

@@ -84,7 +84,7 @@ pub(super) fn run(
 
     atomic::check_writable(&args.records)
         .with_context(|| format!("cannot write records to {}", args.records.display()))?;
-    let session = Session::open(args.device, data_dir, quiet)?;
+    let session = Session::open(&args.device, data_dir, quiet)?;
     let outcome = run_any(RunRequest {
         table,
         row: row.id.clone(),
@@ -92,7 +92,8 @@ pub(super) fn run(
         seed,
         recipe,
         device: session.device.clone(),
-        device_name: session.device_name.to_string(),
+        other_devices: session.other_devices.clone(),
+        device_name: session.device_name.clone(),
         kernels: session.kernels,
         store: session.store.clone(),
         run_dir: args.runs.join(name),

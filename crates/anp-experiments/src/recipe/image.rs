@@ -1,6 +1,9 @@
 //! Recipes of image classifiers.
 
+use std::fmt;
+
 use anp_models::{ImageSite, Kernels, ResidualLayout, WideResNetConfig};
+use burn::tensor::FloatDType;
 use serde::{Deserialize, Serialize};
 
 use super::validate::{at_least_one, not_negative, positive, probability, require};
@@ -90,6 +93,36 @@ pub struct ImageTrainingConfig {
     pub reset_momentum: bool,
     /// This times each parameter, scales, shifts and biases included, is added to its gradient.
     pub weight_decay: f64,
+    /// Type that convolutions compute in, forward and backward, in evaluation, too; single precision, unless this says otherwise.
+    /// Parameters, velocities, normalisations, pooling, the linear layer, loss and penalties are in single precision all the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mixed_precision: Option<MixedPrecision>,
+}
+
+/// A type of half the size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MixedPrecision {
+    /// bfloat16: the range of single precision, and 8 bits of its 24. The other type of 16 bits has not the range, and would need the
+    /// loss to be scaled.
+    Bf16,
+}
+
+impl MixedPrecision {
+    /// Burn's name.
+    pub fn dtype(self) -> FloatDType {
+        match self {
+            Self::Bf16 => FloatDType::BF16,
+        }
+    }
+}
+
+impl fmt::Display for MixedPrecision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bf16 => f.write_str("bf16"),
+        }
+    }
 }
 
 impl ImageTrainingConfig {
@@ -141,6 +174,7 @@ impl ImageRecipe {
                 ResnetLayout::Original => ResidualLayout::Original,
             },
             dropout: network.dropout,
+            convolution_dtype: self.training.mixed_precision.map(MixedPrecision::dtype),
             kernels,
         }
     }
@@ -229,6 +263,7 @@ pub(crate) fn test_image_recipe() -> ImageRecipe {
             momentum: 0.9,
             reset_momentum: true,
             weight_decay: 5e-4,
+            mixed_precision: None,
         },
     }
 }

@@ -6,7 +6,7 @@ use burn::tensor::{ExecutionError, Tensor};
 use burn::train::metric::Adaptor;
 use burn::train::{InferenceStep, ItemLazy, TrainOutput, TrainStep};
 
-use crate::images::ImageBatch;
+use crate::images::{ImageBatch, Part};
 use crate::train::metrics::Summary;
 
 /// An image network and what its training minimises.
@@ -43,11 +43,17 @@ pub struct BatchOutput {
     pub square_sum: Tensor<1>,
     /// Each penalty, as it was added to the loss: `[1]`; empty in evaluation.
     pub penalties: Vec<Tensor<1>>,
+    /// Which part of a batch it was.
+    pub part: Part,
+    /// Running mean and variance of each normalisation after a part of a batch, in the order of [`WideResNet::norms`]; empty
+    /// after a whole batch, whose statistics the network has already.
+    pub running: Vec<Tensor<1>>,
 }
 
 impl BatchOutput {
-    fn new(output: &ImageOutput, nll_sum: Tensor<1>, labels: Tensor<1, burn::tensor::Int>) -> Self {
+    fn new(output: &ImageOutput, nll_sum: Tensor<1>, batch: ImageBatch) -> Self {
         let [images, _] = output.logits.dims();
+        let labels = batch.labels.inner();
         let predicted = output.logits.clone().inner().argmax(1).reshape([images]);
         let squares = output.pooled.clone().inner().square().sum_dim(1);
         Self {
@@ -57,6 +63,8 @@ impl BatchOutput {
             norm_sum: squares.clone().sqrt().sum(),
             square_sum: squares.sum(),
             penalties: Vec::new(),
+            part: batch.part,
+            running: Vec::new(),
         }
     }
 }
@@ -102,11 +110,7 @@ impl Adaptor<Summary> for ImageReport {
 }
 
 impl ImageLearner {
-    /// Loss of one batch, and the network's output.
-    ///
-    /// ```text
-    /// loss = mean over images of nll + Σ penalties
-    /// ```
+    /// Loss of one batch, summed over its images, and the network's output.
     pub fn forward(&self, batch: &ImageBatch) -> (Tensor<1>, ImageOutput) {
         let output = self.net.forward(batch.images.clone());
         let [batch_size, _] = output.logits.dims();
@@ -120,20 +124,41 @@ impl TrainStep for ImageLearner {
     type Input = ImageBatch;
     type Output = ImageReport;
 
+    /// ```text
+    /// loss = Σ over images of nll / images + Σ penalties
+    /// ```
+    ///
+    /// Of a part of a batch it is what the part adds to the loss of the batch, so that the losses and the gradients of the parts
+    /// sum to those of the batch.
     fn step(&self, batch: ImageBatch) -> TrainOutput<ImageReport> {
-        let (nll_sum, output) = self.forward(&batch);
-        let penalties: Vec<_> = self
-            .penalties
-            .iter()
-            .map(|(site, norm)| norm.forward(output.activation(*site)))
-            .collect();
+        let is_whole = batch.is_whole();
+        // A part's statistics must not meet those of the others before all are there.
+        let own = (!is_whole).then(|| Self { net: self.net.with_own_statistics(), ..self.clone() });
+        let learner = own.as_ref().unwrap_or(self);
+        let (nll_sum, output) = learner.forward(&batch);
+        let penalty = |(site, norm): &(ImageSite, ActivationNorm)| {
+            let activation = output.activation(*site);
+            let [images, features] = activation.dims();
+            let penalty = norm.forward(activation);
+            if is_whole {
+                return penalty;
+            }
+            let weight = |images| norm.reduction().weight(norm.norm(), images, features);
+            penalty * (weight(batch.part.batch_size) / weight(images))
+        };
+        let penalties: Vec<_> = self.penalties.iter().map(penalty).collect();
         // Not a division: the gradient of Burn's has the reciprocal in single precision, in any dtype.
-        let mean = nll_sum.clone() * (1.0 / output.logits.dims()[0] as f64);
+        let mean = nll_sum.clone() * (1.0 / batch.part.batch_size as f64);
         let loss = penalties.iter().fold(mean, |loss, penalty| loss + penalty.clone());
         let gradients = loss.backward();
-        let mut item = BatchOutput::new(&output, nll_sum, batch.labels.inner());
+        let mut item = BatchOutput::new(&output, nll_sum, batch);
         item.penalties = penalties.into_iter().map(Tensor::inner).collect();
-        TrainOutput::new(self, gradients, ImageReport::Batch(Box::new(item)))
+        if !is_whole {
+            let norms = learner.net.norms();
+            let running = norms.flat_map(|it| [&it.running_mean, &it.running_var]);
+            item.running = running.map(|running| running.value()).collect();
+        }
+        TrainOutput::new(learner, gradients, ImageReport::Batch(Box::new(item)))
     }
 }
 
@@ -143,6 +168,6 @@ impl InferenceStep for ImageLearner {
 
     fn step(&self, batch: ImageBatch) -> ImageReport {
         let (nll_sum, output) = self.forward(&batch);
-        ImageReport::Batch(Box::new(BatchOutput::new(&output, nll_sum, batch.labels.inner())))
+        ImageReport::Batch(Box::new(BatchOutput::new(&output, nll_sum, batch)))
     }
 }

@@ -17,7 +17,7 @@ use crate::data::{ImageSet, Images, Store};
 use crate::images::{ImageLoader, Normalization, Source};
 use crate::provenance::{self, Course, Sources};
 use crate::random::{Purpose, seed};
-use crate::recipe::{ImageRecipe, is_of_images};
+use crate::recipe::{ImageModelConfig, ImageRecipe, is_of_images};
 use crate::record::{ImageRecord, ImageResult, ImageScore, PenaltyEquivalent, SCHEMA_VERSION};
 use crate::train::checkpoint::{CheckpointError, CheckpointFolder, StoredCheckpoint};
 use crate::train::image_learner::ImageLearner;
@@ -64,7 +64,10 @@ pub fn run_images_on(
         }
     }
 
-    let device = request.device.clone().autodiff();
+    check_devices(&request)?;
+    let devices = [&request.device].into_iter().chain(&request.other_devices);
+    let devices: Vec<_> = devices.map(|device| device.clone().autodiff()).collect();
+    let device = devices[0].clone();
     device.seed(seed(request.seed, Purpose::Init, 0));
     let network = recipe.network(set.num_classes, request.kernels);
     let mut learner = build(&recipe, set.num_classes, request.kernels, &device);
@@ -109,7 +112,7 @@ pub fn run_images_on(
         let starting_epoch = trainer.current_epoch();
         let strategy = ImageStrategy {
             recipe: recipe.clone(),
-            device: device.clone(),
+            devices,
             train: train.clone(),
             test: test.clone(),
             checkpoints: checkpoints.clone(),
@@ -155,6 +158,9 @@ pub fn run_images_on(
             }
             Err(ImageTrainingStopped::Checkpoint(err)) => return Err(err.into()),
             Err(ImageTrainingStopped::Events(err)) => {
+                return Err(TrainError::Training(err.to_string()));
+            }
+            Err(ImageTrainingStopped::Device(err)) => {
                 return Err(TrainError::Training(err.to_string()));
             }
             Err(ImageTrainingStopped::NotFinite {
@@ -217,6 +223,30 @@ pub fn run_images_on(
     })))
 }
 
+/// Whether the devices can do what the recipe asks for.
+fn check_devices(request: &RunRequest<ImageRecipe>) -> Result<(), TrainError> {
+    for device in [&request.device].into_iter().chain(&request.other_devices) {
+        check_precision(&request.recipe, device, &request.device_name)?;
+    }
+    let ImageModelConfig::WideResnet(network) = &request.recipe.model;
+    if network.dropout > 0.0 && !request.other_devices.is_empty() {
+        return Err(TrainError::SeveralDevices {
+            devices: request.device_name.clone(),
+            reason: "dropout draws from one generator, in the order in which the devices come by, and no run could be repeated",
+        });
+    }
+    Ok(())
+}
+
+fn check_precision(recipe: &ImageRecipe, device: &Device, name: &str) -> Result<(), TrainError> {
+    match recipe.training.mixed_precision {
+        Some(precision) if !device.supports_dtype(precision.dtype()) => {
+            Err(TrainError::NoSuchPrecision { precision, device: name.to_owned() })
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Score of a checkpoint's network.
 #[derive(Debug, Clone, Serialize)]
 pub struct CheckpointScore {
@@ -243,7 +273,7 @@ pub fn is_checkpoint_of_images(path: &Path) -> Result<bool, CheckpointError> {
 ///
 /// # Errors
 ///
-/// [`TrainError::Checkpoint`] and [`TrainError::Data`].
+/// [`TrainError::Checkpoint`], [`TrainError::Data`] and [`TrainError::NoSuchPrecision`].
 pub fn evaluate_checkpoint(
     path: &Path,
     store: &Store,
@@ -253,6 +283,7 @@ pub fn evaluate_checkpoint(
 ) -> Result<Option<CheckpointScore>, TrainError> {
     let stored = StoredCheckpoint::<ImageManifest>::open_of(path)?;
     let recipe = stored.manifest().recipe.clone();
+    check_precision(&recipe, device, "this device")?;
     let set = store.load_images(&recipe.data.images)?;
     let checkpoint = stored.path().to_owned();
     let device = device.clone().autodiff();

@@ -8,10 +8,11 @@ use anp_models::{Kernels, WideResNet};
 use burn::data::dataloader::{DataLoader, Progress};
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::tensor::{Device, Tensor};
+use burn::train::train::MultiDeviceStepError;
 use burn::train::{
     EventProcessorTraining, InferenceStep, Interrupter, Learner, LearnerEvent,
-    SupervisedLearningStrategy, SupervisedTrainingEventProcessor, TrainLoader, TrainStep,
-    TrainingComponents, TrainingError, TrainingItem, ValidLoader,
+    SupervisedLearningStrategy, SupervisedTrainingEventProcessor, TrainLoader, TrainingComponents,
+    TrainingError, TrainingItem, ValidLoader,
 };
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +26,7 @@ use crate::train::checkpoint::{
 };
 use crate::train::image_learner::{BatchOutput, ImageLearner, ImageReport};
 use crate::train::metrics::Summary;
+use crate::train::replicas::Replicas;
 
 /// Batches between two looks at the losses: the device is not waited for at each.
 const READ_EVERY: usize = 8;
@@ -36,7 +38,7 @@ pub struct ImageTrainer {
     pub recipe_hash: String,
     /// Seed of the run.
     pub seed: u64,
-    /// Device that the run was begun on.
+    /// Device that the run was begun on, or several with commas between them.
     pub device: String,
     /// As given to `--kernels`.
     pub kernels: Kernels,
@@ -178,7 +180,8 @@ pub(super) fn load(
 /// A stock loop checkpoints at the end of an epoch only, and its optimiser cannot be made to forget the momentum there.
 pub(super) struct ImageStrategy {
     pub recipe: ImageRecipe,
-    pub device: Device,
+    /// The network lives on the first; all share each batch.
+    pub devices: Vec<Device>,
     pub train: Source,
     pub test: ImageLoader,
     pub checkpoints: CheckpointFolder,
@@ -204,6 +207,8 @@ pub(super) enum ImageTrainingStopped {
         learning_rate: f64,
     },
     Checkpoint(CheckpointError),
+    /// A device failed.
+    Device(MultiDeviceStepError),
     /// burn-train could not process what it was told.
     Events(Arc<TrainingError>),
 }
@@ -230,6 +235,7 @@ impl SupervisedLearningStrategy<ImageLearner> for ImageStrategy {
         drop(learner);
         let mut run = Run {
             strategy: self,
+            replicas: Replicas::new(self.devices.clone()),
             model: Some(model),
             optimizer,
             trainer,
@@ -262,6 +268,7 @@ struct PendingBatch {
 
 struct Run<'a> {
     strategy: &'a ImageStrategy,
+    replicas: Replicas,
     /// Taken during an update, which consumes it.
     model: Option<ImageLearner>,
     optimizer: ClippedSgd,
@@ -311,11 +318,10 @@ impl Run<'_> {
             }
             let batch = batches.next().expect("a thread makes every batch");
             let images = batch.len();
-            strategy.device.seed(seed(run_seed, Purpose::Dropout, self.trainer.step));
+            strategy.devices[0].seed(seed(run_seed, Purpose::Dropout, self.trainer.step));
+            let (output, gradients) =
+                self.replicas.step(self.model(), batch).map_err(ImageTrainingStopped::Device)?;
             let model = self.model.take().expect("the model is there between steps");
-            let output = TrainStep::step(&model, batch.to_device(&strategy.device));
-            let gradients = output.grads;
-            let output = output.item.into_batch();
             let (model, norm) = self.optimizer.step(learning_rate, model, gradients, Vec::new());
             self.model = Some(model);
             let mut values = vec![output.nll_sum, norm.inner(), output.correct, output.norm_sum];

@@ -8,6 +8,7 @@ mod image_run;
 mod image_strategy;
 mod learner;
 mod metrics;
+mod replicas;
 mod run;
 mod schedule;
 mod state;
@@ -24,6 +25,7 @@ pub use image_strategy::{ImageManifest, ImageTrainer};
 pub(crate) use learner::token_nll;
 pub use learner::{LmLearner, Objective, SitePenalty, WindowOutput};
 pub use metrics::{Quantity, StepReport, Summary, SummaryMetric};
+pub use replicas::Replicas;
 pub use run::{
     Outcome, RunRequest, Texts, TrainError, build_learner, network, run, run_any, run_on,
 };

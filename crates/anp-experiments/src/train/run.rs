@@ -29,8 +29,8 @@ use crate::noising::{Noising, NoisingConfig};
 use crate::provenance::{self, Course, Sources};
 use crate::random::{Purpose, seed};
 use crate::recipe::{
-    self, AnyRecipe, InvalidRecipe, ModelConfig, PenaltyConfig, Recipe, Scale, Shape,
-    SruActivation, WeightDecayConfig,
+    self, AnyRecipe, InvalidRecipe, MixedPrecision, ModelConfig, PenaltyConfig, Recipe, Scale,
+    Shape, SruActivation, WeightDecayConfig,
 };
 use crate::record::{AnyRecord, PenaltyEquivalent, Record, RunResult, SCHEMA_VERSION};
 use crate::train::checkpoint::{CheckpointError, CheckpointFolder, StoredCheckpoint};
@@ -58,7 +58,9 @@ pub struct RunRequest<R = Recipe> {
     pub recipe: R,
     /// Where to compute.
     pub device: Device,
-    /// Name of the device, for the record.
+    /// More devices, which share the work of each batch with the first; of images only.
+    pub other_devices: Vec<Device>,
+    /// Name of the device, for the record; of several, with commas between them.
     pub device_name: String,
     /// How recurrences and losses are computed.
     pub kernels: Kernels,
@@ -145,6 +147,26 @@ pub enum TrainError {
         /// Device of the checkpoint.
         begun_on: String,
     },
+    /// There are more devices than the run can use.
+    #[error(
+        "this run cannot be on several devices ({devices}): {reason}; give --device one of them"
+    )]
+    SeveralDevices {
+        /// Their names.
+        devices: String,
+        /// Why not.
+        reason: &'static str,
+    },
+    /// The device computes in no such type.
+    #[error(
+        "training.mixed_precision is {precision}, which {device} does not have; leave it out, or choose another device"
+    )]
+    NoSuchPrecision {
+        /// What the recipe asks for.
+        precision: MixedPrecision,
+        /// Name of the device, or of several.
+        device: String,
+    },
     /// A number that is no number.
     #[error(
         "{quantity} became {value} in epoch {epoch}, window {window} (step {step}), at learning rate {learning_rate}; \
@@ -218,6 +240,7 @@ impl<R> RunRequest<R> {
             seed: self.seed,
             recipe: recipe(self.recipe),
             device: self.device,
+            other_devices: self.other_devices,
             device_name: self.device_name,
             kernels: self.kernels,
             store: self.store,
@@ -254,8 +277,20 @@ pub fn run_any(request: RunRequest<AnyRecipe>) -> Result<Outcome<AnyRecord>, Tra
 /// See [`TrainError`]. What was saved before stays.
 pub fn run(request: RunRequest) -> Result<Outcome, TrainError> {
     request.recipe.validate()?;
+    one_device(&request)?;
     let corpus = request.store.load(&request.recipe.data.corpus)?;
     run_on(&corpus, request)
+}
+
+/// A language model's windows follow each other on one device.
+fn one_device(request: &RunRequest) -> Result<(), TrainError> {
+    if request.other_devices.is_empty() {
+        return Ok(());
+    }
+    Err(TrainError::SeveralDevices {
+        devices: request.device_name.clone(),
+        reason: "only images are shared out among devices, and it is of text",
+    })
 }
 
 /// [`run`] on a corpus that is not in the store.
@@ -266,6 +301,7 @@ pub fn run(request: RunRequest) -> Result<Outcome, TrainError> {
 pub fn run_on(corpus: &Corpus, request: RunRequest) -> Result<Outcome, TrainError> {
     let recipe = request.recipe.clone();
     recipe.validate()?;
+    one_device(&request)?;
     let texts = Texts::cut(corpus, &recipe)?;
     let num_words = corpus.vocabulary.len();
     let noising = recipe.data.noising.as_ref();

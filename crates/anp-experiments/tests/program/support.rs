@@ -206,6 +206,7 @@ impl Workplace {
             seed,
             recipe: self.recipe(row),
             device: device.open().unwrap(),
+            other_devices: Vec::new(),
             device_name: device.to_string(),
             kernels: Kernels::Fused,
             store: Store::locate(None),

@@ -1,9 +1,10 @@
 """The small scale of Table 4 in PyTorch: the same network, data, augmentation and optimiser as experiments/table4 has, with
-PyTorch's random numbers. One JSON line an epoch.
+PyTorch's random numbers. Each seed is trained without and with the penalty.
 
-    python cifar.py ~/.local/share/anp/cifar-10 --seed 1 [--eta 1e-4] [--threads 2]
+    python cifar.py ~/.local/share/anp/cifar-10 --seeds 1 2 3 --etas 0 1e-4 --out docs/curves/cifar_10_pytorch.json
 
-PyTorch 2, NumPy; CPU. Compare with `anp report table4 --scale small` and the `curve` of its records.
+The curves go to the file after each run; a run that is there already is not made again. One JSON line an epoch goes to stdout.
+PyTorch 2, NumPy; CPU. `docs/curves/draw.py` draws the file beside the `curve` of our records.
 """
 
 import argparse
@@ -78,22 +79,10 @@ def augment(pixels, random):
     return np.stack(crops)
 
 
-def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--eta", type=float, default=0.0)
-    parser.add_argument("--depth", type=int, default=10)
-    parser.add_argument("--width", type=int, default=1)
-    parser.add_argument("--train-images", type=int, default=5000)
-    parser.add_argument("--test-images", type=int, default=2000)
-    parser.add_argument("--epochs", type=int, default=8)
-    parser.add_argument("--decay-after", type=int, nargs="*", default=[5, 7])
-    parser.add_argument("--threads", type=int, default=2)
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    torch.manual_seed(args.seed)
-    random = np.random.default_rng(args.seed)
+def epochs(args, seed, eta):
+    """Train one network; yields a dictionary an epoch."""
+    torch.manual_seed(seed)
+    random = np.random.default_rng(seed)
     train, labels = load(args.folder, [f"data_batch_{i}.bin" for i in range(1, 6)], args.train_images)
     test, test_labels = load(args.folder, ["test_batch.bin"], args.test_images)
     test = normalise(test)
@@ -110,23 +99,59 @@ def main():
             logits, pooled = net(normalise(augment(train[indices], random)))
             loss = F.cross_entropy(logits, labels[indices])
             optimizer.zero_grad()
-            (loss + args.eta / 2 * pooled.square().sum()).backward()
+            (loss + eta / 2 * pooled.square().sum()).backward()
             optimizer.step()
             nll += loss.item() * len(indices)
             norm += pooled.detach().norm(dim=1).sum().item()
         net.eval()
         with torch.no_grad():
             logits = torch.cat([net(part)[0] for part in test.split(500)])
-        result = {
+        yield {
             "epoch": epoch,
             "learning_rate": rate,
             "train_nll": nll / len(train),
             "test_nll": F.cross_entropy(logits, test_labels).item(),
-            "test_accuracy": 100 * (logits.argmax(1) == test_labels).float().mean().item(),
+            "test_accuracy": 100 * (logits.argmax(1) == test_labels).double().mean().item(),
             "activation_norm": norm / len(train),
-            "seconds": time.time() - started,
+            "seconds": round(time.time() - started, 1),
         }
-        print(json.dumps(result), flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--etas", type=float, nargs="+", default=[0.0, 1e-4])
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--depth", type=int, default=10)
+    parser.add_argument("--width", type=int, default=1)
+    parser.add_argument("--train-images", type=int, default=5000)
+    parser.add_argument("--test-images", type=int, default=2000)
+    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--decay-after", type=int, nargs="*", default=[5, 7])
+    parser.add_argument("--threads", type=int, default=2)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    recipe = {
+        name: getattr(args, name)
+        for name in ["depth", "width", "train_images", "test_images", "epochs", "decay_after"]
+    }
+    result = {"pytorch": torch.__version__, "threads": args.threads, "recipe": recipe, "runs": []}
+    if args.out.exists():
+        earlier = json.loads(args.out.read_text())
+        if earlier["recipe"] != recipe:
+            raise SystemExit(f"{args.out} is of another recipe: {earlier['recipe']}")
+        result["runs"] = earlier["runs"]
+    for seed in args.seeds:
+        for eta in args.etas:
+            if any((run["seed"], run["eta"]) == (seed, eta) for run in result["runs"]):
+                continue
+            curve = []
+            for epoch in epochs(args, seed, eta):
+                curve.append(epoch)
+                print(json.dumps({"seed": seed, "eta": eta, **epoch}), flush=True)
+            result["runs"].append({"seed": seed, "eta": eta, "curve": curve})
+            args.out.write_text(json.dumps(result, indent=1) + "\n")
 
 
 main()

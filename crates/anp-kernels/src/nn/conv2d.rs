@@ -1,7 +1,7 @@
 use burn::config::Config;
 use burn::module::{Content, DisplaySettings, Module, ModuleDisplay, Param};
 use burn::nn::Initializer;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, FloatDType, Tensor};
 
 use super::{ConfigError, check_size};
 use crate::Kernels;
@@ -28,6 +28,8 @@ pub struct Conv2dConfig {
         default = "Initializer::KaimingUniform { gain: 1.0 / 3.0_f64.sqrt(), fan_out_only: false }"
     )]
     pub initializer: Initializer,
+    /// Type to compute in, whatever the type of input and parameters, which the output has; theirs, if there is none.
+    pub compute_dtype: Option<FloatDType>,
     /// How it is computed.
     #[config(default = "Kernels::Fused")]
     pub kernels: Kernels,
@@ -67,6 +69,7 @@ impl Conv2dConfig {
                 .then(|| self.initializer.init_with([channels_out], fan_in, fan_out, device)),
             stride: self.stride,
             padding: self.padding,
+            compute_dtype: self.compute_dtype,
             kernels: self.kernels,
         }
     }
@@ -87,6 +90,9 @@ pub struct Conv2d {
     pub stride: [usize; 2],
     /// Zeros above and below, left and right of the input.
     pub padding: [usize; 2],
+    /// Type to compute in; that of input and parameters, if there is none.
+    #[module(skip)]
+    pub compute_dtype: Option<FloatDType>,
     /// How it is computed.
     #[module(skip)]
     pub kernels: Kernels,
@@ -94,6 +100,9 @@ pub struct Conv2d {
 
 impl Conv2d {
     /// Convolve a batch of images.
+    ///
+    /// With a type to compute in, input, weight and bias are rounded to it before, and the output comes back in the type of the
+    /// input; gradients go the same way back, so that the parameters' are of the parameters' type.
     ///
     /// # Shapes
     ///
@@ -105,12 +114,21 @@ impl Conv2d {
     ///
     /// If channels, data types or devices do not fit each other, or the kernel is larger than the padded input.
     pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
-        self.kernels.conv2d(Conv2dInputs {
+        let dtype = input.dtype();
+        let inputs = Conv2dInputs {
             input,
             weight: self.weight.val(),
             bias: self.bias.as_ref().map(|bias| bias.val()),
             options: Conv2dOptions { stride: self.stride, padding: self.padding },
-        })
+        };
+        let Some(compute_dtype) = self.compute_dtype else { return self.kernels.conv2d(inputs) };
+        let inputs = Conv2dInputs {
+            input: inputs.input.cast(compute_dtype),
+            weight: inputs.weight.cast(compute_dtype),
+            bias: inputs.bias.map(|bias| bias.cast(compute_dtype)),
+            ..inputs
+        };
+        self.kernels.conv2d(inputs).cast(FloatDType::from(dtype))
     }
 }
 
@@ -127,5 +145,52 @@ impl ModuleDisplay for Conv2d {
             .add("stride", &format!("{:?}", self.stride))
             .add("padding", &format!("{:?}", self.padding))
             .optional()
+    }
+}
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use burn::tensor::{DType, Distribution};
+
+    use super::*;
+
+    /// On the CPU operands and output are rounded, and the sums between them are of single precision.
+    #[test]
+    fn a_type_to_compute_in_rounds_operands_and_output_and_leaves_types_as_they_were() {
+        let device = Device::flex().autodiff();
+        let round =
+            |tensor: Tensor<4>| tensor.cast(FloatDType::BF16).cast(FloatDType::F32).detach();
+        for kernels in Kernels::ALL {
+            device.seed(8);
+            let mut layer = Conv2dConfig::new([3, 5], [3, 3])
+                .with_bias(false)
+                .with_compute_dtype(Some(FloatDType::BF16))
+                .with_kernels(kernels)
+                .init(&device);
+            let input = Tensor::<4>::random([2, 3, 6, 6], Distribution::Default, &device);
+            let weight = layer.weight.val();
+
+            let output = layer.forward(input.clone());
+            let gradients = output.clone().square().sum().backward();
+            let gradient = layer.weight.val().grad(&gradients).expect("it is a leaf");
+            assert_eq!([output.dtype(), gradient.dtype()], [DType::F32; 2]);
+
+            layer.compute_dtype = None;
+            layer.weight = Param::from_tensor(round(weight));
+            let rounded = layer.forward(round(input));
+            let single = layer.weight.val();
+            let of_rounded = rounded.clone().square().sum().backward();
+            let of_rounded = single.grad(&of_rounded).expect("it is a leaf");
+            let difference = |left: Tensor<4>, right: Tensor<4>| {
+                let largest = right.clone().abs().max().into_scalar::<f32>();
+                (left - right).abs().max().into_scalar::<f32>() / largest
+            };
+            // One rounding of the output; Burn's own convolution may round its sums more often.
+            let bound = if kernels == Kernels::Fused { 0.0 } else { 0.02 };
+            let difference_of_outputs = difference(output.inner(), round(rounded).inner());
+            assert!(difference_of_outputs <= bound, "{kernels}: {difference_of_outputs}");
+            let difference_of_gradients = difference(gradient, of_rounded);
+            assert!(difference_of_gradients < 0.02, "{kernels}: {difference_of_gradients}");
+        }
     }
 }

@@ -3,7 +3,15 @@
 use anp_kernels::Kernels;
 use anp_kernels::nn::{BatchNorm2d, BatchNorm2dConfig, Conv2d, Conv2dConfig};
 use burn::module::Initializer;
-use burn::tensor::Device;
+use burn::tensor::{Device, FloatDType};
+
+/// How the layers compute.
+#[derive(Clone, Copy)]
+pub(super) struct Compute {
+    /// Type that convolutions compute in, if it is not that of the parameters.
+    pub convolutions: Option<FloatDType>,
+    pub kernels: Kernels,
+}
 
 /// A convolution with square kernels that keeps the size but for its stride.
 ///
@@ -14,7 +22,7 @@ pub(super) fn convolution(
     kernel: usize,
     stride: usize,
     bias: bool,
-    kernels: Kernels,
+    compute: Compute,
     device: &Device,
 ) -> Conv2d {
     let mut convolution = Conv2dConfig::new(channels, [kernel, kernel])
@@ -22,7 +30,8 @@ pub(super) fn convolution(
         .with_padding([kernel / 2, kernel / 2])
         .with_bias(false)
         .with_initializer(Initializer::XavierUniform { gain: 2.0_f64.sqrt() })
-        .with_kernels(kernels)
+        .with_compute_dtype(compute.convolutions)
+        .with_kernels(compute.kernels)
         .init(device);
     convolution.bias = bias.then(|| Initializer::Zeros.init([channels[1]], device));
     convolution
