@@ -11,6 +11,7 @@
 //! | [`product`] | a product of matrices, to be written over |
 //! | [`square_norm`] | `Σ x²` |
 //! | [`sgd`] | clip by one norm over all gradients, decay, step; gradients of a few rows |
+//! | [`random`] | dropout masks and normal numbers, each number a function of a key and its place |
 //! | [`nn`] | layers with Burn's conventions over these, and weights from elsewhere |
 //!
 //! Each operation has kernels for the CPU backends Flex and NdArray (features `flex`, `ndarray`), the LSTM, the SRU and the
@@ -36,6 +37,7 @@ mod kernels;
 pub mod lstm;
 pub mod nn;
 pub mod product;
+pub mod random;
 pub mod rhn;
 pub mod sgd;
 pub mod square_norm;

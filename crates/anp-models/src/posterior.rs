@@ -1,3 +1,4 @@
+use anp_kernels::random::standard_normal;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Distribution, Tensor};
@@ -111,8 +112,7 @@ impl WeightPosterior {
 
     /// Standard normal noise for each weight, as [`RecurrentLm::draw_weights`] takes it.
     pub fn sample_noise(&self) -> Vec<Tensor<1>> {
-        let normal = Distribution::Normal(0.0, 1.0);
-        self.rho.iter().map(|rho| Tensor::random(rho.dims(), normal, &rho.device())).collect()
+        self.rho.iter().map(|rho| standard_normal(rho.dims(), &rho.device())).collect()
     }
 }
 

@@ -10,6 +10,7 @@ pub(crate) mod lockstep;
 pub(crate) mod lstm;
 pub(crate) mod matmul;
 pub(crate) mod panels;
+pub(crate) mod random;
 pub(crate) mod real;
 pub(crate) mod reduce;
 pub(crate) mod rhn;
