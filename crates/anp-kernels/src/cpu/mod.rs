@@ -20,3 +20,4 @@ pub(crate) mod simd;
 pub(crate) mod square_norm;
 pub(crate) mod sru;
 pub(crate) mod tasks;
+pub(crate) mod weight_draw;
