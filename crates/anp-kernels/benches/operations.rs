@@ -1,18 +1,31 @@
-//! Operations, fused and as their compositions, on the CPU at the sizes of the paper's language models and of WRN-16-4.
+//! Operations, fused and as their compositions, on Flex at the sizes of the paper's language models and of WRN-16-4; gradients
+//! where there are some.
 //!
 //! Two threads against one: `RAYON_NUM_THREADS=1 cargo xtask bench`.
 
 use anp_kernels::Kernels;
 use anp_kernels::batch_norm::BatchNormInputs;
 use anp_kernels::conv2d::{Conv2dInputs, Conv2dOptions};
+use anp_kernels::cross_entropy::LinearCrossEntropyInputs;
 use anp_kernels::lstm::{LstmInputs, LstmState};
-use burn::tensor::{Device, Distribution, Tensor};
+use anp_kernels::random::{
+    dropout_mask, dropout_mask_composition, standard_normal, standard_normal_composition,
+};
+use anp_kernels::rhn::RhnInputs;
+use anp_kernels::sgd::{
+    Momentum, SgdOptions, sgd_momentum_step, sgd_momentum_step_composition, sgd_step,
+    sgd_step_composition,
+};
+use anp_kernels::sru::{Activation, SruInputs};
+use anp_kernels::weight_draw::{MixtureOver, ScaleMixture, WeightDrawInputs};
+use burn::tensor::{Device, Distribution, Int, Tensor, TensorCreationOptions};
 use divan::Bencher;
 use divan::counter::ItemsCount;
 
 /// Penn Treebank, as all of the paper's language models take it.
 const BATCH_SIZE: usize = 20;
 const SEQ_LENGTH: usize = 35;
+const VOCAB_SIZE: usize = 10_000;
 
 fn main() {
     divan::main();
@@ -22,12 +35,21 @@ fn random<const D: usize>(shape: [usize; D], device: &Device) -> Tensor<D> {
     Tensor::random(shape, Distribution::Uniform(-0.05, 0.05), device)
 }
 
+fn kernels(fused: bool) -> Kernels {
+    if fused { Kernels::Fused } else { Kernels::Plain }
+}
+
+/// Where gradients are asked for.
+fn training() -> Device {
+    let device = Device::flex().autodiff();
+    device.seed(0);
+    device
+}
+
 /// All steps of one layer, forward and backward; throughput in tokens.
 #[divan::bench(args = [200, 512, 1500], consts = [true, false])]
 fn lstm<const FUSED: bool>(bencher: Bencher, d_hidden: usize) {
-    let kernels = if FUSED { Kernels::Fused } else { Kernels::Plain };
-    let device = Device::flex().autodiff();
-    device.seed(0);
+    let (kernels, device) = (kernels(FUSED), training());
     let gates = random([SEQ_LENGTH, BATCH_SIZE, 4 * d_hidden], &device).require_grad();
     let bias = random([4 * d_hidden], &device).require_grad();
     let weight_hidden = random([d_hidden, 4 * d_hidden], &device).require_grad();
@@ -44,6 +66,151 @@ fn lstm<const FUSED: bool>(bencher: Bencher, d_hidden: usize) {
     });
 }
 
+/// The scan of one layer, forward and backward; throughput in tokens.
+#[divan::bench(args = [910, 980], consts = [true, false])]
+fn sru<const FUSED: bool>(bencher: Bencher, d_hidden: usize) {
+    let (kernels, device) = (kernels(FUSED), training());
+    let product = random([SEQ_LENGTH, BATCH_SIZE, 3 * d_hidden], &device).require_grad();
+    let highway = random([SEQ_LENGTH, BATCH_SIZE, d_hidden], &device).require_grad();
+    let bias = random([2 * d_hidden], &device).require_grad();
+    let cell = Tensor::zeros([BATCH_SIZE, d_hidden], &device);
+    bencher.counter(ItemsCount::new(BATCH_SIZE * SEQ_LENGTH)).bench_local(|| {
+        let sequence = kernels.sru_sequence(SruInputs {
+            product: product.clone(),
+            highway: Some(highway.clone()),
+            bias: bias.clone(),
+            mask: None,
+            cell: cell.clone(),
+            activation: Activation::Tanh,
+        });
+        sequence.hidden.sum().backward()
+    });
+}
+
+/// All micro-steps of a sequence, forward and backward, by depth and width; throughput in tokens.
+#[divan::bench(args = [(8, 890), (10, 830)], consts = [true, false], sample_count = 5)]
+fn rhn<const FUSED: bool>(bencher: Bencher, (depth, d_hidden): (usize, usize)) {
+    let (kernels, device) = (kernels(FUSED), training());
+    let gates = random([SEQ_LENGTH, BATCH_SIZE, 2 * d_hidden], &device).require_grad();
+    let weight_hidden = random([depth, d_hidden, 2 * d_hidden], &device).require_grad();
+    let bias = random([depth, 2 * d_hidden], &device).require_grad();
+    let mask = dropout_mask([1, BATCH_SIZE, d_hidden], 0.3, &device);
+    let state = Tensor::zeros([BATCH_SIZE, d_hidden], &device);
+    bencher.counter(ItemsCount::new(BATCH_SIZE * SEQ_LENGTH)).bench_local(|| {
+        let hidden = kernels.rhn_sequence(RhnInputs {
+            gates: gates.clone(),
+            weight_hidden: weight_hidden.clone(),
+            bias: bias.clone(),
+            mask: Some(mask.clone()),
+            state: state.clone(),
+        });
+        hidden.sum().backward()
+    });
+}
+
+/// Decoder, softmax and loss of a window, forward and backward; throughput in tokens.
+#[divan::bench(args = [512, 1500], consts = [true, false], sample_count = 20)]
+fn cross_entropy<const FUSED: bool>(bencher: Bencher, d_hidden: usize) {
+    let (kernels, device) = (kernels(FUSED), training());
+    let num_tokens = BATCH_SIZE * SEQ_LENGTH;
+    let hidden = random([num_tokens, d_hidden], &device).require_grad();
+    let weight = random([d_hidden, VOCAB_SIZE], &device).require_grad();
+    let bias = random([VOCAB_SIZE], &device).require_grad();
+    let words = Distribution::Uniform(0.0, VOCAB_SIZE as f64);
+    let targets = Tensor::<1, Int>::random([num_tokens], words, &device);
+    bencher.counter(ItemsCount::new(num_tokens)).bench_local(|| {
+        let nll = kernels.linear_cross_entropy(LinearCrossEntropyInputs {
+            hidden: hidden.clone(),
+            weight: weight.clone(),
+            tied: false,
+            bias: bias.clone(),
+            targets: targets.clone(),
+        });
+        nll.sum().backward()
+    });
+}
+
+/// The penalty on a layer's activations, forward and backward; throughput in tokens.
+#[divan::bench(args = [512, 1500], consts = [true, false])]
+fn square_norm<const FUSED: bool>(bencher: Bencher, d_hidden: usize) {
+    let (kernels, device) = (kernels(FUSED), training());
+    let hidden = random([SEQ_LENGTH, BATCH_SIZE, d_hidden], &device).require_grad();
+    bencher
+        .counter(ItemsCount::new(BATCH_SIZE * SEQ_LENGTH))
+        .bench_local(|| kernels.square_norm(hidden.clone()).backward());
+}
+
+/// Elements of a decoder's weight and of all weights of the LSTM of two layers of 512 units.
+const WEIGHTS: [usize; 2] = [512 * VOCAB_SIZE, 14_437_200];
+
+/// Clipped gradient, decay and step of one parameter, which is kept; throughput in elements.
+#[divan::bench(args = WEIGHTS, consts = [true, false], sample_count = 20)]
+fn sgd<const FUSED: bool>(bencher: Bencher, len: usize) {
+    let step = if FUSED { sgd_step } else { sgd_step_composition };
+    let device = Device::flex();
+    let gradient = random([len], &device);
+    let scale = Tensor::full([1], 0.5, &device);
+    let mut parameter = Some(random([len], &device));
+    bencher.counter(ItemsCount::new(len)).bench_local(|| {
+        let tensor = parameter.take().expect("the last step left it");
+        parameter = Some(step(tensor, gradient.clone(), scale.clone(), OPTIONS));
+    });
+}
+
+/// The same with momentum.
+#[divan::bench(args = WEIGHTS, consts = [true, false], sample_count = 20)]
+fn sgd_momentum<const FUSED: bool>(bencher: Bencher, len: usize) {
+    let step = if FUSED { sgd_momentum_step } else { sgd_momentum_step_composition };
+    let momentum = Momentum { factor: 0.9, dampening: 0.0, nesterov: true };
+    let device = Device::flex();
+    let gradient = random([len], &device);
+    let scale = Tensor::full([1], 0.5, &device);
+    let mut state = Some((random([len], &device), random([len], &device)));
+    bencher.counter(ItemsCount::new(len)).bench_local(|| {
+        let (tensor, velocity) = state.take().expect("the last step left it");
+        let (gradient, scale) = (gradient.clone(), scale.clone());
+        state = Some(step(tensor, gradient, Some(velocity), scale, OPTIONS, momentum));
+    });
+}
+
+const OPTIONS: SgdOptions =
+    SgdOptions { learning_rate: 0.1, coupled_decay: 5e-4, decoupled_decay: 0.0 };
+
+/// The masks of a window: one place in the network, and all of two layers of 512 units and 10,000 words for 20 sequences.
+#[divan::bench(args = [SEQ_LENGTH * BATCH_SIZE * 512, 1 << 20], consts = [true, false])]
+fn mask<const FUSED: bool>(bencher: Bencher, len: usize) {
+    type Draw = fn([usize; 1], f64, TensorCreationOptions) -> Tensor<1>;
+    let draw: Draw = if FUSED { dropout_mask } else { dropout_mask_composition };
+    let device = training();
+    bencher.counter(ItemsCount::new(len)).bench_local(|| draw([len], 0.5, (&device).into()));
+}
+
+/// The noise of Bayes by Backprop.
+#[divan::bench(args = WEIGHTS, consts = [true, false], sample_count = 20)]
+fn normal<const FUSED: bool>(bencher: Bencher, len: usize) {
+    type Draw = fn([usize; 1], TensorCreationOptions) -> Tensor<1>;
+    let draw: Draw = if FUSED { standard_normal } else { standard_normal_composition };
+    let device = training();
+    bencher.counter(ItemsCount::new(len)).bench_local(|| draw([len], (&device).into()));
+}
+
+/// Weights drawn with noise, and their divergence from the prior, forward and backward; throughput in weights.
+#[divan::bench(args = WEIGHTS, consts = [true, false], sample_count = 5)]
+fn weight_draw<const FUSED: bool>(bencher: Bencher, len: usize) {
+    let (kernels, device) = (kernels(FUSED), training());
+    let mean = random([len / 400, 400], &device).require_grad();
+    let rho = (random([len], &device) - 3.0).detach().require_grad();
+    let noise = standard_normal([len], &device);
+    let over = MixtureOver::Weight;
+    let prior = ScaleMixture { pi: 0.25, log_sigma1: -1.0, log_sigma2: -7.0, over };
+    bencher.counter(ItemsCount::new(len)).bench_local(|| {
+        let (mean, rho, noise) = (mean.clone(), rho.clone(), noise.clone());
+        let (weights, divergence) =
+            kernels.weight_draw(WeightDrawInputs { mean, rho, noise, prior });
+        (weights.sum() + divergence).backward()
+    });
+}
+
 /// Images in a batch of the residual network: a quarter of the paper's.
 const IMAGES: usize = 32;
 /// Channels and side of the maps of WRN-16-4's three groups.
@@ -52,9 +219,7 @@ const MAPS: [(usize, usize); 3] = [(64, 32), (128, 16), (256, 8)];
 /// A 3 × 3 convolution between two maps of a group, forward and backward; throughput in images.
 #[divan::bench(args = MAPS, consts = [true, false])]
 fn conv2d<const FUSED: bool>(bencher: Bencher, (channels, side): (usize, usize)) {
-    let kernels = if FUSED { Kernels::Fused } else { Kernels::Plain };
-    let device = Device::flex().autodiff();
-    device.seed(0);
+    let (kernels, device) = (kernels(FUSED), training());
     let input = random([IMAGES, channels, side, side], &device).require_grad();
     let weight = random([channels, channels, 3, 3], &device).require_grad();
     let options = Conv2dOptions { stride: [1; 2], padding: [1; 2] };
@@ -67,9 +232,7 @@ fn conv2d<const FUSED: bool>(bencher: Bencher, (channels, side): (usize, usize))
 /// Batch normalisation and ReLU of such a map, forward and backward; throughput in images.
 #[divan::bench(args = MAPS, consts = [true, false])]
 fn batch_norm_relu<const FUSED: bool>(bencher: Bencher, (channels, side): (usize, usize)) {
-    let kernels = if FUSED { Kernels::Fused } else { Kernels::Plain };
-    let device = Device::flex().autodiff();
-    device.seed(0);
+    let (kernels, device) = (kernels(FUSED), training());
     let input = random([IMAGES, channels, side, side], &device).require_grad();
     let gamma = random([channels], &device).require_grad();
     let beta = random([channels], &device).require_grad();

@@ -10,11 +10,13 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, TensorMetadata};
+use burn::tensor::Shape;
 
 /// Where the step of the cell states leaves their gradient for that of the sequence.
 ///
 /// A step of the graph has one output. Here it is the hidden states; the cell states are a second step behind the first,
-/// which hands its gradient over and gives the first a zero of its own, so that it is visited.
+/// which hands its gradient over and gives the first a zero of its own, so that it is visited. Other operations with two outputs do
+/// the same; the larger one is best the second.
 #[derive(Debug, Clone)]
 pub(crate) struct CellGradient<B: Backend>(Arc<Mutex<Option<FloatTensor<B>>>>);
 
@@ -36,7 +38,7 @@ impl<B: Backend> CellGradient<B> {
     ) -> FloatTensor<Autodiff<B, C>> {
         let step = CellStates(PhantomData::<B>);
         match step.prepare::<C>([sequence.node()]).compute_bound().stateful() {
-            OpsKind::Tracked(prepared) => prepared.finish(self, cell),
+            OpsKind::Tracked(prepared) => prepared.finish((self, sequence.shape()), cell),
             OpsKind::UnTracked(prepared) => prepared.finish(cell),
         }
     }
@@ -46,7 +48,8 @@ impl<B: Backend> CellGradient<B> {
 struct CellStates<B: Backend>(PhantomData<B>);
 
 impl<B: Backend> Backward<B, 1> for CellStates<B> {
-    type State = CellGradient<B>;
+    /// With the shape of the sequence.
+    type State = (CellGradient<B>, Shape);
 
     fn backward(
         self,
@@ -57,10 +60,10 @@ impl<B: Backend> Backward<B, 1> for CellStates<B> {
         let gradient = grads.consume::<B>(&ops.node);
         let [sequence] = ops.parents;
         if let Some(sequence) = sequence {
-            let zeros =
-                B::float_zeros(gradient.shape(), &gradient.device(), gradient.dtype().into());
+            let (handed_over, shape) = ops.state;
+            let zeros = B::float_zeros(shape, &gradient.device(), gradient.dtype().into());
             grads.register::<B>(sequence.id, zeros);
-            *ops.state.0.lock().expect("no step panicked") = Some(gradient);
+            *handed_over.0.lock().expect("no step panicked") = Some(gradient);
         }
     }
 }

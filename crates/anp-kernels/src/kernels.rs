@@ -15,6 +15,7 @@ use crate::product::{product, product_composition};
 use crate::rhn::{RhnInputs, rhn_composition, rhn_sequence};
 use crate::square_norm::{square_norm, square_norm_composition};
 use crate::sru::{SruInputs, SruSequence, sru_composition, sru_sequence};
+use crate::weight_draw::{WeightDrawInputs, weight_draw, weight_draw_composition};
 
 /// Which implementation of its operations a model takes.
 ///
@@ -102,6 +103,17 @@ impl Kernels {
         match self {
             Self::Fused => product(lhs, rhs),
             Self::Plain => product_composition(lhs, rhs),
+        }
+    }
+
+    /// [`weight_draw`] or its composition.
+    pub fn weight_draw<const D: usize>(
+        self,
+        inputs: WeightDrawInputs<D>,
+    ) -> (Tensor<D>, Tensor<1>) {
+        match self {
+            Self::Fused => weight_draw(inputs),
+            Self::Plain => weight_draw_composition(inputs),
         }
     }
 

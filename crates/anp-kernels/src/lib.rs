@@ -11,6 +11,8 @@
 //! | [`product`] | a product of matrices, to be written over |
 //! | [`square_norm`] | `Σ x²` |
 //! | [`sgd`] | clip by one norm over all gradients, decay, step; gradients of a few rows |
+//! | [`random`] | dropout masks and normal numbers, each number a function of a key and its place |
+//! | [`weight_draw`] | weights drawn from their posterior, with its divergence from a prior |
 //! | [`nn`] | layers with Burn's conventions over these, and weights from elsewhere |
 //!
 //! Each operation has kernels for the CPU backends Flex and NdArray (features `flex`, `ndarray`), the LSTM, the SRU and the
@@ -36,9 +38,11 @@ mod kernels;
 pub mod lstm;
 pub mod nn;
 pub mod product;
+pub mod random;
 pub mod rhn;
 pub mod sgd;
 pub mod square_norm;
 pub mod sru;
+pub mod weight_draw;
 
 pub use kernels::{Kernels, ParseKernelsError};

@@ -1,4 +1,5 @@
-use anp_core::{look_up_word_mask, sample_mask, sample_word_mask};
+use anp_core::look_up_word_mask;
+use anp_kernels::random::dropout_mask;
 use burn::module::Param;
 use burn::tensor::{Device, Int, Tensor};
 
@@ -85,7 +86,7 @@ impl Dropout {
 
     /// Draw the masks of a window of `tokens`, `[seq_length, batch_size]`.
     ///
-    /// In the order input, between layers from the first, output, words, then by layer product, recurrence and recurrent
+    /// From the device's generator, whichever kernels compute the rest, in the order input, between layers from the first, output, words, then by layer product, recurrence and recurrent
     /// matrix.
     pub(crate) fn sample(
         &self,
@@ -99,7 +100,7 @@ impl Dropout {
             MaskSpan::Step => seq_length,
             MaskSpan::Window => 1,
         };
-        let draw = |shape, p| (p > 0.0).then(|| sample_mask(shape, p, device));
+        let draw = |shape, p| (p > 0.0).then(|| dropout_mask(shape, p, device));
         let last = layers.last().expect("the model has a layer");
         let input_by_gate = |layer: &RecurrentLayer| {
             self.gates == GateMasks::Separate && matches!(layer, RecurrentLayer::Lstm(_))
@@ -113,10 +114,10 @@ impl Dropout {
         let output = draw([steps, batch_size, last.d_hidden()], self.output);
 
         let words = (self.word > 0.0).then(|| match self.word_tie {
-            WordTie::Token => sample_mask([seq_length, batch_size, 1], self.word, device),
+            WordTie::Token => dropout_mask([seq_length, batch_size, 1], self.word, device),
             tie => {
                 let num_masks = if tie == WordTie::Sequence { batch_size } else { 1 };
-                let words = sample_word_mask(num_masks, vocab_size, self.word, device);
+                let words = dropout_mask([num_masks, vocab_size], self.word, device);
                 look_up_word_mask(words, tokens.clone(), false)
             }
         });

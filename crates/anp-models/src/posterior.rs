@@ -1,73 +1,11 @@
+use anp_kernels::Kernels;
+use anp_kernels::random::standard_normal;
+use anp_kernels::weight_draw::WeightDrawInputs;
+pub use anp_kernels::weight_draw::{MixtureOver, ScaleMixture};
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
-use burn::tensor::activation::relu;
 use burn::tensor::{Device, Distribution, Tensor};
 
 use crate::recurrent_lm::RecurrentLm;
-
-/// What σ is never below.
-const MIN_SIGMA: f64 = 1e-5;
-/// Exponentials of numbers below this are finite in single precision.
-const MAX_EXPONENT: f64 = 80.0;
-
-/// A mixture of two normal distributions around zero: what is believed of a weight before training.
-///
-/// ```text
-/// p(w) = π N(w; 0, σ₁²) + (1 − π) N(w; 0, σ₂²)
-/// ```
-///
-/// [Blundell et al., 2015](https://arxiv.org/abs/1505.05424), equation 7.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct ScaleMixture {
-    /// π, in (0, 1).
-    pub pi: f64,
-    /// ln σ₁.
-    pub log_sigma1: f64,
-    /// ln σ₂.
-    pub log_sigma2: f64,
-    /// What is drawn from one of the two.
-    pub over: MixtureOver,
-}
-
-/// What is drawn from one component of a [`ScaleMixture`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MixtureOver {
-    /// Each weight by itself, as Blundell et al. write.
-    Weight,
-    /// The weights of a row of a matrix, or of a whole bias, together: so it is in Sonnet's example of Fortunato et al.
-    Row,
-}
-
-impl ScaleMixture {
-    /// Standard deviation: `√(π σ₁² + (1 − π) σ₂²)`.
-    pub fn sigma(&self) -> f64 {
-        let variance = |log_sigma: f64| (2.0 * log_sigma).exp();
-        (self.pi * variance(self.log_sigma1) + (1.0 - self.pi) * variance(self.log_sigma2)).sqrt()
-    }
-
-    /// `ln p` of all weights of a matrix together, without the factor `1/√(2π)` of each: `[1]`.
-    fn log_density(&self, weights: Tensor<2>) -> Tensor<1> {
-        let [rows, width] = weights.dims();
-        let (square, together, count) = match self.over {
-            MixtureOver::Weight => (weights.square(), 1.0, rows * width),
-            MixtureOver::Row => (weights.square().sum_dim(1), width as f64, rows),
-        };
-        let component = |share: f64, log_sigma: f64| {
-            (share.ln() - together * log_sigma, 0.5 * (-2.0 * log_sigma).exp())
-        };
-        let first = component(self.pi, self.log_sigma1);
-        let second = component(1.0 - self.pi, self.log_sigma2);
-        let (wide, narrow) = if first.1 < second.1 { (first, second) } else { (second, first) };
-        // ln(eᵃ + eᵇ) = a + ln(1 + eᵇ⁻ᵃ), where b − a is largest for weights of zero.
-        let largest = narrow.0 - wide.0;
-        let difference = square.clone() * (wide.1 - narrow.1) + largest;
-        let excess = if largest < MAX_EXPONENT {
-            difference.exp().log1p()
-        } else {
-            relu(difference.clone()) + difference.abs().neg().exp().log1p()
-        };
-        (excess - square * wide.1).sum() + wide.0 * count as f64
-    }
-}
 
 /// A normal distribution for each weight instead of a value: Bayes by Backprop.
 ///
@@ -111,8 +49,7 @@ impl WeightPosterior {
 
     /// Standard normal noise for each weight, as [`RecurrentLm::draw_weights`] takes it.
     pub fn sample_noise(&self) -> Vec<Tensor<1>> {
-        let normal = Distribution::Normal(0.0, 1.0);
-        self.rho.iter().map(|rho| Tensor::random(rho.dims(), normal, &rho.device())).collect()
+        self.rho.iter().map(|rho| standard_normal(rho.dims(), &rho.device())).collect()
     }
 }
 
@@ -159,6 +96,7 @@ impl RecurrentLm {
         let mut draw = Draw {
             pairs: posterior.rho.iter().zip(noise),
             prior: posterior.prior,
+            kernels: self.kernels(),
             divergence: None,
         };
         let mut lm = self.clone();
@@ -173,22 +111,16 @@ impl RecurrentLm {
 struct Draw<'a, I: Iterator<Item = (&'a Param<Tensor<1>>, Tensor<1>)>> {
     pairs: I,
     prior: ScaleMixture,
+    kernels: Kernels,
     divergence: Option<Tensor<1>>,
 }
 
 impl<'a, I: Iterator<Item = (&'a Param<Tensor<1>>, Tensor<1>)>> ModuleMapper for Draw<'a, I> {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let (rho, noise) = self.pairs.next().expect("there is a ρ for each weight");
-        // Not Burn's softplus, which needs more passes over all weights to be right above 80: no ρ gets there.
-        let sigma = rho.val().exp().log1p() + MIN_SIGMA;
-        // ln N(μ + σ ε; μ, σ²) without its 1/√(2π), which the prior lacks, too.
-        let log_q = sigma.clone().log().sum() + noise.clone().square().sum() * 0.5;
-        let dims = param.dims();
         param.map(|mean| {
-            let weight = mean + (sigma * noise).reshape(dims);
-            let width = dims[D - 1];
-            let log_p = self.prior.log_density(weight.clone().reshape([-1, width as i32]));
-            let divergence = (log_q + log_p).neg();
+            let inputs = WeightDrawInputs { mean, rho: rho.val(), noise, prior: self.prior };
+            let (weight, divergence) = self.kernels.weight_draw(inputs);
             self.divergence = Some(match self.divergence.take() {
                 Some(sum) => sum + divergence,
                 None => divergence,
@@ -200,7 +132,7 @@ impl<'a, I: Iterator<Item = (&'a Param<Tensor<1>>, Tensor<1>)>> ModuleMapper for
 
 #[cfg(test)]
 mod tests {
-    use anp_kernels::Kernels;
+    use anp_kernels::weight_draw::MIN_SIGMA;
 
     use super::*;
     use crate::{BiasInit, CellConfig, Dropout, RecurrentLmConfig};
@@ -306,38 +238,6 @@ mod tests {
             assert_eq!(pairs.len(), posterior.rho.len());
             assert!(pairs.iter().all(|(moved, mean)| moved != mean));
             assert_eq!(moved.decoder_bias.to_data(), lm.decoder_bias.to_data());
-        }
-    }
-
-    /// Far from zero the narrow component's density underflows, in a long row the ratio of both overflows; whichever is first.
-    #[test]
-    fn the_prior_is_right_for_small_and_large_weights() {
-        let device = Device::default();
-        let (low, high) = (-7.0, -1.0);
-        for (log_sigma1, log_sigma2) in [(low, high), (high, low)] {
-            for (over, width, together) in [
-                (MixtureOver::Weight, 650, 1.0),
-                (MixtureOver::Row, 3, 3.0),
-                (MixtureOver::Row, 650, 650.0),
-            ] {
-                let prior = ScaleMixture { log_sigma1, log_sigma2, over, ..PRIOR };
-                for size in [0.0, 1e-3, 4e-3, 0.5, 10.0_f64] {
-                    let weights = Tensor::<2>::full([2, width], size, &device);
-                    let value = prior.log_density(weights).into_scalar::<f64>();
-                    let component = |share: f64, log_sigma: f64| {
-                        let z = size / log_sigma.exp();
-                        share.ln() - together * (log_sigma + 0.5 * z * z)
-                    };
-                    let first = component(PRIOR.pi, log_sigma1);
-                    let second = component(1.0 - PRIOR.pi, log_sigma2);
-                    let largest = first.max(second);
-                    let log_sum =
-                        ((first - largest).exp() + (second - largest).exp()).ln() + largest;
-                    let expected = log_sum * (2 * width) as f64 / together;
-                    let error = (value - expected).abs() / expected.abs().max(1.0);
-                    assert!(error < 1e-4, "{prior:?} {size}: {value} and {expected}");
-                }
-            }
         }
     }
 }

@@ -1,8 +1,9 @@
 use anp_kernels::Kernels;
 use anp_kernels::cross_entropy::{LinearCrossEntropyInputs, LogitTerms};
+use anp_kernels::random::standard_normal;
 use burn::module::{Module, Param};
 use burn::tensor::module::embedding;
-use burn::tensor::{Device, Distribution, Int, Tensor};
+use burn::tensor::{Device, Int, Tensor};
 
 use crate::dropout::{Dropout, LmMasks, apply_mask};
 use crate::layer::{CellConfig, LayerState, RecurrentLayer};
@@ -232,7 +233,7 @@ impl RecurrentLm {
         if let Some(stochastic) = &self.stochastic {
             let [seq_length, batch_size] = tokens.dims();
             let shape = [seq_length, batch_size, stochastic.rho.dims()[0]];
-            masks.noise = Some(Tensor::random(shape, Distribution::Normal(0.0, 1.0), &device));
+            masks.noise = Some(standard_normal(shape, &device));
         }
         masks
     }

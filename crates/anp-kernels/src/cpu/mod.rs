@@ -10,14 +10,14 @@ pub(crate) mod lockstep;
 pub(crate) mod lstm;
 pub(crate) mod matmul;
 pub(crate) mod panels;
+pub(crate) mod random;
 pub(crate) mod real;
 pub(crate) mod reduce;
 pub(crate) mod rhn;
-// Momentum is in Burn's operations still (`sgd`); the kernel for it waits here, tested.
-#[allow(dead_code)]
 pub(crate) mod sgd;
 pub(crate) mod shared;
 pub(crate) mod simd;
 pub(crate) mod square_norm;
 pub(crate) mod sru;
 pub(crate) mod tasks;
+pub(crate) mod weight_draw;

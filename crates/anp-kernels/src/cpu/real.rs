@@ -32,10 +32,18 @@ pub(crate) trait Real:
     const ONE: Self;
 
     fn from_f64(value: f64) -> Self;
+    fn from_u32(value: u32) -> Self;
     fn to_f64(self) -> f64;
     /// `e^self`; in `f32`, arguments are clamped to `[-87.3, 88]`, where neither zero nor infinity is reached.
     fn exp(self) -> Self;
     fn tanh(self) -> Self;
+    /// Natural logarithm; in `f32`, of normal positive numbers only.
+    fn ln(self) -> Self;
+    /// `ln(1 + self)` for numbers from 0, small ones as exactly as large ones.
+    fn ln_1p(self) -> Self;
+    fn sqrt(self) -> Self;
+    /// Cosine and sine of `turn / 2³²` of a full turn.
+    fn cos_sin(turn: u32) -> [Self; 2];
 
     /// `1 / (1 + e^−self)`.
     #[inline(always)]
@@ -58,6 +66,11 @@ impl Real for f32 {
 
     #[inline(always)]
     fn from_f64(value: f64) -> Self {
+        value as Self
+    }
+
+    #[inline(always)]
+    fn from_u32(value: u32) -> Self {
         value as Self
     }
 
@@ -111,6 +124,66 @@ impl Real for f32 {
         q = q * z + 4.893_525e-3;
         p * x / q
     }
+
+    /// Cephes' `logf`: a polynomial of the mantissa, taken between `√½` and `√2`.
+    #[inline(always)]
+    fn ln(self) -> Self {
+        const LN_2_HIGH: f32 = 0.693_359_4;
+        const LN_2_LOW: f32 = -2.121_944_4e-4;
+
+        let bits = self.to_bits();
+        let half_to_one = Self::from_bits(bits & 0x007F_FFFF | 0x3F00_0000);
+        let exponent = (bits >> 23) as i32 - 126;
+        let is_low = half_to_one < std::f32::consts::FRAC_1_SQRT_2;
+        let exponent = (if is_low { exponent - 1 } else { exponent }) as Self;
+        let x = (if is_low { half_to_one + half_to_one } else { half_to_one }) - 1.0;
+        let z = x * x;
+        let mut p = 7.037_683_6e-2;
+        p = p * x - 1.151_461e-1;
+        p = p * x + 1.167_699_9e-1;
+        p = p * x - 1.242_014_1e-1;
+        p = p * x + 1.424_932_3e-1;
+        p = p * x - 1.666_805_8e-1;
+        p = p * x + 2.000_071_5e-1;
+        p = p * x - 2.499_999_4e-1;
+        p = p * x + 3.333_333e-1;
+        (p * x * z + exponent * LN_2_LOW - 0.5 * z) + x + exponent * LN_2_HIGH
+    }
+
+    /// What rounding takes from `1 + self`, the quotient gives back: Kahan's, in Hewlett and Packard's calculators.
+    #[inline(always)]
+    fn ln_1p(self) -> Self {
+        let rounded = 1.0 + self;
+        let ratio = if rounded == 1.0 { 1.0 } else { self / (rounded - 1.0) };
+        let ln = if rounded == 1.0 { self } else { Real::ln(rounded) };
+        ln * ratio
+    }
+
+    #[inline(always)]
+    fn sqrt(self) -> Self {
+        self.sqrt()
+    }
+
+    /// Cephes' `sinf` and `cosf` up to an eighth of a turn on each side of the nearest quarter.
+    #[inline(always)]
+    fn cos_sin(turn: u32) -> [Self; 2] {
+        const QUARTER: u32 = 1 << 30;
+        const UNIT: f32 = std::f32::consts::FRAC_PI_2 / QUARTER as f32;
+
+        let quarters = turn.wrapping_add(QUARTER / 2) / QUARTER;
+        let x = turn.wrapping_sub(quarters.wrapping_mul(QUARTER)) as i32 as Self * UNIT;
+        let z = x * x;
+        let sin = ((-1.951_529_6e-4 * z + 8.332_161e-3) * z - 1.666_665_5e-1) * z * x + x;
+        let cos = ((2.443_315_7e-5 * z - 1.388_731_6e-3) * z + 4.166_664_6e-2) * (z * z) - 0.5 * z;
+        let cos = cos + 1.0;
+        let is_odd = quarters % 2 == 1;
+        let (cos, sin) = if is_odd { (sin, cos) } else { (cos, sin) };
+        // The cosine is negative in the second and the third quarter, the sine in the last two.
+        let negated = |value: Self, quarters: u32| {
+            Self::from_bits(value.to_bits() ^ quarters << 30 & 1 << 31)
+        };
+        [negated(cos, quarters.wrapping_add(1)), negated(sin, quarters)]
+    }
 }
 
 impl Real for f64 {
@@ -120,6 +193,11 @@ impl Real for f64 {
     #[inline(always)]
     fn from_f64(value: f64) -> Self {
         value
+    }
+
+    #[inline(always)]
+    fn from_u32(value: u32) -> Self {
+        Self::from(value)
     }
 
     #[inline(always)]
@@ -135,6 +213,27 @@ impl Real for f64 {
     #[inline(always)]
     fn tanh(self) -> Self {
         self.tanh()
+    }
+
+    #[inline(always)]
+    fn ln(self) -> Self {
+        self.ln()
+    }
+
+    #[inline(always)]
+    fn ln_1p(self) -> Self {
+        self.ln_1p()
+    }
+
+    #[inline(always)]
+    fn sqrt(self) -> Self {
+        self.sqrt()
+    }
+
+    #[inline(always)]
+    fn cos_sin(turn: u32) -> [Self; 2] {
+        let angle = Self::from(turn) * (std::f64::consts::TAU / 2_f64.powi(32));
+        [angle.cos(), angle.sin()]
     }
 }
 
@@ -160,6 +259,23 @@ mod tests {
         assert!(worst(Real::tanh, f64::tanh, (1e-6, 12.0)) < 4.0);
         assert!(worst(Real::tanh, f64::tanh, (-12.0, -1e-6)) < 4.0);
         assert!(worst(Real::sigmoid, |x| 1.0 / (1.0 + (-x).exp()), (-80.0, 80.0)) < 4.0);
+        assert!(worst(Real::ln, f64::ln, (1e-30, 0.9)) < 2.0);
+        assert!(worst(Real::ln, f64::ln, (0.9, 1.1)) < 2.0);
+        assert!(worst(Real::ln, f64::ln, (1.1, 1e30)) < 2.0);
+        for largest in [1e-9, 1e-6, 1e-3, 1.0, 1e3, 1e30] {
+            assert!(worst(Real::ln_1p, f64::ln_1p, (1e-3 * largest, largest)) < 4.0);
+        }
+    }
+
+    #[test]
+    fn cosine_and_sine_of_all_parts_of_a_turn() {
+        assert_eq!(f32::cos_sin(0), [1.0, 0.0]);
+        for turn in (0..=u32::MAX).step_by(10_007).chain([1 << 29, 1 << 30, 1 << 31, u32::MAX]) {
+            let [cos, sin] = f32::cos_sin(turn).map(f64::from);
+            let [exact_cos, exact_sin] = f64::cos_sin(turn);
+            let error = (cos - exact_cos).abs().max((sin - exact_sin).abs());
+            assert!(error < 1.2e-7, "{cos}, {sin} instead of {exact_cos}, {exact_sin} at {turn}");
+        }
     }
 
     #[test]

@@ -10,11 +10,26 @@
 //! [Zilly et al., 2016](https://arxiv.org/abs/1607.03474), with the carry gate coupled to the transform gate:
 //! `1 − σ(u)`. The mask is drawn once for a sequence and serves all steps and micro-steps. It is one for both gates, as
 //! in the authors' TensorFlow code, or one for each, as in their Torch code.
+//!
+//! In both directions a thread owns some hidden units for the whole sequence. A micro-step is its part of one product with few
+//! rows, whose weight is packed once for all steps ([`panels`](super::panels)), and the element-wise rest, and ends when all
+//! threads meet ([`lockstep`](super::lockstep)).
 
+use std::array;
+use std::ops::Range;
+
+use pulp::{Simd, WithSimd};
+
+use super::lockstep::lockstep;
 use super::matmul::{Destination, Matrix, matmul};
+use super::panels::Panels;
 use super::real::Real;
-use super::simd::vectorized;
+use super::shared::Shared;
+use super::simd::{dispatch, vectorized_for};
 use super::tasks;
+
+/// Candidate `h` and transform gate `u`, in this order.
+const GATES: usize = 2;
 
 /// Sizes of a sequence; none is zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +50,39 @@ impl Dims {
     /// Elements of the states of all steps after one of the micro-steps.
     fn sequence(self) -> usize {
         self.seq_length * self.state()
+    }
+
+    /// Micro-steps of all steps.
+    fn micro_steps(self) -> usize {
+        self.seq_length * self.depth
+    }
+
+    /// Which of a step's micro-steps is micro-step `index` of all, and which step it is in.
+    fn place(self, index: usize) -> (usize, usize) {
+        (index % self.depth, index / self.depth)
+    }
+
+    /// Where `[rows, d_hidden]` holds some units of a row.
+    #[inline(always)]
+    fn units(self, row: usize, units: &Range<usize>) -> Range<usize> {
+        let start = row * self.d_hidden;
+        start + units.start..start + units.end
+    }
+
+    /// Whether there are too few products to pack the weights for.
+    fn few(self) -> bool {
+        self.seq_length * self.batch_size < 8 || self.seq_length == 1
+    }
+
+    /// Of `threads`, how many pay.
+    fn threads(self, threads: usize) -> usize {
+        /// Multiply-adds in some times as long as it takes threads to meet.
+        const STEP: usize = 1 << 15;
+        /// In some times as long as it takes to call a thread.
+        const SEQUENCE: usize = 1 << 21;
+
+        let work = self.state() * GATES * self.d_hidden;
+        threads.min(work / STEP).min(self.micro_steps() * work / SEQUENCE).max(1)
     }
 }
 
@@ -70,11 +118,9 @@ impl<'a, E: Real> Inputs<'a, E> {
         self.mask.map_or(1, |mask| mask.len() / self.dims.state())
     }
 
-    /// The weights of a micro-step into one group of its gates: `[d_hidden, 2 · d_hidden / groups]`.
-    fn weight(&self, layer: usize, group: usize) -> Matrix<'a, E> {
-        let n = self.dims.d_hidden;
-        let weight = nth(self.weight_hidden, layer, n * 2 * n);
-        self.columns(weight, n, group)
+    /// The weights of a micro-step: `[d_hidden, 2 · d_hidden]`.
+    fn weight(&self, layer: usize) -> &'a [E] {
+        nth(self.weight_hidden, layer, self.dims.d_hidden * GATES * self.dims.d_hidden)
     }
 
     /// Of a matrix of `rows` rows with the columns of all gates, those of one group.
@@ -120,56 +166,227 @@ pub(crate) fn forward<E: Real>(
     threads: usize,
 ) {
     inputs.check();
-    let dims @ Dims { seq_length, depth, batch_size, d_hidden } = inputs.dims;
+    let dims @ Dims { depth, d_hidden, .. } = inputs.dims;
     assert_eq!(gates.len(), 2 * dims.sequence(), "size of the gates' inputs");
     assert_eq!(bias.len(), depth * 2 * d_hidden, "size of the bias");
     assert_eq!(activated.len(), depth * 2 * dims.sequence(), "size of the activated gates");
     assert_eq!(inner.len(), (depth - 1) * dims.sequence(), "size of the inner states");
     assert_eq!(hidden.len(), dims.sequence(), "size of the hidden states");
 
-    let mut state = inputs.state0.to_vec();
-    let mut masked = state.clone();
-    for t in 0..seq_length {
-        for layer in 0..depth {
-            let at = layer * seq_length + t;
-            let activated = nth_mut(activated, at, 2 * dims.state());
-            let destination = if layer == 0 {
-                activated.copy_from_slice(nth(gates, t, activated.len()));
-                Destination::Accumulate
-            } else {
-                Destination::Overwrite
-            };
-            for group in 0..inputs.groups() {
-                let input = match inputs.mask {
-                    Some(mask) => {
-                        multiply(&mut masked, &state, nth(mask, group, state.len()));
-                        &masked
-                    }
-                    None => &state,
-                };
-                matmul(
-                    &mut activated[group * inputs.width()..],
-                    2 * d_hidden,
-                    destination,
-                    E::ONE,
-                    Matrix::new(input, batch_size, d_hidden),
-                    inputs.weight(layer, group),
-                    threads,
+    let mut masked = vec![E::ZERO; inputs.mask.map_or(0, |mask| 2 * mask.len())];
+    if let Some(mask) = inputs.mask {
+        for (masked, mask) in masked.chunks_exact_mut(dims.state()).zip(mask.chunks(dims.state())) {
+            multiply(masked, inputs.state0, mask);
+        }
+    }
+    dispatch(Forward {
+        inputs,
+        gates,
+        bias,
+        activated: Shared::new(activated),
+        inner: Shared::new(inner),
+        hidden: Shared::new(hidden),
+        masked: Shared::new(&mut masked),
+        threads,
+    });
+}
+
+/// A micro-step writes its rows of the shared slices, of these each thread only its units, and reads those of the one before.
+struct Forward<'a, E> {
+    inputs: &'a Inputs<'a, E>,
+    gates: &'a [E],
+    bias: &'a [E],
+    activated: Shared<'a, E>,
+    inner: Shared<'a, E>,
+    hidden: Shared<'a, E>,
+    /// `s ⊙ m` before even and before odd micro-steps: `[2, groups, batch_size, d_hidden]`; empty without a mask.
+    masked: Shared<'a, E>,
+    threads: usize,
+}
+
+impl<E: Real> WithSimd for Forward<'_, E> {
+    type Output = ();
+
+    fn with_simd<S: Simd>(self, simd: S) {
+        let dims @ Dims { depth, batch_size, d_hidden, .. } = self.inputs.dims;
+        if dims.few() {
+            for index in 0..dims.micro_steps() {
+                self.few_products(index);
+                vectorized_for(
+                    simd,
+                    #[inline(always)]
+                    || self.activate(index, 0..d_hidden),
                 );
             }
-            let bias = nth(bias, layer, 2 * d_hidden);
-            for_each_row(dims, threads, activated, &mut state, |_, gates, state| {
-                vectorized(
-                    #[inline(always)]
-                    || forward_row(bias, gates, state),
-                );
-            });
-            let states = if layer + 1 == depth {
-                nth_mut(hidden, t, state.len())
-            } else {
-                nth_mut(inner, at, state.len())
+            return;
+        }
+        let threads = dims.threads(self.threads);
+        let panels = Panels::new::<E, S>(d_hidden, GATES, batch_size, threads);
+        let mut storage: Vec<_> = (0..depth).map(|_| panels.storage()).collect();
+        let packed: Vec<_> = storage.iter_mut().map(|storage| panels.share(storage)).collect();
+        lockstep(dims.micro_steps(), panels.shares(), |index, chunk| {
+            vectorized_for(
+                simd,
+                #[inline(always)]
+                || {
+                    self.product(simd, &panels, &packed, index, chunk);
+                    self.activate(index, panels.columns(chunk));
+                },
+            );
+        });
+    }
+}
+
+impl<E: Real> Forward<'_, E> {
+    /// Where the states after micro-step `index` are, and in which of the slices.
+    fn states(&self, index: usize) -> (&Shared<'_, E>, Range<usize>) {
+        let Dims { seq_length, depth, .. } = self.inputs.dims;
+        let (layer, t) = self.inputs.dims.place(index);
+        let is_last = layer + 1 == depth;
+        let at = if is_last { t } else { layer * seq_length + t };
+        let state = self.inputs.dims.state();
+        (if is_last { &self.hidden } else { &self.inner }, at * state..(at + 1) * state)
+    }
+
+    /// The states before micro-step `index`: `[batch_size, d_hidden]`.
+    #[allow(unsafe_code)]
+    fn previous(&self, index: usize) -> &[E] {
+        let Some(before) = index.checked_sub(1) else {
+            return self.inputs.state0;
+        };
+        let (states, part) = self.states(before);
+        // SAFETY: the micro-step before wrote it, no other does.
+        unsafe { states.get(part) }
+    }
+
+    /// What the product of micro-step `index` multiplies with the weight of a gate.
+    #[allow(unsafe_code)]
+    fn multiplied(&self, index: usize, gate: usize) -> &[E] {
+        if self.inputs.mask.is_none() {
+            return self.previous(index);
+        }
+        let (state, groups) = (self.inputs.dims.state(), self.inputs.groups());
+        let part = (index % 2 * groups + gate % groups) * state;
+        // SAFETY: the micro-step before wrote it, no other writes it before this one is done.
+        unsafe { self.masked.get(part..part + state) }
+    }
+
+    /// Row of `activated`, as one of `d_hidden` elements, that has a sequence's gate after micro-step `index`.
+    #[inline(always)]
+    fn gate_row(&self, index: usize, row: usize, gate: usize) -> usize {
+        let Dims { seq_length, batch_size, .. } = self.inputs.dims;
+        let (layer, t) = self.inputs.dims.place(index);
+        ((layer * seq_length + t) * batch_size + row) * GATES + gate
+    }
+
+    /// Where the gates of a sequence begin to be summed up.
+    #[inline(always)]
+    #[allow(unsafe_code)]
+    fn sums(&self, index: usize, row: usize, gate: usize, units: &Range<usize>) -> &mut [E] {
+        let place = self.inputs.dims.units(self.gate_row(index, row, gate), units);
+        // SAFETY: only the chunk of these units asks for them at this micro-step, for one row at a time.
+        unsafe { self.activated.get_mut(place) }
+    }
+
+    /// What the product of micro-step `index` is added to: the bias, in the first micro-step of a step with the gates' input.
+    #[inline(always)]
+    fn start(&self, index: usize, gate: usize, units: &Range<usize>) {
+        let dims = self.inputs.dims;
+        let (layer, _) = dims.place(index);
+        let bias = &self.bias[dims.units(layer * GATES + gate, units)];
+        for row in 0..dims.batch_size {
+            let sums = self.sums(index, row, gate, units);
+            sums.copy_from_slice(bias);
+            if layer == 0 {
+                add(sums, &self.gates[dims.units(self.gate_row(index, row, gate), units)]);
+            }
+        }
+    }
+
+    #[allow(unsafe_code)]
+    fn few_products(&self, index: usize) {
+        let dims @ Dims { seq_length, batch_size, d_hidden, .. } = self.inputs.dims;
+        for gate in 0..GATES {
+            self.start(index, gate, &(0..d_hidden));
+        }
+        let (layer, t) = dims.place(index);
+        let len = GATES * dims.state();
+        let start = (layer * seq_length + t) * len;
+        // SAFETY: there is one thread.
+        let sums = unsafe { self.activated.get_mut(start..start + len) };
+        for group in 0..self.inputs.groups() {
+            matmul(
+                &mut sums[group * self.inputs.width()..],
+                GATES * d_hidden,
+                Destination::Accumulate,
+                E::ONE,
+                Matrix::new(self.multiplied(index, group), batch_size, d_hidden),
+                self.inputs.columns(self.inputs.weight(layer), d_hidden, group),
+                self.threads,
+            );
+        }
+    }
+
+    #[inline(always)]
+    #[allow(unsafe_code)]
+    fn product<S: Simd>(
+        &self,
+        simd: S,
+        panels: &Panels,
+        packed: &[Shared<'_, E>],
+        index: usize,
+        chunk: usize,
+    ) {
+        let dims @ Dims { batch_size, d_hidden, .. } = self.inputs.dims;
+        let (layer, t) = dims.place(index);
+        // SAFETY: only who has claimed the chunk uses this part.
+        let packed = unsafe { packed[layer].get_mut(panels.packed(chunk)) };
+        if t == 0 {
+            panels.pack(self.inputs.weight(layer), chunk, packed);
+        }
+        for gate in 0..GATES {
+            self.start(index, gate, &panels.columns(chunk));
+            let out = |row, units: Range<usize>| self.sums(index, row, gate, &units);
+            let multiplied = self.multiplied(index, gate);
+            panels.product(simd, packed, chunk, gate, multiplied, d_hidden, batch_size, out);
+        }
+    }
+
+    /// The element-wise rest of a micro-step.
+    ///
+    /// Loops of few slices each: the compiler makes vector code only of those.
+    #[inline(always)]
+    #[allow(unsafe_code)]
+    fn activate(&self, index: usize, units: Range<usize>) {
+        let dims = self.inputs.dims;
+        let (states, part) = self.states(index);
+        for row in 0..dims.batch_size {
+            let place = dims.units(row, &units);
+            let previous = &self.previous(index)[place.clone()];
+            let gates = array::from_fn(|gate| dims.units(self.gate_row(index, row, gate), &units));
+            // SAFETY: only this chunk has these units at this micro-step.
+            let ([h, u], state) = unsafe {
+                let gates: [_; GATES] = gates;
+                (
+                    gates.map(|place| self.activated.get_mut(place)),
+                    states.get_mut(part.start + place.start..part.start + place.end),
+                )
             };
-            states.copy_from_slice(&state);
+            h.iter_mut().for_each(|h| *h = h.tanh());
+            u.iter_mut().for_each(|u| *u = u.sigmoid());
+            for ((state, &previous), (&h, &u)) in
+                state.iter_mut().zip(previous).zip(h.iter().zip(&*u))
+            {
+                *state = u * (h - previous) + previous;
+            }
+            let Some(mask) = self.inputs.mask else { continue };
+            for group in 0..self.inputs.groups() {
+                let row = group * dims.batch_size + row;
+                let next = (index + 1) % 2 * self.inputs.groups() * dims.batch_size + row;
+                // SAFETY: as above.
+                let masked = unsafe { self.masked.get_mut(dims.units(next, &units)) };
+                multiply(masked, state, &mask[dims.units(row, &units)]);
+            }
         }
     }
 }
@@ -213,39 +430,18 @@ pub(crate) fn backward<E: Real>(
     assert_eq!(bias.len(), depth * 2 * d_hidden, "size of the bias's gradient");
     assert_eq!(state0.len(), dims.state(), "size of the initial state's gradient");
 
-    // The gradient of the state that the loops have come to.
-    let state_grad = state0;
-    state_grad.fill(E::ZERO);
-    let mut returned = vec![E::ZERO; dims.state()];
-    for t in (0..seq_length).rev() {
-        add(state_grad, nth(hidden_grad, t, dims.state()));
-        for layer in (0..depth).rev() {
-            let gates = nth_mut(activated, layer * seq_length + t, 2 * dims.state());
-            let previous = inputs.previous(layer, t, inner, hidden);
-            for_each_row(dims, threads, gates, state_grad, |row, gates, state_grad| {
-                let previous = nth(previous, row, d_hidden);
-                vectorized(
-                    #[inline(always)]
-                    || backward_row(previous, gates, state_grad),
-                );
-            });
-            for group in 0..inputs.groups() {
-                let gates = inputs.columns(gates, batch_size, group);
-                let weight = inputs.weight(layer, group).t();
-                let product = |out: &mut [E], destination| {
-                    matmul(out, d_hidden, destination, E::ONE, gates, weight, threads);
-                };
-                match inputs.mask {
-                    Some(mask) => {
-                        product(&mut returned, Destination::Overwrite);
-                        let mask = nth(mask, group, dims.state());
-                        add_product(state_grad, &returned, mask);
-                    }
-                    None => product(state_grad, Destination::Accumulate),
-                }
-            }
-        }
-    }
+    state0.fill(E::ZERO);
+    let mut returned = vec![E::ZERO; inputs.mask.map_or(0, <[E]>::len)];
+    dispatch(Backward {
+        inputs,
+        inner,
+        hidden,
+        hidden_grad,
+        activated: Shared::new(activated),
+        state_grad: Shared::new(state0),
+        returned: Shared::new(&mut returned),
+        threads,
+    });
 
     let rows = seq_length * batch_size;
     let mut scratch = vec![E::ZERO; dims.sequence()];
@@ -274,32 +470,199 @@ pub(crate) fn backward<E: Real>(
     }
 }
 
-#[inline(always)]
-fn forward_row<E: Real>(bias: &[E], gates: &mut [E], state: &mut [E]) {
-    let n = state.len();
-    let (h, u) = gates.split_at_mut(n);
-    let (bias_h, bias_u) = bias.split_at(n);
-    let (u, bias_h, bias_u) = (&mut u[..n], &bias_h[..n], &bias_u[..n]);
-    for i in 0..n {
-        let candidate = (h[i] + bias_h[i]).tanh();
-        let transform = (u[i] + bias_u[i]).sigmoid();
-        h[i] = candidate;
-        u[i] = transform;
-        state[i] = transform * (candidate - state[i]) + state[i];
+/// A micro-step writes its rows of the shared slices, of these each thread only its units, and reads the rows of `activated` that
+/// the one before wrote, which is the next in time.
+struct Backward<'a, E> {
+    inputs: &'a Inputs<'a, E>,
+    inner: &'a [E],
+    hidden: &'a [E],
+    hidden_grad: &'a [E],
+    activated: Shared<'a, E>,
+    /// Gradient of the state that the micro-steps have come to: `[batch_size, d_hidden]`.
+    state_grad: Shared<'a, E>,
+    /// What comes back from the gates to each input of the product, before its mask: `[groups, batch_size, d_hidden]`; empty
+    /// without a mask.
+    returned: Shared<'a, E>,
+    threads: usize,
+}
+
+impl<E: Real> WithSimd for Backward<'_, E> {
+    type Output = ();
+
+    fn with_simd<S: Simd>(self, simd: S) {
+        let dims @ Dims { depth, batch_size, d_hidden, .. } = self.inputs.dims;
+        if dims.few() {
+            for step in 0..=dims.micro_steps() {
+                if step > 0 {
+                    self.few_products(step);
+                }
+                vectorized_for(
+                    simd,
+                    #[inline(always)]
+                    || self.differentiate(step, 0..d_hidden),
+                );
+            }
+            return;
+        }
+        let threads = dims.threads(self.threads);
+        let panels = Panels::new::<E, S>(d_hidden, GATES, batch_size, threads);
+        let mut storage: Vec<_> = (0..depth).map(|_| panels.storage()).collect();
+        let packed: Vec<_> = storage.iter_mut().map(|storage| panels.share(storage)).collect();
+        // After the last comes the state before the first.
+        lockstep(dims.micro_steps() + 1, panels.shares(), |step, chunk| {
+            vectorized_for(
+                simd,
+                #[inline(always)]
+                || {
+                    if step > 0 {
+                        self.product(simd, &panels, &packed, step, chunk);
+                    }
+                    self.differentiate(step, panels.columns(chunk));
+                },
+            );
+        });
     }
 }
 
-#[inline(always)]
-fn backward_row<E: Real>(previous: &[E], gates: &mut [E], state_grad: &mut [E]) {
-    let n = state_grad.len();
-    let (h, u) = gates.split_at_mut(n);
-    let (u, previous) = (&mut u[..n], &previous[..n]);
-    for i in 0..n {
-        let (candidate, transform, gradient) = (h[i], u[i], state_grad[i]);
-        let carry = E::ONE - transform;
-        h[i] = gradient * transform * (E::ONE - candidate * candidate);
-        u[i] = gradient * (candidate - previous[i]) * (transform * carry);
-        state_grad[i] = gradient * carry;
+impl<E: Real> Backward<'_, E> {
+    /// Masks that what comes back is multiplied with.
+    fn groups(&self) -> usize {
+        self.inputs.mask.map_or(0, |_| self.inputs.groups())
+    }
+
+    /// Which micro-step of a step the one before this one is, the next in time, and its gates' gradient, `[batch_size,
+    /// 2 · d_hidden]`.
+    #[allow(unsafe_code)]
+    fn before(&self, step: usize) -> (usize, &[E]) {
+        let dims = self.inputs.dims;
+        let (layer, t) = dims.place(dims.micro_steps() - step);
+        let len = GATES * dims.state();
+        let start = (layer * dims.seq_length + t) * len;
+        // SAFETY: the micro-step before wrote it, no other does.
+        (layer, unsafe { self.activated.get(start..start + len) })
+    }
+
+    #[inline(always)]
+    #[allow(unsafe_code)]
+    fn state_grad(&self, row: usize, units: &Range<usize>) -> &mut [E] {
+        // SAFETY: only the chunk of these units asks for them, for one row at a time.
+        unsafe { self.state_grad.get_mut(self.inputs.dims.units(row, units)) }
+    }
+
+    #[inline(always)]
+    #[allow(unsafe_code)]
+    fn returned(&self, row: usize, units: &Range<usize>) -> &mut [E] {
+        // SAFETY: as above.
+        unsafe { self.returned.get_mut(self.inputs.dims.units(row, units)) }
+    }
+
+    #[allow(unsafe_code)]
+    fn few_products(&self, step: usize) {
+        let Dims { batch_size, d_hidden, .. } = self.inputs.dims;
+        let (layer, grad) = self.before(step);
+        for group in 0..self.inputs.groups() {
+            let state = self.inputs.dims.state();
+            // SAFETY: there is one thread.
+            let (out, destination) = unsafe {
+                match self.groups() {
+                    0 => (self.state_grad.get_mut(0..state), Destination::Accumulate),
+                    _ => {
+                        let part = group * state..(group + 1) * state;
+                        (self.returned.get_mut(part), Destination::Overwrite)
+                    }
+                }
+            };
+            matmul(
+                out,
+                d_hidden,
+                destination,
+                E::ONE,
+                self.inputs.columns(grad, batch_size, group),
+                self.inputs.columns(self.inputs.weight(layer), d_hidden, group).t(),
+                self.threads,
+            );
+        }
+        self.add_returned(&(0..d_hidden));
+    }
+
+    #[inline(always)]
+    #[allow(unsafe_code)]
+    fn product<S: Simd>(
+        &self,
+        simd: S,
+        panels: &Panels,
+        packed: &[Shared<'_, E>],
+        step: usize,
+        chunk: usize,
+    ) {
+        let Dims { depth, batch_size, d_hidden, .. } = self.inputs.dims;
+        let (layer, grad) = self.before(step);
+        // SAFETY: only who has claimed the chunk uses this part.
+        let packed = unsafe { packed[layer].get_mut(panels.packed(chunk)) };
+        if step <= depth {
+            panels.pack_transposed(self.inputs.weight(layer), chunk, packed);
+        }
+        let units = panels.columns(chunk);
+        for row in 0..self.groups() * batch_size {
+            self.returned(row, &units).fill(E::ZERO);
+        }
+        for gate in 0..GATES {
+            let out = |row, units: Range<usize>| match self.groups() {
+                0 => self.state_grad(row, &units),
+                groups => self.returned(gate % groups * batch_size + row, &units),
+            };
+            let grad = &grad[gate * d_hidden..];
+            panels.product(simd, packed, chunk, gate, grad, GATES * d_hidden, batch_size, out);
+        }
+        self.add_returned(&units);
+    }
+
+    /// Add what came back through the masks to the gradient of the state.
+    #[inline(always)]
+    fn add_returned(&self, units: &Range<usize>) {
+        let Some(mask) = self.inputs.mask else { return };
+        let dims = self.inputs.dims;
+        for row in 0..self.groups() * dims.batch_size {
+            let sums = self.state_grad(row % dims.batch_size, units);
+            add_product(sums, self.returned(row, units), &mask[dims.units(row, units)]);
+        }
+    }
+
+    /// The element-wise rest of a micro-step.
+    ///
+    /// Loops of few slices each: the compiler makes vector code only of those.
+    #[inline(always)]
+    #[allow(unsafe_code)]
+    fn differentiate(&self, step: usize, units: Range<usize>) {
+        let dims @ Dims { seq_length, depth, batch_size, .. } = self.inputs.dims;
+        let Some(index) = (dims.micro_steps() - 1).checked_sub(step) else { return };
+        let (layer, t) = dims.place(index);
+        let previous = self.inputs.previous(layer, t, self.inner, self.hidden);
+        for row in 0..batch_size {
+            let previous = &previous[dims.units(row, &units)];
+            let gates: [_; GATES] = array::from_fn(|gate| {
+                let row = (layer * seq_length + t) * batch_size + row;
+                dims.units(row * GATES + gate, &units)
+            });
+            // SAFETY: only this chunk has these units at this micro-step.
+            let ([h, u], state_grad) = unsafe {
+                (
+                    gates.map(|place| self.activated.get_mut(place)),
+                    self.state_grad.get_mut(dims.units(row, &units)),
+                )
+            };
+            if layer + 1 == depth {
+                add(state_grad, &self.hidden_grad[dims.units(t * batch_size + row, &units)]);
+            }
+            for (((h, u), gradient), &previous) in h.iter_mut().zip(u).zip(state_grad).zip(previous)
+            {
+                let (candidate, transform) = (*h, *u);
+                let carry = E::ONE - transform;
+                *h = *gradient * transform * (E::ONE - candidate * candidate);
+                *u = *gradient * (candidate - previous) * (transform * carry);
+                *gradient = *gradient * carry;
+            }
+        }
     }
 }
 
@@ -312,34 +675,21 @@ fn nth_mut<E>(values: &mut [E], index: usize, len: usize) -> &mut [E] {
     &mut values[index * len..][..len]
 }
 
-/// Call `f` with the number of each row, its gates and its state, in parallel where this pays.
-fn for_each_row<E: Real>(
-    dims: Dims,
-    threads: usize,
-    gates: &mut [E],
-    states: &mut [E],
-    f: impl Fn(usize, &mut [E], &mut [E]) + Send + Sync,
-) {
-    /// Elements below which waking a thread takes longer than the work.
-    const SMALL: usize = 1 << 14;
-    let threads = if dims.state() < SMALL { 1 } else { threads };
-    let n = dims.d_hidden;
-    let rows = gates.chunks_exact_mut(2 * n).zip(states.chunks_exact_mut(n)).enumerate();
-    tasks::map(rows.collect(), threads, |(row, (gates, state))| f(row, gates, state));
-}
-
+#[inline(always)]
 fn add<E: Real>(out: &mut [E], values: &[E]) {
     for (out, &value) in out.iter_mut().zip(values) {
         *out += value;
     }
 }
 
+#[inline(always)]
 fn add_product<E: Real>(out: &mut [E], a: &[E], b: &[E]) {
     for ((out, &a), &b) in out.iter_mut().zip(a).zip(b) {
         *out += a * b;
     }
 }
 
+#[inline(always)]
 fn multiply<E: Real>(out: &mut [E], a: &[E], b: &[E]) {
     for ((out, &a), &b) in out.iter_mut().zip(a).zip(b) {
         *out = a * b;

@@ -20,36 +20,45 @@ pub(crate) fn map<T: Send, R: Send>(
 }
 
 /// Numbers that tasks write each a part of: `f(task, part)` for parts of these lengths, one behind the other, of zeros.
-///
-/// The zeros are written by the task itself: they are in its cache when it begins, and a large vector's pages are asked of
-/// the system by all threads.
 pub(crate) fn filled<E: Real>(
     part_lens: impl IntoIterator<Item = usize>,
     threads: usize,
     f: impl Fn(usize, &mut [E]) + Send + Sync,
 ) -> Vec<E> {
-    let part_lens: Vec<usize> = part_lens.into_iter().collect();
-    let len = part_lens.iter().sum();
+    filled_with(part_lens.into_iter().zip(0..), threads, f).0
+}
+
+/// The same for tasks of any kind, each with the length of its part; also what `f` returns for each.
+///
+/// The zeros are written by the task itself: they are in its cache when it begins, and a large vector's pages are asked of
+/// the system by all threads.
+pub(crate) fn filled_with<E: Real, T: Send, R: Send>(
+    tasks: impl IntoIterator<Item = (usize, T)>,
+    threads: usize,
+    f: impl Fn(T, &mut [E]) -> R + Send + Sync,
+) -> (Vec<E>, Vec<R>) {
+    let tasks: Vec<(usize, T)> = tasks.into_iter().collect();
+    let len = tasks.iter().map(|(part_len, _)| part_len).sum();
     let mut numbers = Vec::with_capacity(len);
     let mut rest = &mut numbers.spare_capacity_mut()[..len];
-    let mut parts = Vec::with_capacity(part_lens.len());
-    for (task, part_len) in part_lens.into_iter().enumerate() {
+    let mut parts = Vec::with_capacity(tasks.len());
+    for (part_len, task) in tasks {
         let (part, behind) = rest.split_at_mut(part_len);
         parts.push((task, part));
         rest = behind;
     }
-    map(parts, threads, |(task, part): (usize, &mut [MaybeUninit<E>])| {
+    let results = map(parts, threads, |(task, part): (T, &mut [MaybeUninit<E>])| {
         part.fill(MaybeUninit::new(E::ZERO));
         // SAFETY: it has just been filled.
         #[allow(unsafe_code)]
-        f(task, unsafe { part.assume_init_mut() });
+        f(task, unsafe { part.assume_init_mut() })
     });
     // SAFETY: the parts are all of `len` numbers, and each has been filled.
     #[allow(unsafe_code)]
     unsafe {
         numbers.set_len(len);
     }
-    numbers
+    (numbers, results)
 }
 
 /// Numbers `[rows, columns, part]` of which the task of a column writes its parts in all rows, zeros before: `f(column, parts)`.
@@ -108,6 +117,11 @@ mod tests {
             assert_eq!(numbers, [1.0, 1.0, 3.0, 3.0, 3.0]);
         }
         assert!(filled([], 2, |_, _: &mut [f64]| unreachable!()).is_empty());
+        let (numbers, results) = filled_with([(2, 'a'), (1, 'b')], 2, |task, part: &mut [f32]| {
+            part.fill(part.len() as f32);
+            task
+        });
+        assert_eq!((numbers, results), (vec![2.0, 2.0, 1.0], vec!['a', 'b']));
         let (numbers, columns) =
             filled_columns([2, 3, 2], 2, |column, parts: &mut [&mut [f32]]| {
                 for (row, part) in parts.iter_mut().enumerate() {

@@ -35,7 +35,9 @@ mod sru;
 mod sru_stack;
 
 use burn::module::{Flag, Param};
-use burn::tensor::{Distribution, Tensor};
+use burn::tensor::Tensor;
+
+use crate::random::dropout_mask;
 
 pub use batch_norm::{BatchNorm2d, BatchNorm2dConfig};
 pub use burn::nn::LstmState;
@@ -100,7 +102,5 @@ fn sequence_mask(
     if !training.is_enabled() || !device.is_autodiff() || prob == 0.0 {
         return None;
     }
-    let keep = Distribution::Bernoulli(1.0 - prob);
-    let mask = Tensor::random([1, batch_size, width], keep, (&device, like.dtype()));
-    Some(mask.mul_scalar(1.0 / (1.0 - prob)))
+    Some(dropout_mask([1, batch_size, width], prob, (&device, like.dtype())))
 }

@@ -1,0 +1,106 @@
+//! Dropout masks and normal numbers.
+//!
+//! Burn's CPU backends draw numbers one after another from the generator of the device. Here a draw takes a key from that
+//! generator, so that it is the device's seed that decides, and each number is a function of the key and its place (Philox4x32-10):
+//! vectors and threads make them, and cannot change them. Devices outside the host's memory draw with Burn's operations.
+
+use burn::tensor::{DType, Device, Distribution, Int, Tensor, TensorCreationOptions, TensorData};
+
+use crate::backend::is_host;
+use crate::cpu::random::{self, Key};
+
+/// Draw a dropout mask: each element is 0 with probability `prob`, else `1 / (1 − prob)`.
+///
+/// `options` is a `&Device` or a `(&Device, DType)`. On a device without a kernel this is [`dropout_mask_composition`].
+///
+/// # Shapes
+///
+/// - returns: `shape`
+///
+/// # Panics
+///
+/// If `prob` is not in `[0, 1)`.
+pub fn dropout_mask<const D: usize>(
+    shape: [usize; D],
+    prob: f64,
+    options: impl Into<TensorCreationOptions>,
+) -> Tensor<D> {
+    let options = options.into();
+    check(prob);
+    if !is_host(&options.device) {
+        return dropout_mask_composition(shape, prob, options);
+    }
+    draw(shape, options, |key, len, dtype, threads| match dtype {
+        DType::F64 => TensorData::new(random::mask::<f64>(key, prob, len, threads), shape),
+        _ => TensorData::new(random::mask::<f32>(key, prob, len, threads), shape),
+    })
+}
+
+/// [`dropout_mask`] in Burn's operations: the same distribution, other draws.
+///
+/// # Panics
+///
+/// If `prob` is not in `[0, 1)`.
+pub fn dropout_mask_composition<const D: usize>(
+    shape: [usize; D],
+    prob: f64,
+    options: impl Into<TensorCreationOptions>,
+) -> Tensor<D> {
+    check(prob);
+    let keep = 1.0 - prob;
+    Tensor::random(shape, Distribution::Bernoulli(keep), options).mul_scalar(1.0 / keep)
+}
+
+/// Draw numbers of the standard normal distribution, none of them beyond ±6.77.
+///
+/// `options` is a `&Device` or a `(&Device, DType)`. On a device without a kernel this is [`standard_normal_composition`].
+///
+/// # Shapes
+///
+/// - returns: `shape`
+pub fn standard_normal<const D: usize>(
+    shape: [usize; D],
+    options: impl Into<TensorCreationOptions>,
+) -> Tensor<D> {
+    let options = options.into();
+    if !is_host(&options.device) {
+        return standard_normal_composition(shape, options);
+    }
+    draw(shape, options, |key, len, dtype, threads| match dtype {
+        DType::F64 => TensorData::new(random::normal::<f64>(key, len, threads), shape),
+        _ => TensorData::new(random::normal::<f32>(key, len, threads), shape),
+    })
+}
+
+/// [`standard_normal`] in Burn's operations: the same distribution but for its ends, other draws.
+pub fn standard_normal_composition<const D: usize>(
+    shape: [usize; D],
+    options: impl Into<TensorCreationOptions>,
+) -> Tensor<D> {
+    Tensor::random(shape, Distribution::Normal(0.0, 1.0), options)
+}
+
+#[track_caller]
+fn check(prob: f64) {
+    assert!((0.0..1.0).contains(&prob), "`prob` must be in [0, 1), but is {prob}");
+}
+
+fn draw<const D: usize>(
+    shape: [usize; D],
+    options: TensorCreationOptions,
+    numbers: impl FnOnce(Key, usize, DType, usize) -> TensorData,
+) -> Tensor<D> {
+    let TensorCreationOptions { device, dtype } = options;
+    let dtype = dtype.unwrap_or_else(|| device.settings().float_dtype.into());
+    let key = draw_key(&device);
+    let numbers = numbers(key, shape.iter().product(), dtype, rayon::current_num_threads());
+    Tensor::from_data(numbers, (&device, dtype))
+}
+
+/// Two words of the generator of a device in the host's memory.
+fn draw_key(device: &Device) -> Key {
+    let words = Distribution::Uniform(0.0, 2_f64.powi(32));
+    let words: Tensor<1, Int> = Tensor::random([2], words, (device, DType::I64));
+    let words: Vec<i64> = words.into_data().iter::<i64>().collect();
+    Key([words[0] as u32, words[1] as u32])
+}
