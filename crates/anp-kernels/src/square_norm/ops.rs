@@ -10,13 +10,17 @@ use burn::backend::{Autodiff, Backend, TensorMetadata, backend_extension};
 #[backend_extension(
     Flex: cfg(feature = "flex"),
     NdArray: cfg(feature = "ndarray"),
+    Cube: cfg(feature = "cube"),
+    Fusion: cfg(feature = "fusion"),
     Autodiff
 )]
 pub trait SquareNormBackend: Backend {
     /// `Σ x²`: `[1]`.
+    #[fusion(dtype = tensor, shape = [1].into())]
     fn square_norm(tensor: FloatTensor<Self>) -> FloatTensor<Self>;
 
     /// `2 · upstream · x`, where `upstream` is `[1]`.
+    #[fusion(dtype = tensor, shape = tensor)]
     fn square_norm_backward(
         tensor: FloatTensor<Self>,
         upstream: FloatTensor<Self>,
