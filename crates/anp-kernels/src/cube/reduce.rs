@@ -10,7 +10,7 @@ use cubecl::prelude::*;
 use super::{sum_of_cube, units_of_cube};
 
 /// Cubes that share a sum at most.
-const MOST_CUBES: usize = 512;
+pub(crate) const MOST_CUBES: usize = 512;
 
 /// Cubes that share a sum of `elements` elements, and their units.
 pub(crate) fn shares(client: &Client, elements: usize) -> (usize, usize) {

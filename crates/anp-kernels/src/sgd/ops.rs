@@ -16,10 +16,13 @@ pub struct SgdOptions {
 #[backend_extension(
     Flex: cfg(feature = "flex"),
     NdArray: cfg(feature = "ndarray"),
+    Cube: cfg(feature = "cube"),
+    Fusion: cfg(feature = "fusion"),
 )]
 pub trait SgdBackend: Backend {
     /// `p · (1 − decoupled) − learning_rate · (scale · g + coupled · p)`, in place where nobody else holds `p`; `scale` is
     /// `[1]`.
+    #[fusion(dtype = tensor, shape = tensor)]
     fn sgd_step(
         tensor: FloatTensor<Self>,
         gradient: FloatTensor<Self>,
@@ -28,6 +31,9 @@ pub trait SgdBackend: Backend {
     ) -> FloatTensor<Self>;
 
     /// `p − learning_rate · scale · g` for a gradient that is the sum of `values`, `[num_lookups, width]`, at `rows`.
+    ///
+    /// On the host a row that is not there is a panic; a GPU, which is not waited for, leaves it out.
+    #[fusion(dtype = tensor, shape = tensor)]
     fn sgd_rows(
         tensor: FloatTensor<Self>,
         values: FloatTensor<Self>,
@@ -36,7 +42,8 @@ pub trait SgdBackend: Backend {
         learning_rate: f64,
     ) -> FloatTensor<Self>;
 
-    /// Squared norm of such a gradient, `[1]`.
+    /// Squared norm of such a gradient, `[1]`; on a GPU, for `values` of half precision, in single precision.
+    #[fusion(dtype = crate::cube::wide(values), shape = [1].into())]
     fn rows_square_norm(
         values: FloatTensor<Self>,
         rows: IntTensor<Self>,

@@ -1,19 +1,21 @@
-//! Two kernels forward, as a [sum](crate::cube::reduce) needs them, and one backward.
+//! Two kernels forward, as a [sum](crate::cube::reduce) needs them, of which several tensors share the second, and one backward.
 
 use burn::backend::TensorMetadata;
+use burn::backend::cubecl::dtype_to_storage_type;
 use burn_cubecl::CubeBackend;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
-use super::SquareNormBackend;
+use super::{SquareNormBackend, SquareSumsBackend};
 use crate::cube::reduce::{add_up, shares};
-use crate::cube::{empty, grid, into_contiguous, sum_of_cube, types, wide};
+use crate::cube::{empty, grid, into_contiguous, owned, sum_of_cube, types, wide};
 
-/// The sum of squares of each cube's share.
+/// The sum of squares of each cube's share, written to `sums` or added to them.
 #[cube(launch)]
 fn sums_of_squares<F: Float, A: Float>(
     values: &[F],
     sums: &mut [A],
+    #[comptime] add: bool,
     #[comptime] units: usize,
     #[define(F, A)] _types: [ElemType; 2],
 ) {
@@ -26,7 +28,11 @@ fn sums_of_squares<F: Float, A: Float>(
     }
     let sum = sum_of_cube::<A>(sum, units);
     if UNIT_POS == 0 {
-        sums[CUBE_POS] = sum;
+        if comptime!(add) {
+            sums[CUBE_POS] += sum;
+        } else {
+            sums[CUBE_POS] = sum;
+        }
     }
 }
 
@@ -56,6 +62,7 @@ impl SquareNormBackend for CubeBackend {
             CubeDim::new_1d(units as u32),
             tensor.into_buffer_arg(),
             sums.clone().into_buffer_arg(),
+            false,
             units,
             types,
         );
@@ -78,5 +85,26 @@ impl SquareNormBackend for CubeBackend {
             types,
         );
         gradient
+    }
+}
+
+impl SquareSumsBackend for CubeBackend {
+    fn add_squares(sums: CubeTensor, tensor: CubeTensor) -> CubeTensor {
+        let sums = owned(sums);
+        let tensor = into_contiguous(tensor);
+        let client = tensor.client.clone();
+        let (cubes, units) = shares(&client, tensor.shape().num_elements());
+        let types = [tensor.dtype, sums.dtype].map(dtype_to_storage_type);
+        sums_of_squares::launch(
+            &client,
+            CubeCount::new_1d(cubes as u32),
+            CubeDim::new_1d(units as u32),
+            tensor.into_buffer_arg(),
+            sums.clone().into_buffer_arg(),
+            true,
+            units,
+            types,
+        );
+        sums
     }
 }

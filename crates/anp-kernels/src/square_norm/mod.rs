@@ -7,10 +7,14 @@ mod cube;
 #[cfg(any(feature = "flex", feature = "ndarray"))]
 mod host;
 mod ops;
+mod sum;
 
 use burn::backend::Dispatch;
 use burn::tensor::Tensor;
 pub use ops::SquareNormBackend;
+#[cfg(feature = "cube")]
+pub use ops::SquareSumsBackend;
+pub(crate) use sum::SquareSum;
 
 use crate::backend::is_host_or_cube;
 

@@ -27,6 +27,16 @@ pub trait SquareNormBackend: Backend {
     ) -> FloatTensor<Self>;
 }
 
+/// The squared norm of several tensors together, as kernels of GPUs.
+#[cfg(feature = "cube")]
+#[backend_extension(Cube, Fusion: cfg(feature = "fusion"))]
+pub trait SquareSumsBackend: Backend {
+    /// `sums` with the squares of `tensor`, of another or the same type, added here and there, so that their total is what it
+    /// was and `Σ x²`; in place where nobody else holds `sums`.
+    #[fusion(dtype = sums, shape = sums)]
+    fn add_squares(sums: FloatTensor<Self>, tensor: FloatTensor<Self>) -> FloatTensor<Self>;
+}
+
 #[derive(Debug)]
 struct SquareNorm;
 
