@@ -13,7 +13,7 @@
 //! | [`sgd`] | clip by one norm over all gradients, decay, step; gradients of a few rows |
 //! | [`nn`] | layers with Burn's conventions over these, and weights from elsewhere |
 //!
-//! Each operation has kernels for the CPU backends Flex and NdArray (features `flex`, `ndarray`), all but [`rhn`], [`conv2d`],
+//! Each operation has kernels for the CPU backends Flex and NdArray (features `flex`, `ndarray`), all but [`conv2d`],
 //! [`batch_norm`] and [`product`] have them for GPUs (CubeCL's backends), and each stands next to a composition of Burn's
 //! operations, which is its specification and what every other device computes. [`Kernels`] chooses between the two.
 

@@ -300,6 +300,10 @@ fn rhn_agrees_on_every_device() {
             let case = RhnCase { seq_length, depth, batch_size, d_hidden, mask_groups };
             agree(&case, place, |fused| run_rhn(case, place, fused));
         }
+        for (seq_length, depth, batch_size, d_hidden) in [(1, 2, 1, 1), (4, 2, 3, 33)] {
+            let case = RhnCase { seq_length, depth, batch_size, d_hidden, mask_groups: None };
+            agree(&case, place, |fused| run_rhn(case, place, fused));
+        }
     }
 }
 
