@@ -12,6 +12,10 @@ use anp_kernels::cross_entropy::{
 };
 use anp_kernels::product::{product, product_composition};
 use anp_kernels::rhn::{RhnInputs, rhn_composition, rhn_sequence};
+use anp_kernels::sgd::{
+    Momentum, SgdOptions, sgd_momentum_step, sgd_momentum_step_composition, sgd_step,
+    sgd_step_composition,
+};
 use anp_kernels::square_norm::{square_norm, square_norm_composition};
 use anp_kernels::sru::{Activation, SruInputs, SruSequence, sru_composition, sru_sequence};
 use burn::tensor::{DType, Int, Tensor, TensorData};
@@ -239,6 +243,39 @@ fn run_square_norm(shape: [usize; 3], place: &Place, fused: bool) -> Values {
     ]
 }
 
+#[derive(Debug, Clone, Copy)]
+struct SgdCase {
+    shape: [usize; 2],
+    coupled_decay: f64,
+    decoupled_decay: f64,
+    momentum: Option<Momentum>,
+}
+
+/// The parameter after each of three steps, and its velocity if it has one.
+fn run_sgd(case: SgdCase, place: &Place, fused: bool) -> Values {
+    let SgdCase { shape, coupled_decay, decoupled_decay, momentum } = case;
+    let options = SgdOptions { learning_rate: 0.3, coupled_decay, decoupled_decay };
+    let scale = place.tensor(vec![0.7], [1]);
+    let mut tensor = place.random(1, shape, 1.0);
+    let mut velocity = None;
+    let mut results = Vec::new();
+    for seed in 2..5 {
+        let gradient = place.random(seed, shape, 1.0);
+        let Some(momentum) = momentum else {
+            let step = if fused { sgd_step } else { sgd_step_composition };
+            tensor = step(tensor, gradient, scale.clone(), options);
+            results.push(("parameter", values(tensor.clone())));
+            continue;
+        };
+        let step = if fused { sgd_momentum_step } else { sgd_momentum_step_composition };
+        let moved = step(tensor, gradient, velocity, scale.clone(), options, momentum);
+        results.push(("parameter", values(moved.0.clone())));
+        results.push(("velocity", values(moved.1.clone())));
+        (tensor, velocity) = (moved.0, Some(moved.1));
+    }
+    results
+}
+
 #[track_caller]
 fn agree(what: &dyn std::fmt::Debug, place: &Place, run: impl Fn(bool) -> Values) {
     assert_close(&format!("{what:?} on {place:?}"), &run(true), &run(false), place.tolerance());
@@ -288,6 +325,19 @@ fn batch_norm_agrees_on_every_device() {
         for (of_batch, relu) in [(true, false), (true, true), (false, false), (false, true)] {
             let case = BatchNormCase { shape: [3, 4, 5, 6], of_batch, relu };
             agree(&case, place, |fused| run_batch_norm(case, place, fused));
+        }
+    }
+}
+
+#[test]
+fn sgd_agrees_on_every_device() {
+    for place in Place::all() {
+        for momentum in [None, Some((0.0, false)), Some((0.1, false)), Some((0.0, true))] {
+            let momentum =
+                momentum.map(|(dampening, nesterov)| Momentum { factor: 0.9, dampening, nesterov });
+            let (shape, coupled_decay, decoupled_decay) = ([3, 5], 0.1, 0.01);
+            let case = SgdCase { shape, coupled_decay, decoupled_decay, momentum };
+            agree(&case, place, |fused| run_sgd(case, place, fused));
         }
     }
 }
@@ -350,6 +400,21 @@ proptest! {
         let case = CrossEntropyCase { num_tokens, d_hidden, num_classes, tied, terms };
         for place in Place::host() {
             agree(&case, place, |fused| run_cross_entropy(case, place, fused));
+        }
+    }
+
+    #[test]
+    fn sgd_agrees_on_any_shape(
+        shape in prop::array::uniform2(1_usize..40),
+        coupled_decay in prop_oneof![Just(0.0), 0.0..0.1],
+        decoupled_decay in prop_oneof![Just(0.0), 0.0..0.1],
+        momentum in prop::option::of((0.0..0.99, prop_oneof![Just(0.0), 0.0..1.0], any::<bool>())),
+    ) {
+        let momentum = momentum
+            .map(|(factor, dampening, nesterov)| Momentum { factor, dampening, nesterov });
+        let case = SgdCase { shape, coupled_decay, decoupled_decay, momentum };
+        for place in Place::host() {
+            agree(&case, place, |fused| run_sgd(case, place, fused));
         }
     }
 

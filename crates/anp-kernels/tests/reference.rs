@@ -497,7 +497,7 @@ fn steps_agree(case: &SgdCase, place: &Place) {
 fn sgd() {
     let fixture: SgdFixture =
         serde_json::from_str(include_str!("fixtures/sgd.json")).expect("the fixture is valid");
-    assert_eq!(fixture.cases.len(), 12, "a case is missing");
+    assert_eq!(fixture.cases.len(), 13, "a case is missing");
     for place in Place::all() {
         for case in few_on_gpus(&fixture.cases, place) {
             steps_agree(case, place);

@@ -13,8 +13,6 @@ pub(crate) mod panels;
 pub(crate) mod real;
 pub(crate) mod reduce;
 pub(crate) mod rhn;
-// Momentum is in Burn's operations still (`sgd`); the kernel for it waits here, tested.
-#[allow(dead_code)]
 pub(crate) mod sgd;
 pub(crate) mod shared;
 pub(crate) mod simd;

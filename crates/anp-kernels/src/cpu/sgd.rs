@@ -1,7 +1,7 @@
 //! A step of stochastic gradient descent: one pass over the gradients for their norm, one for the step.
 //!
 //! ```text
-//! g ← scale · gradient + coupled_decay · p,  scale = min(1, max_norm / ‖all gradients‖₂)
+//! g ← scale · gradient + coupled_decay · p
 //! v ← momentum · v + (1 − dampening) · g
 //! p ← p − decoupled_decay · p − learning_rate · d
 //! d = v, or g + momentum · v with Nesterov, or g without momentum
@@ -64,15 +64,13 @@ pub(crate) enum Gradient<'a, E> {
     Dense(&'a [E]),
     /// Zero outside of some rows.
     Rows(Rows<'a, E>),
-    /// The sum of both, as a tied embedding has it.
-    Both(&'a [E], Rows<'a, E>),
 }
 
 impl<E: Real> Gradient<'_, E> {
     /// Ranges in ascending order outside of which the gradient of a parameter of `len` elements is zero; whole rows.
     fn support(&self, len: usize) -> Vec<Range<usize>> {
         match self {
-            Self::Dense(_) | Self::Both(..) => self.everywhere(len),
+            Self::Dense(_) => self.everywhere(len),
             Self::Rows(rows) => {
                 let places = rows.places.chunk_by(|a, b| a.0 == b.0);
                 places.map(|same| same[0].0 * rows.width..(same[0].0 + 1) * rows.width).collect()
@@ -84,7 +82,7 @@ impl<E: Real> Gradient<'_, E> {
     fn everywhere(&self, len: usize) -> Vec<Range<usize>> {
         let width = match self {
             Self::Dense(_) => 1,
-            Self::Rows(rows) | Self::Both(_, rows) => rows.width,
+            Self::Rows(rows) => rows.width,
         };
         let step = (TASK / width).max(1) * width;
         (0..len).step_by(step).map(|start| start..(start + step).min(len)).collect()
@@ -92,20 +90,17 @@ impl<E: Real> Gradient<'_, E> {
 
     /// The gradient in one of these ranges; a copy only where several values are added.
     fn part(&self, range: Range<usize>) -> Cow<'_, [E]> {
-        let (dense, rows) = match self {
+        let rows = match self {
             Self::Dense(dense) => return Cow::Borrowed(&dense[range]),
-            Self::Rows(rows) => (None, rows),
-            Self::Both(dense, rows) => (Some(&dense[range.clone()]), rows),
+            Self::Rows(rows) => rows,
         };
         let places = rows.within(&range);
-        let mut sums = match (dense, places) {
-            (Some(dense), []) => return Cow::Borrowed(dense),
-            (None, [(_, place)]) if range.len() == rows.width => {
-                return Cow::Borrowed(rows.values(*place));
-            }
-            (Some(dense), _) => dense.to_vec(),
-            (None, _) => vec![E::ZERO; range.len()],
-        };
+        if let [(_, place)] = places
+            && range.len() == rows.width
+        {
+            return Cow::Borrowed(rows.values(*place));
+        }
+        let mut sums = vec![E::ZERO; range.len()];
         for (row, place) in places {
             let sums = &mut sums[row * rows.width - range.start..];
             for (sum, value) in sums.iter_mut().zip(rows.values(*place)) {
@@ -155,12 +150,11 @@ pub(crate) struct Parameter<'a, E> {
 impl<E: Real> Parameter<'_, E> {
     fn check(&self) {
         let len = self.values.len();
-        if let Gradient::Dense(dense) | Gradient::Both(dense, _) = self.gradient {
-            assert_eq!(dense.len(), len, "length of a gradient and its parameter's");
-        }
-        if let Gradient::Rows(rows) | Gradient::Both(_, rows) = &self.gradient {
-            assert_eq!(rows.len, len, "length of a gradient of rows and its parameter's");
-        }
+        let gradient_len = match &self.gradient {
+            Gradient::Dense(dense) => dense.len(),
+            Gradient::Rows(rows) => rows.len,
+        };
+        assert_eq!(gradient_len, len, "length of a gradient and its parameter's");
         if let Some(momentum) = &self.momentum {
             assert_eq!(momentum.velocity.len(), len, "length of a velocity and its parameter's");
         }
@@ -173,24 +167,6 @@ impl<E: Real> Parameter<'_, E> {
         let len = self.values.len();
         if still { self.gradient.support(len) } else { self.gradient.everywhere(len) }
     }
-}
-
-/// `‖g‖₂` over all gradients together, as if all were dense; summed in `f64`.
-///
-/// # Panics
-///
-/// If a gradient or a velocity has not the length of its parameter.
-pub(crate) fn global_norm<E: Real>(parameters: &[Parameter<'_, E>], threads: usize) -> f64 {
-    let squares = parameters.iter().map(|parameter| {
-        parameter.check();
-        square_norm(&parameter.gradient, parameter.values.len(), threads)
-    });
-    squares.sum::<f64>().sqrt()
-}
-
-/// `min(1, max_norm / norm)`, or nothing if the norm is not finite: such gradients are good for no step.
-pub(crate) fn clip_scale(norm: f64, max_norm: Option<f64>) -> Option<f64> {
-    norm.is_finite().then(|| max_norm.map_or(1.0, |max_norm| (max_norm / norm).min(1.0)))
 }
 
 /// The step with all gradients times `scale`, in place.
@@ -361,8 +337,7 @@ mod tests {
                 Parameter {
                     values,
                     gradient: match (dense, rows) {
-                        (Some(dense), None) => Gradient::Dense(dense),
-                        (Some(dense), Some(rows)) => Gradient::Both(dense, rows),
+                        (Some(dense), _) => Gradient::Dense(dense),
                         (None, rows) => Gradient::Rows(rows.expect("a case has a gradient")),
                     },
                     learning_rate: case.learning_rate,
@@ -377,7 +352,10 @@ mod tests {
                 }
             })
             .collect();
-        let norm = global_norm(&parameters, threads);
+        let squares = parameters
+            .iter()
+            .map(|parameter| square_norm(&parameter.gradient, parameter.values.len(), threads));
+        let norm = squares.sum::<f64>().sqrt();
         step(&mut parameters, scale, threads);
         let widen = |values: Vec<E>| values.into_iter().map(E::to_f64).collect();
         (norm, states.into_iter().map(|state| state.map(widen)).collect())
@@ -400,8 +378,7 @@ mod tests {
             });
             let gradient = prop_oneof![
                 numbers(len).prop_map(|dense| (Some(dense), None)),
-                rows.clone().prop_map(|rows| (None, Some(rows))),
-                (numbers(len), rows).prop_map(|(dense, rows)| (Some(dense), Some(rows))),
+                rows.prop_map(|rows| (None, Some(rows))),
             ];
             let decay = || prop_oneof![Just(0.0), 0.0..0.1];
             let momentum =
@@ -470,8 +447,7 @@ mod tests {
         let momentum = Some((0.9, 0.0, true));
         vec![
             Case { rows: rows.clone(), dense: None, ..case.clone() },
-            Case { rows: rows.clone(), dense: None, decays: [0.1, 0.0], momentum, ..case.clone() },
-            Case { rows, ..case.clone() },
+            Case { rows, dense: None, decays: [0.1, 0.0], momentum, ..case.clone() },
             Case { momentum, ..case.clone() },
             case,
         ]
@@ -550,22 +526,11 @@ mod tests {
     }
 
     #[test]
-    fn gradients_are_only_ever_made_smaller() {
-        assert_eq!(clip_scale(10.0, Some(5.0)), Some(0.5));
-        assert_eq!(clip_scale(4.0, Some(5.0)), Some(1.0));
-        assert_eq!(clip_scale(0.0, Some(5.0)), Some(1.0));
-        assert_eq!(clip_scale(1e9, None), Some(1.0));
-    }
-
-    #[test]
-    fn no_step_is_taken_from_what_is_not_finite() {
+    fn a_norm_that_is_not_finite_is_one_of_the_gradient() {
         for bad in [f64::NAN, f64::INFINITY] {
-            let mut case = Case { dense: Some(vec![1.0; 6]), ..embedding() };
+            let mut case = Case { dense: Some(vec![1.0; 6]), rows: None, ..embedding() };
             case.dense.as_mut().unwrap()[3] = bad;
-            let (norm, _) = run::<f32>(&[case], 1.0, 1);
-            assert!(!norm.is_finite());
-            assert_eq!(clip_scale(norm, Some(5.0)), None);
-            assert_eq!(clip_scale(norm, None), None);
+            assert!(!run::<f32>(&[case], 1.0, 1).0.is_finite());
         }
         // Squares of single precision that overflow there do not here.
         let case = Case { dense: Some(vec![1e30; 6]), rows: None, ..embedding() };

@@ -10,7 +10,8 @@ use burn_cubecl::CubeBackend;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
-use super::{SgdBackend, SgdOptions};
+use super::{Momentum, SgdBackend, SgdOptions};
+use crate::backend::Optional;
 use crate::cube::reduce::{add_up, shares};
 use crate::cube::{empty, grid, into_contiguous, owned, sum_of_cube, types, wide};
 
@@ -29,6 +30,39 @@ fn step<F: Float, A: Float>(
         let value = A::cast_from(values[at]);
         let gradient = scale[0] * A::cast_from(gradient[at]) + coupled_decay.get::<A>() * value;
         values[at] = F::cast_from(value * kept.get::<A>() - learning_rate.get::<A>() * gradient);
+    }
+}
+
+/// The same by way of a velocity, which in the `first` step is not set and becomes the gradient.
+#[cube(launch)]
+fn momentum_step<F: Float, A: Float>(
+    values: &mut [F],
+    gradient: &[F],
+    velocity: &mut [F],
+    scale: &[A],
+    learning_rate: InputScalar,
+    coupled_decay: InputScalar,
+    kept: InputScalar,
+    factor: InputScalar,
+    undamped: InputScalar,
+    #[comptime] first: bool,
+    #[comptime] nesterov: bool,
+    #[define(F, A)] _types: [ElemType; 2],
+) {
+    let at = ABSOLUTE_POS;
+    if at < values.len() {
+        let value = A::cast_from(values[at]);
+        let gradient = scale[0] * A::cast_from(gradient[at]) + coupled_decay.get::<A>() * value;
+        let mut moved = gradient;
+        if comptime!(!first) {
+            moved = factor.get::<A>() * A::cast_from(velocity[at]) + undamped.get::<A>() * gradient;
+        }
+        let mut direction = moved;
+        if comptime!(nesterov) {
+            direction = gradient + factor.get::<A>() * moved;
+        }
+        velocity[at] = F::cast_from(moved);
+        values[at] = F::cast_from(value * kept.get::<A>() - learning_rate.get::<A>() * direction);
     }
 }
 
@@ -181,6 +215,43 @@ impl SgdBackend for CubeBackend {
             types,
         );
         tensor
+    }
+
+    fn sgd_momentum_step(
+        tensor: CubeTensor,
+        gradient: CubeTensor,
+        velocity: Optional<Self>,
+        scale: CubeTensor,
+        options: SgdOptions,
+        momentum: Momentum,
+    ) -> (CubeTensor, CubeTensor) {
+        let SgdOptions { learning_rate, coupled_decay, decoupled_decay } = options;
+        let tensor = owned(tensor);
+        let len = tensor.shape().num_elements();
+        let velocity = velocity.into_option().map(owned);
+        let first = velocity.is_none();
+        let velocity = velocity.unwrap_or_else(|| empty(&tensor, [len], tensor.dtype));
+        let types = types(&tensor);
+        let number = |number: f64| InputScalar::new(number, types[1]);
+        let (count, dim) = grid(&tensor.client, len);
+        momentum_step::launch(
+            &tensor.client,
+            count,
+            dim,
+            tensor.clone().into_buffer_arg(),
+            into_contiguous(gradient).into_buffer_arg(),
+            velocity.clone().into_buffer_arg(),
+            wide_scale(scale, &tensor).into_buffer_arg(),
+            number(learning_rate),
+            number(coupled_decay),
+            number(1.0 - decoupled_decay),
+            number(momentum.factor),
+            number(1.0 - momentum.dampening),
+            first,
+            momentum.nesterov,
+            types,
+        );
+        (tensor, velocity)
     }
 
     fn sgd_rows(

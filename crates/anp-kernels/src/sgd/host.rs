@@ -1,8 +1,9 @@
 use burn::backend::TensorMetadata;
 use burn::backend::tensor::{FloatTensor, IntTensor};
 
-use super::{SgdBackend, SgdOptions};
-use crate::cpu::sgd::{Gradient, Parameter, Rows, square_norm, step};
+use super::{Momentum, SgdBackend, SgdOptions};
+use crate::backend::Optional;
+use crate::cpu::sgd::{self, Gradient, Parameter, Rows, square_norm, step};
 use crate::host::{HostBackend, HostReal, Like, threads, with_real};
 
 fn dense<B: HostBackend, E: HostReal>(
@@ -26,6 +27,42 @@ fn dense<B: HostBackend, E: HostReal>(
     };
     step(&mut [parameter], scale, threads());
     like.tensor(values, shape)
+}
+
+fn with_momentum<B: HostBackend, E: HostReal>(
+    tensor: FloatTensor<B>,
+    gradient: FloatTensor<B>,
+    velocity: Optional<B>,
+    scale: FloatTensor<B>,
+    options: SgdOptions,
+    momentum: Momentum,
+) -> (FloatTensor<B>, FloatTensor<B>) {
+    let (like, shape) = (Like::<B>::new(&tensor), tensor.shape());
+    let scale = B::values::<E>(scale)[0].to_f64();
+    let gradient = B::values::<E>(gradient);
+    let mut values = B::owned::<E>(tensor);
+    // The first step's gradient is not dampened.
+    let (mut velocity, dampening) = match velocity.into_option() {
+        Some(velocity) => (B::owned::<E>(velocity), momentum.dampening),
+        None => (vec![E::ZERO; values.len()], 0.0),
+    };
+    let SgdOptions { learning_rate, coupled_decay, decoupled_decay } = options;
+    let parameter = Parameter {
+        values: &mut values,
+        gradient: Gradient::Dense(&gradient),
+        learning_rate,
+        coupled_decay,
+        decoupled_decay,
+        momentum: Some(sgd::Momentum {
+            velocity: &mut velocity,
+            momentum: momentum.factor,
+            dampening,
+            nesterov: momentum.nesterov,
+        }),
+    };
+    step(&mut [parameter], scale, threads());
+    let len = velocity.len();
+    (like.tensor(values, shape), like.tensor(velocity, [len]))
 }
 
 fn sparse<B: HostBackend, E: HostReal>(
@@ -76,6 +113,20 @@ macro_rules! host_sgd {
                 options: SgdOptions,
             ) -> FloatTensor<Self> {
                 with_real!(tensor.dtype(), dense::<Self>(tensor, gradient, scale, options))
+            }
+
+            fn sgd_momentum_step(
+                tensor: FloatTensor<Self>,
+                gradient: FloatTensor<Self>,
+                velocity: Optional<Self>,
+                scale: FloatTensor<Self>,
+                options: SgdOptions,
+                momentum: Momentum,
+            ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+                with_real!(
+                    tensor.dtype(),
+                    with_momentum::<Self>(tensor, gradient, velocity, scale, options, momentum)
+                )
             }
 
             fn sgd_rows(

@@ -21,7 +21,7 @@ use burn::optim::GradientsParams;
 use burn::tensor::{Int, Tensor};
 pub use ops::{SgdBackend, SgdOptions};
 
-use crate::backend::is_host_or_cube;
+use crate::backend::{Optional, is_host_or_cube};
 use crate::square_norm::SquareSum;
 
 /// How a parameter shrinks by itself.
@@ -207,31 +207,15 @@ impl Update<'_> {
         gradient: Tensor<D>,
     ) -> Tensor<D> {
         let options = self.optimizer.options(id, self.learning_rate);
+        let scale = self.scale.clone();
         let Some(momentum) = self.optimizer.momentum else {
-            return sgd_step(tensor, gradient, self.scale.clone(), options);
+            return sgd_step(tensor, gradient, scale, options);
         };
-        let decay = SgdOptions { learning_rate: 0.0, ..options };
-        let dims = tensor.dims();
-        let mut gradient = gradient * self.scale.clone().unsqueeze();
-        if options.coupled_decay != 0.0 {
-            gradient = gradient + tensor.clone() * options.coupled_decay;
-        }
-        let flat = gradient.reshape([-1]);
-        let velocity = match self.optimizer.velocities.remove(&id) {
-            None => flat.clone(),
-            Some(velocity) => {
-                velocity * momentum.factor + flat.clone() * (1.0 - momentum.dampening)
-            }
-        };
-        self.optimizer.velocities.insert(id, velocity.clone());
-        let direction =
-            if momentum.nesterov { flat + velocity * momentum.factor } else { velocity };
-        let tensor = if decay.decoupled_decay == 0.0 {
-            tensor
-        } else {
-            tensor * (1.0 - decay.decoupled_decay)
-        };
-        tensor - direction.reshape(dims) * self.learning_rate
+        let velocity = self.optimizer.velocities.remove(&id);
+        let (tensor, velocity) =
+            sgd_momentum_step(tensor, gradient, velocity, scale, options, momentum);
+        self.optimizer.velocities.insert(id, velocity);
+        tensor
     }
 
     fn sparse<const D: usize>(&self, tensor: Tensor<D>, rows: RowGradient) -> Tensor<D> {
@@ -245,7 +229,19 @@ impl Update<'_> {
     }
 }
 
-fn sgd_step<const D: usize>(
+/// One parameter's step without momentum, as one operation, in place where nobody else holds `tensor`.
+///
+/// On a device without a kernel this is [`sgd_step_composition`].
+///
+/// # Shapes
+///
+/// - `gradient`: that of `tensor`
+/// - `scale`: `[1]`
+///
+/// # Panics
+///
+/// If the shapes do not fit each other.
+pub fn sgd_step<const D: usize>(
     tensor: Tensor<D>,
     gradient: Tensor<D>,
     scale: Tensor<1>,
@@ -262,7 +258,7 @@ fn sgd_step<const D: usize>(
     ))
 }
 
-/// One parameter's step without momentum, in Burn's operations: the specification.
+/// [`sgd_step`] in Burn's operations: the specification.
 pub fn sgd_step_composition<const D: usize>(
     tensor: Tensor<D>,
     gradient: Tensor<D>,
@@ -272,4 +268,76 @@ pub fn sgd_step_composition<const D: usize>(
     let SgdOptions { learning_rate, coupled_decay, decoupled_decay } = options;
     let gradient = gradient * scale.unsqueeze() + tensor.clone() * coupled_decay;
     tensor * (1.0 - decoupled_decay) - gradient * learning_rate
+}
+
+/// One parameter's step with momentum, as one operation, in place where nobody else holds them: the parameter and its velocity,
+/// flat.
+///
+/// `velocity` is `None` in the first step. On a device without a kernel this is [`sgd_momentum_step_composition`].
+///
+/// # Shapes
+///
+/// - `gradient`: that of `tensor`
+/// - `velocity`: flat, of as many elements
+/// - `scale`: `[1]`
+///
+/// # Panics
+///
+/// If the shapes do not fit each other.
+pub fn sgd_momentum_step<const D: usize>(
+    tensor: Tensor<D>,
+    gradient: Tensor<D>,
+    velocity: Option<Tensor<1>>,
+    scale: Tensor<1>,
+    options: SgdOptions,
+    momentum: Momentum,
+) -> (Tensor<D>, Tensor<1>) {
+    if !is_host_or_cube(&tensor.device()) {
+        return sgd_momentum_step_composition(tensor, gradient, velocity, scale, options, momentum);
+    }
+    let (tensor, velocity) = Dispatch::sgd_momentum_step(
+        tensor.into_dispatch(),
+        gradient.into_dispatch(),
+        Optional::from(velocity.map(Tensor::into_dispatch)),
+        scale.into_dispatch(),
+        options,
+        momentum,
+    );
+    (Tensor::from_dispatch(tensor), Tensor::from_dispatch(velocity))
+}
+
+/// [`sgd_momentum_step`] in Burn's operations: the specification.
+pub fn sgd_momentum_step_composition<const D: usize>(
+    tensor: Tensor<D>,
+    gradient: Tensor<D>,
+    velocity: Option<Tensor<1>>,
+    scale: Tensor<1>,
+    options: SgdOptions,
+    momentum: Momentum,
+) -> (Tensor<D>, Tensor<1>) {
+    let SgdOptions { learning_rate, coupled_decay, decoupled_decay } = options;
+    let dims = tensor.dims();
+    let gradient = gradient * scale.unsqueeze() + tensor.clone() * coupled_decay;
+    let gradient = gradient.reshape([-1]);
+    let velocity = match velocity {
+        None => gradient.clone(),
+        Some(velocity) => {
+            velocity * momentum.factor + gradient.clone() * (1.0 - momentum.dampening)
+        }
+    };
+    let direction = if momentum.nesterov {
+        gradient + velocity.clone() * momentum.factor
+    } else {
+        velocity.clone()
+    };
+    let tensor = tensor * (1.0 - decoupled_decay) - direction.reshape(dims) * learning_rate;
+    (tensor, velocity)
+}
+
+#[cfg(feature = "fusion")]
+use burn::backend::fusion::custom::TensorSpec;
+
+#[cfg(feature = "fusion")]
+fn velocity_spec(tensor: &TensorSpec) -> TensorSpec {
+    TensorSpec::new([tensor.shape.num_elements()].into(), tensor.dtype)
 }

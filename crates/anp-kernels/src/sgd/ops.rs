@@ -1,6 +1,9 @@
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, backend_extension};
 
+use super::Momentum;
+use crate::backend::Optional;
+
 /// What a step does to one parameter.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SgdOptions {
@@ -29,6 +32,18 @@ pub trait SgdBackend: Backend {
         scale: FloatTensor<Self>,
         options: SgdOptions,
     ) -> FloatTensor<Self>;
+
+    /// The same with `v ← factor · v + (1 − dampening) · (scale · g + coupled · p)`, or with this gradient itself where there is no
+    /// velocity yet, in place of the gradient, or with the gradient and `factor · v` with Nesterov: `p` and `v`, which is flat.
+    #[fusion(meta = |tensor, _, _, _, _, _| (tensor.clone(), super::velocity_spec(tensor)))]
+    fn sgd_momentum_step(
+        tensor: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        #[extension_type] velocity: Optional<Self>,
+        scale: FloatTensor<Self>,
+        options: SgdOptions,
+        momentum: Momentum,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>);
 
     /// `p − learning_rate · scale · g` for a gradient that is the sum of `values`, `[num_lookups, width]`, at `rows`.
     ///

@@ -505,6 +505,10 @@ def sgd_cases():
             momentum=momentum | {"dampening": 0.1}, decays=[coupled, decoupled, None],
         ),
         sgd_case("nesterov", 67, momentum=momentum | {"nesterov": True}),
+        sgd_case(
+            "nesterov_decays", 73, max_norm=1.0,
+            momentum=momentum | {"nesterov": True}, decays=[coupled, decoupled, None],
+        ),
         sgd_case("rows", 68, max_norm=1.0, rows="alone"),
         sgd_case("rows_not_clipped", 70, rows="alone"),
         sgd_case("rows_and_dense", 71, max_norm=1.0, rows="too"),
