@@ -51,13 +51,18 @@ pub(crate) fn is_host(device: &Device) -> bool {
     }
 }
 
-/// Whether `device` is in the host's memory or one of CubeCL's, and this build has fused operations for it.
-pub(crate) fn is_host_or_cube(device: &Device) -> bool {
+/// Whether `device` is one of CubeCL's, and this build has fused operations for it.
+pub(crate) fn is_cube(device: &Device) -> bool {
     match without_autodiff(device) {
         #[cfg(feature = "cube")]
         DispatchDevice::Cube(_) => true,
-        _ => is_host(device),
+        _ => false,
     }
+}
+
+/// Whether `device` is in the host's memory or one of CubeCL's, and this build has fused operations for it.
+pub(crate) fn is_host_or_cube(device: &Device) -> bool {
+    is_host(device) || is_cube(device)
 }
 
 fn without_autodiff(device: &Device) -> &DispatchDevice {

@@ -1,6 +1,7 @@
 //! What the kernels of CubeCL's runtimes have in common.
 
 pub(crate) mod recurrent;
+pub(crate) mod reduce;
 
 use burn::backend::cubecl::dtype_to_storage_type;
 use burn::tensor::{DType, Shape};

@@ -15,10 +15,9 @@
 //! | [`weight_draw`] | weights drawn from their posterior, with its divergence from a prior |
 //! | [`nn`] | layers with Burn's conventions over these, and weights from elsewhere |
 //!
-//! Each operation has kernels for the CPU backends Flex and NdArray (features `flex`, `ndarray`), the LSTM, the SRU and the
-//! cross-entropy have them for GPUs (CubeCL's backends), and each stands next to a
-//! composition of Burn's operations, which is its specification and what every other device computes. [`Kernels`]
-//! chooses between the two.
+//! Each operation has kernels for the CPU backends Flex and NdArray (features `flex`, `ndarray`), all but [`conv2d`],
+//! [`batch_norm`] and [`product`] have them for GPUs (CubeCL's backends), and each stands next to a composition of Burn's
+//! operations, which is its specification and what every other device computes. [`Kernels`] chooses between the two.
 
 // Burn deprecates NdArray; those who pin it are served as long as it is there.
 #![cfg_attr(feature = "ndarray", allow(deprecated))]

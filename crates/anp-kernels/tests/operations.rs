@@ -229,6 +229,20 @@ fn run_batch_norm(case: BatchNormCase, place: &Place, fused: bool) -> Values {
     ]
 }
 
+fn run_square_norm(shape: [usize; 3], place: &Place, fused: bool) -> Values {
+    let place = &place.autodiff();
+    let x = place.leaf(1, shape, 2.0);
+    let square_norm = if fused { square_norm } else { square_norm_composition };
+    let turned = square_norm(x.clone().swap_dims(0, 2).narrow(0, shape[2] / 2, 1));
+    let norm = square_norm(x.clone());
+    let gradients = (norm.clone() * 0.7 + turned.clone()).backward();
+    vec![
+        ("norm", values(norm)),
+        ("norm of a view", values(turned)),
+        ("gradient", values(x.grad(&gradients).unwrap())),
+    ]
+}
+
 #[derive(Debug, Clone, Copy)]
 struct SgdCase {
     shape: [usize; 2],
@@ -268,13 +282,19 @@ fn agree(what: &dyn std::fmt::Debug, place: &Place, run: impl Fn(bool) -> Values
 }
 
 #[test]
-fn all_agree_with_their_compositions_on_every_device() {
+fn cross_entropy_agrees_on_every_device() {
     for place in Place::all() {
         for (tied, terms) in [(false, false), (true, false), (false, true), (true, true)] {
             let case =
                 CrossEntropyCase { num_tokens: 5, d_hidden: 7, num_classes: 33, tied, terms };
             agree(&case, place, |fused| run_cross_entropy(case, place, fused));
         }
+    }
+}
+
+#[test]
+fn sru_agrees_on_every_device() {
+    for place in Place::all() {
         for (highway, mask) in [(true, false), (false, true)] {
             for activation in [Activation::Identity, Activation::Tanh, Activation::Relu] {
                 let (seq_length, batch_size, d_hidden) = (4, 3, 9);
@@ -282,11 +302,12 @@ fn all_agree_with_their_compositions_on_every_device() {
                 agree(&case, place, |fused| run_sru(case, place, fused));
             }
         }
-        for (depth, mask_groups) in [(1, None), (3, Some(1)), (2, Some(2))] {
-            let (seq_length, batch_size, d_hidden) = (3, 2, 5);
-            let case = RhnCase { seq_length, depth, batch_size, d_hidden, mask_groups };
-            agree(&case, place, |fused| run_rhn(case, place, fused));
-        }
+    }
+}
+
+#[test]
+fn conv2d_agrees_on_every_device() {
+    for place in Place::all() {
         for (kernel, stride, padding, bias) in
             [(3, 1, 1, false), (3, 2, 1, true), (1, 1, 0, true), (1, 2, 0, false)]
         {
@@ -295,10 +316,22 @@ fn all_agree_with_their_compositions_on_every_device() {
             let case = Conv2dCase { batch_size: 2, channels, input, kernel, bias, options };
             agree(&case, place, |fused| run_conv2d(case, place, fused));
         }
+    }
+}
+
+#[test]
+fn batch_norm_agrees_on_every_device() {
+    for place in Place::all() {
         for (of_batch, relu) in [(true, false), (true, true), (false, false), (false, true)] {
             let case = BatchNormCase { shape: [3, 4, 5, 6], of_batch, relu };
             agree(&case, place, |fused| run_batch_norm(case, place, fused));
         }
+    }
+}
+
+#[test]
+fn sgd_agrees_on_every_device() {
+    for place in Place::all() {
         for momentum in [None, Some((0.0, false)), Some((0.1, false)), Some((0.0, true))] {
             let momentum =
                 momentum.map(|(dampening, nesterov)| Momentum { factor: 0.9, dampening, nesterov });
@@ -306,14 +339,50 @@ fn all_agree_with_their_compositions_on_every_device() {
             let case = SgdCase { shape, coupled_decay, decoupled_decay, momentum };
             agree(&case, place, |fused| run_sgd(case, place, fused));
         }
-        agree(&"square norm", place, |fused| {
-            let place = &place.autodiff();
-            let x = place.leaf(1, [4, 3, 5], 2.0);
-            let norm =
-                if fused { square_norm(x.clone()) } else { square_norm_composition(x.clone()) };
-            let gradients = (norm.clone() * 0.7).backward();
-            vec![("norm", values(norm)), ("gradient", values(x.grad(&gradients).unwrap()))]
-        });
+    }
+}
+
+#[test]
+fn rhn_agrees_on_every_device() {
+    for place in Place::all() {
+        for (depth, mask_groups) in [(1, None), (3, Some(1)), (2, Some(2))] {
+            let (seq_length, batch_size, d_hidden) = (3, 2, 5);
+            let case = RhnCase { seq_length, depth, batch_size, d_hidden, mask_groups };
+            agree(&case, place, |fused| run_rhn(case, place, fused));
+        }
+        for (seq_length, depth, batch_size, d_hidden) in [(1, 2, 1, 1), (4, 2, 3, 33)] {
+            let case = RhnCase { seq_length, depth, batch_size, d_hidden, mask_groups: None };
+            agree(&case, place, |fused| run_rhn(case, place, fused));
+        }
+    }
+}
+
+#[test]
+fn square_norm_agrees_on_every_device() {
+    for place in Place::all() {
+        // The last is more than one element for each unit of the cubes that share a sum.
+        for shape in [[1, 1, 1], [4, 3, 5], [3, 211, 331]] {
+            agree(&("square norm", shape), place, |fused| run_square_norm(shape, place, fused));
+        }
+    }
+}
+
+/// On a GPU without such a type there is nothing to test.
+#[test]
+fn a_square_norm_of_half_precision_is_summed_in_single() {
+    for place in Place::all().iter().filter(|place| place.dtype == DType::F32) {
+        if !place.device.supports_dtype(DType::F16) {
+            continue;
+        }
+        // In half precision, a sum that has reached 2,048 does not change by adding 1.
+        let device = &place.autodiff().device;
+        let x = Tensor::<1>::ones([9000], (device, DType::F16)).require_grad();
+        let norm = square_norm(x.clone());
+        assert_eq!(norm.dtype(), DType::F16, "{place:?}");
+        assert_eq!(values(norm.clone()), [9000.0], "{place:?}");
+        let gradient = x.grad(&norm.backward()).unwrap();
+        assert_eq!(gradient.dtype(), DType::F16, "{place:?}");
+        assert_eq!(values(gradient), [2.0; 9000], "{place:?}");
     }
 }
 

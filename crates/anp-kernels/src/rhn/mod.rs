@@ -11,6 +11,8 @@
 
 mod autodiff;
 mod composition;
+#[cfg(feature = "cube")]
+mod cube;
 #[cfg(any(feature = "flex", feature = "ndarray"))]
 mod host;
 mod ops;
@@ -20,7 +22,7 @@ use burn::tensor::Tensor;
 pub use composition::rhn_sequence as rhn_composition;
 pub use ops::RhnBackend;
 
-use crate::backend::{Optional, check_alike, check_shape, is_host};
+use crate::backend::{Optional, check_alike, check_shape, is_host_or_cube};
 
 const OPERATION: &str = "rhn_sequence";
 
@@ -50,7 +52,7 @@ pub struct RhnInputs {
 /// If shapes, devices or data types do not fit each other, or a size is zero.
 pub fn rhn_sequence(inputs: RhnInputs) -> Tensor<3> {
     check(&inputs);
-    if !is_host(&inputs.gates.device()) {
+    if !is_host_or_cube(&inputs.gates.device()) {
         return rhn_composition(inputs);
     }
     let RhnInputs { gates, weight_hidden, bias, mask, state } = inputs;
@@ -89,4 +91,33 @@ fn check(inputs: &RhnInputs) {
         check_shape(OPERATION, "mask", &mask.shape(), &[groups, batch_size, d_hidden]);
         check_alike!(OPERATION, gates, mask);
     }
+}
+
+#[cfg(feature = "fusion")]
+use burn::backend::fusion::custom::TensorSpec;
+
+#[cfg(feature = "fusion")]
+fn forward_specs(
+    gates: &TensorSpec,
+    weight_hidden: &TensorSpec,
+    state0: &TensorSpec,
+) -> (TensorSpec, TensorSpec, TensorSpec) {
+    let (seq_length, depth) = (gates.shape[0], weight_hidden.shape[0]);
+    let [batch_size, d_hidden] = [state0.shape[0], state0.shape[1]];
+    let spec = |shape: &[usize]| TensorSpec::new(shape.into(), gates.dtype);
+    (
+        spec(&[seq_length, batch_size, d_hidden]),
+        spec(&[depth, seq_length, batch_size, 2 * d_hidden]),
+        spec(&[depth, seq_length, batch_size, d_hidden]),
+    )
+}
+
+/// Those of the gates and the bias.
+#[cfg(feature = "fusion")]
+fn gradient_specs(activated: &TensorSpec) -> (TensorSpec, TensorSpec) {
+    let [depth, seq_length, batch_size, d_gates] = activated.shape.dims();
+    (
+        TensorSpec::new([seq_length, batch_size, d_gates].into(), activated.dtype),
+        TensorSpec::new([depth, d_gates].into(), activated.dtype),
+    )
 }

@@ -7,6 +7,8 @@
 //! p ← p · (1 − decoupled) − learning_rate · g
 //! ```
 
+#[cfg(feature = "cube")]
+mod cube;
 #[cfg(any(feature = "flex", feature = "ndarray"))]
 mod host;
 mod ops;
@@ -19,8 +21,8 @@ use burn::optim::GradientsParams;
 use burn::tensor::{Int, Tensor};
 pub use ops::{SgdBackend, SgdOptions};
 
-use crate::backend::{Optional, is_host};
-use crate::square_norm::square_norm;
+use crate::backend::{Optional, is_host_or_cube};
+use crate::square_norm::SquareSum;
 
 /// How a parameter shrinks by itself.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -90,10 +92,11 @@ impl ClippedSgd {
         rows: Vec<RowGradient>,
     ) -> (M, Tensor<1>) {
         let mut rows: HashMap<_, _> = rows.into_iter().map(|rows| (rows.id, rows)).collect();
-        let mut collect = Collect { optimizer: self, gradients, rows: &mut rows, square: None };
+        let mut collect =
+            Collect { optimizer: self, gradients, rows: &mut rows, square: SquareSum::default() };
         module.visit(&mut collect);
         let Collect { gradients, square, .. } = collect;
-        let norm = square.expect("a parameter has a gradient").sqrt();
+        let norm = square.total().expect("a parameter has a gradient").sqrt();
         let scale = match self.max_norm {
             Some(max_norm) => (norm.clone().recip() * max_norm).clamp_max(1.0),
             None => norm.ones_like(),
@@ -118,16 +121,7 @@ struct Collect<'a> {
     optimizer: &'a ClippedSgd,
     gradients: GradientsParams,
     rows: &'a mut HashMap<ParamId, RowGradient>,
-    square: Option<Tensor<1>>,
-}
-
-impl Collect<'_> {
-    fn add(&mut self, square: Tensor<1>) {
-        self.square = Some(match self.square.take() {
-            Some(sum) => sum + square,
-            None => square,
-        });
-    }
+    square: SquareSum,
 }
 
 impl ModuleVisitor for Collect<'_> {
@@ -138,7 +132,7 @@ impl ModuleVisitor for Collect<'_> {
             (Some(dense), None) => dense,
             (None, Some(rows)) if self.stays_sparse(param) => {
                 let num_rows = param.dims()[0];
-                self.add(rows_square_norm(&rows, num_rows));
+                self.square.add_square(rows_square_norm(&rows, num_rows));
                 self.rows.insert(param.id, rows);
                 return;
             }
@@ -148,7 +142,7 @@ impl ModuleVisitor for Collect<'_> {
                 add_rows(dense.reshape([num_rows, width]), rows, values).reshape(param.dims())
             }
         };
-        self.add(square_norm(dense.clone()));
+        self.square.add(dense.clone());
         self.gradients.register(param.id, dense);
     }
 }
@@ -157,7 +151,7 @@ impl Collect<'_> {
     fn stays_sparse<const D: usize>(&self, param: &Param<Tensor<D>>) -> bool {
         let SgdOptions { coupled_decay, decoupled_decay, .. } =
             self.optimizer.options(param.id, 0.0);
-        is_host(&param.device())
+        is_host_or_cube(&param.device())
             && self.optimizer.momentum.is_none()
             && coupled_decay == 0.0
             && decoupled_decay == 0.0
@@ -253,7 +247,7 @@ pub fn sgd_step<const D: usize>(
     scale: Tensor<1>,
     options: SgdOptions,
 ) -> Tensor<D> {
-    if !is_host(&tensor.device()) {
+    if !is_host_or_cube(&tensor.device()) {
         return sgd_step_composition(tensor, gradient, scale, options);
     }
     Tensor::from_dispatch(Dispatch::sgd_step(
@@ -298,7 +292,7 @@ pub fn sgd_momentum_step<const D: usize>(
     options: SgdOptions,
     momentum: Momentum,
 ) -> (Tensor<D>, Tensor<1>) {
-    if !is_host(&tensor.device()) {
+    if !is_host_or_cube(&tensor.device()) {
         return sgd_momentum_step_composition(tensor, gradient, velocity, scale, options, momentum);
     }
     let (tensor, velocity) = Dispatch::sgd_momentum_step(
@@ -338,4 +332,12 @@ pub fn sgd_momentum_step_composition<const D: usize>(
     };
     let tensor = tensor * (1.0 - decoupled_decay) - direction.reshape(dims) * learning_rate;
     (tensor, velocity)
+}
+
+#[cfg(feature = "fusion")]
+use burn::backend::fusion::custom::TensorSpec;
+
+#[cfg(feature = "fusion")]
+fn velocity_spec(tensor: &TensorSpec) -> TensorSpec {
+    TensorSpec::new([tensor.shape.num_elements()].into(), tensor.dtype)
 }

@@ -19,10 +19,13 @@ pub struct SgdOptions {
 #[backend_extension(
     Flex: cfg(feature = "flex"),
     NdArray: cfg(feature = "ndarray"),
+    Cube: cfg(feature = "cube"),
+    Fusion: cfg(feature = "fusion"),
 )]
 pub trait SgdBackend: Backend {
     /// `p · (1 − decoupled) − learning_rate · (scale · g + coupled · p)`, in place where nobody else holds `p`; `scale` is
     /// `[1]`.
+    #[fusion(dtype = tensor, shape = tensor)]
     fn sgd_step(
         tensor: FloatTensor<Self>,
         gradient: FloatTensor<Self>,
@@ -32,6 +35,7 @@ pub trait SgdBackend: Backend {
 
     /// The same with `v ← factor · v + (1 − dampening) · (scale · g + coupled · p)`, or with this gradient itself where there is no
     /// velocity yet, in place of the gradient, or with the gradient and `factor · v` with Nesterov: `p` and `v`, which is flat.
+    #[fusion(meta = |tensor, _, _, _, _, _| (tensor.clone(), super::velocity_spec(tensor)))]
     fn sgd_momentum_step(
         tensor: FloatTensor<Self>,
         gradient: FloatTensor<Self>,
@@ -42,6 +46,9 @@ pub trait SgdBackend: Backend {
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
 
     /// `p − learning_rate · scale · g` for a gradient that is the sum of `values`, `[num_lookups, width]`, at `rows`.
+    ///
+    /// On the host a row that is not there is a panic; a GPU, which is not waited for, leaves it out.
+    #[fusion(dtype = tensor, shape = tensor)]
     fn sgd_rows(
         tensor: FloatTensor<Self>,
         values: FloatTensor<Self>,
@@ -50,7 +57,8 @@ pub trait SgdBackend: Backend {
         learning_rate: f64,
     ) -> FloatTensor<Self>;
 
-    /// Squared norm of such a gradient, `[1]`.
+    /// Squared norm of such a gradient, `[1]`; on a GPU, for `values` of half precision, in single precision.
+    #[fusion(dtype = crate::cube::wide(values), shape = [1].into())]
     fn rows_square_norm(
         values: FloatTensor<Self>,
         rows: IntTensor<Self>,

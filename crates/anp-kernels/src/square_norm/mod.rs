@@ -1,20 +1,28 @@
-//! The squared norm of a tensor, `Σ x²`, summed wider than single precision, with its gradient `2 x`.
+//! The squared norm of a tensor, `Σ x²`, with its gradient `2 x`.
+//!
+//! The host sums in double precision, GPUs in single precision over a tree.
 
+#[cfg(feature = "cube")]
+mod cube;
 #[cfg(any(feature = "flex", feature = "ndarray"))]
 mod host;
 mod ops;
+mod sum;
 
 use burn::backend::Dispatch;
 use burn::tensor::Tensor;
 pub use ops::SquareNormBackend;
+#[cfg(feature = "cube")]
+pub use ops::SquareSumsBackend;
+pub(crate) use sum::SquareSum;
 
-use crate::backend::is_host;
+use crate::backend::is_host_or_cube;
 
 /// `Σ x²` over all elements, as one operation: `[1]`.
 ///
 /// On a device without a fused kernel this is [`square_norm_composition`].
 pub fn square_norm<const D: usize>(tensor: Tensor<D>) -> Tensor<1> {
-    if !is_host(&tensor.device()) {
+    if !is_host_or_cube(&tensor.device()) {
         return square_norm_composition(tensor);
     }
     Tensor::from_dispatch(Dispatch::square_norm(tensor.into_dispatch()))

@@ -10,17 +10,31 @@ use burn::backend::{Autodiff, Backend, TensorMetadata, backend_extension};
 #[backend_extension(
     Flex: cfg(feature = "flex"),
     NdArray: cfg(feature = "ndarray"),
+    Cube: cfg(feature = "cube"),
+    Fusion: cfg(feature = "fusion"),
     Autodiff
 )]
 pub trait SquareNormBackend: Backend {
     /// `Σ x²`: `[1]`.
+    #[fusion(dtype = tensor, shape = [1].into())]
     fn square_norm(tensor: FloatTensor<Self>) -> FloatTensor<Self>;
 
     /// `2 · upstream · x`, where `upstream` is `[1]`.
+    #[fusion(dtype = tensor, shape = tensor)]
     fn square_norm_backward(
         tensor: FloatTensor<Self>,
         upstream: FloatTensor<Self>,
     ) -> FloatTensor<Self>;
+}
+
+/// The squared norm of several tensors together, as kernels of GPUs.
+#[cfg(feature = "cube")]
+#[backend_extension(Cube, Fusion: cfg(feature = "fusion"))]
+pub trait SquareSumsBackend: Backend {
+    /// `sums` with the squares of `tensor`, of another or the same type, added here and there, so that their total is what it
+    /// was and `Σ x²`; in place where nobody else holds `sums`.
+    #[fusion(dtype = sums, shape = sums)]
+    fn add_squares(sums: FloatTensor<Self>, tensor: FloatTensor<Self>) -> FloatTensor<Self>;
 }
 
 #[derive(Debug)]
