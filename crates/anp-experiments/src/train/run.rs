@@ -270,7 +270,8 @@ pub fn run_on(corpus: &Corpus, request: RunRequest) -> Result<Outcome, TrainErro
     let num_words = corpus.vocabulary.len();
     let noising = recipe.data.noising.as_ref();
     let vocab_size = num_words + noising.map_or(0, NoisingConfig::extra_words);
-    let noising = noising.map(|config| Noising::new(config, recipe.data.training_text(&corpus.train), num_words));
+    let noising = noising
+        .map(|config| Noising::new(config, recipe.data.training_text(&corpus.train), num_words));
 
     let run_folder = |source| TrainError::RunFolder { path: request.run_dir.clone(), source };
     check_writable(&request.run_dir).map_err(run_folder)?;
