@@ -325,6 +325,8 @@ impl InferenceStep for LmLearner {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use anp_models::{
         BiasInit, CellConfig, Dropout, MixtureOver, PointerConfig, RecurrentLmConfig, ScaleMixture,
     };
@@ -334,6 +336,9 @@ mod tests {
 
     use super::*;
     use crate::batches::Window;
+
+    /// The generator of a device is shared by all threads: tests that draw from it take turns.
+    static GENERATOR: Mutex<()> = Mutex::new(());
 
     /// Weights that are drawn, and a pointer.
     fn learner(kernels: Kernels, loss: LossReduction, device: &Device) -> LmLearner {
@@ -389,6 +394,7 @@ mod tests {
     /// Over an epoch the divergence counts once, as the loss of each token does, divided by the batch size.
     #[test]
     fn the_divergence_is_spread_over_the_windows_of_an_epoch() {
+        let _turn = GENERATOR.lock();
         let device = Device::default().autodiff();
         for (loss, count) in
             [(LossReduction::SumOverTime, 3.0), (LossReduction::MeanOverTokens, 12.0)]
@@ -414,6 +420,7 @@ mod tests {
     /// Also of the words that the window does not have; with both implementations.
     #[test]
     fn a_step_moves_every_mean_and_every_rho() {
+        let _turn = GENERATOR.lock();
         let device = Device::default().autodiff();
         let after = Kernels::ALL.map(|kernels| {
             let learner = learner(kernels, LossReduction::SumOverTime, &device);
@@ -423,7 +430,8 @@ mod tests {
             let mut optimizer = SgdConfig::new().init();
             let rows = output.item.into_window().rows;
             assert!(rows.is_none(), "the prior reaches every row of the embedding");
-            let (learner, _) = learner.update(&mut optimizer, 0.1, 1.0, output.grads, rows);
+            // So large that rounding hides no step.
+            let (learner, _) = learner.update(&mut optimizer, 1.0, 1.0, output.grads, rows);
             let after = values(&learner);
             // Means of embedding, layers (3 each), decoder and its bias; a pointer's three; a ρ for each but the bias.
             assert_eq!(after.len(), 9 + 3 + 8);

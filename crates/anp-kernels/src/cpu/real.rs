@@ -132,7 +132,7 @@ impl Real for f32 {
         const LN_2_LOW: f32 = -2.121_944_4e-4;
 
         let bits = self.to_bits();
-        let half_to_one = Self::from_bits(bits & 0x007F_FFFF | 0x3F00_0000);
+        let half_to_one = Self::from_bits((bits & 0x007F_FFFF) | 0x3F00_0000);
         let exponent = (bits >> 23) as i32 - 126;
         let is_low = half_to_one < std::f32::consts::FRAC_1_SQRT_2;
         let exponent = (if is_low { exponent - 1 } else { exponent }) as Self;
@@ -140,11 +140,11 @@ impl Real for f32 {
         let z = x * x;
         let mut p = 7.037_683_6e-2;
         p = p * x - 1.151_461e-1;
-        p = p * x + 1.167_699_9e-1;
+        p = p * x + 1.167_699_84e-1;
         p = p * x - 1.242_014_1e-1;
         p = p * x + 1.424_932_3e-1;
-        p = p * x - 1.666_805_8e-1;
-        p = p * x + 2.000_071_5e-1;
+        p = p * x - 1.666_805_7e-1;
+        p = p * x + 2.000_071_4e-1;
         p = p * x - 2.499_999_4e-1;
         p = p * x + 3.333_333e-1;
         (p * x * z + exponent * LN_2_LOW - 0.5 * z) + x + exponent * LN_2_HIGH
@@ -180,7 +180,7 @@ impl Real for f32 {
         let (cos, sin) = if is_odd { (sin, cos) } else { (cos, sin) };
         // The cosine is negative in the second and the third quarter, the sine in the last two.
         let negated = |value: Self, quarters: u32| {
-            Self::from_bits(value.to_bits() ^ quarters << 30 & 1 << 31)
+            Self::from_bits(value.to_bits() ^ ((quarters << 30) & (1 << 31)))
         };
         [negated(cos, quarters.wrapping_add(1)), negated(sin, quarters)]
     }

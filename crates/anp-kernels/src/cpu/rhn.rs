@@ -279,23 +279,29 @@ impl<E: Real> Forward<'_, E> {
         ((layer * seq_length + t) * batch_size + row) * GATES + gate
     }
 
-    /// Where the gates of a sequence begin to be summed up.
+    /// Where some units of a sequence's gate are summed up.
+    ///
+    /// # Safety
+    ///
+    /// Only the thread that has claimed the chunk of these units may ask, and for each row once at a time.
     #[inline(always)]
-    #[allow(unsafe_code)]
-    fn sums(&self, index: usize, row: usize, gate: usize, units: &Range<usize>) -> &mut [E] {
+    #[allow(unsafe_code, clippy::mut_from_ref)]
+    unsafe fn sums(&self, index: usize, row: usize, gate: usize, units: &Range<usize>) -> &mut [E] {
         let place = self.inputs.dims.units(self.gate_row(index, row, gate), units);
-        // SAFETY: only the chunk of these units asks for them at this micro-step, for one row at a time.
+        // SAFETY: at this micro-step nobody reads them; the rest is the caller's promise.
         unsafe { self.activated.get_mut(place) }
     }
 
     /// What the product of micro-step `index` is added to: the bias, in the first micro-step of a step with the gates' input.
     #[inline(always)]
+    #[allow(unsafe_code)]
     fn start(&self, index: usize, gate: usize, units: &Range<usize>) {
         let dims = self.inputs.dims;
         let (layer, _) = dims.place(index);
         let bias = &self.bias[dims.units(layer * GATES + gate, units)];
         for row in 0..dims.batch_size {
-            let sums = self.sums(index, row, gate, units);
+            // SAFETY: this thread has claimed the chunk.
+            let sums = unsafe { self.sums(index, row, gate, units) };
             sums.copy_from_slice(bias);
             if layer == 0 {
                 add(sums, &self.gates[dims.units(self.gate_row(index, row, gate), units)]);
@@ -346,7 +352,8 @@ impl<E: Real> Forward<'_, E> {
         }
         for gate in 0..GATES {
             self.start(index, gate, &panels.columns(chunk));
-            let out = |row, units: Range<usize>| self.sums(index, row, gate, &units);
+            // SAFETY: this thread has claimed the chunk; a product asks for a place once at a time.
+            let out = |row, units: Range<usize>| unsafe { self.sums(index, row, gate, &units) };
             let multiplied = self.multiplied(index, gate);
             panels.product(simd, packed, chunk, gate, multiplied, d_hidden, batch_size, out);
         }
@@ -542,16 +549,26 @@ impl<E: Real> Backward<'_, E> {
         (layer, unsafe { self.activated.get(start..start + len) })
     }
 
+    /// Some units of [`state_grad`](Self#structfield.state_grad).
+    ///
+    /// # Safety
+    ///
+    /// Only the thread that has claimed the chunk of these units may ask, and for each row once at a time.
     #[inline(always)]
-    #[allow(unsafe_code)]
-    fn state_grad(&self, row: usize, units: &Range<usize>) -> &mut [E] {
-        // SAFETY: only the chunk of these units asks for them, for one row at a time.
+    #[allow(unsafe_code, clippy::mut_from_ref)]
+    unsafe fn state_grad(&self, row: usize, units: &Range<usize>) -> &mut [E] {
+        // SAFETY: no other chunk has these units; the rest is the caller's promise.
         unsafe { self.state_grad.get_mut(self.inputs.dims.units(row, units)) }
     }
 
+    /// Some units of [`returned`](Self#structfield.returned).
+    ///
+    /// # Safety
+    ///
+    /// Only the thread that has claimed the chunk of these units may ask, and for each row once at a time.
     #[inline(always)]
-    #[allow(unsafe_code)]
-    fn returned(&self, row: usize, units: &Range<usize>) -> &mut [E] {
+    #[allow(unsafe_code, clippy::mut_from_ref)]
+    unsafe fn returned(&self, row: usize, units: &Range<usize>) -> &mut [E] {
         // SAFETY: as above.
         unsafe { self.returned.get_mut(self.inputs.dims.units(row, units)) }
     }
@@ -604,12 +621,16 @@ impl<E: Real> Backward<'_, E> {
         }
         let units = panels.columns(chunk);
         for row in 0..self.groups() * batch_size {
-            self.returned(row, &units).fill(E::ZERO);
+            // SAFETY: this thread has claimed the chunk.
+            unsafe { self.returned(row, &units) }.fill(E::ZERO);
         }
         for gate in 0..GATES {
-            let out = |row, units: Range<usize>| match self.groups() {
-                0 => self.state_grad(row, &units),
-                groups => self.returned(gate % groups * batch_size + row, &units),
+            // SAFETY: this thread has claimed the chunk; a product asks for a place once at a time.
+            let out = |row, units: Range<usize>| unsafe {
+                match self.groups() {
+                    0 => self.state_grad(row, &units),
+                    groups => self.returned(gate % groups * batch_size + row, &units),
+                }
             };
             let grad = &grad[gate * d_hidden..];
             panels.product(simd, packed, chunk, gate, grad, GATES * d_hidden, batch_size, out);
@@ -619,12 +640,16 @@ impl<E: Real> Backward<'_, E> {
 
     /// Add what came back through the masks to the gradient of the state.
     #[inline(always)]
+    #[allow(unsafe_code)]
     fn add_returned(&self, units: &Range<usize>) {
         let Some(mask) = self.inputs.mask else { return };
         let dims = self.inputs.dims;
         for row in 0..self.groups() * dims.batch_size {
-            let sums = self.state_grad(row % dims.batch_size, units);
-            add_product(sums, self.returned(row, units), &mask[dims.units(row, units)]);
+            // SAFETY: this thread has claimed the chunk.
+            let (sums, returned) = unsafe {
+                (self.state_grad(row % dims.batch_size, units), self.returned(row, units))
+            };
+            add_product(sums, returned, &mask[dims.units(row, units)]);
         }
     }
 
@@ -660,7 +685,7 @@ impl<E: Real> Backward<'_, E> {
                 let carry = E::ONE - transform;
                 *h = *gradient * transform * (E::ONE - candidate * candidate);
                 *u = *gradient * (candidate - previous) * (transform * carry);
-                *gradient = *gradient * carry;
+                *gradient *= carry;
             }
         }
     }

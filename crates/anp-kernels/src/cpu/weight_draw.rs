@@ -177,6 +177,7 @@ fn sum_of_squares<E: Real>(row: &[E]) -> E {
 /// # Panics
 ///
 /// If the lengths differ, or are no multiple of a row's.
+#[allow(clippy::too_many_arguments)]
 pub(crate) fn backward<E: Real>(
     weights: &[E],
     rho: &[E],
