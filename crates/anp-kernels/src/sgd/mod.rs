@@ -79,7 +79,7 @@ impl ClippedSgd {
     /// Update `module`, and return it with the norm of all gradients before the clip, `[1]`; the device is not waited for.
     ///
     /// An embedding whose gradient is in `rows` and not in `gradients` is read and written in these rows only, unless it has
-    /// decay or momentum. Where the norm is not finite, all parameters become NaN; look at it now and then.
+    /// decay or momentum. A norm that is not finite spoils parameters: look at it now and then.
     ///
     /// # Panics
     ///
