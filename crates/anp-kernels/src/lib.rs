@@ -16,7 +16,7 @@
 //! | [`nn`] | layers with Burn's conventions over these, and weights from elsewhere |
 //!
 //! Each operation has kernels for the CPU backends Flex and NdArray (features `flex`, `ndarray`), all but [`conv2d`],
-//! [`batch_norm`] and [`product`] have them for GPUs (CubeCL's backends), and each stands next to a composition of Burn's
+//! [`batch_norm`], [`product`], [`random`] and [`weight_draw`] have them for GPUs (CubeCL's backends), and each stands next to a composition of Burn's
 //! operations, which is its specification and what every other device computes. [`Kernels`] chooses between the two.
 
 // Burn deprecates NdArray; those who pin it are served as long as it is there.

@@ -86,8 +86,8 @@ impl Dropout {
 
     /// Draw the masks of a window of `tokens`, `[seq_length, batch_size]`.
     ///
-    /// From the device's generator, whichever kernels compute the rest, in the order input, between layers from the first, output, words, then by layer product, recurrence and recurrent
-    /// matrix.
+    /// From the device's generator, whichever kernels compute the rest, in the order input, between layers from the first,
+    /// output, words, then by layer product, recurrence and recurrent matrix.
     pub(crate) fn sample(
         &self,
         tokens: &Tensor<2, Int>,

@@ -26,7 +26,7 @@ use crate::recipe::Recipe;
 use crate::train::TrainerState;
 
 /// Version of the layout this build writes and reads.
-pub(super) const FORMAT_VERSION: u32 = 3;
+pub(super) const FORMAT_VERSION: u32 = 4;
 /// Checkpoints of a run that are kept: the newest, and one to fall back to by hand.
 const KEEP: usize = 2;
 

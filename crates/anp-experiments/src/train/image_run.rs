@@ -117,7 +117,10 @@ pub fn run_images_on(
             test: test.clone(),
             checkpoints: checkpoints.clone(),
             checkpoint_interval: request.checkpoint_interval,
-            start: Mutex::new(Some((optimizer(&recipe.training, velocities), trainer))),
+            start: Mutex::new(Some((
+                optimizer(&recipe.training, request.kernels, velocities),
+                trainer,
+            ))),
             outcome: Arc::clone(&outcome),
         };
         let train = ImageLoader::new(train, device.clone());
@@ -225,8 +228,9 @@ pub fn run_images_on(
 
 /// Whether the devices can do what the recipe asks for.
 fn check_devices(request: &RunRequest<ImageRecipe>) -> Result<(), TrainError> {
-    for device in [&request.device].into_iter().chain(&request.other_devices) {
-        check_precision(&request.recipe, device, &request.device_name)?;
+    let devices = [&request.device].into_iter().chain(&request.other_devices);
+    for (device, name) in devices.zip(request.device_name.split(',')) {
+        check_precision(&request.recipe, device, name)?;
     }
     let ImageModelConfig::WideResnet(network) = &request.recipe.model;
     if network.dropout > 0.0 && !request.other_devices.is_empty() {

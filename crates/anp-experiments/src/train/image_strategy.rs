@@ -136,9 +136,11 @@ impl Places {
 /// The optimiser of a recipe, with these velocities.
 pub(super) fn optimizer(
     training: &ImageTrainingConfig,
+    kernels: Kernels,
     velocities: HashMap<ParamId, Tensor<1>>,
 ) -> ClippedSgd {
     ClippedSgd {
+        kernels,
         max_norm: None,
         momentum: (training.momentum > 0.0).then_some(Momentum {
             factor: training.momentum,

@@ -267,9 +267,14 @@ impl LmLearner {
         rows: Option<RowGradient>,
     ) -> (Self, Tensor<1>) {
         let weight_decay = self.objective.weight_decay;
-        if self.lm.kernels() == Kernels::Fused || weight_decay != WeightDecay::None {
-            let mut sgd =
-                ClippedSgd { max_norm: Some(max_norm), weight_decay, ..ClippedSgd::default() };
+        let kernels = self.lm.kernels();
+        if kernels == Kernels::Fused || weight_decay != WeightDecay::None {
+            let mut sgd = ClippedSgd {
+                kernels,
+                max_norm: Some(max_norm),
+                weight_decay,
+                ..ClippedSgd::default()
+            };
             return sgd.step(learning_rate, self, gradients, rows.into_iter().collect());
         }
         let (gradients, norm) = clip_by_global_norm(&self, gradients, max_norm);

@@ -266,7 +266,7 @@ mod tests {
         let beginning = learner(vec![(Norm::L2sq, Reduction::HalfSum, 1e-3)]);
         let train = |devices| {
             let replicas = Replicas::new(self::devices(devices));
-            let mut optimizer = optimizer(&recipe.training, HashMap::new());
+            let mut optimizer = optimizer(&recipe.training, Kernels::Fused, HashMap::new());
             let mut learner = own(&beginning);
             let mut losses = Vec::new();
             for _ in 0..6 {

@@ -159,7 +159,7 @@ pub enum TrainError {
     },
     /// The device computes in no such type.
     #[error(
-        "training.mixed_precision is {precision}, which {device} does not have; leave it out, or choose another device"
+        "training.mixed_precision is {precision}, which {device} does not have; choose another device, or a recipe without it"
     )]
     NoSuchPrecision {
         /// What the recipe asks for.

@@ -976,8 +976,11 @@ mod tests {
     #[test]
     fn results_do_not_depend_on_the_threads() {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
-        for (batch_size, d_hidden) in [(20, 821), (3, 300), (1, 301)] {
-            let dims = Dims { seq_length: 2, depth: 2, batch_size, d_hidden };
+        // The last has too few rows for a packed weight.
+        for (seq_length, batch_size, d_hidden) in
+            [(2, 20, 821), (9, 3, 300), (9, 1, 301), (2, 3, 300)]
+        {
+            let dims = Dims { seq_length, depth: 2, batch_size, d_hidden };
             for masks in 0..3 {
                 let case = Case::new(dims, masks, 1);
                 let one = case.run::<f32>(1);

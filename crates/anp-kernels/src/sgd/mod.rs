@@ -22,7 +22,8 @@ use burn::tensor::{Int, Tensor};
 pub use ops::{SgdBackend, SgdOptions};
 
 use crate::backend::{Optional, is_host_or_cube};
-use crate::square_norm::SquareSum;
+use crate::kernels::Kernels;
+use crate::square_norm::{SquareSum, square_norm_composition};
 
 /// How a parameter shrinks by itself.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -63,6 +64,8 @@ pub struct RowGradient {
 /// Burn's `GradientClipping::Norm` clips each tensor by its own norm, which is another optimiser.
 #[derive(Debug, Clone, Default)]
 pub struct ClippedSgd {
+    /// How the norm and the steps are computed.
+    pub kernels: Kernels,
     /// Largest norm of all gradients together.
     pub max_norm: Option<f64>,
     /// Momentum, if any.
@@ -142,7 +145,10 @@ impl ModuleVisitor for Collect<'_> {
                 add_rows(dense.reshape([num_rows, width]), rows, values).reshape(param.dims())
             }
         };
-        self.square.add(dense.clone());
+        match self.optimizer.kernels {
+            Kernels::Fused => self.square.add(dense.clone()),
+            Kernels::Plain => self.square.add_square(square_norm_composition(dense.clone())),
+        }
         self.gradients.register(param.id, dense);
     }
 }
@@ -151,7 +157,8 @@ impl Collect<'_> {
     fn stays_sparse<const D: usize>(&self, param: &Param<Tensor<D>>) -> bool {
         let SgdOptions { coupled_decay, decoupled_decay, .. } =
             self.optimizer.options(param.id, 0.0);
-        is_host_or_cube(&param.device())
+        self.optimizer.kernels == Kernels::Fused
+            && is_host_or_cube(&param.device())
             && self.optimizer.momentum.is_none()
             && coupled_decay == 0.0
             && decoupled_decay == 0.0
@@ -208,12 +215,19 @@ impl Update<'_> {
     ) -> Tensor<D> {
         let options = self.optimizer.options(id, self.learning_rate);
         let scale = self.scale.clone();
+        let kernels = self.optimizer.kernels;
         let Some(momentum) = self.optimizer.momentum else {
-            return sgd_step(tensor, gradient, scale, options);
+            return match kernels {
+                Kernels::Fused => sgd_step(tensor, gradient, scale, options),
+                Kernels::Plain => sgd_step_composition(tensor, gradient, scale, options),
+            };
         };
         let velocity = self.optimizer.velocities.remove(&id);
-        let (tensor, velocity) =
-            sgd_momentum_step(tensor, gradient, velocity, scale, options, momentum);
+        let step = match kernels {
+            Kernels::Fused => sgd_momentum_step,
+            Kernels::Plain => sgd_momentum_step_composition,
+        };
+        let (tensor, velocity) = step(tensor, gradient, velocity, scale, options, momentum);
         self.optimizer.velocities.insert(id, velocity);
         tensor
     }
