@@ -26,7 +26,6 @@
 //! # Ok::<(), anp_experiments::batches::TextTooShort>(())
 //! ```
 
-pub mod allocator;
 pub mod atomic;
 pub mod batches;
 pub mod bptt;
@@ -43,4 +42,5 @@ pub mod recipe;
 pub mod record;
 pub mod report;
 pub mod reproduce;
+pub mod startup;
 pub mod train;

@@ -8,6 +8,6 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    anp_experiments::allocator::keep_memory();
+    anp_experiments::startup::prepare();
     anp_experiments::cli::run()
 }

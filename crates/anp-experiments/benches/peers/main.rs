@@ -173,7 +173,7 @@ impl Cli {
 }
 
 fn main() -> ExitCode {
-    anp_experiments::allocator::keep_memory();
+    anp_experiments::startup::prepare();
     match Cli::parse().run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(err) => {

@@ -9,7 +9,7 @@ use std::thread::yield_now;
 /// its core's cache; afterwards it takes what others have not yet begun. Between steps the threads spin: a recurrence
 /// has hundreds of steps of some microseconds, less than it takes to put a thread to sleep and wake it.
 ///
-/// Nobody waits for a thread that may not come: a chunk is claimed by the thread that runs it, and the calling thread
+/// Nobody waits for a thread that may not come: a chunk is claimed by the thread that runs it, and one thread
 /// alone would run them all. This holds in pools of any size, however busy, and inside other tasks of rayon; but `task`
 /// itself must not wait for another thread.
 ///
@@ -41,7 +41,8 @@ pub(crate) fn lockstep(steps: usize, shares: &[Range<usize>], task: impl Fn(usiz
             wait_until(|| done[step].0.load(Ordering::Acquire) == chunks);
         }
     };
-    rayon::in_place_scope(|scope| {
+    // Not in place: a calling thread from outside the pool would be one more than there are cores.
+    rayon::scope(|scope| {
         for thread in 1..threads {
             let work = &work;
             scope.spawn(move |_| work(thread));
