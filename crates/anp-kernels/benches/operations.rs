@@ -13,11 +13,13 @@ use anp_kernels::random::{
 };
 use anp_kernels::rhn::RhnInputs;
 use anp_kernels::sgd::{
-    Momentum, SgdOptions, sgd_momentum_step, sgd_momentum_step_composition, sgd_step,
-    sgd_step_composition,
+    ClippedSgd, Momentum, RowGradient, SgdOptions, sgd_momentum_step,
+    sgd_momentum_step_composition, sgd_step, sgd_step_composition,
 };
 use anp_kernels::sru::{Activation, SruInputs};
 use anp_kernels::weight_draw::{MixtureOver, ScaleMixture, WeightDrawInputs};
+use burn::nn::EmbeddingConfig;
+use burn::optim::GradientsParams;
 use burn::tensor::{Device, Distribution, Int, Tensor, TensorCreationOptions};
 use divan::Bencher;
 use divan::counter::ItemsCount;
@@ -108,25 +110,49 @@ fn rhn<const FUSED: bool>(bencher: Bencher, (depth, d_hidden): (usize, usize)) {
     });
 }
 
+/// The product that gives a layer its gates, forward and backward; throughput in tokens.
+#[divan::bench(args = [200, 512, 1500], consts = [true, false], sample_count = 20)]
+fn product<const FUSED: bool>(bencher: Bencher, d_hidden: usize) {
+    let (kernels, device) = (kernels(FUSED), training());
+    let num_tokens = BATCH_SIZE * SEQ_LENGTH;
+    let input = random([num_tokens, d_hidden], &device).require_grad();
+    let weight = random([d_hidden, 4 * d_hidden], &device).require_grad();
+    bencher
+        .counter(ItemsCount::new(num_tokens))
+        .bench_local(|| kernels.product(input.clone(), weight.clone()).sum().backward());
+}
+
+/// A decoder of a window with its targets.
+fn decoder(d_hidden: usize, device: &Device) -> LinearCrossEntropyInputs {
+    let num_tokens = BATCH_SIZE * SEQ_LENGTH;
+    let words = Distribution::Uniform(0.0, VOCAB_SIZE as f64);
+    LinearCrossEntropyInputs {
+        hidden: random([num_tokens, d_hidden], device).require_grad(),
+        weight: random([d_hidden, VOCAB_SIZE], device).require_grad(),
+        tied: false,
+        bias: random([VOCAB_SIZE], device).require_grad(),
+        targets: Tensor::<1, Int>::random([num_tokens], words, device),
+    }
+}
+
 /// Decoder, softmax and loss of a window, forward and backward; throughput in tokens.
 #[divan::bench(args = [512, 1500], consts = [true, false], sample_count = 20)]
 fn cross_entropy<const FUSED: bool>(bencher: Bencher, d_hidden: usize) {
     let (kernels, device) = (kernels(FUSED), training());
-    let num_tokens = BATCH_SIZE * SEQ_LENGTH;
-    let hidden = random([num_tokens, d_hidden], &device).require_grad();
-    let weight = random([d_hidden, VOCAB_SIZE], &device).require_grad();
-    let bias = random([VOCAB_SIZE], &device).require_grad();
-    let words = Distribution::Uniform(0.0, VOCAB_SIZE as f64);
-    let targets = Tensor::<1, Int>::random([num_tokens], words, &device);
-    bencher.counter(ItemsCount::new(num_tokens)).bench_local(|| {
-        let nll = kernels.linear_cross_entropy(LinearCrossEntropyInputs {
-            hidden: hidden.clone(),
-            weight: weight.clone(),
-            tied: false,
-            bias: bias.clone(),
-            targets: targets.clone(),
-        });
-        nll.sum().backward()
+    let inputs = decoder(d_hidden, &device);
+    bencher
+        .counter(ItemsCount::new(BATCH_SIZE * SEQ_LENGTH))
+        .bench_local(|| kernels.linear_cross_entropy(inputs.clone()).sum().backward());
+}
+
+/// The same with the logits' squared norm and the softmax's entropy.
+#[divan::bench(args = [512, 1500], consts = [true, false], sample_count = 20)]
+fn logit_terms<const FUSED: bool>(bencher: Bencher, d_hidden: usize) {
+    let (kernels, device) = (kernels(FUSED), training());
+    let inputs = decoder(d_hidden, &device);
+    bencher.counter(ItemsCount::new(BATCH_SIZE * SEQ_LENGTH)).bench_local(|| {
+        let terms = kernels.logit_terms(inputs.clone());
+        (terms.nll + terms.square * 1e-4 - terms.entropy * 1e-2).sum().backward()
     });
 }
 
@@ -170,6 +196,31 @@ fn sgd_momentum<const FUSED: bool>(bencher: Bencher, len: usize) {
         let (tensor, velocity) = state.take().expect("the last step left it");
         let (gradient, scale) = (gradient.clone(), scale.clone());
         state = Some(step(tensor, gradient, Some(velocity), scale, OPTIONS, momentum));
+    });
+}
+
+/// Norm, clip and step of an embedding of which a window has looked up some rows, against the dense gradient that these make;
+/// throughput in lookups.
+#[divan::bench(args = [512, 1500], consts = [true, false], sample_count = 20)]
+fn sgd_rows<const FUSED: bool>(bencher: Bencher, d_embed: usize) {
+    let device = Device::flex();
+    device.seed(0);
+    let num_lookups = BATCH_SIZE * SEQ_LENGTH;
+    let embedding = EmbeddingConfig::new(VOCAB_SIZE, d_embed).init(&device);
+    let words = Distribution::Uniform(0.0, VOCAB_SIZE as f64);
+    let gradient = RowGradient {
+        id: embedding.weight.id,
+        rows: Tensor::random([num_lookups], words, &device),
+        values: random([num_lookups, d_embed], &device),
+    };
+    let kernels = kernels(FUSED);
+    let mut optimizer = ClippedSgd { kernels, max_norm: Some(5.0), ..ClippedSgd::default() };
+    let mut module = Some(embedding);
+    bencher.counter(ItemsCount::new(num_lookups)).bench_local(|| {
+        let rows = vec![gradient.clone()];
+        let embedding = module.take().expect("the last step left it");
+        let (updated, _) = optimizer.step(0.1, embedding, GradientsParams::new(), rows);
+        module = Some(updated);
     });
 }
 

@@ -18,6 +18,13 @@
 //! Each operation has kernels for the CPU backends Flex and NdArray (features `flex`, `ndarray`), all but [`conv2d`],
 //! [`batch_norm`], [`product`], [`random`] and [`weight_draw`] have them for GPUs (CubeCL's backends), and each stands next to a composition of Burn's
 //! operations, which is its specification and what every other device computes. [`Kernels`] chooses between the two.
+//!
+//! # Threads
+//!
+//! On a CPU, kernels and Burn's own operations share rayon's pool. A thread outside it, as `main` is, hands each of them over
+//! and sleeps. A program with one training loop is up to a tenth faster if its thread is one of the pool's: with `rayon` among
+//! its dependencies, `rayon::ThreadPoolBuilder::new().use_current_thread().build_global()` first of all in `main`.
+//! (With `RAYON_NUM_THREADS=1` it should not: the thread would then be the only one that works for others.)
 
 // Burn deprecates NdArray; those who pin it are served as long as it is there.
 #![cfg_attr(feature = "ndarray", allow(deprecated))]

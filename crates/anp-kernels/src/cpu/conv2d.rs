@@ -15,6 +15,7 @@ use super::reduce::{BLOCK, LaneSums};
 use super::shared::Shared;
 use super::simd::{dispatch, vectorized};
 use super::tasks::{filled, map, part_lens};
+use super::winograd;
 
 /// Taps of all channels in a block, about: what the first cache holds for a tile.
 const DEPTH: usize = 144;
@@ -64,6 +65,20 @@ impl Dims {
 
     fn taps(&self) -> usize {
         self.kernel.iter().product()
+    }
+
+    /// These sizes for Winograd's algorithm, if that is for them.
+    fn winograd(&self) -> Option<winograd::Sizes> {
+        let Self { batch_size, channels_in, channels_out, input, kernel, stride, padding } = *self;
+        let sizes = winograd::Sizes {
+            batch_size,
+            channels_in,
+            channels_out,
+            input,
+            output: self.output().expect("the caller has checked the sizes"),
+            offset: padding.map(|padding| -(padding as isize)),
+        };
+        (kernel == [3, 3] && stride == [1, 1]).then_some(sizes)
     }
 
     fn places_in(&self) -> usize {
@@ -493,6 +508,10 @@ pub(crate) fn forward<E: Real>(
     let taps = dims.taps();
     assert_eq!(input.len(), batch_size * channels_in * dims.places_in(), "length of the input");
     assert_eq!(weight.len(), channels_out * channels_in * taps, "length of the weight");
+    if let Some(sizes) = dims.winograd().filter(winograd::Sizes::pays) {
+        let weight = |o, c, tap| weight[(o * channels_in + c) * taps + tap];
+        return winograd::correlation(&sizes, weight, bias, input, threads);
+    }
     let packed = Packed::new(channels_in, channels_out, taps, rows_here(), threads, |o, c, tap| {
         weight[(o * channels_in + c) * taps + tap]
     });
@@ -567,6 +586,19 @@ pub(crate) fn input_gradient<E: Real>(
     let (places_in, out_len) = (dims.places_in(), channels_out * dims.places_out());
     assert_eq!(out_grad.len(), batch_size * out_len, "length of the output's gradient");
     assert_eq!(weight.len(), channels_out * channels_in * all_taps, "length of the weight");
+    // The output's gradient is correlated with the kernel turned round.
+    let turned_round = dims.winograd().map(|sizes| winograd::Sizes {
+        channels_in: channels_out,
+        channels_out: channels_in,
+        input: sizes.output,
+        output: sizes.input,
+        offset: sizes.offset.map(|offset| -2 - offset),
+        ..sizes
+    });
+    if let Some(sizes) = turned_round.filter(winograd::Sizes::pays) {
+        let weight = |c, o, tap: usize| weight[(o * channels_in + c) * all_taps + (8 - tap)];
+        return winograd::correlation(&sizes, weight, None, out_grad, threads);
+    }
     let rows = rows_here();
     let axes = dims.axes();
     let mut phases = Vec::new();
@@ -659,6 +691,9 @@ pub(crate) fn weight_gradient<E: Real>(
     let (image_len, out_len) = (channels_in * dims.places_in(), channels_out * dims.places_out());
     assert_eq!(input.len(), batch_size * image_len, "length of the input");
     assert_eq!(out_grad.len(), batch_size * out_len, "length of the output's gradient");
+    if let Some(sizes) = dims.winograd().filter(winograd::Sizes::pays) {
+        return winograd::weight_gradient(&sizes, input, out_grad, threads);
+    }
 
     let width = dispatch(PanelWidth::<E>::of(channels_out));
     let panels = channels_out.div_ceil(width);
@@ -752,7 +787,7 @@ impl<E: Real> WithSimd for PanelWidth<E> {
 
 /// Write `image`, `[channels, places]`, as panels of `[places, width]`; the last one's columns beyond the channels stay.
 #[inline(always)]
-fn turn<E: Real>(image: &[E], places: usize, width: usize, panels: &mut [E]) {
+pub(super) fn turn<E: Real>(image: &[E], places: usize, width: usize, panels: &mut [E]) {
     /// Side of a square that is turned in registers.
     const SIDE: usize = 8;
 
@@ -993,6 +1028,27 @@ mod tests {
         let pointwise = Dims { kernel: [1, 1], padding: [0, 0], ..dims(2, [160, 33], [8, 8]) };
         check(&pointwise);
         check(&Dims { stride: [2, 2], ..pointwise });
+    }
+
+    /// With widths that vectors and tiles do not divide, images that are cut, and more threads than blocks.
+    #[test]
+    fn shapes_for_winograd() {
+        for dims in [
+            dims(1, [32, 49], [16, 16]),
+            dims(5, [33, 32], [8, 8]),
+            dims(2, [40, 32], [15, 31]),
+            dims(1, [32, 32], [24, 64]),
+            dims(4, [160, 32], [8, 8]),
+            Dims { padding: [0, 0], ..dims(2, [32, 33], [18, 17]) },
+            Dims { padding: [2, 1], ..dims(2, [32, 40], [16, 32]) },
+            Dims { padding: [3, 4], ..dims(1, [32, 32], [12, 26]) },
+        ] {
+            assert!(dims.winograd().is_some_and(|sizes| sizes.pays()), "{dims:?}");
+            check(&dims);
+        }
+        for dims in [dims(64, [31, 64], [8, 8]), dims(64, [64, 64], [6, 6])] {
+            assert!(!dims.winograd().is_some_and(|sizes| sizes.pays()), "{dims:?}");
+        }
     }
 
     #[test]

@@ -21,3 +21,4 @@ pub(crate) mod square_norm;
 pub(crate) mod sru;
 pub(crate) mod tasks;
 pub(crate) mod weight_draw;
+pub(crate) mod winograd;

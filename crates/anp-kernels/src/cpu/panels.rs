@@ -14,9 +14,9 @@ use super::shared::Shared;
 /// Most rows whose sums are kept in registers at once.
 const ROWS: usize = 6;
 /// Most vectors in a row of these sums.
-const VECTORS: usize = 4;
+pub(super) const VECTORS: usize = 4;
 /// Most numbers in a vector.
-const LANES: usize = 16;
+pub(super) const LANES: usize = 16;
 /// Columns in a chunk, about.
 const CHUNK: usize = 128;
 /// Bytes in a cache line.
@@ -180,19 +180,51 @@ impl Panels {
                 let out = array::from_fn(|row| {
                     if row < rows { out(first + row, columns.clone()) } else { &mut [] }
                 });
-                Tile { rows, vectors, lhs, panel, out }.run(simd);
+                Tile { rows, vectors, lhs, panel, out, accumulate: true }.run(simd);
             }
         }
     }
 }
 
-/// A product of `rows` rows with a panel of `vectors` vectors, added to `out`.
+/// Write to each of the rows `out`, or add to it, the product of its row of `lhs` with a panel of `width` numbers a row, a few
+/// whole vectors.
+#[inline(always)]
+pub(super) fn product_with_panel<'o, E: Real, S: Simd>(
+    simd: S,
+    panel: &[E],
+    width: usize,
+    lhs: &[E],
+    mut out: impl Iterator<Item = &'o mut [E]>,
+    accumulate: bool,
+) {
+    let depth = panel.len() / width;
+    let vectors = width / E::lanes::<S>();
+    let rows = lhs.len() / depth;
+    let rows_at_once = rows.div_ceil(rows.div_ceil(ROWS));
+    for first in (0..rows).step_by(rows_at_once) {
+        let rows = rows_at_once.min(rows - first);
+        let lhs =
+            array::from_fn(
+                |row| {
+                    if row < rows { &lhs[(first + row) * depth..][..depth] } else { &[] }
+                },
+            );
+        let out = array::from_fn(|row| {
+            if row < rows { out.next().expect("a row for each of `lhs`") } else { &mut [] }
+        });
+        Tile { rows, vectors, lhs, panel, out, accumulate }.run(simd);
+    }
+}
+
+/// A product of `rows` rows with a panel of `vectors` vectors.
 struct Tile<'l, 'o, E> {
     rows: usize,
     vectors: usize,
     lhs: [&'l [E]; ROWS],
     panel: &'l [E],
     out: [&'o mut [E]; ROWS],
+    /// Whether it is added to what is there.
+    accumulate: bool,
 }
 
 impl<E: Real> Tile<'_, '_, E> {
@@ -236,7 +268,7 @@ impl<E: Real> Tile<'_, '_, E> {
         let mut sums: [[E::Vector<S>; N]; R] = array::from_fn(|row| {
             let (out, rest) = E::vectors::<S>(self.out[row]).as_chunks::<N>();
             assert!(out.len() == 1 && rest.is_empty(), "a row of sums is as wide as its panel");
-            out[0]
+            if self.accumulate { out[0] } else { [E::splat(simd, E::ZERO); N] }
         });
         for row in lhs {
             assert_eq!(row.len(), panel.len(), "a row is as long as its panel");

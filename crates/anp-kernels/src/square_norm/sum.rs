@@ -41,11 +41,11 @@ impl SquareSum {
     }
 
     /// `[1]`, or `None` if nothing was added.
-    pub(crate) fn total(mut self) -> Option<Tensor<1>> {
+    pub(crate) fn total(self) -> Option<Tensor<1>> {
         #[cfg(feature = "cube")]
-        if let Some(sums) = self.spread.take() {
-            self.add_square(sums.sum());
-        }
-        self.total
+        let spread = self.spread.map(|sums| sums.sum());
+        #[cfg(not(feature = "cube"))]
+        let spread = None;
+        [self.total, spread].into_iter().flatten().reduce(|sum, square| sum + square)
     }
 }
