@@ -14,7 +14,7 @@ const TABLES: [(&str, usize, usize); 8] = [
     ("table4", 4, 0),
     ("table5", 7, 0),
     ("table6", 9, 4),
-    ("tuning", 0, 21),
+    ("tuning", 0, 22),
 ];
 
 fn committed() -> Experiments {
