@@ -4,6 +4,8 @@
 //! written without padding between its rows, a shift by `dy` is one by whole rows, so that for each tap all places of the
 //! output read consecutive numbers, however small the map is. Planes are `kernel width` copies of the image, where im2col
 //! makes `kernel height · kernel width`; they are made for a few channels at a time and stay in the second cache.
+//!
+//! Kernels of 3 × 3 with stride 1 between many channels are [`winograd`]'s.
 
 use std::array;
 use std::ops::Range;

@@ -16,7 +16,6 @@
 //! its core's cache.
 
 use std::array;
-use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
@@ -26,7 +25,7 @@ use super::conv2d::turn;
 use super::panels::{LANES, VECTORS, product_with_panel};
 use super::real::Real;
 use super::shared::Shared;
-use super::simd::{dispatch, vectorized};
+use super::simd::{dispatch, vectorized, vectorized_for};
 use super::tasks::{filled, map, part_lens};
 
 /// Products of a tile.
@@ -171,34 +170,7 @@ pub(crate) fn correlation<E: Real>(
     let Sizes { batch_size, channels_in, channels_out, .. } = *sizes;
     assert_eq!(input.len(), batch_size * channels_in * sizes.places_in(), "length of the input");
     let weight = transformed_weight(channels_out, channels_in, weight, threads);
-    let blocks = dispatch(Blocks::<E> { sizes, element: PhantomData });
-    let len = batch_size * channels_out * sizes.places_out();
-    let mut out = Vec::with_capacity(len);
-    let shared = Shared::new(&mut out.spare_capacity_mut()[..len]);
-    // Memory to work in is asked for once a task; where there are too few blocks, several take the same one.
-    let parts = split(channels_out, channels_out / threads.div_ceil(blocks.len()));
-    let tasks = blocks
-        .chunks(blocks.len().div_ceil(TASKS * threads))
-        .flat_map(|blocks| parts.iter().map(move |channels| (blocks, channels.clone())));
-    let zeros = vec![E::ZERO; sizes.input[1]];
-    map(tasks.collect(), threads, |(blocks, channels)| {
-        dispatch(Correlation {
-            sizes,
-            blocks,
-            weight: &weight,
-            bias,
-            input,
-            channels,
-            zeros: &zeros,
-            out: &shared,
-        });
-    });
-    // SAFETY: the tiles cover the output, and each writes its places.
-    #[allow(unsafe_code)]
-    unsafe {
-        out.set_len(len);
-    }
-    out
+    dispatch(Correlation { sizes, weight: &weight, bias, input, threads })
 }
 
 /// `0..len` in parts of about `size`.
@@ -207,20 +179,24 @@ fn split(len: usize, size: usize) -> Vec<Range<usize>> {
     (0..len).step_by(size).map(|start| start..len.min(start + size)).collect()
 }
 
-/// How tiles are shared out with the vectors of this machine.
-struct Blocks<'a, E> {
-    sizes: &'a Sizes,
-    element: PhantomData<E>,
+/// Numbers side by side in a panel, at most.
+#[inline(always)]
+fn panel_width<E: Real, S: Simd>() -> usize {
+    E::lanes::<S>() * if S::REGISTER_COUNT > 16 { VECTORS } else { 2 }
 }
 
-impl<E: Real> WithSimd for Blocks<'_, E> {
-    type Output = Vec<Block>;
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, _simd: S) -> Vec<Block> {
-        let tile_len = size_of::<E>() * POINTS * self.sizes.channels_in;
-        let most = (BYTES / tile_len).max(TILES);
-        self.sizes.blocks(0..self.sizes.batch_size, most, E::lanes::<S>())
+/// Tiles of a row that are transformed at once: the rows consist of them, and so do the panels.
+#[inline(always)]
+fn tiles_at_once(columns: usize, panel_width: usize) -> usize {
+    let fits = |n: usize| columns.is_multiple_of(n) && panel_width.is_multiple_of(n);
+    if fits(16) {
+        16
+    } else if fits(8) {
+        8
+    } else if fits(4) {
+        4
+    } else {
+        2
     }
 }
 
@@ -306,11 +282,59 @@ fn points_of_taps<E: Real>(taps: &[E], mut points: [&mut [MaybeUninit<E>]; POINT
     }
 }
 
-/// Some output channels of some blocks.
+/// A correlation whose weight has been transformed.
 struct Correlation<'a, E> {
     sizes: &'a Sizes,
-    blocks: &'a [Block],
     /// `[POINTS, channels_out · channels_in + GAP]`.
+    weight: &'a [E],
+    bias: Option<&'a [E]>,
+    input: &'a [E],
+    threads: usize,
+}
+
+impl<E: Real> WithSimd for Correlation<'_, E> {
+    type Output = Vec<E>;
+
+    fn with_simd<S: Simd>(self, simd: S) -> Vec<E> {
+        let Self { sizes, weight, bias, input, threads } = self;
+        let Sizes { batch_size, channels_in, channels_out, .. } = *sizes;
+        let most = (BYTES / (size_of::<E>() * POINTS * channels_in)).max(TILES);
+        let blocks = sizes.blocks(0..batch_size, most, E::lanes::<S>());
+        let len = batch_size * channels_out * sizes.places_out();
+        let mut out = Vec::with_capacity(len);
+        let shared = Shared::new(&mut out.spare_capacity_mut()[..len]);
+        // Memory to work in is asked for once a task; where there are too few blocks, several take the same one.
+        let parts = split(channels_out, channels_out / threads.div_ceil(blocks.len()));
+        let tasks = blocks
+            .chunks(blocks.len().div_ceil(TASKS * threads))
+            .flat_map(|blocks| parts.iter().map(move |channels| (blocks, channels.clone())));
+        let zeros = vec![E::ZERO; sizes.input[1]];
+        map(tasks.collect(), threads, |(blocks, channels)| {
+            let zeros = &zeros;
+            simd.vectorize(Blocks {
+                sizes,
+                blocks,
+                weight,
+                bias,
+                input,
+                channels,
+                zeros,
+                out: &shared,
+            });
+        });
+        // SAFETY: the tiles cover the output, and each writes its places.
+        #[allow(unsafe_code)]
+        unsafe {
+            out.set_len(len);
+        }
+        out
+    }
+}
+
+/// Some output channels of some blocks.
+struct Blocks<'a, E> {
+    sizes: &'a Sizes,
+    blocks: &'a [Block],
     weight: &'a [E],
     bias: Option<&'a [E]>,
     input: &'a [E],
@@ -320,26 +344,26 @@ struct Correlation<'a, E> {
     out: &'a Shared<'a, MaybeUninit<E>>,
 }
 
-impl<E: Real> WithSimd for Correlation<'_, E> {
+impl<E: Real> WithSimd for Blocks<'_, E> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        match self.sizes.tile_columns() {
-            columns if columns.is_multiple_of(16) => self.run::<S, 16>(simd),
-            columns if columns.is_multiple_of(8) => self.run::<S, 8>(simd),
-            columns if columns.is_multiple_of(4) => self.run::<S, 4>(simd),
-            columns => unreachable!("{columns} tiles in a row"),
+        match tiles_at_once(self.sizes.tile_columns(), panel_width::<E, S>()) {
+            16 => self.run::<S, 16>(simd),
+            8 => self.run::<S, 8>(simd),
+            4 => self.run::<S, 4>(simd),
+            _ => self.run::<S, 2>(simd),
         }
     }
 }
 
-impl<E: Real> Correlation<'_, E> {
+impl<E: Real> Blocks<'_, E> {
     #[inline(always)]
     fn run<S: Simd, const N: usize>(&self, simd: S) {
         let Self { sizes, blocks, weight, channels, .. } = self;
         let channels_in = sizes.channels_in;
-        let width = E::lanes::<S>() * if S::REGISTER_COUNT > 16 { VECTORS } else { 2 };
+        let width = panel_width::<E, S>();
         let longest = blocks.iter().map(|block| block.len).max().unwrap_or(0);
         let of_all = |channels| Layout { channels, len: longest, width }.numbers();
         let mut transformed = vec![E::ZERO; of_all(channels_in)];
@@ -377,9 +401,7 @@ impl<E: Real> Correlation<'_, E> {
             }
         }
     }
-}
 
-impl<E: Real> Correlation<'_, E> {
     /// `Bᵀ d B` for the tiles of a strip in an input channel, `N` tiles of a row at once.
     ///
     /// `rows` is memory to work in, of zeros, in which the padding stays zero.
@@ -540,103 +562,111 @@ pub(crate) fn weight_gradient<E: Real>(
     out_grad: &[E],
     threads: usize,
 ) -> Vec<E> {
-    /// Output channels of a task, at most.
-    const CHANNELS: usize = 64;
-    /// Tasks to cut the work into, about: more than threads, and not dependent on them, as the order of the sums is.
-    const TASKS: usize = 16;
-
     let Sizes { batch_size, channels_in, channels_out, .. } = *sizes;
     let image_len = channels_in * sizes.places_in();
     assert_eq!(input.len(), batch_size * image_len, "length of the input");
     let out_len = batch_size * channels_out * sizes.places_out();
     assert_eq!(out_grad.len(), out_len, "length of the output's gradient");
 
-    let width = dispatch(GradientWidth::<E> { channels_in, element: PhantomData });
-    let padded = channels_in.next_multiple_of(width);
-    let turned_len = padded * sizes.places_in();
-    let turned =
-        filled(part_lens(batch_size * turned_len, turned_len), threads, |image, panels| {
-            let image = &input[image * image_len..][..image_len];
-            vectorized(
+    dispatch(WeightGradient { sizes, input, out_grad, threads })
+}
+
+/// A gradient of the weight.
+struct WeightGradient<'a, E> {
+    sizes: &'a Sizes,
+    input: &'a [E],
+    out_grad: &'a [E],
+    threads: usize,
+}
+
+impl<E: Real> WithSimd for WeightGradient<'_, E> {
+    type Output = Vec<E>;
+
+    fn with_simd<S: Simd>(self, simd: S) -> Vec<E> {
+        /// Output channels of a task, at most.
+        const CHANNELS: usize = 64;
+        /// Tasks to cut the work into, about: more than threads, and not dependent on them, as the order of the sums is.
+        const TASKS: usize = 16;
+
+        let Self { sizes, input, out_grad, threads } = self;
+        let Sizes { batch_size, channels_in, channels_out, .. } = *sizes;
+        let image_len = channels_in * sizes.places_in();
+        // As wide as leaves no vector empty, or else as it can be.
+        let vectors = channels_in.div_ceil(E::lanes::<S>());
+        let most = panel_width::<E, S>() / E::lanes::<S>();
+        let fitting = (2..=most).rev().find(|width| vectors.is_multiple_of(*width));
+        let width = fitting.unwrap_or(most) * E::lanes::<S>();
+        let padded = channels_in.next_multiple_of(width);
+        let turned_len = padded * sizes.places_in();
+        let turned =
+            filled(part_lens(batch_size * turned_len, turned_len), threads, |image, panels| {
+                let image = &input[image * image_len..][..image_len];
+                vectorized_for(
+                    simd,
+                    #[inline(always)]
+                    || turn(image, sizes.places_in(), width, panels),
+                );
+            });
+
+        let parts = channels_out.div_ceil(CHANNELS);
+        let parts = split(channels_out, channels_out.div_ceil(parts));
+        let groups = (TASKS / parts.len()).clamp(1, batch_size);
+        let groups: Vec<_> = split(batch_size, batch_size.div_ceil(groups));
+        let tasks =
+            parts.iter().flat_map(|channels| groups.iter().map(move |images| (channels, images)));
+        let sums: Vec<Vec<E>> = map(tasks.collect(), threads, |(channels, images)| {
+            let point_len = channels.len() * padded + GAP;
+            let mut sums = vec![E::ZERO; POINTS * point_len];
+            simd.vectorize(Sums {
+                sizes,
+                turned: &turned,
+                padded,
+                width,
+                out_grad,
+                channels: channels.clone(),
+                images: images.clone(),
+                sums: &mut sums,
+                point_len,
+            });
+            sums
+        });
+
+        let mut weight_grad = vec![E::ZERO; channels_out * channels_in * 9];
+        let mut rest = weight_grad.as_mut_slice();
+        let mut tasks = Vec::new();
+        for (channels, sums) in parts.iter().zip(sums.chunks(groups.len())) {
+            let (grads, behind) = rest.split_at_mut(channels.len() * channels_in * 9);
+            rest = behind;
+            for (row, grads) in grads.chunks_mut(channels_in * 9).enumerate() {
+                tasks.push((channels.len() * padded + GAP, row * padded, sums, grads));
+            }
+        }
+        map(tasks, threads, |(point_len, start, sums, grads)| {
+            vectorized_for(
+                simd,
                 #[inline(always)]
-                || turn(image, sizes.places_in(), width, panels),
+                || {
+                    let (first, others) = sums.split_first().expect("there is a group");
+                    let row = |sums: &[E], point| {
+                        sums[point * point_len + start..][..channels_in].to_vec()
+                    };
+                    let mut points: [Vec<E>; POINTS] = array::from_fn(|point| row(first, point));
+                    for sums in others {
+                        for (point, total) in points.iter_mut().enumerate() {
+                            let sums = &sums[point * point_len + start..][..channels_in];
+                            total.iter_mut().zip(sums).for_each(|(total, sum)| *total += *sum);
+                        }
+                    }
+                    taps_of_points(&points, grads);
+                },
             );
         });
-
-    let parts = channels_out.div_ceil(CHANNELS);
-    let parts = split(channels_out, channels_out.div_ceil(parts));
-    let groups = (TASKS / parts.len()).clamp(1, batch_size);
-    let groups: Vec<_> = split(batch_size, batch_size.div_ceil(groups));
-    let tasks =
-        parts.iter().flat_map(|channels| groups.iter().map(move |images| (channels, images)));
-    let sums: Vec<Vec<E>> = map(tasks.collect(), threads, |(channels, images)| {
-        let point_len = channels.len() * padded + GAP;
-        let mut sums = vec![E::ZERO; POINTS * point_len];
-        dispatch(WeightGradient {
-            sizes,
-            turned: &turned,
-            padded,
-            width,
-            out_grad,
-            channels: channels.clone(),
-            images: images.clone(),
-            sums: &mut sums,
-            point_len,
-        });
-        sums
-    });
-
-    let mut weight_grad = vec![E::ZERO; channels_out * channels_in * 9];
-    let mut rest = weight_grad.as_mut_slice();
-    let mut tasks = Vec::new();
-    for (channels, sums) in parts.iter().zip(sums.chunks(groups.len())) {
-        let (grads, behind) = rest.split_at_mut(channels.len() * channels_in * 9);
-        rest = behind;
-        for (row, grads) in grads.chunks_mut(channels_in * 9).enumerate() {
-            tasks.push((channels.len() * padded + GAP, row * padded, sums, grads));
-        }
-    }
-    map(tasks, threads, |(point_len, start, sums, grads)| {
-        vectorized(
-            #[inline(always)]
-            || {
-                let (first, others) = sums.split_first().expect("there is a group");
-                let row =
-                    |sums: &[E], point| sums[point * point_len + start..][..channels_in].to_vec();
-                let mut points: [Vec<E>; POINTS] = array::from_fn(|point| row(first, point));
-                for sums in others {
-                    for (point, total) in points.iter_mut().enumerate() {
-                        let sums = &sums[point * point_len + start..][..channels_in];
-                        total.iter_mut().zip(sums).for_each(|(total, sum)| *total += *sum);
-                    }
-                }
-                taps_of_points(&points, grads);
-            },
-        );
-    });
-    weight_grad
-}
-
-/// Input channels side by side in a panel, with the vectors of this machine: those that leave none of them empty, or most.
-struct GradientWidth<E> {
-    channels_in: usize,
-    element: PhantomData<E>,
-}
-
-impl<E: Real> WithSimd for GradientWidth<E> {
-    type Output = usize;
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, _simd: S) -> usize {
-        let most = if S::REGISTER_COUNT > 16 { VECTORS } else { 2 };
-        let vectors = self.channels_in.div_ceil(E::lanes::<S>());
-        let fitting = (2..=most).rev().find(|width| vectors.is_multiple_of(*width));
-        fitting.unwrap_or(most) * E::lanes::<S>()
+        weight_grad
     }
 }
 
 /// The sums of a few output channels over some images.
-struct WeightGradient<'a, E> {
+struct Sums<'a, E> {
     sizes: &'a Sizes,
     /// The input, `[batch_size, panels, places, width]`.
     turned: &'a [E],
@@ -651,21 +681,22 @@ struct WeightGradient<'a, E> {
     point_len: usize,
 }
 
-impl<E: Real> WithSimd for WeightGradient<'_, E> {
+impl<E: Real> WithSimd for Sums<'_, E> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        match self.sizes.tile_columns() {
-            columns if columns.is_multiple_of(16) => self.run::<S, 16>(simd),
-            columns if columns.is_multiple_of(8) => self.run::<S, 8>(simd),
-            columns if columns.is_multiple_of(4) => self.run::<S, 4>(simd),
-            columns => unreachable!("{columns} tiles in a row"),
+        let columns = self.sizes.tile_columns();
+        match tiles_at_once(columns, columns) {
+            16 => self.run::<S, 16>(simd),
+            8 => self.run::<S, 8>(simd),
+            4 => self.run::<S, 4>(simd),
+            _ => self.run::<S, 2>(simd),
         }
     }
 }
 
-impl<E: Real> WeightGradient<'_, E> {
+impl<E: Real> Sums<'_, E> {
     #[inline(always)]
     fn run<S: Simd, const N: usize>(mut self, simd: S) {
         let Self { sizes, padded, width, point_len, .. } = self;
@@ -845,6 +876,69 @@ fn taps_of_points<E: Real>(points: &[Vec<E>; POINTS], taps: &mut [E]) {
             for (y, tap) in column.into_iter().enumerate() {
                 taps[3 * y + x] = tap;
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn numbers<E: Real>(len: usize, seed: usize) -> Vec<E> {
+        (0..len).map(|i| E::from_f64(((i * 37 + seed * 101) as f64 * 0.37).sin())).collect()
+    }
+
+    /// Both with the vectors of `simd` against those of this machine, which `conv2d` tests.
+    fn check<E: Real, S: Simd>(simd: S, tolerance: f64) {
+        for (channels, columns) in [([33, 36], 8), ([40, 50], 24), ([32, 32], 16), ([35, 64], 31)] {
+            let [channels_in, channels_out] = channels;
+            let side = [16, columns];
+            let sizes = Sizes {
+                batch_size: 3,
+                channels_in,
+                channels_out,
+                input: side,
+                output: side,
+                offset: [-1, -1],
+            };
+            assert!(sizes.pays(), "{sizes:?}");
+            let places = sizes.places_in();
+            let input = numbers::<E>(3 * channels_in * places, 1);
+            let out_grad = numbers::<E>(3 * channels_out * places, 2);
+            let weight = numbers::<E>(9 * channels_in * channels_out, 3);
+            let bias = numbers::<E>(channels_out, 4);
+            let weight = |o, c, tap| weight[(o * channels_in + c) * 9 + tap];
+            let weight = transformed_weight(channels_out, channels_in, weight, 2);
+            let correlation = || Correlation {
+                sizes: &sizes,
+                weight: &weight,
+                bias: Some(&bias),
+                input: &input,
+                threads: 2,
+            };
+            let gradient =
+                || WeightGradient { sizes: &sizes, input: &input, out_grad: &out_grad, threads: 2 };
+            let results = [simd.vectorize(correlation()), simd.vectorize(gradient())];
+            let expected = [dispatch(correlation()), dispatch(gradient())];
+            for (results, expected) in results.iter().zip(&expected) {
+                for (x, y) in results.iter().zip(expected) {
+                    let error = (x.to_f64() - y.to_f64()).abs();
+                    assert!(error < tolerance, "{sizes:?}: {x:?}, not {y:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn with_vectors_of_other_machines() {
+        check::<f32, _>(pulp::Scalar, 1e-3);
+        check::<f64, _>(pulp::Scalar, 1e-11);
+        check::<f32, _>(pulp::Scalar128b, 1e-3);
+        check::<f64, _>(pulp::Scalar128b, 1e-11);
+        #[cfg(target_arch = "x86_64")]
+        if let Some(simd) = pulp::x86::V3::try_new() {
+            check::<f32, _>(simd, 1e-3);
+            check::<f64, _>(simd, 1e-11);
         }
     }
 }
