@@ -32,7 +32,8 @@ fn keep_memory() {
 /// Make this thread one of rayon's, as many as there would be without it.
 ///
 /// A thread outside the pool hands each product to it and sleeps: two cores then have three threads, of which the system
-/// often runs the wrong two, and every product begins with waking others. 7 % of a step.
+/// often runs the wrong two, and every product begins with waking others. 7 % of a step. The pool has one thread fewer while
+/// this one does something else: a run on several devices, which have threads of their own, should not be on CPUs.
 fn join_pool() {
     let asked = env::var("RAYON_NUM_THREADS").ok().and_then(|threads| threads.parse().ok());
     let threads = asked.filter(|threads| *threads > 0);
@@ -40,7 +41,7 @@ fn join_pool() {
     // Alone in the pool, this thread would keep work of others waiting for as long as it waits for them.
     if threads > 1 {
         let pool = ThreadPoolBuilder::new().num_threads(threads).use_current_thread();
-        // It fails only where there is a pool already, and that will do.
+        // It fails where there is a pool already, which will do as well.
         let _ = pool.build_global();
     }
 }

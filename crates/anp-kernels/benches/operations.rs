@@ -264,10 +264,10 @@ fn weight_draw<const FUSED: bool>(bencher: Bencher, len: usize) {
 
 /// Images in a batch of the residual network: a quarter of the paper's.
 const IMAGES: usize = 32;
-/// Channels and side of the maps of WRN-16-4's three groups.
-const MAPS: [(usize, usize); 3] = [(64, 32), (128, 16), (256, 8)];
+/// Channels and side of the maps behind WRN-16-4's first convolution and of its three groups.
+const MAPS: [(usize, usize); 4] = [(16, 32), (64, 32), (128, 16), (256, 8)];
 
-/// A 3 × 3 convolution between two maps of a group, forward and backward; throughput in images.
+/// A 3 × 3 convolution between two such maps, forward and backward; throughput in images.
 #[divan::bench(args = MAPS, consts = [true, false])]
 fn conv2d<const FUSED: bool>(bencher: Bencher, (channels, side): (usize, usize)) {
     let (kernels, device) = (kernels(FUSED), training());

@@ -22,9 +22,10 @@
 //! # Threads
 //!
 //! On a CPU, kernels and Burn's own operations share rayon's pool. A thread outside it, as `main` is, hands each of them over
-//! and sleeps. A program with one training loop is up to a tenth faster if its thread is one of the pool's: with `rayon` among
+//! and sleeps. A program with one training loop is some 7 % faster if its thread is one of the pool's: with `rayon` among
 //! its dependencies, `rayon::ThreadPoolBuilder::new().use_current_thread().build_global()` first of all in `main`.
-//! (With `RAYON_NUM_THREADS=1` it should not: the thread would then be the only one that works for others.)
+//! Not where the pool has but one thread (a single core, or `RAYON_NUM_THREADS=1`): what other threads ask of the pool would
+//! then wait for this one, and it may be waiting for them.
 
 // Burn deprecates NdArray; those who pin it are served as long as it is there.
 #![cfg_attr(feature = "ndarray", allow(deprecated))]
@@ -33,7 +34,6 @@ pub(crate) mod cpu;
 
 mod backend;
 pub mod batch_norm;
-mod cell_states;
 pub mod conv2d;
 pub mod cross_entropy;
 #[cfg(feature = "cube")]
@@ -46,6 +46,7 @@ pub mod nn;
 pub mod product;
 pub mod random;
 pub mod rhn;
+mod second_output;
 pub mod sgd;
 pub mod square_norm;
 pub mod sru;

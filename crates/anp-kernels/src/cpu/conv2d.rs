@@ -83,6 +83,18 @@ impl Dims {
         (kernel == [3, 3] && stride == [1, 1]).then_some(sizes)
     }
 
+    /// Those of the correlation of the output's gradient with the kernel turned round, which is the input's gradient.
+    fn winograd_turned(&self) -> Option<winograd::Sizes> {
+        self.winograd().map(|sizes| winograd::Sizes {
+            channels_in: sizes.channels_out,
+            channels_out: sizes.channels_in,
+            input: sizes.output,
+            output: sizes.input,
+            offset: sizes.offset.map(|offset| -2 - offset),
+            ..sizes
+        })
+    }
+
     fn places_in(&self) -> usize {
         self.input.iter().product()
     }
@@ -588,16 +600,7 @@ pub(crate) fn input_gradient<E: Real>(
     let (places_in, out_len) = (dims.places_in(), channels_out * dims.places_out());
     assert_eq!(out_grad.len(), batch_size * out_len, "length of the output's gradient");
     assert_eq!(weight.len(), channels_out * channels_in * all_taps, "length of the weight");
-    // The output's gradient is correlated with the kernel turned round.
-    let turned_round = dims.winograd().map(|sizes| winograd::Sizes {
-        channels_in: channels_out,
-        channels_out: channels_in,
-        input: sizes.output,
-        output: sizes.input,
-        offset: sizes.offset.map(|offset| -2 - offset),
-        ..sizes
-    });
-    if let Some(sizes) = turned_round.filter(winograd::Sizes::pays) {
+    if let Some(sizes) = dims.winograd_turned().filter(winograd::Sizes::pays) {
         let weight = |c, o, tap: usize| weight[(o * channels_in + c) * all_taps + (8 - tap)];
         return winograd::correlation(&sizes, weight, None, out_grad, threads);
     }
@@ -1003,7 +1006,9 @@ mod tests {
         let expected = [out, input_grad, weight_grad, bias_grad];
         let inputs: [&[f64]; 4] = [&input, &weight, &bias, &upstream];
         let results = run(dims, inputs, 1);
-        assert_eq!(results, run(dims, inputs, 2), "{dims:?}: threads change bits");
+        for threads in [2, 5] {
+            assert_eq!(results, run(dims, inputs, threads), "{dims:?}: threads change bits");
+        }
         let narrowed = inputs.map(narrow);
         let narrowed = narrowed.each_ref().map(Vec::as_slice);
         let narrow_results = run(dims, narrowed, 1);
@@ -1046,6 +1051,11 @@ mod tests {
             Dims { padding: [3, 4], ..dims(1, [32, 32], [12, 26]) },
         ] {
             assert!(dims.winograd().is_some_and(|sizes| sizes.pays()), "{dims:?}");
+            check(&dims);
+        }
+        for padding in [[0, 0], [1, 2], [3, 3]] {
+            let dims = Dims { padding, ..dims(1, [32, 32], [16, 16]) };
+            assert!(dims.winograd_turned().is_some_and(|sizes| sizes.pays()), "{dims:?}");
             check(&dims);
         }
         for dims in [dims(64, [31, 64], [8, 8]), dims(64, [64, 64], [6, 6])] {

@@ -10,8 +10,8 @@ use std::thread::yield_now;
 /// has hundreds of steps of some microseconds, less than it takes to put a thread to sleep and wake it.
 ///
 /// Nobody waits for a thread that may not come: a chunk is claimed by the thread that runs it, and one thread
-/// alone would run them all. This holds in pools of any size, however busy, and inside other tasks of rayon; but `task`
-/// itself must not wait for another thread.
+/// alone would run them all. This holds in pools of any size and inside other tasks of rayon; a caller from outside the pool
+/// waits until a thread of it is free. `task` itself must not wait for another thread.
 ///
 /// # Panics
 ///

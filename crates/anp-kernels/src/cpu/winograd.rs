@@ -34,14 +34,14 @@ const POINTS: usize = 16;
 const SIDE: usize = 4;
 /// Bytes of the second cache that transformed input takes, about.
 const BYTES: usize = 1 << 19;
-/// Fewest tiles for which the transformed weight is read, about.
+/// Fewest tiles for which a matrix that is not transformed with them is read: the weight, or the sums of its gradient.
 const TILES: usize = 64;
 /// Output channels whose products are made before they are transformed.
 const OUTPUTS: usize = 48;
 /// Numbers between the points: without them, those of a channel at all points would fall into the same sets of a cache.
 const GAP: usize = 64;
-/// Tasks for each thread, at most.
-const TASKS: usize = 4;
+/// Tasks for each thread, at most: memory to work in is asked for once a task.
+const TASKS_PER_THREAD: usize = 4;
 
 /// Sizes of a correlation with a kernel of 3 × 3: place `i` of the output sees the places `i + offset ..` of the input, three
 /// on each axis, and zero outside.
@@ -61,7 +61,7 @@ impl Sizes {
         /// Fewer channels, and the transforms cost more than the products save.
         const CHANNELS: usize = 32;
         let [height, width] = self.output;
-        // Half of a tile may lie outside, and a strip ends with a whole vector.
+        // No more than a fifth of the tiles' places may lie outside, those counted that fill up an image's last vector.
         let used = 4 * self.tiles().next_multiple_of(LANES) <= 5 * (height * width).div_ceil(4);
         used && self.tile_columns().is_multiple_of(4)
             && self.channels_in.min(self.channels_out) >= CHANNELS
@@ -210,7 +210,7 @@ fn transformed_weight<E: Real>(
     let point_len = rows * columns + GAP;
     let mut points = Vec::with_capacity(POINTS * point_len);
     let shared = Shared::new(&mut points.spare_capacity_mut()[..POINTS * point_len]);
-    map(split(rows, rows.div_ceil(TASKS * threads)), threads, |some| {
+    map(split(rows, rows.div_ceil(TASKS_PER_THREAD * threads)), threads, |some| {
         let mut taps = vec![E::ZERO; 9 * columns];
         for row in some {
             for column in 0..columns {
@@ -303,10 +303,10 @@ impl<E: Real> WithSimd for Correlation<'_, E> {
         let len = batch_size * channels_out * sizes.places_out();
         let mut out = Vec::with_capacity(len);
         let shared = Shared::new(&mut out.spare_capacity_mut()[..len]);
-        // Memory to work in is asked for once a task; where there are too few blocks, several take the same one.
+        // Where there are too few blocks, several threads take the same one.
         let parts = split(channels_out, channels_out / threads.div_ceil(blocks.len()));
         let tasks = blocks
-            .chunks(blocks.len().div_ceil(TASKS * threads))
+            .chunks(blocks.len().div_ceil(TASKS_PER_THREAD * threads))
             .flat_map(|blocks| parts.iter().map(move |channels| (blocks, channels.clone())));
         let zeros = vec![E::ZERO; sizes.input[1]];
         map(tasks.collect(), threads, |(blocks, channels)| {
@@ -690,8 +690,7 @@ impl<E: Real> WithSimd for Sums<'_, E> {
         match tiles_at_once(columns, columns) {
             16 => self.run::<S, 16>(simd),
             8 => self.run::<S, 8>(simd),
-            4 => self.run::<S, 4>(simd),
-            _ => self.run::<S, 2>(simd),
+            _ => self.run::<S, 4>(simd),
         }
     }
 }

@@ -7,7 +7,7 @@ use burn::backend::{Autodiff, AutodiffBackend, Backend};
 
 use super::LstmBackend;
 use crate::backend::Optional;
-use crate::cell_states::CellGradient;
+use crate::second_output::SecondGradient;
 
 #[derive(Debug)]
 struct Sequence;
@@ -21,7 +21,7 @@ struct Saved<B: Backend> {
     cell0: FloatTensor<B>,
     hidden: FloatTensor<B>,
     cell: FloatTensor<B>,
-    cell_grad: CellGradient<B>,
+    cell_grad: SecondGradient<B>,
 }
 
 impl<B: LstmBackend> Backward<B, 5> for Sequence {
@@ -84,7 +84,7 @@ impl<B: LstmBackend, C: CheckpointStrategy> LstmBackend for Autodiff<B, C> {
             cell0.clone(),
             forget_bias,
         );
-        let cell_grad = CellGradient::new();
+        let cell_grad = SecondGradient::new();
         let sequence = match prepared {
             OpsKind::Tracked(prepared) => {
                 let saved = Saved {

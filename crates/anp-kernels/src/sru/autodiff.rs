@@ -7,7 +7,7 @@ use burn::backend::{Autodiff, AutodiffBackend, Backend};
 
 use super::{Activation, SruBackend};
 use crate::backend::Optional;
-use crate::cell_states::CellGradient;
+use crate::second_output::SecondGradient;
 
 #[derive(Debug)]
 struct Scan;
@@ -21,7 +21,7 @@ struct Saved<B: Backend> {
     cell0: FloatTensor<B>,
     activation: Activation,
     cell: FloatTensor<B>,
-    cell_grad: CellGradient<B>,
+    cell_grad: SecondGradient<B>,
 }
 
 /// Parents: product, bias, initial state, highway (the product again if there is none of its own).
@@ -84,7 +84,7 @@ impl<B: SruBackend, C: CheckpointStrategy> SruBackend for Autodiff<B, C> {
             cell0.clone(),
             activation,
         );
-        let cell_grad = CellGradient::new();
+        let cell_grad = SecondGradient::new();
         let sequence = match prepared {
             OpsKind::Tracked(prepared) => {
                 let saved = Saved {

@@ -7,7 +7,7 @@ use burn::backend::{Autodiff, AutodiffBackend, Backend};
 
 use super::{ScaleMixture, WeightDrawBackend};
 use crate::backend::Optional;
-use crate::cell_states::CellGradient;
+use crate::second_output::SecondGradient;
 
 /// The step of the divergence; the weights are a second one behind it, which hands over their gradient.
 #[derive(Debug)]
@@ -19,7 +19,7 @@ struct Saved<B: Backend> {
     rho: FloatTensor<B>,
     noise: FloatTensor<B>,
     prior: ScaleMixture,
-    weights_grad: CellGradient<B>,
+    weights_grad: SecondGradient<B>,
 }
 
 impl<B: WeightDrawBackend> Backward<B, 2> for WeightDraw {
@@ -60,7 +60,7 @@ impl<B: WeightDrawBackend, C: CheckpointStrategy> WeightDrawBackend for Autodiff
         let noise = noise.into_primitive();
         let prepared = WeightDraw.prepare::<C>([mean_node, rho_node]).compute_bound().stateful();
         let (divergence, weights) = B::weight_draw_forward(mean, rho.clone(), noise.clone(), prior);
-        let weights_grad = CellGradient::new();
+        let weights_grad = SecondGradient::new();
         let divergence = match prepared {
             OpsKind::Tracked(prepared) => {
                 let (weights, weights_grad) = (weights.clone(), weights_grad.clone());

@@ -12,15 +12,14 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, TensorMetadata};
 use burn::tensor::Shape;
 
-/// Where the step of the cell states leaves their gradient for that of the sequence.
+/// Where the step of the second output leaves its gradient for that of the first.
 ///
-/// A step of the graph has one output. Here it is the hidden states; the cell states are a second step behind the first,
-/// which hands its gradient over and gives the first a zero of its own, so that it is visited. Other operations with two outputs do
-/// the same; the larger one is best the second.
+/// A step of the graph has one output. The second one of an operation is a step behind the first, which hands its gradient over
+/// and gives the first a zero of its own, so that it is visited. The larger output is best the second.
 #[derive(Debug, Clone)]
-pub(crate) struct CellGradient<B: Backend>(Arc<Mutex<Option<FloatTensor<B>>>>);
+pub(crate) struct SecondGradient<B: Backend>(Arc<Mutex<Option<FloatTensor<B>>>>);
 
-impl<B: Backend> CellGradient<B> {
+impl<B: Backend> SecondGradient<B> {
     pub(crate) fn new() -> Self {
         Self(Arc::default())
     }
@@ -30,26 +29,26 @@ impl<B: Backend> CellGradient<B> {
         self.0.lock().expect("no step panicked").take()
     }
 
-    /// The cell states as a step behind `sequence`, whose step takes the gradient from here.
+    /// The second output as a step behind the `first`, whose step takes the gradient from here.
     pub(crate) fn attach<C: CheckpointStrategy>(
         self,
-        sequence: &FloatTensor<Autodiff<B, C>>,
-        cell: FloatTensor<B>,
+        first: &FloatTensor<Autodiff<B, C>>,
+        second: FloatTensor<B>,
     ) -> FloatTensor<Autodiff<B, C>> {
-        let step = CellStates(PhantomData::<B>);
-        match step.prepare::<C>([sequence.node()]).compute_bound().stateful() {
-            OpsKind::Tracked(prepared) => prepared.finish((self, sequence.shape()), cell),
-            OpsKind::UnTracked(prepared) => prepared.finish(cell),
+        let step = SecondOutput(PhantomData::<B>);
+        match step.prepare::<C>([first.node()]).compute_bound().stateful() {
+            OpsKind::Tracked(prepared) => prepared.finish((self, first.shape()), second),
+            OpsKind::UnTracked(prepared) => prepared.finish(second),
         }
     }
 }
 
 #[derive(Debug)]
-struct CellStates<B: Backend>(PhantomData<B>);
+struct SecondOutput<B: Backend>(PhantomData<B>);
 
-impl<B: Backend> Backward<B, 1> for CellStates<B> {
-    /// With the shape of the sequence.
-    type State = (CellGradient<B>, Shape);
+impl<B: Backend> Backward<B, 1> for SecondOutput<B> {
+    /// With the shape of the first output.
+    type State = (SecondGradient<B>, Shape);
 
     fn backward(
         self,
@@ -58,11 +57,11 @@ impl<B: Backend> Backward<B, 1> for CellStates<B> {
         _checkpointer: &mut Checkpointer,
     ) {
         let gradient = grads.consume::<B>(&ops.node);
-        let [sequence] = ops.parents;
-        if let Some(sequence) = sequence {
+        let [first] = ops.parents;
+        if let Some(first) = first {
             let (handed_over, shape) = ops.state;
             let zeros = B::float_zeros(shape, &gradient.device(), gradient.dtype().into());
-            grads.register::<B>(sequence.id, zeros);
+            grads.register::<B>(first.id, zeros);
             *handed_over.0.lock().expect("no step panicked") = Some(gradient);
         }
     }
