@@ -12,7 +12,7 @@ const TABLES: [(&str, usize, usize); 8] = [
     ("table2", 9, 3),
     ("table3", 5, 1),
     ("table4", 4, 0),
-    ("table5", 7, 0),
+    ("table5", 7, 5),
     ("table6", 9, 4),
     ("tuning", 0, 22),
 ];
