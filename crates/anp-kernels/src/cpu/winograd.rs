@@ -805,6 +805,8 @@ impl<E: Real> Sums<'_, E> {
                         }
                         *row = vectors_of_points::<E, S>(simd, *row);
                     }
+                    // An iterator over the columns would be compiled for the baseline.
+                    #[allow(clippy::needless_range_loop)]
                     for j in 0..SIDE {
                         let column = [rows[0][j], rows[1][j], rows[2][j], rows[3][j]];
                         let points = vectors_of_points::<E, S>(simd, column);
