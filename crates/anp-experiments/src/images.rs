@@ -470,20 +470,4 @@ mod tests {
         }
         assert_eq!(batch.labels, [0, 1]);
     }
-
-    /// Images a second that one thread augments and normalises: `cargo test --release -- --ignored --nocapture throughput`.
-    #[test]
-    #[ignore = "a measurement"]
-    fn throughput() {
-        let source = source(10_000, 128);
-        let order = source.order(1, 1);
-        let started = std::time::Instant::now();
-        let images: usize = (0..source.num_batches())
-            .map(|batch| source.training_batch(&order, 1, 1, batch).len())
-            .sum();
-        println!(
-            "{:.0} images a second and thread",
-            images as f64 / started.elapsed().as_secs_f64()
-        );
-    }
 }

@@ -157,6 +157,8 @@ impl Layout {
 /// The correlation of `input`, `[batch_size, channels_in, height, width]`, with `weight(output channel, input channel, tap)`,
 /// `[batch_size, channels_out, height, width]`.
 ///
+/// An infinite number in the input makes NaN of what is in a tile with it, where the sum over the taps would keep it infinite.
+///
 /// # Panics
 ///
 /// If a slice is not as long as `sizes` says.
@@ -890,6 +892,9 @@ mod tests {
     }
 
     /// Both with the vectors of `simd` against those of this machine, which `conv2d` tests.
+    ///
+    /// They round differently where a product and a sum are one instruction: sums of some thousand numbers up to 1, each off by
+    /// half a unit of its last place, which is 2⁻²⁴ or 2⁻⁵³ of up to a thousand.
     fn check<E: Real, S: Simd>(simd: S, tolerance: f64) {
         for (channels, columns) in [([33, 36], 8), ([40, 50], 24), ([32, 32], 16), ([35, 64], 31)] {
             let [channels_in, channels_out] = channels;
@@ -922,6 +927,7 @@ mod tests {
             let results = [simd.vectorize(correlation()), simd.vectorize(gradient())];
             let expected = [dispatch(correlation()), dispatch(gradient())];
             for (results, expected) in results.iter().zip(&expected) {
+                assert_eq!(results.len(), expected.len(), "{sizes:?}");
                 for (x, y) in results.iter().zip(expected) {
                     let error = (x.to_f64() - y.to_f64()).abs();
                     assert!(error < tolerance, "{sizes:?}: {x:?}, not {y:?}");
