@@ -20,10 +20,10 @@ use serde::{Deserialize, Serialize};
 pub use error::ExperimentsError;
 
 use crate::recipe::{
-    AnyRecipe, BayesByBackpropConfig, DataConfig, ImageDataConfig, ImageModelConfig, ImageRecipe,
+    BayesByBackpropConfig, DataConfig, ImageDataConfig, ImageModelConfig, ImageRecipe,
     ImageTrainingConfig, InformationPenaltyConfig, ModelConfig, PenaltyConfig,
-    PointerSentinelConfig, Recipe, RecipeError, Scale, TrainingConfig, VariationalConfig,
-    WeightPenaltyConfig, is_of_images, with_overrides,
+    PointerSentinelConfig, Recipe, RecipeError, Scale, TextRecipe, TrainingConfig,
+    VariationalConfig, WeightPenaltyConfig, is_of_images, with_overrides,
 };
 
 /// Name of the folder that [`Experiments::locate`] looks for.
@@ -149,38 +149,38 @@ pub enum AnySection {
     Image(ImageSection),
 }
 
-/// A section with a [`Recipe`].
+/// A section with a [`TextRecipe`].
 ///
-/// The keys of [`Recipe`] stand beside `seeds`; they are repeated here because serde cannot both flatten
+/// The keys of [`TextRecipe`] stand beside `seeds`; they are repeated here because serde cannot both flatten
 /// and refuse unknown keys.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Section {
     /// One run a seed.
     pub seeds: Vec<u64>,
-    /// [`Recipe::data`].
+    /// [`TextRecipe::data`].
     pub data: DataConfig,
-    /// [`Recipe::model`].
+    /// [`TextRecipe::model`].
     pub model: ModelConfig,
-    /// [`Recipe::variational`].
+    /// [`TextRecipe::variational`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub variational: Option<VariationalConfig>,
-    /// [`Recipe::information_penalty`].
+    /// [`TextRecipe::information_penalty`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub information_penalty: Option<InformationPenaltyConfig>,
-    /// [`Recipe::bayes_by_backprop`].
+    /// [`TextRecipe::bayes_by_backprop`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bayes_by_backprop: Option<BayesByBackpropConfig>,
-    /// [`Recipe::pointer_sentinel`].
+    /// [`TextRecipe::pointer_sentinel`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pointer_sentinel: Option<PointerSentinelConfig>,
-    /// [`Recipe::penalties`].
+    /// [`TextRecipe::penalties`].
     #[serde(default, rename = "penalty", skip_serializing_if = "Vec::is_empty")]
     pub penalties: Vec<PenaltyConfig>,
-    /// [`Recipe::weight_penalty`].
+    /// [`TextRecipe::weight_penalty`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight_penalty: Option<WeightPenaltyConfig>,
-    /// [`Recipe::training`].
+    /// [`TextRecipe::training`].
     pub training: TrainingConfig,
 }
 
@@ -203,8 +203,8 @@ pub struct ImageSection {
 
 impl Section {
     /// The recipe, without the seeds.
-    pub fn recipe(&self) -> Recipe {
-        Recipe {
+    pub fn recipe(&self) -> TextRecipe {
+        TextRecipe {
             data: self.data.clone(),
             model: self.model.clone(),
             variational: self.variational.clone(),
@@ -232,7 +232,7 @@ impl ImageSection {
 
 impl AnySection {
     /// The recipe, without the seeds.
-    pub fn recipe(&self) -> AnyRecipe {
+    pub fn recipe(&self) -> Recipe {
         match self {
             Self::Text(section) => section.recipe().into(),
             Self::Image(section) => section.recipe().into(),

@@ -1,7 +1,7 @@
 //! Recipes: everything that decides the number of one run, as data.
 //!
 //! A *row file* (`experiments/<table>/<row>.toml`) is one row of a table of the paper: its label, the
-//! paper's numbers with their source, and a [`Recipe`] for each [`Scale`] it can be run at.
+//! paper's numbers with their source, and a [`TextRecipe`] for each [`Scale`] it can be run at.
 
 mod error;
 mod hash;
@@ -76,7 +76,7 @@ impl std::fmt::Display for Scale {
 /// Everything that decides the result of a run on text, but for its seed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Recipe {
+pub struct TextRecipe {
     /// What is read, and how it is cut.
     pub data: DataConfig,
     /// The network.
@@ -107,14 +107,14 @@ pub struct Recipe {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
 #[expect(clippy::large_enum_variant, reason = "there are a few of them, read once")]
-pub enum AnyRecipe {
+pub enum Recipe {
     /// A language model.
-    Text(Recipe),
+    Text(TextRecipe),
     /// An image classifier.
     Image(ImageRecipe),
 }
 
-impl AnyRecipe {
+impl Recipe {
     /// Name of the manifest in `datasets/` that is read.
     pub fn data_set(&self) -> &str {
         match self {
@@ -124,7 +124,7 @@ impl AnyRecipe {
     }
 
     /// The recipe of a language model, if it is one.
-    pub fn text(self) -> Option<Recipe> {
+    pub fn text(self) -> Option<TextRecipe> {
         match self {
             Self::Text(recipe) => Some(recipe),
             Self::Image(_) => None,
@@ -144,13 +144,13 @@ impl AnyRecipe {
     }
 }
 
-impl From<Recipe> for AnyRecipe {
-    fn from(recipe: Recipe) -> Self {
+impl From<TextRecipe> for Recipe {
+    fn from(recipe: TextRecipe) -> Self {
         Self::Text(recipe)
     }
 }
 
-impl From<ImageRecipe> for AnyRecipe {
+impl From<ImageRecipe> for Recipe {
     fn from(recipe: ImageRecipe) -> Self {
         Self::Image(recipe)
     }
@@ -597,8 +597,8 @@ pub(crate) use image::test_image_recipe;
 
 /// A small recipe with one penalty.
 #[cfg(test)]
-pub(crate) fn test_recipe() -> Recipe {
-    Recipe {
+pub(crate) fn test_recipe() -> TextRecipe {
+    TextRecipe {
         data: DataConfig {
             corpus: "demo".to_owned(),
             batch_size: 4,

@@ -10,7 +10,7 @@ pub use store::{RecordError, StoredRecord, load_folder};
 #[cfg(test)]
 pub(crate) use tests::{test_image_record, test_record};
 
-use crate::recipe::{AnyRecipe, ImageRecipe, Recipe, Scale};
+use crate::recipe::{ImageRecipe, Recipe, Scale, TextRecipe};
 
 /// Version of the schema this build writes and reads.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -18,7 +18,7 @@ pub const SCHEMA_VERSION: u32 = 1;
 /// A finished run: of a language model, unless its parameters say otherwise.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Record<R = Recipe, E = EpochRecord, S = RunResult> {
+pub struct Record<R = TextRecipe, E = EpochRecord, S = RunResult> {
     /// [`SCHEMA_VERSION`] at the time of writing.
     pub schema_version: u32,
     /// Table that the row belongs to, for example `table2`.
@@ -101,7 +101,7 @@ impl AnyRecord {
     }
 
     /// [`Record::recipe`].
-    pub fn recipe(&self) -> AnyRecipe {
+    pub fn recipe(&self) -> Recipe {
         of_either!(self, record => record.recipe.clone().into())
     }
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 pub use cost::{Basis, Cost, Machine};
 
 use crate::experiments::{ExperimentsError, Table};
-use crate::recipe::{AnyRecipe, Scale};
+use crate::recipe::{Recipe, Scale};
 use crate::record::{AnyRecord, RecordError, StoredRecord, run_name};
 use crate::train::{Outcome, TrainError};
 
@@ -37,8 +37,8 @@ pub struct PlannedRun {
     /// Seed.
     pub seed: u64,
     /// What to do.
-    pub recipe: AnyRecipe,
-    /// [`AnyRecipe::content_hash`] of it.
+    pub recipe: Recipe,
+    /// [`Recipe::content_hash`] of it.
     pub recipe_hash: String,
 }
 

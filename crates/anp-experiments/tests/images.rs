@@ -11,7 +11,7 @@ use anp_experiments::data::Store;
 use anp_experiments::device::DeviceName;
 use anp_experiments::experiments::Row;
 use anp_experiments::images::Augmentation;
-use anp_experiments::recipe::{AnyRecipe, ImageModelConfig, ImageRecipe, MixedPrecision, Scale};
+use anp_experiments::recipe::{ImageModelConfig, ImageRecipe, MixedPrecision, Recipe, Scale};
 use anp_experiments::record::{ImageRecord, load_folder};
 use anp_experiments::train::{CheckpointFolder, Outcome, RunRequest, TrainError, run_images};
 use anp_models::Kernels;
@@ -80,7 +80,7 @@ fn workplace(from: &str, to: &str) -> (tempfile::TempDir, PathBuf) {
 fn recipe() -> ImageRecipe {
     let (_folder, path) = workplace("", "");
     let section = Row::load(&path).unwrap().section(Scale::Demo, &[]).unwrap().unwrap();
-    let AnyRecipe::Image(recipe) = section.recipe() else { panic!("it is of images") };
+    let Recipe::Image(recipe) = section.recipe() else { panic!("it is of images") };
     recipe
 }
 

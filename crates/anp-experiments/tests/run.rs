@@ -10,8 +10,8 @@ use anp_experiments::device::DeviceName;
 use anp_experiments::evaluate::{MonteCarlo, evaluate_monte_carlo};
 use anp_experiments::random::{Purpose, seed};
 use anp_experiments::recipe::{
-    BayesByBackpropConfig, MixtureOver, ModelConfig, PointerSentinelConfig, Recipe, Scale,
-    ScheduleConfig,
+    BayesByBackpropConfig, MixtureOver, ModelConfig, PointerSentinelConfig, Scale, ScheduleConfig,
+    TextRecipe,
 };
 use anp_experiments::record::Record;
 use anp_experiments::train::{
@@ -48,7 +48,7 @@ fn corpus() -> Corpus {
         .expect("every word is in training")
 }
 
-fn recipe(training: &str) -> Recipe {
+fn recipe(training: &str) -> TextRecipe {
     let text = format!(
         r#"
         data = {{ corpus = "demo", batch_size = 4, bptt = 5 }}
@@ -79,7 +79,7 @@ fn recipe(training: &str) -> Recipe {
     toml::from_str(&text).expect("the recipe is right")
 }
 
-fn falling() -> Recipe {
+fn falling() -> TextRecipe {
     recipe(
         "max_epochs = 3
         learning_rate = 1.0
@@ -146,7 +146,7 @@ impl MetricsRenderer for StopAfter {
 }
 
 fn start(
-    recipe: &Recipe,
+    recipe: &TextRecipe,
     seed: u64,
     run_dir: &Path,
     reports: usize,
@@ -155,7 +155,7 @@ fn start(
 }
 
 fn start_to_fail(
-    recipe: &Recipe,
+    recipe: &TextRecipe,
     seed: u64,
     run_dir: &Path,
     reports: usize,
@@ -186,7 +186,7 @@ fn start_to_fail(
     )
 }
 
-fn finish(recipe: &Recipe, seed: u64, run_dir: &Path) -> Record {
+fn finish(recipe: &TextRecipe, seed: u64, run_dir: &Path) -> Record {
     match start(recipe, seed, run_dir, usize::MAX).unwrap() {
         Outcome::Finished(record) => *record,
         Outcome::Interrupted { .. } => panic!("nobody asked it to stop"),
@@ -197,7 +197,7 @@ fn finish(recipe: &Recipe, seed: u64, run_dir: &Path) -> Record {
 ///
 /// The reports come from another thread, so the place of a stop differs from time to time, and on a busy machine a run may
 /// be over before the first: then it is made again.
-fn finish_in_pieces(recipe: &Recipe, seed: u64, folder: &Path) -> Record {
+fn finish_in_pieces(recipe: &TextRecipe, seed: u64, folder: &Path) -> Record {
     for attempt in 0..50 {
         let run_dir = folder.join(attempt.to_string());
         let mut stops = 0;
@@ -335,7 +335,7 @@ fn turning_a_regulariser_on_changes_the_loss() {
         grad_clip_norm = 5.0
         schedule = { fixed = { hold_epochs = 2, divide_by = 2.0 } }",
     );
-    let plain = Recipe { penalties: Vec::new(), ..plain };
+    let plain = TextRecipe { penalties: Vec::new(), ..plain };
     let base = finish(&plain, 3, &folder.path().join("plain"));
     let nats = |record: &Record| (record.curve[0].train_nll, record.curve[0].valid_nll);
     let masks = |text: &str| format!("span = 'step'\nword_tie = 'token'\ngates = 'shared'\n{text}");
@@ -385,7 +385,7 @@ fn turning_a_regulariser_on_changes_the_loss() {
                 .or_insert_with(|| toml::Value::Table(toml::Table::new()))
         });
         *place = addition;
-        let recipe: Recipe = document.try_into().unwrap_or_else(|err| panic!("{name}: {err}"));
+        let recipe: TextRecipe = document.try_into().unwrap_or_else(|err| panic!("{name}: {err}"));
         recipe.validate().unwrap_or_else(|err| panic!("{name}: {err}"));
         let record = finish(&recipe, 3, &folder.path().join(name));
         assert_ne!(nats(&record), nats(&base), "{name} does nothing");
@@ -419,7 +419,7 @@ fn a_mean_loss_with_penalties_on_steps_and_differences_trains() {
 }
 
 /// AWD-LSTM's recipe, but for its size: the learning rate is such that an epoch is soon worse than one before.
-fn awd() -> Recipe {
+fn awd() -> TextRecipe {
     let mut recipe = recipe(
         "max_epochs = 6
         learning_rate = 20.0
@@ -506,7 +506,7 @@ fn every_kind_of_layer_trains_and_goes_on_after_a_stop() {
         let folder = tempfile::tempdir().unwrap();
         let model: toml::Table = model.parse().unwrap();
         let model = toml::Value::Table(model).try_into().unwrap();
-        let recipe = Recipe { model, ..falling() };
+        let recipe = TextRecipe { model, ..falling() };
         recipe.validate().unwrap();
         let whole = finish(&recipe, 3, &folder.path().join("whole"));
         assert!(whole.curve[2].valid_nll < whole.curve[0].valid_nll, "{:?}", recipe.model);

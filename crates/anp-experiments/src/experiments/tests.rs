@@ -132,7 +132,7 @@ fn published_numbers_are_those_of_the_papers() {
 }
 
 /// Words of a recipe's vocabulary.
-fn vocab_size(recipe: &Recipe) -> usize {
+fn vocab_size(recipe: &TextRecipe) -> usize {
     let words = data::manifest(&recipe.data.corpus).unwrap().vocabulary;
     words + recipe.data.noising.as_ref().map_or(0, NoisingConfig::extra_words)
 }

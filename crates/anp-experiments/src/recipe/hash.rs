@@ -4,9 +4,9 @@ use sha2::{Digest, Sha256};
 
 use serde::Serialize;
 
-use super::{AnyRecipe, ImageRecipe, Recipe};
+use super::{ImageRecipe, Recipe, TextRecipe};
 
-impl Recipe {
+impl TextRecipe {
     /// SHA-256 of the recipe's canonical JSON, in hexadecimal: what makes two runs the same experiment.
     ///
     /// The canonical form has sorted keys and no spaces, and leaves out optional keys that are not set: a
@@ -21,14 +21,14 @@ impl Recipe {
 }
 
 impl ImageRecipe {
-    /// As [`Recipe::content_hash`].
+    /// As [`TextRecipe::content_hash`].
     pub fn content_hash(&self) -> String {
         content_hash(self)
     }
 }
 
-impl AnyRecipe {
-    /// As [`Recipe::content_hash`].
+impl Recipe {
+    /// As [`TextRecipe::content_hash`].
     pub fn content_hash(&self) -> String {
         content_hash(self)
     }
@@ -66,7 +66,7 @@ mod tests {
         assert_eq!(hash.len(), 64);
         let text = toml::to_string(&test_recipe()).unwrap();
         let reordered: toml::Table = text.parse().unwrap();
-        assert_eq!(reordered.try_into::<Recipe>().unwrap().content_hash(), hash);
+        assert_eq!(reordered.try_into::<TextRecipe>().unwrap().content_hash(), hash);
 
         let mut other = test_recipe();
         other.penalties[0].eta = 2e-4;

@@ -167,7 +167,7 @@ fn empty(rest: &str) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::recipe::{ModelConfig, Recipe, ScheduleConfig, test_recipe};
+    use crate::recipe::{ModelConfig, ScheduleConfig, TextRecipe, test_recipe};
 
     fn document() -> Value {
         let text = "
@@ -254,7 +254,7 @@ mod tests {
     }
 
     /// The test recipe after these overrides.
-    fn recipe(overrides: &[&str]) -> Result<Recipe, RecipeError> {
+    fn recipe(overrides: &[&str]) -> Result<TextRecipe, RecipeError> {
         let document = Value::try_from(test_recipe()).unwrap();
         let overrides: Vec<String> = overrides.iter().map(|&text| text.to_owned()).collect();
         with_overrides(document, &overrides, Path::new("row.toml"))

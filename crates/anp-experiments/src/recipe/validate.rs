@@ -5,8 +5,8 @@ use std::fmt::Display;
 use anp_models::Site;
 
 use super::{
-    BayesByBackpropConfig, DataConfig, GateMasks, ModelConfig, PenaltyConfig, Recipe,
-    ScheduleConfig, Shape, TrainingConfig, VariationalConfig, WeightDecayConfig,
+    BayesByBackpropConfig, DataConfig, GateMasks, ModelConfig, PenaltyConfig, ScheduleConfig,
+    Shape, TextRecipe, TrainingConfig, VariationalConfig, WeightDecayConfig,
 };
 use crate::bptt::VariableBptt;
 use crate::data::{self, Split};
@@ -137,7 +137,7 @@ pub enum InvalidRecipe {
     },
 }
 
-impl Recipe {
+impl TextRecipe {
     /// Check every value, and that the values fit each other.
     ///
     /// # Errors
@@ -410,7 +410,7 @@ mod tests {
     use super::*;
     use crate::recipe::{LstmConfig, test_recipe};
 
-    fn refusal(change: impl FnOnce(&mut Recipe, &mut LstmConfig)) -> String {
+    fn refusal(change: impl FnOnce(&mut TextRecipe, &mut LstmConfig)) -> String {
         let mut recipe = test_recipe();
         let ModelConfig::Lstm(mut lstm) = recipe.model.clone() else { unreachable!("it is") };
         change(&mut recipe, &mut lstm);
@@ -468,7 +468,7 @@ mod tests {
             let model: toml::Table = model.parse().unwrap();
             recipe.insert("model".to_owned(), toml::Value::Table(model));
         }
-        let recipe: Recipe = toml::Value::Table(recipe).try_into().unwrap();
+        let recipe: TextRecipe = toml::Value::Table(recipe).try_into().unwrap();
         recipe.validate().unwrap_err().to_string()
     }
 

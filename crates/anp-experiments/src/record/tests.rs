@@ -9,7 +9,7 @@ pub(crate) fn test_record(
     row: &str,
     scale: Scale,
     seed: u64,
-    recipe: &Recipe,
+    recipe: &TextRecipe,
 ) -> Record {
     let score = |perplexity: f64| Score { nll: perplexity.ln(), perplexity, tokens: 1000 };
     let activation = |norm: f64| ActivationStatistics {

@@ -45,7 +45,7 @@ fn text(stored: &mut StoredRecord) -> &mut Record {
 fn a_table_of_images_shows_accuracies() {
     let table = table("table4");
     let section = table.rows[0].file.section(Scale::Paper).unwrap();
-    let crate::recipe::AnyRecipe::Image(recipe) = section.recipe() else { panic!("of images") };
+    let crate::recipe::Recipe::Image(recipe) = section.recipe() else { panic!("of images") };
     let mut records = Vec::new();
     for (seed, accuracy) in [(1, 96.0), (2, 96.5)] {
         let mut record =

@@ -6,7 +6,7 @@ use anp_models::Kernels;
 
 use super::PlannedRun;
 use crate::data::{self, Split};
-use crate::recipe::{AnyRecipe, ModelConfig, Recipe, ScheduleConfig, Shape, TrainingConfig};
+use crate::recipe::{ModelConfig, Recipe, ScheduleConfig, Shape, TextRecipe, TrainingConfig};
 use crate::record::StoredRecord;
 
 /// Floating-point operations a second that a hardware thread of a CPU does in training, if nothing was
@@ -61,10 +61,10 @@ impl Cost {
         let epochs = expected_epochs(run, records);
         let manifest = data::manifest(run.recipe.data_set()).expect("a valid recipe");
         let items = match &run.recipe {
-            AnyRecipe::Text(recipe) => {
+            Recipe::Text(recipe) => {
                 recipe.data.train_tokens.unwrap_or(manifest.file(Split::Train).tokens)
             }
-            AnyRecipe::Image(recipe) => {
+            Recipe::Image(recipe) => {
                 recipe.data.train_images.unwrap_or(manifest.images(Split::Train))
             }
         };
@@ -86,8 +86,8 @@ fn expected_epochs(run: &PlannedRun, records: &[StoredRecord]) -> usize {
         return lengths.iter().sum::<usize>().div_ceil(lengths.len());
     }
     let recipe = match &run.recipe {
-        AnyRecipe::Text(recipe) => recipe,
-        AnyRecipe::Image(recipe) => return recipe.training.max_epochs,
+        Recipe::Text(recipe) => recipe,
+        Recipe::Image(recipe) => return recipe.training.max_epochs,
     };
     let TrainingConfig { max_epochs, schedule, .. } = &recipe.training;
     match schedule {
@@ -127,10 +127,10 @@ fn speed(run: &PlannedRun, machine: &Machine, records: &[StoredRecord]) -> (f64,
 }
 
 /// Floating-point operations of training on one token or image.
-fn flops_per_item(recipe: &AnyRecipe) -> f64 {
+fn flops_per_item(recipe: &Recipe) -> f64 {
     match recipe {
-        AnyRecipe::Text(recipe) => flops_per_token(recipe),
-        AnyRecipe::Image(recipe) => {
+        Recipe::Text(recipe) => flops_per_token(recipe),
+        Recipe::Image(recipe) => {
             let classes =
                 data::manifest(&recipe.data.images).map_or(0, |manifest| manifest.classes);
             6.0 * recipe.network(classes, Kernels::Fused).multiply_adds() as f64
@@ -139,7 +139,7 @@ fn flops_per_item(recipe: &AnyRecipe) -> f64 {
 }
 
 /// Floating-point operations of training on one token: layers and softmax; the rest is small.
-fn flops_per_token(recipe: &Recipe) -> f64 {
+fn flops_per_token(recipe: &TextRecipe) -> f64 {
     let vocabulary = data::manifest(&recipe.data.corpus).map_or(0, |manifest| manifest.vocabulary);
     let Shape { d_embed, d_hidden, d_output, num_layers, tie_weights: _ } = recipe.model.shape();
     let layers = (0..num_layers).map(|layer| {
@@ -229,7 +229,7 @@ mod tests {
     #[test]
     fn the_paper_s_schedule_is_expected_to_end_before_its_cap() {
         let mut run = run();
-        let AnyRecipe::Text(mut recipe) = run.recipe.clone() else { unreachable!("it is") };
+        let Recipe::Text(mut recipe) = run.recipe.clone() else { unreachable!("it is") };
         recipe.training.max_epochs = 400;
         run.recipe = recipe.clone().into();
         assert_eq!(Cost::estimate(&run, &cpu(), &[]).epochs, 45);

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::atomic::{sync_file, sync_folder, temporary_folder};
 use crate::data::Sha256Hex;
-use crate::recipe::Recipe;
+use crate::recipe::TextRecipe;
 use crate::train::TrainerState;
 
 /// Version of the layout this build writes and reads.
@@ -122,7 +122,7 @@ pub struct Snapshot {
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Manifest {
     format_version: u32,
-    recipe: Recipe,
+    recipe: TextRecipe,
     vocab_size: usize,
     has_best: bool,
     #[serde(default)]
@@ -249,7 +249,7 @@ impl CheckpointFolder {
     pub fn save(
         &self,
         snapshot: Snapshot,
-        recipe: &Recipe,
+        recipe: &TextRecipe,
         vocab_size: usize,
     ) -> Result<PathBuf, CheckpointError> {
         let Snapshot { model, best, average, state, optimizer, trainer } = snapshot;
@@ -439,7 +439,7 @@ impl StoredCheckpoint {
     }
 
     /// Recipe of the run.
-    pub fn recipe(&self) -> &Recipe {
+    pub fn recipe(&self) -> &TextRecipe {
         &self.manifest.recipe
     }
 

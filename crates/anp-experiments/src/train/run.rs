@@ -29,8 +29,8 @@ use crate::noising::{Noising, NoisingConfig};
 use crate::provenance::{self, Course, Sources};
 use crate::random::{Purpose, seed};
 use crate::recipe::{
-    self, AnyRecipe, InvalidRecipe, MixedPrecision, ModelConfig, PenaltyConfig, Recipe, Scale,
-    Shape, SruActivation, WeightDecayConfig,
+    self, InvalidRecipe, MixedPrecision, ModelConfig, PenaltyConfig, Recipe, Scale, Shape,
+    SruActivation, TextRecipe, WeightDecayConfig,
 };
 use crate::record::{AnyRecord, PenaltyEquivalent, Record, RunResult, SCHEMA_VERSION};
 use crate::train::checkpoint::{CheckpointError, CheckpointFolder, StoredCheckpoint};
@@ -45,7 +45,7 @@ use crate::train::strategy::{BpttStrategy, Start, Trained, TrainingStopped};
 const STATISTICS_WINDOWS: usize = 200;
 
 /// One run: a recipe, a seed, a device, and where things go.
-pub struct RunRequest<R = Recipe> {
+pub struct RunRequest<R = TextRecipe> {
     /// Table of the row, for the record.
     pub table: String,
     /// Row, for the record.
@@ -259,12 +259,12 @@ impl<R> RunRequest<R> {
 /// # Errors
 ///
 /// See [`TrainError`]. What was saved before stays.
-pub fn run_any(request: RunRequest<AnyRecipe>) -> Result<Outcome<AnyRecord>, TrainError> {
+pub fn run_any(request: RunRequest<Recipe>) -> Result<Outcome<AnyRecord>, TrainError> {
     match request.recipe.clone() {
-        AnyRecipe::Text(recipe) => {
+        Recipe::Text(recipe) => {
             run(request.replace(|_| recipe)).map(|outcome| outcome.map(AnyRecord::from))
         }
-        AnyRecipe::Image(recipe) => {
+        Recipe::Image(recipe) => {
             run_images(request.replace(|_| recipe)).map(|outcome| outcome.map(AnyRecord::from))
         }
     }
@@ -551,7 +551,7 @@ impl Texts {
     /// # Errors
     ///
     /// [`TrainError::TooShort`].
-    pub fn cut(corpus: &Corpus, recipe: &Recipe) -> Result<Self, TrainError> {
+    pub fn cut(corpus: &Corpus, recipe: &TextRecipe) -> Result<Self, TrainError> {
         let data = &recipe.data;
         let cut = |split, text: &[u32], batch_size, tail| {
             TokenStreams::new(text, batch_size, data.bptt, tail)
@@ -568,7 +568,7 @@ impl Texts {
 }
 
 impl TrainerState {
-    fn new(recipe: &Recipe, recipe_hash: String, request: &RunRequest) -> Self {
+    fn new(recipe: &TextRecipe, recipe_hash: String, request: &RunRequest) -> Self {
         Self {
             recipe_hash,
             seed: request.seed,
@@ -598,7 +598,7 @@ impl TrainerState {
 ///
 /// If the recipe is not valid.
 pub fn build_learner(
-    recipe: &Recipe,
+    recipe: &TextRecipe,
     vocab_size: usize,
     kernels: Kernels,
     device: &Device,
@@ -621,7 +621,7 @@ pub fn build_learner(
 }
 
 /// The network of a recipe.
-pub fn network(recipe: &Recipe, vocab_size: usize, kernels: Kernels) -> RecurrentLmConfig {
+pub fn network(recipe: &TextRecipe, vocab_size: usize, kernels: Kernels) -> RecurrentLmConfig {
     let Shape { d_embed, d_hidden, d_output, num_layers, tie_weights } = recipe.model.shape();
     let mut dropout = Dropout::default();
     let (cell, init_range);
@@ -756,7 +756,7 @@ impl PenaltyConfig {
 }
 
 /// What the recipe's penalties are in the conventions of the literature.
-fn equivalents(recipe: &Recipe, vocab_size: usize) -> Vec<PenaltyEquivalent> {
+fn equivalents(recipe: &TextRecipe, vocab_size: usize) -> Vec<PenaltyEquivalent> {
     let sizes = recipe.model.shape();
     let loss = recipe.training.loss.unwrap_or(LossReduction::SumOverTime);
     let equivalent = |penalty: &PenaltyConfig| {

@@ -17,7 +17,7 @@ use crate::batches::{LmBatch, Span, WindowLoader};
 use crate::evaluate::evaluate;
 use crate::noising::Noising;
 use crate::random::{Purpose, seed};
-use crate::recipe::Recipe;
+use crate::recipe::TextRecipe;
 use crate::record::EpochRecord;
 use crate::train::averaging::Averaging;
 use crate::train::checkpoint::{CheckpointError, CheckpointFolder, Snapshot};
@@ -34,7 +34,7 @@ const READ_EVERY: usize = 16;
 /// norm is taken over all gradients, the schedule may go back to the best parameters, and a checkpoint may
 /// fall into the middle of an epoch.
 pub(super) struct BpttStrategy {
-    pub recipe: Recipe,
+    pub recipe: TextRecipe,
     pub vocab_size: usize,
     pub device: Device,
     pub train: WindowLoader,

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anp_experiments::data::{Sha256Hex, Store};
 use anp_experiments::device::DeviceName;
 use anp_experiments::experiments::Experiments;
-use anp_experiments::recipe::{Recipe, Scale};
+use anp_experiments::recipe::{Scale, TextRecipe};
 use anp_experiments::record::{Record, load_folder};
 use anp_experiments::train::{
     self, CheckpointFolder, Outcome, RunRequest, StoredCheckpoint, Texts,
@@ -156,7 +156,7 @@ impl Workplace {
         self.anp(&[&["reproduce", "table2", "--device", "flex"], words].concat())
     }
 
-    pub fn recipe(&self, row: &str) -> Recipe {
+    pub fn recipe(&self, row: &str) -> TextRecipe {
         let table = Experiments::locate(Some(&self.path("experiments"))).unwrap().table("table2");
         let rows = table.unwrap().rows;
         let row = rows.into_iter().find(|it| it.id == row).unwrap();
