@@ -12,12 +12,12 @@ use anp_kernels::random::{
     dropout_mask, dropout_mask_composition, standard_normal, standard_normal_composition,
 };
 use anp_kernels::rhn::RhnInputs;
+use anp_kernels::sampled_weight::{MixtureOver, SampledWeightInputs, ScaleMixture};
 use anp_kernels::sgd::{
     ClippedSgd, Momentum, RowGradient, SgdOptions, sgd_momentum_step,
     sgd_momentum_step_composition, sgd_step, sgd_step_composition,
 };
 use anp_kernels::sru::{Activation, SruInputs};
-use anp_kernels::weight_draw::{MixtureOver, ScaleMixture, WeightDrawInputs};
 use burn::nn::EmbeddingConfig;
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Distribution, Int, Tensor, TensorCreationOptions};
@@ -247,7 +247,7 @@ fn normal<const FUSED: bool>(bencher: Bencher, len: usize) {
 
 /// Weights drawn with noise, and their divergence from the prior, forward and backward; throughput in weights.
 #[divan::bench(args = WEIGHTS, consts = [true, false], sample_count = 5)]
-fn weight_draw<const FUSED: bool>(bencher: Bencher, len: usize) {
+fn sampled_weight<const FUSED: bool>(bencher: Bencher, len: usize) {
     let (kernels, device) = (kernels(FUSED), training());
     let mean = random([len / 400, 400], &device).require_grad();
     let rho = (random([len], &device) - 3.0).detach().require_grad();
@@ -257,7 +257,7 @@ fn weight_draw<const FUSED: bool>(bencher: Bencher, len: usize) {
     bencher.counter(ItemsCount::new(len)).bench_local(|| {
         let (mean, rho, noise) = (mean.clone(), rho.clone(), noise.clone());
         let (weights, divergence) =
-            kernels.weight_draw(WeightDrawInputs { mean, rho, noise, prior });
+            kernels.sampled_weight(SampledWeightInputs { mean, rho, noise, prior });
         (weights.sum() + divergence).backward()
     });
 }

@@ -40,7 +40,7 @@ impl<B: Backend> From<Option<FloatTensor<B>>> for Optional<B> {
 }
 
 /// Whether `device` is in the host's memory, and this build has fused operations for it.
-pub(crate) fn is_host(device: &Device) -> bool {
+pub(crate) fn is_cpu(device: &Device) -> bool {
     match without_autodiff(device) {
         #[cfg(feature = "flex")]
         DispatchDevice::Flex(_) => true,
@@ -61,8 +61,8 @@ pub(crate) fn is_cube(device: &Device) -> bool {
 }
 
 /// Whether `device` is in the host's memory or one of CubeCL's, and this build has fused operations for it.
-pub(crate) fn is_host_or_cube(device: &Device) -> bool {
-    is_host(device) || is_cube(device)
+pub(crate) fn is_cpu_or_cube(device: &Device) -> bool {
+    is_cpu(device) || is_cube(device)
 }
 
 fn without_autodiff(device: &Device) -> &DispatchDevice {

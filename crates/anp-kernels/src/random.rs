@@ -6,7 +6,7 @@
 
 use burn::tensor::{DType, Device, Distribution, Int, Tensor, TensorCreationOptions, TensorData};
 
-use crate::backend::is_host;
+use crate::backend::is_cpu;
 use crate::cpu::random::{self, Key};
 
 /// Draw a dropout mask: each element is 0 with probability `prob`, else `1 / (1 − prob)`.
@@ -27,7 +27,7 @@ pub fn dropout_mask<const D: usize>(
 ) -> Tensor<D> {
     let options = options.into();
     check(prob);
-    if !is_host(&options.device) {
+    if !is_cpu(&options.device) {
         return dropout_mask_composition(shape, prob, options);
     }
     draw(shape, options, |key, len, dtype, threads| match dtype {
@@ -63,7 +63,7 @@ pub fn standard_normal<const D: usize>(
     options: impl Into<TensorCreationOptions>,
 ) -> Tensor<D> {
     let options = options.into();
-    if !is_host(&options.device) {
+    if !is_cpu(&options.device) {
         return standard_normal_composition(shape, options);
     }
     draw(shape, options, |key, len, dtype, threads| match dtype {

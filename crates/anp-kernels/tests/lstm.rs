@@ -2,7 +2,7 @@
 
 mod support;
 
-use anp_kernels::lstm::{LstmInputs, LstmSequence, LstmState, lstm_composition, lstm_sequence};
+use anp_kernels::lstm::{LstmInputs, LstmSequence, LstmState, lstm_reference, lstm_sequence};
 use burn::tensor::Tensor;
 use proptest::prelude::*;
 use support::{Place, Values, assert_close, assert_gradient, values};
@@ -109,7 +109,7 @@ fn run(case: Case, place: &Place, lstm: impl Fn(LstmInputs) -> LstmSequence) -> 
 
 #[track_caller]
 fn agrees(case: Case, place: &Place) {
-    let (fused, plain) = (run(case, place, lstm_sequence), run(case, place, lstm_composition));
+    let (fused, plain) = (run(case, place, lstm_sequence), run(case, place, lstm_reference));
     assert_close(&format!("{case:?} on {place:?}"), &fused, &plain, place.tolerance());
 }
 

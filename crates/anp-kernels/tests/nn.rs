@@ -2,12 +2,12 @@
 
 mod support;
 
-use anp_kernels::lstm::{LstmInputs, lstm_composition};
+use anp_kernels::lstm::{LstmInputs, lstm_reference};
 use anp_kernels::nn::{
     Lstm, LstmConfig, LstmStack, LstmStackConfig, LstmState, SruConfig, SruStack, SruStackConfig,
     SruState,
 };
-use anp_kernels::sru::{Activation, SruInputs, sru_composition};
+use anp_kernels::sru::{Activation, SruInputs, sru_reference};
 use burn::module::Module;
 use burn::nn;
 use burn::tensor::{DType, Device, Tensor};
@@ -311,7 +311,7 @@ mod dropout {
             assert_half_is_dropped(&recurrent_mask);
 
             let masked = time_first * input_mask;
-            let expected = lstm_composition(LstmInputs {
+            let expected = lstm_reference(LstmInputs {
                 gates: masked.matmul(lstm.weight_input.val().unsqueeze()),
                 bias: lstm.bias_input.unwrap().val() + lstm.bias_hidden.unwrap().val(),
                 weight_hidden: lstm.weight_hidden.val(),
@@ -399,7 +399,7 @@ mod sru {
             super::dropout::assert_half_is_dropped(&mask);
             activation_mask = Some(mask);
         }
-        let expected = sru_composition(SruInputs {
+        let expected = sru_reference(SruInputs {
             product: masked.matmul(sru.weight.val().unsqueeze()),
             highway: (d_input == 20).then_some(input),
             bias: sru.bias.val(),

@@ -2,22 +2,20 @@
 
 mod support;
 
-use anp_kernels::batch_norm::{
-    BatchNormInputs, BatchStatistics, batch_norm, batch_norm_composition,
-};
-use anp_kernels::conv2d::{Conv2dInputs, Conv2dOptions, conv2d, conv2d_composition};
+use anp_kernels::batch_norm::{BatchNormInputs, BatchStatistics, batch_norm, batch_norm_reference};
+use anp_kernels::conv2d::{Conv2dInputs, Conv2dOptions, conv2d, conv2d_reference};
 use anp_kernels::cross_entropy::{
-    LinearCrossEntropyInputs, LogitTerms, linear_cross_entropy, linear_cross_entropy_composition,
-    logit_terms, logit_terms_composition,
+    LinearCrossEntropyInputs, LogitTerms, linear_cross_entropy, linear_cross_entropy_reference,
+    logit_terms, logit_terms_reference,
 };
-use anp_kernels::product::{product, product_composition};
-use anp_kernels::rhn::{RhnInputs, rhn_composition, rhn_sequence};
+use anp_kernels::product::{product, product_reference};
+use anp_kernels::rhn::{RhnInputs, rhn_reference, rhn_sequence};
 use anp_kernels::sgd::{
     Momentum, SgdOptions, sgd_momentum_step, sgd_momentum_step_composition, sgd_step,
     sgd_step_composition,
 };
-use anp_kernels::square_norm::{square_norm, square_norm_composition};
-use anp_kernels::sru::{Activation, SruInputs, SruSequence, sru_composition, sru_sequence};
+use anp_kernels::square_norm::{square_norm, square_norm_reference};
+use anp_kernels::sru::{Activation, SruInputs, SruSequence, sru_reference, sru_sequence};
 use burn::tensor::{DType, Int, Tensor, TensorData};
 use proptest::prelude::*;
 use support::{Place, Values, assert_close, values};
@@ -56,7 +54,7 @@ fn run_cross_entropy(case: CrossEntropyCase, place: &Place, fused: bool) -> Valu
     };
     let (outputs, loss) = if terms {
         let LogitTerms { nll, square, entropy } =
-            if fused { logit_terms(inputs) } else { logit_terms_composition(inputs) };
+            if fused { logit_terms(inputs) } else { logit_terms_reference(inputs) };
         let loss = weighted(nll.clone(), place, 4)
             + weighted(square.clone(), place, 5)
             + weighted(entropy.clone(), place, 6);
@@ -65,7 +63,7 @@ fn run_cross_entropy(case: CrossEntropyCase, place: &Place, fused: bool) -> Valu
         let nll = if fused {
             linear_cross_entropy(inputs)
         } else {
-            linear_cross_entropy_composition(inputs)
+            linear_cross_entropy_reference(inputs)
         };
         (vec![("nll", values(nll.clone()))], weighted(nll, place, 4))
     };
@@ -104,7 +102,7 @@ fn run_sru(case: SruCase, place: &Place, fused: bool) -> Values {
         activation,
     };
     let SruSequence { hidden, cell, last } =
-        if fused { sru_sequence(inputs) } else { sru_composition(inputs) };
+        if fused { sru_sequence(inputs) } else { sru_reference(inputs) };
     let loss = weighted(hidden.clone(), place, 6)
         + weighted(cell.clone(), place, 7)
         + weighted(last.clone(), place, 8);
@@ -147,7 +145,7 @@ fn run_rhn(case: RhnCase, place: &Place, fused: bool) -> Values {
         mask: mask_groups.map(|groups| place.mask(5, [groups, batch_size, d_hidden])),
         state: state.clone(),
     };
-    let hidden = if fused { rhn_sequence(inputs) } else { rhn_composition(inputs) };
+    let hidden = if fused { rhn_sequence(inputs) } else { rhn_reference(inputs) };
     let gradients = weighted(hidden.clone(), place, 6).backward();
     vec![
         ("hidden", values(hidden)),
@@ -177,7 +175,7 @@ fn run_conv2d(case: Conv2dCase, place: &Place, fused: bool) -> Values {
     let bias = bias.then(|| place.leaf(3, [channels_out], 1.0));
     let inputs =
         Conv2dInputs { input: input.clone(), weight: weight.clone(), bias: bias.clone(), options };
-    let output = if fused { conv2d(inputs) } else { conv2d_composition(inputs) };
+    let output = if fused { conv2d(inputs) } else { conv2d_reference(inputs) };
     let gradients = weighted(output.clone(), place, 4).backward();
     let mut results = vec![
         ("output", values(output)),
@@ -217,7 +215,7 @@ fn run_batch_norm(case: BatchNormCase, place: &Place, fused: bool) -> Values {
         relu,
     };
     let (output, BatchStatistics { mean, variance }) =
-        if fused { batch_norm(inputs) } else { batch_norm_composition(inputs) };
+        if fused { batch_norm(inputs) } else { batch_norm_reference(inputs) };
     let gradients = weighted(output.clone(), place, 6).backward();
     vec![
         ("output", values(output)),
@@ -232,7 +230,7 @@ fn run_batch_norm(case: BatchNormCase, place: &Place, fused: bool) -> Values {
 fn run_square_norm(shape: [usize; 3], place: &Place, fused: bool) -> Values {
     let place = &place.autodiff();
     let x = place.leaf(1, shape, 2.0);
-    let square_norm = if fused { square_norm } else { square_norm_composition };
+    let square_norm = if fused { square_norm } else { square_norm_reference };
     let turned = square_norm(x.clone().swap_dims(0, 2).narrow(0, shape[2] / 2, 1));
     let norm = square_norm(x.clone());
     let gradients = (norm.clone() * 0.7 + turned.clone()).backward();
@@ -431,7 +429,7 @@ proptest! {
                 let lhs = place.leaf(1, if turned { [inner, rows] } else { [rows, inner] }, 1.0);
                 let rhs = place.leaf(2, [inner, columns], 1.0);
                 let view = if turned { lhs.clone().transpose() } else { lhs.clone() };
-                let multiply = if fused { product } else { product_composition };
+                let multiply = if fused { product } else { product_reference };
                 let out = multiply(view, rhs.clone());
                 let gradients = weighted(out.clone(), place, 3).backward();
                 vec![

@@ -83,7 +83,7 @@ fn assert_array(what: &str, actual: Tensor<1>, expected: &Array, tolerance: f64)
 
 /// All cases on the CPU, every third elsewhere: a software GPU takes seconds to compile the shaders of each.
 fn few_on_gpus<'a, C>(cases: &'a [C], place: &Place) -> impl Iterator<Item = &'a C> + use<'a, C> {
-    cases.iter().step_by(if place.is_host() { 1 } else { 3 })
+    cases.iter().step_by(if place.is_cpu() { 1 } else { 3 })
 }
 
 /// Compare outputs and gradients of the cases of `fixture` on every device, and those of the compositions and outputs
@@ -99,7 +99,7 @@ fn agrees<O: DeserializeOwned>(
         for case in few_on_gpus(&cases, place) {
             let training = &place.autodiff();
             agrees_in(case, training, Kernels::Fused, place.tolerance(), &forward);
-            if place.is_host() {
+            if place.is_cpu() {
                 agrees_in(case, training, Kernels::Plain, plain_tolerance(place), &forward);
                 agrees_in(case, place, Kernels::Fused, place.tolerance(), &forward);
             }

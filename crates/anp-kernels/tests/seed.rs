@@ -32,7 +32,7 @@ fn draws_are_those_of_the_seed() {
             assert_ne!(first, second, "{place:?}: one draw after another");
             assert_ne!(first, drawn(4, place)[0], "{place:?}: another seed");
         }
-        if place.is_host() {
+        if place.is_cpu() {
             let one = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
             let two = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
             let draw = || {

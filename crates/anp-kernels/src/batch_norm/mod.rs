@@ -8,17 +8,17 @@
 //! and all places `p` of a channel, the variance by the number of values, not that less one. The gradient goes through them.
 
 mod autodiff;
-mod composition;
 #[cfg(any(feature = "flex", feature = "ndarray"))]
-mod host;
+mod cpu;
 mod ops;
+mod reference;
 
 use burn::backend::Dispatch;
 use burn::tensor::Tensor;
-pub use composition::batch_norm as batch_norm_composition;
 pub use ops::BatchNormBackend;
+pub use reference::batch_norm as batch_norm_reference;
 
-use crate::backend::{Optional, check_alike, check_shape, is_host};
+use crate::backend::{Optional, check_alike, check_shape, is_cpu};
 
 const OPERATION: &str = "batch_norm";
 
@@ -51,15 +51,15 @@ pub struct BatchNormInputs {
 /// Normalise a batch, as one operation with one backward step: the output, in the input's shape, and the statistics it was
 /// normalised by, which no gradient goes through.
 ///
-/// On a device without a fused kernel this is [`batch_norm_composition`], the same in Burn's operations.
+/// On a device without a fused kernel this is [`batch_norm_reference`], the same in Burn's operations.
 ///
 /// # Panics
 ///
 /// If shapes, devices or data types do not fit each other, or a size is zero.
 pub fn batch_norm(inputs: BatchNormInputs) -> (Tensor<4>, BatchStatistics) {
     check(&inputs);
-    if !is_host(&inputs.input.device()) {
-        return batch_norm_composition(inputs);
+    if !is_cpu(&inputs.input.device()) {
+        return batch_norm_reference(inputs);
     }
     let BatchNormInputs { input, gamma, beta, statistics, epsilon, relu } = inputs;
     let (mean, variance) =

@@ -7,17 +7,17 @@
 //! with zero outside of the input, stride `s` and padding `p`: what PyTorch's `conv2d` computes.
 
 mod autodiff;
-mod composition;
 #[cfg(any(feature = "flex", feature = "ndarray"))]
-mod host;
+mod cpu;
 mod ops;
+mod reference;
 
 use burn::backend::Dispatch;
 use burn::tensor::Tensor;
-pub use composition::conv2d as conv2d_composition;
 pub use ops::Conv2dBackend;
+pub use reference::conv2d as conv2d_reference;
 
-use crate::backend::{Optional, check_alike, check_shape, is_host};
+use crate::backend::{Optional, check_alike, check_shape, is_cpu};
 
 const OPERATION: &str = "conv2d";
 
@@ -53,7 +53,7 @@ pub struct Conv2dInputs {
 /// The convolution, as one operation: `[batch_size, channels_out, height, width]` with the height
 /// `(height of the input + 2 · padding − kernel height) / stride + 1`, rounded down, and the width alike.
 ///
-/// On a device without a fused kernel this is [`conv2d_composition`], Burn's own.
+/// On a device without a fused kernel this is [`conv2d_reference`], Burn's own.
 ///
 /// # Panics
 ///
@@ -61,8 +61,8 @@ pub struct Conv2dInputs {
 /// padded input.
 pub fn conv2d(inputs: Conv2dInputs) -> Tensor<4> {
     check(&inputs);
-    if !is_host(&inputs.input.device()) {
-        return conv2d_composition(inputs);
+    if !is_cpu(&inputs.input.device()) {
+        return conv2d_reference(inputs);
     }
     let Conv2dInputs { input, weight, bias, options } = inputs;
     Tensor::from_dispatch(Dispatch::conv2d_forward(

@@ -1,6 +1,6 @@
 use gemm::Parallelism;
 
-use super::real::Real;
+use super::scalar::Scalar;
 
 /// A matrix over a slice, with strides in elements.
 #[derive(Debug, Clone, Copy)]
@@ -78,7 +78,7 @@ pub(crate) enum Destination {
 /// # Panics
 ///
 /// If the shapes do not fit.
-pub(crate) fn matmul<E: Real>(
+pub(crate) fn matmul<E: Scalar>(
     out: &mut [E],
     row_stride: usize,
     destination: Destination,
@@ -103,7 +103,7 @@ pub(crate) fn matmul<E: Real>(
 /// # Panics
 ///
 /// If the shapes do not fit.
-pub(crate) fn product<E: Real>(
+pub(crate) fn product<E: Scalar>(
     alpha: E,
     lhs: Matrix<'_, E>,
     rhs: Matrix<'_, E>,
@@ -131,7 +131,7 @@ pub(crate) fn product<E: Real>(
 /// `out` is valid for writes, and with [`Destination::Accumulate`] for reads, of `lhs.rows` rows of `rhs.columns` elements at a
 /// distance of `row_stride`; nobody else uses them meanwhile.
 #[allow(unsafe_code)]
-unsafe fn write_product<E: Real>(
+unsafe fn write_product<E: Scalar>(
     out: *mut E,
     row_stride: usize,
     destination: Destination,

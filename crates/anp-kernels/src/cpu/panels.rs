@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
-use super::real::Real;
+use super::scalar::Scalar;
 use super::shared::Shared;
 
 /// Most rows whose sums are kept in registers at once.
@@ -40,7 +40,7 @@ pub(crate) struct Panels {
 
 impl Panels {
     /// For products of `rows` rows in `threads` threads.
-    pub(crate) fn new<E: Real, S: Simd>(
+    pub(crate) fn new<E: Scalar, S: Simd>(
         d_hidden: usize,
         blocks: usize,
         rows: usize,
@@ -75,13 +75,13 @@ impl Panels {
     }
 
     /// Memory for the packed weight.
-    pub(crate) fn storage<E: Real>(&self) -> Vec<E> {
+    pub(crate) fn storage<E: Scalar>(&self) -> Vec<E> {
         let len = self.d_hidden.div_ceil(self.lanes) * self.vector_len();
         vec![E::ZERO; len + LINE / size_of::<E>()]
     }
 
     /// The packed weight in its [`storage`](Self::storage), of which each thread packs its chunks.
-    pub(crate) fn share<'a, E: Real>(&self, storage: &'a mut [E]) -> Shared<'a, E> {
+    pub(crate) fn share<'a, E: Scalar>(&self, storage: &'a mut [E]) -> Shared<'a, E> {
         // A vector that straddles two cache lines costs two loads.
         let start = storage.as_ptr().align_offset(LINE).min(LINE / size_of::<E>());
         Shared::new(&mut storage[start..])
@@ -114,7 +114,7 @@ impl Panels {
     }
 
     /// Pack a chunk of `weight`.
-    pub(crate) fn pack<E: Real>(&self, weight: &[E], chunk: usize, packed: &mut [E]) {
+    pub(crate) fn pack<E: Scalar>(&self, weight: &[E], chunk: usize, packed: &mut [E]) {
         let d_hidden = self.d_hidden;
         for (vectors, columns, place) in self.panels(chunk) {
             let width = vectors * self.lanes;
@@ -129,7 +129,7 @@ impl Panels {
     }
 
     /// Pack a chunk of the weight whose blocks are the transposes of those of `weight`.
-    pub(crate) fn pack_transposed<E: Real>(&self, weight: &[E], chunk: usize, packed: &mut [E]) {
+    pub(crate) fn pack_transposed<E: Scalar>(&self, weight: &[E], chunk: usize, packed: &mut [E]) {
         /// Rows of a panel that are filled at once; they stay in the first cache.
         const STRIP: usize = 64;
 
@@ -157,7 +157,7 @@ impl Panels {
     /// vectors are.
     #[inline(always)]
     #[allow(clippy::too_many_arguments)]
-    pub(crate) fn product<'o, E: Real, S: Simd>(
+    pub(crate) fn product<'o, E: Scalar, S: Simd>(
         &self,
         simd: S,
         packed: &[E],
@@ -189,7 +189,7 @@ impl Panels {
 /// Write to each of the rows `out`, or add to it, the product of its row of `lhs` with a panel of `width` numbers a row, a few
 /// whole vectors.
 #[inline(always)]
-pub(super) fn product_with_panel<'o, E: Real, S: Simd>(
+pub(super) fn product_with_panel<'o, E: Scalar, S: Simd>(
     simd: S,
     panel: &[E],
     width: usize,
@@ -227,7 +227,7 @@ struct Tile<'l, 'o, E> {
     accumulate: bool,
 }
 
-impl<E: Real> Tile<'_, '_, E> {
+impl<E: Scalar> Tile<'_, '_, E> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let width = self.vectors * E::lanes::<S>();
@@ -288,7 +288,7 @@ impl<E: Real> Tile<'_, '_, E> {
     }
 }
 
-impl<E: Real> WithSimd for Tile<'_, '_, E> {
+impl<E: Scalar> WithSimd for Tile<'_, '_, E> {
     type Output = ();
 
     #[inline(always)]

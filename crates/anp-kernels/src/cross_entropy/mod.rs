@@ -10,22 +10,21 @@
 //! several; in evaluation there is not even one.
 
 mod autodiff;
-mod composition;
+#[cfg(any(feature = "flex", feature = "ndarray"))]
+mod cpu;
 #[cfg(feature = "cube")]
 mod cube;
-#[cfg(any(feature = "flex", feature = "ndarray"))]
-mod host;
 mod ops;
+mod reference;
 
 use burn::backend::Dispatch;
 use burn::tensor::{Int, Tensor};
-pub use composition::{
-    linear_cross_entropy as linear_cross_entropy_composition,
-    logit_terms as logit_terms_composition,
-};
 pub use ops::CrossEntropyBackend;
+pub use reference::{
+    linear_cross_entropy as linear_cross_entropy_reference, logit_terms as logit_terms_reference,
+};
 
-use crate::backend::{check_alike, check_shape, is_host_or_cube};
+use crate::backend::{check_alike, check_shape, is_cpu_or_cube};
 
 const OPERATION: &str = "linear_cross_entropy";
 
@@ -57,7 +56,7 @@ pub struct LogitTerms {
 
 /// Negative log-likelihood of each target, in nats: `[num_tokens]`.
 ///
-/// On a device without a fused kernel this is [`linear_cross_entropy_composition`], the same in Burn's operations.
+/// On a device without a fused kernel this is [`linear_cross_entropy_reference`], the same in Burn's operations.
 ///
 /// # Panics
 ///
@@ -65,8 +64,8 @@ pub struct LogitTerms {
 /// value of such a target is NaN.
 pub fn linear_cross_entropy(inputs: LinearCrossEntropyInputs) -> Tensor<1> {
     check(&inputs);
-    if !is_host_or_cube(&inputs.hidden.device()) {
-        return linear_cross_entropy_composition(inputs);
+    if !is_cpu_or_cube(&inputs.hidden.device()) {
+        return linear_cross_entropy_reference(inputs);
     }
     let [num_tokens, _] = inputs.hidden.dims();
     values(inputs, false).reshape([num_tokens])
@@ -79,8 +78,8 @@ pub fn linear_cross_entropy(inputs: LinearCrossEntropyInputs) -> Tensor<1> {
 /// As [`linear_cross_entropy`].
 pub fn logit_terms(inputs: LinearCrossEntropyInputs) -> LogitTerms {
     check(&inputs);
-    if !is_host_or_cube(&inputs.hidden.device()) {
-        return logit_terms_composition(inputs);
+    if !is_cpu_or_cube(&inputs.hidden.device()) {
+        return logit_terms_reference(inputs);
     }
     let [num_tokens, _] = inputs.hidden.dims();
     let values = values(inputs, true);

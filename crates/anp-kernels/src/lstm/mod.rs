@@ -10,19 +10,19 @@
 //! of PyTorch's.
 
 mod autodiff;
-mod composition;
+#[cfg(any(feature = "flex", feature = "ndarray"))]
+mod cpu;
 #[cfg(feature = "cube")]
 mod cube;
-#[cfg(any(feature = "flex", feature = "ndarray"))]
-mod host;
 mod ops;
+mod reference;
 
 use burn::backend::Dispatch;
 use burn::tensor::{DType, Device, Tensor};
-pub use composition::lstm_sequence as lstm_composition;
 pub use ops::LstmBackend;
+pub use reference::lstm_sequence as lstm_reference;
 
-use crate::backend::{Optional, check_alike, check_shape, is_host_or_cube};
+use crate::backend::{Optional, check_alike, check_shape, is_cpu_or_cube};
 
 const OPERATION: &str = "lstm_sequence";
 
@@ -82,15 +82,15 @@ pub struct LstmInputs {
 
 /// Run an LSTM over a sequence, as one operation with one backward step.
 ///
-/// On a device without a fused kernel this is [`lstm_composition`], the same in Burn's operations.
+/// On a device without a fused kernel this is [`lstm_reference`], the same in Burn's operations.
 ///
 /// # Panics
 ///
 /// If shapes, devices or data types do not fit each other, or the sequence is empty.
 pub fn lstm_sequence(inputs: LstmInputs) -> LstmSequence {
     check(&inputs);
-    if !is_host_or_cube(&inputs.gates.device()) {
-        return lstm_composition(inputs);
+    if !is_cpu_or_cube(&inputs.gates.device()) {
+        return lstm_reference(inputs);
     }
     let LstmInputs { gates, bias, weight_hidden, mask, state, forget_bias } = inputs;
     let [seq_length, batch_size, d_gates] = gates.dims();

@@ -10,19 +10,19 @@
 //! [Zilly et al., 2016](https://arxiv.org/abs/1607.03474), with the carry gate coupled to the transform gate.
 
 mod autodiff;
-mod composition;
+#[cfg(any(feature = "flex", feature = "ndarray"))]
+mod cpu;
 #[cfg(feature = "cube")]
 mod cube;
-#[cfg(any(feature = "flex", feature = "ndarray"))]
-mod host;
 mod ops;
+mod reference;
 
 use burn::backend::Dispatch;
 use burn::tensor::Tensor;
-pub use composition::rhn_sequence as rhn_composition;
 pub use ops::RhnBackend;
+pub use reference::rhn_sequence as rhn_reference;
 
-use crate::backend::{Optional, check_alike, check_shape, is_host_or_cube};
+use crate::backend::{Optional, check_alike, check_shape, is_cpu_or_cube};
 
 const OPERATION: &str = "rhn_sequence";
 
@@ -45,15 +45,15 @@ pub struct RhnInputs {
 /// Run a Recurrent Highway Network over a sequence, as one operation with one backward step: all `y_t`, `[seq_length,
 /// batch_size, d_hidden]`.
 ///
-/// On a device without a fused kernel this is [`rhn_composition`], the same in Burn's operations.
+/// On a device without a fused kernel this is [`rhn_reference`], the same in Burn's operations.
 ///
 /// # Panics
 ///
 /// If shapes, devices or data types do not fit each other, or a size is zero.
 pub fn rhn_sequence(inputs: RhnInputs) -> Tensor<3> {
     check(&inputs);
-    if !is_host_or_cube(&inputs.gates.device()) {
-        return rhn_composition(inputs);
+    if !is_cpu_or_cube(&inputs.gates.device()) {
+        return rhn_reference(inputs);
     }
     let RhnInputs { gates, weight_hidden, bias, mask, state } = inputs;
     let (hidden, _, _) = Dispatch::rhn_forward(

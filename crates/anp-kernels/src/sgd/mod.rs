@@ -7,10 +7,10 @@
 //! p ← p · (1 − decoupled) − learning_rate · g
 //! ```
 
+#[cfg(any(feature = "flex", feature = "ndarray"))]
+mod cpu;
 #[cfg(feature = "cube")]
 mod cube;
-#[cfg(any(feature = "flex", feature = "ndarray"))]
-mod host;
 mod ops;
 
 use std::collections::HashMap;
@@ -21,9 +21,9 @@ use burn::optim::GradientsParams;
 use burn::tensor::{Int, Tensor};
 pub use ops::{SgdBackend, SgdOptions};
 
-use crate::backend::{Optional, is_host_or_cube};
+use crate::backend::{Optional, is_cpu_or_cube};
 use crate::kernels::Kernels;
-use crate::square_norm::{SquareSum, square_norm_composition};
+use crate::square_norm::{SquareSum, square_norm_reference};
 
 /// How a parameter shrinks by itself.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -147,7 +147,7 @@ impl ModuleVisitor for Collect<'_> {
         };
         match self.optimizer.kernels {
             Kernels::Fused => self.square.add(dense.clone()),
-            Kernels::Plain => self.square.add_square(square_norm_composition(dense.clone())),
+            Kernels::Plain => self.square.add_square(square_norm_reference(dense.clone())),
         }
         self.gradients.register(param.id, dense);
     }
@@ -158,7 +158,7 @@ impl Collect<'_> {
         let SgdOptions { coupled_decay, decoupled_decay, .. } =
             self.optimizer.options(param.id, 0.0);
         self.optimizer.kernels == Kernels::Fused
-            && is_host_or_cube(&param.device())
+            && is_cpu_or_cube(&param.device())
             && self.optimizer.momentum.is_none()
             && coupled_decay == 0.0
             && decoupled_decay == 0.0
@@ -261,7 +261,7 @@ pub fn sgd_step<const D: usize>(
     scale: Tensor<1>,
     options: SgdOptions,
 ) -> Tensor<D> {
-    if !is_host_or_cube(&tensor.device()) {
+    if !is_cpu_or_cube(&tensor.device()) {
         return sgd_step_composition(tensor, gradient, scale, options);
     }
     Tensor::from_dispatch(Dispatch::sgd_step(
@@ -306,7 +306,7 @@ pub fn sgd_momentum_step<const D: usize>(
     options: SgdOptions,
     momentum: Momentum,
 ) -> (Tensor<D>, Tensor<1>) {
-    if !is_host_or_cube(&tensor.device()) {
+    if !is_cpu_or_cube(&tensor.device()) {
         return sgd_momentum_step_composition(tensor, gradient, velocity, scale, options, momentum);
     }
     let (tensor, velocity) = Dispatch::sgd_momentum_step(

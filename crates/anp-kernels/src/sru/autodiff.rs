@@ -6,8 +6,8 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, AutodiffBackend, Backend};
 
 use super::{Activation, SruBackend};
+use crate::auxiliary_output::SecondGradient;
 use crate::backend::Optional;
-use crate::second_output::SecondGradient;
 
 #[derive(Debug)]
 struct Scan;

@@ -10,19 +10,19 @@
 //! scan.
 
 mod autodiff;
-mod composition;
+#[cfg(any(feature = "flex", feature = "ndarray"))]
+mod cpu;
 #[cfg(feature = "cube")]
 mod cube;
-#[cfg(any(feature = "flex", feature = "ndarray"))]
-mod host;
 mod ops;
+mod reference;
 
 use burn::backend::Dispatch;
 use burn::tensor::Tensor;
-pub use composition::sru_sequence as sru_composition;
 pub use ops::SruBackend;
+pub use reference::sru_sequence as sru_reference;
 
-use crate::backend::{Optional, check_alike, check_shape, is_host_or_cube};
+use crate::backend::{Optional, check_alike, check_shape, is_cpu_or_cube};
 pub use crate::cpu::sru::Activation;
 
 const OPERATION: &str = "sru_sequence";
@@ -60,15 +60,15 @@ pub struct SruSequence {
 
 /// Run an SRU over a sequence, as one operation with one backward step.
 ///
-/// On a device without a fused kernel this is [`sru_composition`], the same in Burn's operations.
+/// On a device without a fused kernel this is [`sru_reference`], the same in Burn's operations.
 ///
 /// # Panics
 ///
 /// If shapes, devices or data types do not fit each other, or a size is zero.
 pub fn sru_sequence(inputs: SruInputs) -> SruSequence {
     check(&inputs);
-    if !is_host_or_cube(&inputs.product.device()) {
-        return sru_composition(inputs);
+    if !is_cpu_or_cube(&inputs.product.device()) {
+        return sru_reference(inputs);
     }
     let SruInputs { product, highway, bias, mask, cell, activation } = inputs;
     let [seq_length, batch_size, _] = product.dims();

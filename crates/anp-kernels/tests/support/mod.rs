@@ -45,10 +45,10 @@ impl Place {
 
     /// Those in the host's memory, where hundreds of cases take no time.
     pub fn host() -> impl Iterator<Item = &'static Self> {
-        Self::all().iter().filter(|place| place.is_host())
+        Self::all().iter().filter(|place| place.is_cpu())
     }
 
-    pub fn is_host(&self) -> bool {
+    pub fn is_cpu(&self) -> bool {
         let name = format!("{:?}", self.device);
         name.contains("Flex") || name.contains("NdArray")
     }
@@ -61,7 +61,7 @@ impl Place {
     ///
     /// Shaders may approximate exponentials more coarsely than the CPU's library does.
     pub fn tolerance(&self) -> f64 {
-        match (self.dtype, self.is_host()) {
+        match (self.dtype, self.is_cpu()) {
             (DType::F64, _) => 512.0 * f64::EPSILON,
             (_, true) => 512.0 * f64::from(f32::EPSILON),
             (_, false) => 4096.0 * f64::from(f32::EPSILON),
