@@ -9,13 +9,13 @@ use anp_kernels::conv2d::{Conv2dInputs, Conv2dOptions};
 use anp_kernels::cross_entropy::LinearCrossEntropyInputs;
 use anp_kernels::lstm::{LstmInputs, LstmState};
 use anp_kernels::random::{
-    dropout_mask, dropout_mask_composition, standard_normal, standard_normal_composition,
+    dropout_mask, dropout_mask_reference, standard_normal, standard_normal_reference,
 };
 use anp_kernels::rhn::RhnInputs;
 use anp_kernels::sampled_weight::{MixtureOver, SampledWeightInputs, ScaleMixture};
 use anp_kernels::sgd::{
-    ClippedSgd, Momentum, RowGradient, SgdOptions, sgd_momentum_step,
-    sgd_momentum_step_composition, sgd_step, sgd_step_composition,
+    ClippedSgd, Momentum, RowGradient, SgdOptions, sgd_momentum_step, sgd_momentum_step_reference,
+    sgd_step, sgd_step_reference,
 };
 use anp_kernels::sru::{Activation, SruInputs};
 use burn::nn::EmbeddingConfig;
@@ -119,7 +119,7 @@ fn product<const FUSED: bool>(bencher: Bencher, d_hidden: usize) {
     let weight = random([d_hidden, 4 * d_hidden], &device).require_grad();
     bencher
         .counter(ItemsCount::new(num_tokens))
-        .bench_local(|| kernels.product(input.clone(), weight.clone()).sum().backward());
+        .bench_local(|| kernels.matmul(input.clone(), weight.clone()).sum().backward());
 }
 
 /// A decoder of a window with its targets.
@@ -172,7 +172,7 @@ const WEIGHTS: [usize; 2] = [512 * VOCAB_SIZE, 14_437_200];
 /// Clipped gradient, decay and step of one parameter, which is kept; throughput in elements.
 #[divan::bench(args = WEIGHTS, consts = [true, false], sample_count = 20)]
 fn sgd<const FUSED: bool>(bencher: Bencher, len: usize) {
-    let step = if FUSED { sgd_step } else { sgd_step_composition };
+    let step = if FUSED { sgd_step } else { sgd_step_reference };
     let device = Device::flex();
     let gradient = random([len], &device);
     let scale = Tensor::full([1], 0.5, &device);
@@ -186,7 +186,7 @@ fn sgd<const FUSED: bool>(bencher: Bencher, len: usize) {
 /// The same with momentum.
 #[divan::bench(args = WEIGHTS, consts = [true, false], sample_count = 20)]
 fn sgd_momentum<const FUSED: bool>(bencher: Bencher, len: usize) {
-    let step = if FUSED { sgd_momentum_step } else { sgd_momentum_step_composition };
+    let step = if FUSED { sgd_momentum_step } else { sgd_momentum_step_reference };
     let momentum = Momentum { factor: 0.9, dampening: 0.0, nesterov: true };
     let device = Device::flex();
     let gradient = random([len], &device);
@@ -231,7 +231,7 @@ const OPTIONS: SgdOptions =
 #[divan::bench(args = [SEQ_LENGTH * BATCH_SIZE * 512, 1 << 20], consts = [true, false])]
 fn mask<const FUSED: bool>(bencher: Bencher, len: usize) {
     type Draw = fn([usize; 1], f64, TensorCreationOptions) -> Tensor<1>;
-    let draw: Draw = if FUSED { dropout_mask } else { dropout_mask_composition };
+    let draw: Draw = if FUSED { dropout_mask } else { dropout_mask_reference };
     let device = training();
     bencher.counter(ItemsCount::new(len)).bench_local(|| draw([len], 0.5, (&device).into()));
 }
@@ -240,7 +240,7 @@ fn mask<const FUSED: bool>(bencher: Bencher, len: usize) {
 #[divan::bench(args = WEIGHTS, consts = [true, false], sample_count = 20)]
 fn normal<const FUSED: bool>(bencher: Bencher, len: usize) {
     type Draw = fn([usize; 1], TensorCreationOptions) -> Tensor<1>;
-    let draw: Draw = if FUSED { standard_normal } else { standard_normal_composition };
+    let draw: Draw = if FUSED { standard_normal } else { standard_normal_reference };
     let device = training();
     bencher.counter(ItemsCount::new(len)).bench_local(|| draw([len], (&device).into()));
 }

@@ -11,7 +11,7 @@ use crate::cross_entropy::{
     logit_terms, logit_terms_reference,
 };
 use crate::lstm::{LstmInputs, LstmSequence, lstm_reference, lstm_sequence};
-use crate::product::{product, product_reference};
+use crate::matmul::{matmul, matmul_reference};
 use crate::rhn::{RhnInputs, rhn_reference, rhn_sequence};
 use crate::sampled_weight::{SampledWeightInputs, sampled_weight, sampled_weight_reference};
 use crate::square_norm::{square_norm, square_norm_reference};
@@ -98,11 +98,11 @@ impl Kernels {
         }
     }
 
-    /// [`product`] or its composition.
-    pub fn product(self, lhs: Tensor<2>, rhs: Tensor<2>) -> Tensor<2> {
+    /// [`matmul`] or its composition.
+    pub fn matmul(self, lhs: Tensor<2>, rhs: Tensor<2>) -> Tensor<2> {
         match self {
-            Self::Fused => product(lhs, rhs),
-            Self::Plain => product_reference(lhs, rhs),
+            Self::Fused => matmul(lhs, rhs),
+            Self::Plain => matmul_reference(lhs, rhs),
         }
     }
 

@@ -8,7 +8,7 @@
 //! | [`conv2d`] | a convolution of images |
 //! | [`batch_norm`] | batch normalisation of images, with the ReLU behind it |
 //! | [`cross_entropy`] | linear layer, softmax and cross-entropy, with the logits' norm and entropy |
-//! | [`product`] | a product of matrices, to be written over |
+//! | [`matmul`] | a product of matrices, to be written over |
 //! | [`square_norm`] | `Σ x²` |
 //! | [`sgd`] | clip by one norm over all gradients, decay, step; gradients of a few rows |
 //! | [`random`] | dropout masks and normal numbers, each number a function of a key and its place |
@@ -16,7 +16,7 @@
 //! | [`nn`] | layers with Burn's conventions over these, and weights from elsewhere |
 //!
 //! Each operation has kernels for the CPU backends Flex and NdArray (features `flex`, `ndarray`), all but [`conv2d`],
-//! [`batch_norm`], [`product`], [`random`] and [`sampled_weight`] have them for GPUs (CubeCL's backends), and each stands next to a composition of Burn's
+//! [`batch_norm`], [`matmul`], [`random`] and [`sampled_weight`] have them for GPUs (CubeCL's backends), and each stands next to a composition of Burn's
 //! operations, which is its specification and what every other device computes. [`Kernels`] chooses between the two.
 //!
 //! # Threads
@@ -30,12 +30,13 @@
 // Burn deprecates NdArray; those who pin it are served as long as it is there.
 #![cfg_attr(feature = "ndarray", allow(deprecated))]
 
-pub(crate) mod cpu;
-
 mod auxiliary_output;
 mod backend;
 pub mod batch_norm;
 pub mod conv2d;
+// Without a CPU backend only the keys of `random` are used.
+#[cfg_attr(not(any(feature = "flex", feature = "ndarray")), allow(dead_code))]
+mod cpu;
 pub mod cross_entropy;
 #[cfg(feature = "cube")]
 mod cube;

@@ -8,11 +8,11 @@ use anp_kernels::cross_entropy::{
     LinearCrossEntropyInputs, LogitTerms, linear_cross_entropy, linear_cross_entropy_reference,
     logit_terms, logit_terms_reference,
 };
-use anp_kernels::product::{product, product_reference};
+use anp_kernels::matmul::{matmul, matmul_reference};
 use anp_kernels::rhn::{RhnInputs, rhn_reference, rhn_sequence};
 use anp_kernels::sgd::{
-    Momentum, SgdOptions, sgd_momentum_step, sgd_momentum_step_composition, sgd_step,
-    sgd_step_composition,
+    Momentum, SgdOptions, sgd_momentum_step, sgd_momentum_step_reference, sgd_step,
+    sgd_step_reference,
 };
 use anp_kernels::square_norm::{square_norm, square_norm_reference};
 use anp_kernels::sru::{Activation, SruInputs, SruSequence, sru_reference, sru_sequence};
@@ -260,12 +260,12 @@ fn run_sgd(case: SgdCase, place: &Place, fused: bool) -> Values {
     for seed in 2..5 {
         let gradient = place.random(seed, shape, 1.0);
         let Some(momentum) = momentum else {
-            let step = if fused { sgd_step } else { sgd_step_composition };
+            let step = if fused { sgd_step } else { sgd_step_reference };
             tensor = step(tensor, gradient, scale.clone(), options);
             results.push(("parameter", values(tensor.clone())));
             continue;
         };
-        let step = if fused { sgd_momentum_step } else { sgd_momentum_step_composition };
+        let step = if fused { sgd_momentum_step } else { sgd_momentum_step_reference };
         let moved = step(tensor, gradient, velocity, scale.clone(), options, momentum);
         results.push(("parameter", values(moved.0.clone())));
         results.push(("velocity", values(moved.1.clone())));
@@ -429,7 +429,7 @@ proptest! {
                 let lhs = place.leaf(1, if turned { [inner, rows] } else { [rows, inner] }, 1.0);
                 let rhs = place.leaf(2, [inner, columns], 1.0);
                 let view = if turned { lhs.clone().transpose() } else { lhs.clone() };
-                let multiply = if fused { product } else { product_reference };
+                let multiply = if fused { matmul } else { matmul_reference };
                 let out = multiply(view, rhs.clone());
                 let gradients = weighted(out.clone(), place, 3).backward();
                 vec![

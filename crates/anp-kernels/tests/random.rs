@@ -3,7 +3,7 @@
 mod support;
 
 use anp_kernels::random::{
-    dropout_mask, dropout_mask_composition, standard_normal, standard_normal_composition,
+    dropout_mask, dropout_mask_reference, standard_normal, standard_normal_reference,
 };
 use burn::tensor::{DType, Tensor, TensorCreationOptions};
 use support::{Place, values};
@@ -18,7 +18,7 @@ fn draws_have_their_distribution_shape_and_type() {
     let count = shape.iter().product::<usize>() as f64;
     for place in Place::all() {
         let options = (&place.device, place.dtype);
-        let draws: [DrawMask; 2] = [dropout_mask, dropout_mask_composition];
+        let draws: [DrawMask; 2] = [dropout_mask, dropout_mask_reference];
         for draw in draws {
             let mask = draw(shape, prob, options.into());
             assert_eq!((mask.dims(), mask.dtype()), (shape, place.dtype), "{place:?}");
@@ -30,7 +30,7 @@ fn draws_have_their_distribution_shape_and_type() {
             let bound = 6.0 * (prob * (1.0 - prob) / count).sqrt();
             assert!((share - prob).abs() < bound, "{place:?}: {share}");
         }
-        let draws: [DrawNormal; 2] = [standard_normal, standard_normal_composition];
+        let draws: [DrawNormal; 2] = [standard_normal, standard_normal_reference];
         for draw in draws {
             let normal = draw(shape, options.into());
             assert_eq!((normal.dims(), normal.dtype()), (shape, place.dtype), "{place:?}");

@@ -2,7 +2,7 @@
 
 mod support;
 
-use anp_kernels::sgd::{ClippedSgd, RowGradient, SgdOptions, WeightDecay, sgd_step_composition};
+use anp_kernels::sgd::{ClippedSgd, RowGradient, SgdOptions, WeightDecay, sgd_step_reference};
 use burn::module::{Module, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{IndexingUpdateOp, Int, Tensor};
@@ -105,7 +105,7 @@ fn plain(
         scale: &Tensor<1>,
         options: SgdOptions,
     ) -> Param<Tensor<D>> {
-        let tensor = sgd_step_composition(param.val().inner(), gradient, scale.clone(), options);
+        let tensor = sgd_step_reference(param.val().inner(), gradient, scale.clone(), options);
         Param::from_tensor(Tensor::from_inner(tensor).require_grad())
     }
     let parameters = Parameters {

@@ -14,9 +14,9 @@ use super::shared::Shared;
 /// Most rows whose sums are kept in registers at once.
 const ROWS: usize = 6;
 /// Most vectors in a row of these sums.
-pub(super) const VECTORS: usize = 4;
+pub(crate) const VECTORS: usize = 4;
 /// Most numbers in a vector.
-pub(super) const LANES: usize = 16;
+pub(crate) const LANES: usize = 16;
 /// Columns in a chunk, about.
 const CHUNK: usize = 128;
 /// Bytes in a cache line.
@@ -189,7 +189,7 @@ impl Panels {
 /// Write to each of the rows `out`, or add to it, the product of its row of `lhs` with a panel of `width` numbers a row, a few
 /// whole vectors.
 #[inline(always)]
-pub(super) fn product_with_panel<'o, E: Scalar, S: Simd>(
+pub(crate) fn product_with_panel<'o, E: Scalar, S: Simd>(
     simd: S,
     panel: &[E],
     width: usize,

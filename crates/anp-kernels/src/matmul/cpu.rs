@@ -1,11 +1,11 @@
 use burn::backend::TensorMetadata;
 use burn::backend::tensor::FloatTensor;
 
-use super::ProductBackend;
+use super::MatmulBackend;
 use crate::cpu::backend::{CpuBackend, CpuScalar, Like, threads, with_scalar};
-use crate::cpu::matmul::{self, Matrix};
+use crate::cpu::matmul::{Matrix, product};
 
-fn product<B: CpuBackend, E: CpuScalar>(
+fn matmul<B: CpuBackend, E: CpuScalar>(
     lhs: FloatTensor<B>,
     rhs: FloatTensor<B>,
     transpose_lhs: bool,
@@ -17,7 +17,7 @@ fn product<B: CpuBackend, E: CpuScalar>(
     let lhs = matrix(&lhs, sizes[0], transpose_lhs);
     let rhs = matrix(&rhs, sizes[1], transpose_rhs);
     let (rows, columns) = (lhs.rows(), rhs.columns());
-    like.tensor(matmul::product(E::ONE, lhs, rhs, threads()), [rows, columns])
+    like.tensor(product(E::ONE, lhs, rhs, threads()), [rows, columns])
 }
 
 fn matrix<E>(values: &[E], [rows, columns]: [usize; 2], transpose: bool) -> Matrix<'_, E> {
@@ -25,22 +25,22 @@ fn matrix<E>(values: &[E], [rows, columns]: [usize; 2], transpose: bool) -> Matr
     if transpose { matrix.t() } else { matrix }
 }
 
-macro_rules! cpu_product {
+macro_rules! cpu_matmul {
     ($backend:ty) => {
-        impl ProductBackend for $backend {
-            fn product(
+        impl MatmulBackend for $backend {
+            fn matmul(
                 lhs: FloatTensor<Self>,
                 rhs: FloatTensor<Self>,
                 transpose_lhs: bool,
                 transpose_rhs: bool,
             ) -> FloatTensor<Self> {
-                with_scalar!(lhs.dtype(), product::<Self>(lhs, rhs, transpose_lhs, transpose_rhs))
+                with_scalar!(lhs.dtype(), matmul::<Self>(lhs, rhs, transpose_lhs, transpose_rhs))
             }
         }
     };
 }
 
 #[cfg(feature = "flex")]
-cpu_product!(burn::backend::Flex);
+cpu_matmul!(burn::backend::Flex);
 #[cfg(feature = "ndarray")]
-cpu_product!(burn::backend::NdArray);
+cpu_matmul!(burn::backend::NdArray);

@@ -9,13 +9,13 @@ mod ops;
 
 use burn::backend::Dispatch;
 use burn::tensor::Tensor;
-pub use ops::ProductBackend;
+pub use ops::MatmulBackend;
 
 use crate::backend::{check_alike, check_shape, is_cpu};
 
 /// `lhs · rhs`.
 ///
-/// On a device without a kernel this is [`product_reference`].
+/// On a device without a kernel this is [`matmul_reference`].
 ///
 /// # Shapes
 ///
@@ -26,18 +26,18 @@ use crate::backend::{check_alike, check_shape, is_cpu};
 /// # Panics
 ///
 /// If the inner sizes, the devices or the data types differ.
-pub fn product(lhs: Tensor<2>, rhs: Tensor<2>) -> Tensor<2> {
+pub fn matmul(lhs: Tensor<2>, rhs: Tensor<2>) -> Tensor<2> {
     let ([_, inner], [_, columns]) = (lhs.dims(), rhs.dims());
-    check_shape("product", "rhs", &rhs.shape(), &[inner, columns]);
-    check_alike!("product", lhs, rhs);
+    check_shape("matmul", "rhs", &rhs.shape(), &[inner, columns]);
+    check_alike!("matmul", lhs, rhs);
     if !is_cpu(&lhs.device()) {
-        return product_reference(lhs, rhs);
+        return matmul_reference(lhs, rhs);
     }
     let factors = (lhs.into_dispatch(), rhs.into_dispatch());
-    Tensor::from_dispatch(Dispatch::product(factors.0, factors.1, false, false))
+    Tensor::from_dispatch(Dispatch::matmul(factors.0, factors.1, false, false))
 }
 
-/// [`product`] by Burn's operation: its specification.
-pub fn product_reference(lhs: Tensor<2>, rhs: Tensor<2>) -> Tensor<2> {
+/// [`matmul`] by Burn's operation: its specification.
+pub fn matmul_reference(lhs: Tensor<2>, rhs: Tensor<2>) -> Tensor<2> {
     lhs.matmul(rhs)
 }

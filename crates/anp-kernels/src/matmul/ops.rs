@@ -12,9 +12,9 @@ use burn::backend::{Autodiff, Backend, backend_extension};
     NdArray: cfg(feature = "ndarray"),
     Autodiff
 )]
-pub trait ProductBackend: Backend {
+pub trait MatmulBackend: Backend {
     /// `lhs · rhs`, each transposed before if so said.
-    fn product(
+    fn matmul(
         lhs: FloatTensor<Self>,
         rhs: FloatTensor<Self>,
         transpose_lhs: bool,
@@ -23,9 +23,9 @@ pub trait ProductBackend: Backend {
 }
 
 #[derive(Debug)]
-struct Product;
+struct Matmul;
 
-impl<B: ProductBackend> Backward<B, 2> for Product {
+impl<B: MatmulBackend> Backward<B, 2> for Matmul {
     type State = (FloatTensor<B>, FloatTensor<B>);
 
     fn backward(
@@ -37,16 +37,16 @@ impl<B: ProductBackend> Backward<B, 2> for Product {
         let upstream = grads.consume::<B>(&ops.node);
         let ((lhs, rhs), [lhs_parent, rhs_parent]) = (ops.state, ops.parents);
         if let Some(parent) = lhs_parent {
-            grads.register::<B>(parent.id, B::product(upstream.clone(), rhs, false, true));
+            grads.register::<B>(parent.id, B::matmul(upstream.clone(), rhs, false, true));
         }
         if let Some(parent) = rhs_parent {
-            grads.register::<B>(parent.id, B::product(lhs, upstream, true, false));
+            grads.register::<B>(parent.id, B::matmul(lhs, upstream, true, false));
         }
     }
 }
 
-impl<B: ProductBackend, C: CheckpointStrategy> ProductBackend for Autodiff<B, C> {
-    fn product(
+impl<B: MatmulBackend, C: CheckpointStrategy> MatmulBackend for Autodiff<B, C> {
+    fn matmul(
         lhs: FloatTensor<Self>,
         rhs: FloatTensor<Self>,
         transpose_lhs: bool,
@@ -58,12 +58,12 @@ impl<B: ProductBackend, C: CheckpointStrategy> ProductBackend for Autodiff<B, C>
             return Self::float_matmul(turned(lhs, transpose_lhs), turned(rhs, transpose_rhs));
         }
         let ((lhs, lhs_node), (rhs, rhs_node)) = (lhs.into_parts(), rhs.into_parts());
-        match Product.prepare::<C>([lhs_node, rhs_node]).compute_bound().stateful() {
+        match Matmul.prepare::<C>([lhs_node, rhs_node]).compute_bound().stateful() {
             OpsKind::Tracked(prepared) => {
-                let out = B::product(lhs.clone(), rhs.clone(), false, false);
+                let out = B::matmul(lhs.clone(), rhs.clone(), false, false);
                 prepared.finish((lhs, rhs), out)
             }
-            OpsKind::UnTracked(prepared) => prepared.finish(B::product(lhs, rhs, false, false)),
+            OpsKind::UnTracked(prepared) => prepared.finish(B::matmul(lhs, rhs, false, false)),
         }
     }
 }

@@ -20,10 +20,9 @@ pub use ops::SampledWeightBackend;
 pub use reference::sampled_weight as sampled_weight_reference;
 
 use crate::backend::{check_alike, check_shape, is_cpu};
-use crate::sampled_weight::cpu::kernel::LogDensity;
 
 /// What σ is never below.
-pub const MIN_SIGMA: f64 = crate::sampled_weight::cpu::kernel::MIN_SIGMA;
+pub const MIN_SIGMA: f64 = 1e-5;
 
 const OPERATION: &str = "sampled_weight";
 
@@ -81,6 +80,23 @@ impl ScaleMixture {
             slope: narrow.1 - wide.1,
         }
     }
+}
+
+/// `ln p` of some weights together as a function of the sum of their squares, without the factor `1/√(2π)` of each.
+///
+/// ```text
+/// ln(e^(a − b x) + e^(c − d x)) = a − b x + ln(1 + e^(c − a − (d − b) x)),   b ≤ d
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct LogDensity {
+    /// `a`.
+    pub(crate) wide: f64,
+    /// `b`.
+    pub(crate) wide_slope: f64,
+    /// `c − a`, where the exponent is largest.
+    pub(crate) largest: f64,
+    /// `d − b`.
+    pub(crate) slope: f64,
 }
 
 /// What weights are drawn from.

@@ -1,8 +1,7 @@
 use burn::tensor::Tensor;
 use burn::tensor::activation::relu;
 
-use super::{MIN_SIGMA, MixtureOver, SampledWeightInputs, ScaleMixture};
-use crate::sampled_weight::cpu::kernel::LogDensity;
+use super::{LogDensity, MIN_SIGMA, MixtureOver, SampledWeightInputs, ScaleMixture};
 
 /// Exponentials of numbers below this are finite in single precision.
 const MAX_EXPONENT: f64 = 80.0;

@@ -219,13 +219,13 @@ impl Update<'_> {
         let Some(momentum) = self.optimizer.momentum else {
             return match kernels {
                 Kernels::Fused => sgd_step(tensor, gradient, scale, options),
-                Kernels::Plain => sgd_step_composition(tensor, gradient, scale, options),
+                Kernels::Plain => sgd_step_reference(tensor, gradient, scale, options),
             };
         };
         let velocity = self.optimizer.velocities.remove(&id);
         let step = match kernels {
             Kernels::Fused => sgd_momentum_step,
-            Kernels::Plain => sgd_momentum_step_composition,
+            Kernels::Plain => sgd_momentum_step_reference,
         };
         let (tensor, velocity) = step(tensor, gradient, velocity, scale, options, momentum);
         self.optimizer.velocities.insert(id, velocity);
@@ -245,7 +245,7 @@ impl Update<'_> {
 
 /// One parameter's step without momentum, as one operation, in place where nobody else holds `tensor`.
 ///
-/// On a device without a kernel this is [`sgd_step_composition`].
+/// On a device without a kernel this is [`sgd_step_reference`].
 ///
 /// # Shapes
 ///
@@ -262,7 +262,7 @@ pub fn sgd_step<const D: usize>(
     options: SgdOptions,
 ) -> Tensor<D> {
     if !is_cpu_or_cube(&tensor.device()) {
-        return sgd_step_composition(tensor, gradient, scale, options);
+        return sgd_step_reference(tensor, gradient, scale, options);
     }
     Tensor::from_dispatch(Dispatch::sgd_step(
         tensor.into_dispatch(),
@@ -273,7 +273,7 @@ pub fn sgd_step<const D: usize>(
 }
 
 /// [`sgd_step`] in Burn's operations: the specification.
-pub fn sgd_step_composition<const D: usize>(
+pub fn sgd_step_reference<const D: usize>(
     tensor: Tensor<D>,
     gradient: Tensor<D>,
     scale: Tensor<1>,
@@ -287,7 +287,7 @@ pub fn sgd_step_composition<const D: usize>(
 /// One parameter's step with momentum, as one operation, in place where nobody else holds them: the parameter and its velocity,
 /// flat.
 ///
-/// `velocity` is `None` in the first step. On a device without a kernel this is [`sgd_momentum_step_composition`].
+/// `velocity` is `None` in the first step. On a device without a kernel this is [`sgd_momentum_step_reference`].
 ///
 /// # Shapes
 ///
@@ -307,7 +307,7 @@ pub fn sgd_momentum_step<const D: usize>(
     momentum: Momentum,
 ) -> (Tensor<D>, Tensor<1>) {
     if !is_cpu_or_cube(&tensor.device()) {
-        return sgd_momentum_step_composition(tensor, gradient, velocity, scale, options, momentum);
+        return sgd_momentum_step_reference(tensor, gradient, velocity, scale, options, momentum);
     }
     let (tensor, velocity) = Dispatch::sgd_momentum_step(
         tensor.into_dispatch(),
@@ -321,7 +321,7 @@ pub fn sgd_momentum_step<const D: usize>(
 }
 
 /// [`sgd_momentum_step`] in Burn's operations: the specification.
-pub fn sgd_momentum_step_composition<const D: usize>(
+pub fn sgd_momentum_step_reference<const D: usize>(
     tensor: Tensor<D>,
     gradient: Tensor<D>,
     velocity: Option<Tensor<1>>,

@@ -23,9 +23,20 @@ pub use ops::SruBackend;
 pub use reference::sru_sequence as sru_reference;
 
 use crate::backend::{Optional, check_alike, check_shape, is_cpu_or_cube};
-pub use crate::cpu::sru::Activation;
 
 const OPERATION: &str = "sru_sequence";
+
+/// `g`, the function between a cell state and the hidden state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Activation {
+    /// `g(c) = c`, as in the authors' language models.
+    Identity,
+    /// `g(c) = tanh(c)`.
+    Tanh,
+    /// `g(c) = max(c, 0)`.
+    Relu,
+}
 
 /// What the scan reads.
 #[derive(Debug, Clone)]

@@ -6,7 +6,7 @@ use burn::backend::tensor::FloatTensor;
 use super::BatchNormBackend;
 use crate::backend::Optional;
 use crate::cpu::backend::{CpuBackend, CpuScalar, Like, threads, with_scalar};
-use kernel::{self, Channel, Dims, Gradients, Normalized};
+use kernel::{Channel, Dims, Gradients, Normalized};
 
 type Three<B> = (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>);
 

@@ -8,7 +8,7 @@ use burn::tensor::Shape;
 use super::{Conv2dBackend, Conv2dOptions};
 use crate::backend::Optional;
 use crate::cpu::backend::{CpuBackend, CpuScalar, Like, threads, with_scalar};
-use kernel::{self, Dims};
+use kernel::Dims;
 
 fn dims(input: [usize; 4], weight: [usize; 4], options: Conv2dOptions) -> Dims {
     let [batch_size, channels_in, height, width] = input;

@@ -5,9 +5,7 @@ use burn::backend::tensor::{FloatTensor, IntTensor};
 
 use super::CrossEntropyBackend;
 use crate::cpu::backend::{CpuBackend, CpuScalar, Like, threads, with_scalar};
-use kernel::{
-    self, Gradients, Head, Terms, Upstream, evaluate, forward_with_terms, logits_gradient,
-};
+use kernel::{Gradients, Head, Terms, Upstream, evaluate, forward_with_terms, logits_gradient};
 
 type Three<B> = (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>);
 

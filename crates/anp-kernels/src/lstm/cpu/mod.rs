@@ -6,7 +6,7 @@ use burn::backend::tensor::FloatTensor;
 use super::LstmBackend;
 use crate::backend::Optional;
 use crate::cpu::backend::{CpuBackend, CpuScalar, Like, threads, with_scalar};
-use kernel::{self, Dims};
+use kernel::Dims;
 
 fn dims<B: CpuBackend>(gates: &FloatTensor<B>) -> Dims {
     let [seq_length, batch_size, d_gates] = gates.shape().dims();

@@ -6,7 +6,7 @@ use burn::backend::tensor::FloatTensor;
 use super::RhnBackend;
 use crate::backend::Optional;
 use crate::cpu::backend::{CpuBackend, CpuScalar, Like, threads, with_scalar};
-use kernel::{self, Dims, Gradients, Inputs};
+use kernel::{Dims, Gradients, Inputs};
 
 fn forward<B: CpuBackend, E: CpuScalar>(
     gates: FloatTensor<B>,

@@ -12,28 +12,10 @@ use crate::cpu::reduce::{BLOCK, sum_block};
 use crate::cpu::scalar::Scalar;
 use crate::cpu::simd::vectorized;
 use crate::cpu::tasks::filled_with;
+use crate::sampled_weight::{LogDensity, MIN_SIGMA};
 
-/// What σ is never below.
-pub(crate) const MIN_SIGMA: f64 = 1e-5;
 /// Elements that one task works on, about; fixed, so that the order of the sum is.
 const TASK: usize = 1 << 15;
-
-/// `ln p` of some weights together as a function of the sum of their squares, without the factor `1/√(2π)` of each.
-///
-/// ```text
-/// ln(e^(a − b x) + e^(c − d x)) = a − b x + ln(1 + e^(c − a − (d − b) x)),   b ≤ d
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct LogDensity {
-    /// `a`.
-    pub(crate) wide: f64,
-    /// `b`.
-    pub(crate) wide_slope: f64,
-    /// `c − a`, where the exponent is largest.
-    pub(crate) largest: f64,
-    /// `d − b`.
-    pub(crate) slope: f64,
-}
 
 impl LogDensity {
     /// `ln p − a`.

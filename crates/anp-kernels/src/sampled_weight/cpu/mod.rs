@@ -3,10 +3,10 @@ mod kernel;
 use burn::backend::TensorMetadata;
 use burn::backend::tensor::FloatTensor;
 
-use super::{MixtureOver, SampledWeightBackend, ScaleMixture};
+use super::{LogDensity, MixtureOver, SampledWeightBackend, ScaleMixture};
 use crate::backend::Optional;
 use crate::cpu::backend::{CpuBackend, CpuScalar, Like, threads, with_scalar};
-use kernel::{self, LogDensity, Together};
+use kernel::Together;
 
 fn prior_of(shape: &[usize], prior: ScaleMixture) -> (LogDensity, Together) {
     let width = shape.last().copied().unwrap_or(1);

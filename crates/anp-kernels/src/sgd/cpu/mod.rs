@@ -6,7 +6,7 @@ use burn::backend::tensor::{FloatTensor, IntTensor};
 use super::{Momentum, SgdBackend, SgdOptions};
 use crate::backend::Optional;
 use crate::cpu::backend::{CpuBackend, CpuScalar, Like, threads, with_scalar};
-use kernel::{self, Gradient, Parameter, Rows, square_norm, step};
+use kernel::{Gradient, Parameter, Rows, square_norm, step};
 
 fn dense<B: CpuBackend, E: CpuScalar>(
     tensor: FloatTensor<B>,
@@ -55,7 +55,7 @@ fn with_momentum<B: CpuBackend, E: CpuScalar>(
         learning_rate,
         coupled_decay,
         decoupled_decay,
-        momentum: Some(sgd::Momentum {
+        momentum: Some(kernel::Momentum {
             velocity: &mut velocity,
             momentum: momentum.factor,
             dampening,

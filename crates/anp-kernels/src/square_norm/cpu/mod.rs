@@ -6,7 +6,6 @@ use burn::backend::tensor::FloatTensor;
 use super::SquareNormBackend;
 use crate::cpu::backend::{CpuBackend, CpuScalar, Like, threads, with_scalar};
 use crate::cpu::matmul::Destination;
-use crate::cpu::square_norm;
 
 fn norm<B: CpuBackend, E: CpuScalar>(tensor: FloatTensor<B>) -> FloatTensor<B> {
     let like = Like::<B>::new(&tensor);

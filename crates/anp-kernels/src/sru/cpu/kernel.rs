@@ -17,6 +17,7 @@
 use crate::cpu::scalar::Scalar;
 use crate::cpu::simd::vectorized;
 use crate::cpu::tasks;
+use crate::sru::Activation;
 
 /// Sizes of a sequence; none is zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,18 +37,6 @@ impl Dims {
     fn sequence(self) -> usize {
         self.seq_length * self.step()
     }
-}
-
-/// `g`, the function between a cell state and the hidden state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Activation {
-    /// `g(c) = c`, as in the authors' language models.
-    Identity,
-    /// `g(c) = tanh(c)`.
-    Tanh,
-    /// `g(c) = max(c, 0)`.
-    Relu,
 }
 
 /// What both halves of the scan read beside the product.

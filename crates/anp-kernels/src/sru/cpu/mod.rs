@@ -6,7 +6,7 @@ use burn::backend::tensor::FloatTensor;
 use super::{Activation, SruBackend};
 use crate::backend::Optional;
 use crate::cpu::backend::{CpuBackend, CpuScalar, Like, threads, with_scalar};
-use kernel::{self, Dims, Gradients, Inputs};
+use kernel::{Dims, Gradients, Inputs};
 
 fn dims<B: CpuBackend>(product: &FloatTensor<B>, cell0: &FloatTensor<B>) -> Dims {
     let [seq_length, batch_size, _] = product.shape().dims();
