@@ -1,9 +1,10 @@
 //! The squared norm of a tensor, `Σ x²`, with its gradient `2 x`.
 //!
-//! The host sums in double precision, GPUs in single precision over a tree.
+//! CPU kernels sum in double precision, GPU kernels in single precision over a tree.
 
+mod autodiff;
 #[cfg(any(feature = "flex", feature = "ndarray"))]
-mod cpu;
+pub(crate) mod cpu;
 #[cfg(feature = "cube")]
 mod cube;
 mod ops;
@@ -20,7 +21,7 @@ use crate::backend::is_cpu_or_cube;
 
 /// `Σ x²` over all elements, as one operation: `[1]`.
 ///
-/// On a device without a fused kernel this is [`square_norm_reference`].
+/// On a device without a fused kernel, this is [`square_norm_reference`].
 pub fn square_norm<const D: usize>(tensor: Tensor<D>) -> Tensor<1> {
     if !is_cpu_or_cube(&tensor.device()) {
         return square_norm_reference(tensor);

@@ -2,116 +2,81 @@ mod kernel;
 
 use burn::backend::TensorMetadata;
 use burn::backend::tensor::FloatTensor;
+use burn::tensor::Shape;
 
-use super::BatchNormBackend;
-use crate::backend::Optional;
+use super::ops::{BatchNormForward, BatchNormGradients, BatchNormOutputs, BatchNormSaved};
+use super::{BatchNormBackend, BatchNormBackward};
 use crate::cpu::backend::{CpuBackend, CpuScalar, Like, threads, with_scalar};
-use kernel::{Channel, Dims, Gradients, Normalized};
+use kernel::{BatchNorm, Dims, Normalized};
 
-type Three<B> = (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>);
-
-fn dims<B: CpuBackend>(input: &FloatTensor<B>) -> Dims {
-    let [batch_size, channels, height, width] = input.shape().dims();
-    Dims { batch_size, channels, places: height * width }
+impl<B: CpuBackend> BatchNormBackend for B {
+    fn batch_norm_forward(inputs: BatchNormForward<B>) -> BatchNormOutputs<B> {
+        with_scalar!(inputs.input.dtype(), forward::<B>(inputs))
+    }
 }
 
-fn forward<B: CpuBackend, E: CpuScalar>(
-    input: FloatTensor<B>,
-    gamma: FloatTensor<B>,
-    beta: FloatTensor<B>,
-    mean: Optional<B>,
-    variance: Optional<B>,
-    epsilon: f64,
-    relu: bool,
-) -> Three<B> {
-    let (like, shape, dims) = (Like::<B>::new(&input), input.shape(), dims::<B>(&input));
+impl<B: CpuBackend> BatchNormBackward for B {
+    fn batch_norm_backward(
+        saved: BatchNormSaved<B>,
+        output_grad: FloatTensor<B>,
+    ) -> BatchNormGradients<B> {
+        with_scalar!(output_grad.dtype(), backward::<B>(saved, output_grad))
+    }
+}
+
+fn forward<B: CpuBackend, E: CpuScalar>(inputs: BatchNormForward<B>) -> BatchNormOutputs<B> {
+    let BatchNormForward { input, gamma, beta, mean, variance, epsilon, relu } = inputs;
+    let (like, shape) = (Like::<B>::new(&input), input.shape());
     let (input, gamma, beta) = (B::values::<E>(input), B::values(gamma), B::values(beta));
-    let mean = mean.into_option().map(B::values::<E>);
-    let variance = variance.into_option().map(B::values::<E>);
-    let channel = Channel { gamma: &gamma, beta: &beta, epsilon, relu };
+    let [mean, variance] = [mean, variance].map(|given| given.into_option().map(B::values));
     let statistics = mean.as_deref().zip(variance.as_deref());
+    let norm = BatchNorm {
+        dims: dims(&shape),
+        input: &input,
+        gamma: &gamma,
+        beta: &beta,
+        epsilon,
+        relu,
+    };
     let Normalized { output, mean, variance } =
-        kernel::forward(dims, &input, &channel, statistics, threads());
-    (
-        like.tensor(output, shape),
-        like.tensor(mean, [dims.channels]),
-        like.tensor(variance, [dims.channels]),
-    )
+        norm.forward(statistics, threads());
+    let channels = [gamma.len()];
+    BatchNormOutputs {
+        output: like.tensor(output, shape),
+        mean: like.tensor(mean, channels),
+        variance: like.tensor(variance, channels),
+    }
 }
 
-#[allow(clippy::too_many_arguments)]
 fn backward<B: CpuBackend, E: CpuScalar>(
-    input: FloatTensor<B>,
-    gamma: FloatTensor<B>,
-    beta: FloatTensor<B>,
-    mean: FloatTensor<B>,
-    variance: FloatTensor<B>,
-    upstream: FloatTensor<B>,
-    of_batch: bool,
-    epsilon: f64,
-    relu: bool,
-) -> Three<B> {
-    let (like, shape, dims) = (Like::<B>::new(&input), input.shape(), dims::<B>(&input));
+    saved: BatchNormSaved<B>,
+    output_grad: FloatTensor<B>,
+) -> BatchNormGradients<B> {
+    let BatchNormSaved { inputs, mean, variance } = saved;
+    let BatchNormForward { input, gamma, beta, mean: given, epsilon, relu, .. } = inputs;
+    let of_batch = given.into_option().is_none();
+    let (like, shape) = (Like::<B>::new(&input), input.shape());
     let (input, gamma, beta) = (B::values::<E>(input), B::values(gamma), B::values(beta));
     let (mean, variance) = (B::values(mean), B::values(variance));
-    let channel = Channel { gamma: &gamma, beta: &beta, epsilon, relu };
-    let Gradients { input, gamma, beta } = kernel::backward(
-        dims,
-        &input,
-        &channel,
-        (&mean, &variance),
-        of_batch,
-        &B::values(upstream),
-        threads(),
-    );
-    (
-        like.tensor(input, shape),
-        like.tensor(gamma, [dims.channels]),
-        like.tensor(beta, [dims.channels]),
-    )
-}
-
-macro_rules! cpu_batch_norm {
-    ($backend:ty) => {
-        impl BatchNormBackend for $backend {
-            fn batch_norm_forward(
-                input: FloatTensor<Self>,
-                gamma: FloatTensor<Self>,
-                beta: FloatTensor<Self>,
-                mean: Optional<Self>,
-                variance: Optional<Self>,
-                epsilon: f64,
-                relu: bool,
-            ) -> Three<Self> {
-                with_scalar!(
-                    input.dtype(),
-                    forward::<Self>(input, gamma, beta, mean, variance, epsilon, relu)
-                )
-            }
-
-            fn batch_norm_backward(
-                input: FloatTensor<Self>,
-                gamma: FloatTensor<Self>,
-                beta: FloatTensor<Self>,
-                mean: FloatTensor<Self>,
-                variance: FloatTensor<Self>,
-                upstream: FloatTensor<Self>,
-                of_batch: bool,
-                epsilon: f64,
-                relu: bool,
-            ) -> Three<Self> {
-                with_scalar!(
-                    input.dtype(),
-                    backward::<Self>(
-                        input, gamma, beta, mean, variance, upstream, of_batch, epsilon, relu
-                    )
-                )
-            }
-        }
+    let norm = BatchNorm {
+        dims: dims(&shape),
+        input: &input,
+        gamma: &gamma,
+        beta: &beta,
+        epsilon,
+        relu,
     };
+    let statistics = (&*mean, &*variance);
+    let gradients = norm.backward(statistics, of_batch, &B::values(output_grad), threads());
+    let channels = [gamma.len()];
+    BatchNormGradients {
+        input: like.tensor(gradients.input, shape),
+        gamma: like.tensor(gradients.gamma, channels),
+        beta: like.tensor(gradients.beta, channels),
+    }
 }
 
-#[cfg(feature = "flex")]
-cpu_batch_norm!(burn::backend::Flex);
-#[cfg(feature = "ndarray")]
-cpu_batch_norm!(burn::backend::NdArray);
+fn dims(shape: &Shape) -> Dims {
+    let [batch_size, channels, height, width] = shape.dims();
+    Dims { batch_size, channels, places: height * width }
+}

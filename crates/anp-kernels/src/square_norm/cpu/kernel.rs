@@ -1,57 +1,50 @@
-//! Sum of squares of a slice and its gradient.
+//! The sum of squares of a slice, and its gradient.
 
-use crate::cpu::matmul::Destination;
+use std::ops::Deref;
+
 use crate::cpu::reduce::sum_of_squares;
 use crate::cpu::scalar::Scalar;
 use crate::cpu::simd::vectorized;
-use crate::cpu::tasks::map;
+use crate::cpu::tasks::{filled_with, map};
 
-/// Elements that one task works on; fixed, so that the order of the sum is.
+/// Elements per task; fixed, so that the order of the sum is.
 const TASK: usize = 1 << 16;
 
 /// `Σ x²`, summed in `f64`.
 pub(crate) fn square_norm<E: Scalar>(values: &[E], threads: usize) -> f64 {
-    let sums = map(values.chunks(TASK).collect(), threads, |values| {
+    square_norm_of_parts(values.chunks(TASK).collect(), threads, |part| part)
+}
+
+/// `Σ x²` over the parts that the tasks give, summed in `f64` in the order of the tasks.
+pub(crate) fn square_norm_of_parts<E: Scalar, T: Send, P: Deref<Target = [E]>>(
+    tasks: Vec<T>,
+    threads: usize,
+    part: impl Fn(T) -> P + Send + Sync,
+) -> f64 {
+    let sums = map(tasks, threads, |task| {
+        let part = part(task);
         vectorized(
             #[inline(always)]
-            || sum_of_squares(values),
+            || sum_of_squares(&part),
         )
     });
     sums.into_iter().sum()
 }
 
-/// `grad ← factor · x`, or `grad ← grad + factor · x`: the gradient of `c Σ x²` for `factor = 2 c g`, where `g` is the
-/// gradient by that term.
-///
-/// # Panics
-///
-/// If the lengths differ.
-pub(crate) fn gradient<E: Scalar>(
-    values: &[E],
-    factor: E,
-    grad: &mut [E],
-    destination: Destination,
-    threads: usize,
-) {
-    assert_eq!(values.len(), grad.len(), "lengths of a tensor and its gradient");
-    let tasks = grad.chunks_mut(TASK).zip(values.chunks(TASK)).collect();
-    map(tasks, threads, |(grad, values)| {
+/// `factor · x`: the gradient of `c Σ x²` for `factor = 2 c g`, where `g` is the gradient of this term.
+pub(crate) fn scaled<E: Scalar>(values: &[E], factor: E, threads: usize) -> Vec<E> {
+    let tasks = values.chunks(TASK).map(|values| (values.len(), values));
+    let (scaled, _) = filled_with(tasks, threads, |values, scaled| {
         vectorized(
             #[inline(always)]
-            || match destination {
-                Destination::Overwrite => {
-                    for (grad, value) in grad.iter_mut().zip(values) {
-                        *grad = factor * *value;
-                    }
-                }
-                Destination::Accumulate => {
-                    for (grad, value) in grad.iter_mut().zip(values) {
-                        *grad += factor * *value;
-                    }
+            || {
+                for (scaled, value) in scaled.iter_mut().zip(values) {
+                    *scaled = factor * *value;
                 }
             },
         );
     });
+    scaled
 }
 
 #[cfg(test)]
@@ -61,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_sum_of_many_is_exact_in_double_precision() {
+    fn long_sums_are_exact_in_double_precision() {
         // 1² + … + 1000², 300 times: all partial sums are whole and below 2⁵³.
         let values: Vec<f32> = (0..300_000).map(|i| (i % 1000 + 1) as f32).collect();
         let expected = 300.0 * (1000.0 * 1001.0 * 2001.0 / 6.0);
@@ -77,17 +70,20 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_finite_is_passed_on() {
+    fn infinity_and_nan_propagate() {
         let mut values = vec![1.0_f32; 100];
         values[70] = f32::INFINITY;
         assert_eq!(square_norm(&values, 1), f64::INFINITY);
         values[99] = f32::NAN;
         assert!(square_norm(&values, 1).is_nan());
+        // Squares that overflow in single precision do not overflow here.
+        let expected = 6.0 * 1e60;
+        assert!((square_norm(&[1e30_f32; 6], 1) / expected - 1.0).abs() < 1e-6);
     }
 
     proptest! {
         #[test]
-        fn gradients_are_the_differences_of_the_values(
+        fn gradients_match_finite_differences(
             values in prop::collection::vec(-2.0..2.0, 1..200),
             weight in -2.0..2.0_f64,
             place: prop::sample::Index,
@@ -101,11 +97,8 @@ mod tests {
             // A parabola's central difference is exact; rounding leaves 1e-13 / 1e-3.
             let expected = (at(1e-3) - at(-1e-3)) / 2e-3;
 
-            let mut grad = vec![f64::NAN; values.len()];
-            gradient(&values, 2.0 * weight, &mut grad, Destination::Overwrite, 1);
-            prop_assert!((grad[place] - expected).abs() < 1e-9);
-            gradient(&values, 2.0 * weight, &mut grad, Destination::Accumulate, 2);
-            prop_assert!((grad[place] - 2.0 * expected).abs() < 2e-9);
+            let gradient = scaled(&values, 2.0 * weight, 1);
+            prop_assert!((gradient[place] - expected).abs() < 1e-9);
         }
     }
 }
