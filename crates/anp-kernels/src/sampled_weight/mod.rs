@@ -1,4 +1,5 @@
-//! Weights drawn from normal distributions around their means, and how far these are from a prior: Bayes by Backprop.
+//! Bayes by Backprop: weights drawn from normal distributions around their means, and their
+//! divergence from a prior.
 //!
 //! ```text
 //! σ = ln(1 + e^ρ) + MIN_SIGMA
@@ -12,11 +13,16 @@ mod autodiff;
 #[cfg(any(feature = "flex", feature = "ndarray"))]
 mod cpu;
 mod ops;
+mod prior;
 mod reference;
 
 use burn::backend::Dispatch;
 use burn::tensor::Tensor;
-pub use ops::SampledWeightBackend;
+pub use ops::{
+    SampledWeightBackend, SampledWeightBackward, SampledWeightForward, SampledWeightGradients,
+    SampledWeightOutputs, SampledWeightSaved,
+};
+pub use prior::{MixtureOver, ScaleMixture};
 pub use reference::sampled_weight as sampled_weight_reference;
 
 use crate::backend::{check_alike, check_shape, is_cpu};
@@ -25,79 +31,6 @@ use crate::backend::{check_alike, check_shape, is_cpu};
 pub const MIN_SIGMA: f64 = 1e-5;
 
 const OPERATION: &str = "sampled_weight";
-
-/// A mixture of two normal distributions around zero: what is believed of a weight before training.
-///
-/// ```text
-/// p(w) = π N(w; 0, σ₁²) + (1 − π) N(w; 0, σ₂²)
-/// ```
-///
-/// [Blundell et al., 2015](https://arxiv.org/abs/1505.05424), equation 7.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct ScaleMixture {
-    /// π, in (0, 1).
-    pub pi: f64,
-    /// ln σ₁.
-    pub log_sigma1: f64,
-    /// ln σ₂.
-    pub log_sigma2: f64,
-    /// What is drawn from one of the two.
-    pub over: MixtureOver,
-}
-
-/// What is drawn from one component of a [`ScaleMixture`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MixtureOver {
-    /// Each weight by itself, as Blundell et al. write.
-    Weight,
-    /// The weights of a row of a matrix, or of a whole bias, together: so it is in Sonnet's example of Fortunato et al.
-    Row,
-}
-
-impl ScaleMixture {
-    /// Standard deviation: `√(π σ₁² + (1 − π) σ₂²)`.
-    pub fn sigma(&self) -> f64 {
-        let variance = |log_sigma: f64| (2.0 * log_sigma).exp();
-        (self.pi * variance(self.log_sigma1) + (1.0 - self.pi) * variance(self.log_sigma2)).sqrt()
-    }
-
-    /// `ln p` of the weights that are drawn together, in rows of `width`.
-    fn log_density(&self, width: usize) -> LogDensity {
-        let together = match self.over {
-            MixtureOver::Weight => 1.0,
-            MixtureOver::Row => width as f64,
-        };
-        let component = |share: f64, log_sigma: f64| {
-            (share.ln() - together * log_sigma, 0.5 * (-2.0 * log_sigma).exp())
-        };
-        let first = component(self.pi, self.log_sigma1);
-        let second = component(1.0 - self.pi, self.log_sigma2);
-        let (wide, narrow) = if first.1 < second.1 { (first, second) } else { (second, first) };
-        LogDensity {
-            wide: wide.0,
-            wide_slope: wide.1,
-            largest: narrow.0 - wide.0,
-            slope: narrow.1 - wide.1,
-        }
-    }
-}
-
-/// `ln p` of some weights together as a function of the sum of their squares, without the factor `1/√(2π)` of each.
-///
-/// ```text
-/// ln(e^(a − b x) + e^(c − d x)) = a − b x + ln(1 + e^(c − a − (d − b) x)),   b ≤ d
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct LogDensity {
-    /// `a`.
-    pub(crate) wide: f64,
-    /// `b`.
-    pub(crate) wide_slope: f64,
-    /// `c − a`, where the exponent is largest.
-    pub(crate) largest: f64,
-    /// `d − b`.
-    pub(crate) slope: f64,
-}
 
 /// What weights are drawn from.
 #[derive(Debug, Clone)]
@@ -112,10 +45,11 @@ pub struct SampledWeightInputs<const D: usize> {
     pub prior: ScaleMixture,
 }
 
-/// Draw weights with the given noise, as one operation with one backward step: `w`, of the shape of the means, and `d` of all of
-/// them, `[1]`, where both densities lack the factor `1/√(2π)` of each weight.
+/// Draw weights with the given noise, as one operation with one backward step.
 ///
-/// On a device without a kernel this is [`sampled_weight_reference`], the same in Burn's operations.
+/// Returns `w`, in the shape of the means, and `d` of all of them, `[1]`, where both densities lack
+/// the factor `1/√(2π)` of each weight. On a device without a kernel, this is
+/// [`sampled_weight_reference`].
 ///
 /// # Panics
 ///
@@ -131,11 +65,12 @@ pub fn sampled_weight<const D: usize>(inputs: SampledWeightInputs<D>) -> (Tensor
         return sampled_weight_reference(inputs);
     }
     let prior = *prior;
-    let (divergence, weights) = Dispatch::sampled_weight_forward(
-        inputs.mean.into_dispatch(),
-        inputs.rho.into_dispatch(),
-        inputs.noise.into_dispatch(),
-        prior,
-    );
+    let SampledWeightOutputs { weights, divergence } =
+        Dispatch::sampled_weight_forward(SampledWeightForward {
+            mean: inputs.mean.into_dispatch(),
+            rho: inputs.rho.into_dispatch(),
+            noise: inputs.noise.into_dispatch(),
+            prior,
+        });
     (Tensor::from_dispatch(weights), Tensor::from_dispatch(divergence))
 }

@@ -1,7 +1,8 @@
 use burn::tensor::Tensor;
 use burn::tensor::activation::relu;
 
-use super::{LogDensity, MIN_SIGMA, MixtureOver, SampledWeightInputs, ScaleMixture};
+use super::prior::LogDensity;
+use super::{MIN_SIGMA, MixtureOver, SampledWeightInputs, ScaleMixture};
 
 /// Exponentials of numbers below this are finite in single precision.
 const MAX_EXPONENT: f64 = 80.0;
@@ -13,7 +14,7 @@ const MAX_EXPONENT: f64 = 80.0;
 /// If shapes do not fit each other.
 pub fn sampled_weight<const D: usize>(inputs: SampledWeightInputs<D>) -> (Tensor<D>, Tensor<1>) {
     let SampledWeightInputs { mean, rho, noise, prior } = inputs;
-    // Not Burn's softplus, which needs more passes over all weights to be right above 80: no ρ gets there.
+    // Burn's softplus needs more passes over all weights to be right above 80; no ρ gets there.
     let sigma = rho.exp().log1p() + MIN_SIGMA;
     // ln N(μ + σ ε; μ, σ²) without its 1/√(2π), which the prior lacks, too.
     let log_q = sigma.clone().log().sum() + noise.clone().square().sum() * 0.5;
@@ -30,7 +31,7 @@ fn log_density(prior: ScaleMixture, weights: Tensor<2>) -> Tensor<1> {
         MixtureOver::Weight => (weights.square(), rows * width),
         MixtureOver::Row => (weights.square().sum_dim(1), rows),
     };
-    let LogDensity { wide, wide_slope, largest, slope } = prior.log_density(width);
+    let LogDensity { wide, wide_slope, largest, slope, .. } = prior.log_density(width);
     let exponent = square.clone() * -slope + largest;
     let excess = if largest < MAX_EXPONENT {
         exponent.exp().log1p()

@@ -2,95 +2,69 @@ mod kernel;
 
 use burn::backend::TensorMetadata;
 use burn::backend::tensor::FloatTensor;
+use burn::tensor::Shape;
 
-use super::{LogDensity, MixtureOver, SampledWeightBackend, ScaleMixture};
-use crate::backend::Optional;
+use super::{
+    SampledWeightBackend, SampledWeightBackward, SampledWeightForward, SampledWeightGradients,
+    SampledWeightOutputs, SampledWeightSaved,
+};
 use crate::cpu::backend::{CpuBackend, CpuScalar, Like, threads, with_scalar};
-use kernel::Together;
+use kernel::Draw;
 
-fn prior_of(shape: &[usize], prior: ScaleMixture) -> (LogDensity, Together) {
-    let width = shape.last().copied().unwrap_or(1);
-    let together = match prior.over {
-        MixtureOver::Weight => Together::One,
-        MixtureOver::Row => Together::Row(width),
-    };
-    (prior.log_density(width), together)
+impl<B: CpuBackend> SampledWeightBackend for B {
+    fn sampled_weight_forward(inputs: SampledWeightForward<B>) -> SampledWeightOutputs<B> {
+        with_scalar!(inputs.mean.dtype(), forward::<B>(inputs))
+    }
 }
 
-fn forward<B: CpuBackend, E: CpuScalar>(
-    mean: FloatTensor<B>,
-    rho: FloatTensor<B>,
-    noise: FloatTensor<B>,
-    prior: ScaleMixture,
-) -> (FloatTensor<B>, FloatTensor<B>) {
+impl<B: CpuBackend> SampledWeightBackward for B {
+    fn sampled_weight_backward(
+        saved: SampledWeightSaved<B>,
+        divergence_grad: FloatTensor<B>,
+        weights_grad: Option<FloatTensor<B>>,
+    ) -> SampledWeightGradients<B> {
+        with_scalar!(
+            saved.weights.dtype(),
+            backward::<B>(saved, divergence_grad, weights_grad)
+        )
+    }
+}
+
+fn forward<B: CpuBackend, E: CpuScalar>(inputs: SampledWeightForward<B>) -> SampledWeightOutputs<B> {
+    let SampledWeightForward { mean, rho, noise, prior } = inputs;
     let (like, shape) = (Like::<B>::new(&mean), mean.shape());
-    let (density, together) = prior_of(shape.as_slice(), prior);
-    let (mean, rho, noise) = (B::values::<E>(mean), B::values::<E>(rho), B::values::<E>(noise));
-    let (weights, divergence) = kernel::forward(&mean, &rho, &noise, density, together, threads());
-    (like.tensor(vec![E::from_f64(divergence)], [1]), like.tensor(weights, shape))
+    let (rho, noise) = (B::values::<E>(rho), B::values(noise));
+    let draw = Draw { rho: &rho, noise: &noise, density: prior.log_density(width(&shape)) };
+    let (weights, divergence) = draw.forward(&B::values(mean), threads());
+    SampledWeightOutputs {
+        weights: like.tensor(weights, shape),
+        divergence: like.tensor(vec![E::from_f64(divergence)], [1]),
+    }
 }
 
 fn backward<B: CpuBackend, E: CpuScalar>(
-    weights: FloatTensor<B>,
-    rho: FloatTensor<B>,
-    noise: FloatTensor<B>,
-    prior: ScaleMixture,
+    saved: SampledWeightSaved<B>,
     divergence_grad: FloatTensor<B>,
-    weights_grad: Optional<B>,
-) -> (FloatTensor<B>, FloatTensor<B>) {
+    weights_grad: Option<FloatTensor<B>>,
+) -> SampledWeightGradients<B> {
+    let SampledWeightSaved { weights, rho, noise, prior } = saved;
     let (like, shape) = (Like::<B>::new(&weights), weights.shape());
-    let (density, together) = prior_of(shape.as_slice(), prior);
     let divergence_grad = B::values::<E>(divergence_grad)[0];
-    let (weights, rho, noise) =
-        (B::values::<E>(weights), B::values::<E>(rho), B::values::<E>(noise));
-    let mut mean_grad = match weights_grad.into_option() {
+    let (weights, rho, noise) = (B::values::<E>(weights), B::values(rho), B::values(noise));
+    let draw = Draw { rho: &rho, noise: &noise, density: prior.log_density(width(&shape)) };
+    let mut mean_grad = match weights_grad {
         Some(gradient) => B::owned::<E>(gradient),
         None => vec![E::ZERO; weights.len()],
     };
-    let rho_grad = kernel::backward(
-        &weights,
-        &rho,
-        &noise,
-        density,
-        together,
-        &mut mean_grad,
-        divergence_grad,
-        threads(),
-    );
+    let rho_grad = draw.backward(&weights, &mut mean_grad, divergence_grad, threads());
     let len = rho_grad.len();
-    (like.tensor(mean_grad, shape), like.tensor(rho_grad, [len]))
+    SampledWeightGradients {
+        mean: like.tensor(mean_grad, shape),
+        rho: like.tensor(rho_grad, [len]),
+    }
 }
 
-macro_rules! cpu_sampled_weight {
-    ($backend:ty) => {
-        impl SampledWeightBackend for $backend {
-            fn sampled_weight_forward(
-                mean: FloatTensor<Self>,
-                rho: FloatTensor<Self>,
-                noise: FloatTensor<Self>,
-                prior: ScaleMixture,
-            ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-                with_scalar!(mean.dtype(), forward::<Self>(mean, rho, noise, prior))
-            }
-
-            fn sampled_weight_backward(
-                weights: FloatTensor<Self>,
-                rho: FloatTensor<Self>,
-                noise: FloatTensor<Self>,
-                prior: ScaleMixture,
-                divergence_grad: FloatTensor<Self>,
-                weights_grad: Optional<Self>,
-            ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-                with_scalar!(
-                    weights.dtype(),
-                    backward::<Self>(weights, rho, noise, prior, divergence_grad, weights_grad)
-                )
-            }
-        }
-    };
+/// Weights in a row.
+fn width(shape: &Shape) -> usize {
+    shape.as_slice().last().copied().unwrap_or(1)
 }
-
-#[cfg(feature = "flex")]
-cpu_sampled_weight!(burn::backend::Flex);
-#[cfg(feature = "ndarray")]
-cpu_sampled_weight!(burn::backend::NdArray);
