@@ -13,10 +13,7 @@ use anp_kernels::random::{
 };
 use anp_kernels::rhn::RhnInputs;
 use anp_kernels::sampled_weight::{MixtureOver, SampledWeightInputs, ScaleMixture};
-use anp_kernels::sgd::{
-    ClippedSgd, Momentum, RowGradient, SgdOptions, sgd_momentum_step, sgd_momentum_step_reference,
-    sgd_step, sgd_step_reference,
-};
+use anp_kernels::sgd::{ClippedSgd, Momentum, RowGradient, SgdInputs, SgdOptions};
 use anp_kernels::sru::{Activation, SruInputs};
 use burn::nn::EmbeddingConfig;
 use burn::optim::GradientsParams;
@@ -172,30 +169,27 @@ const WEIGHTS: [usize; 2] = [512 * VOCAB_SIZE, 14_437_200];
 /// Clipped gradient, decay and step of one parameter, which is kept; throughput in elements.
 #[divan::bench(args = WEIGHTS, consts = [true, false], sample_count = 20)]
 fn sgd<const FUSED: bool>(bencher: Bencher, len: usize) {
-    let step = if FUSED { sgd_step } else { sgd_step_reference };
-    let device = Device::flex();
-    let gradient = random([len], &device);
-    let scale = Tensor::full([1], 0.5, &device);
-    let mut parameter = Some(random([len], &device));
-    bencher.counter(ItemsCount::new(len)).bench_local(|| {
-        let tensor = parameter.take().expect("the last step left it");
-        parameter = Some(step(tensor, gradient.clone(), scale.clone(), OPTIONS));
-    });
+    step_one(bencher, len, kernels(FUSED), None);
 }
 
 /// The same with momentum.
 #[divan::bench(args = WEIGHTS, consts = [true, false], sample_count = 20)]
 fn sgd_momentum<const FUSED: bool>(bencher: Bencher, len: usize) {
-    let step = if FUSED { sgd_momentum_step } else { sgd_momentum_step_reference };
     let momentum = Momentum { factor: 0.9, dampening: 0.0, nesterov: true };
+    step_one(bencher, len, kernels(FUSED), Some(momentum));
+}
+
+fn step_one(bencher: Bencher, len: usize, kernels: Kernels, momentum: Option<Momentum>) {
+    let options =
+        SgdOptions { learning_rate: 0.1, coupled_decay: 5e-4, decoupled_decay: 0.0, momentum };
     let device = Device::flex();
     let gradient = random([len], &device);
     let scale = Tensor::full([1], 0.5, &device);
-    let mut state = Some((random([len], &device), random([len], &device)));
+    let mut state = Some((random([len], &device), momentum.map(|_| random([len], &device))));
     bencher.counter(ItemsCount::new(len)).bench_local(|| {
         let (tensor, velocity) = state.take().expect("the last step left it");
         let (gradient, scale) = (gradient.clone(), scale.clone());
-        state = Some(step(tensor, gradient, Some(velocity), scale, OPTIONS, momentum));
+        state = Some(kernels.sgd_step(SgdInputs { tensor, gradient, scale, velocity, options }));
     });
 }
 
@@ -223,9 +217,6 @@ fn sgd_rows<const FUSED: bool>(bencher: Bencher, d_embed: usize) {
         module = Some(updated);
     });
 }
-
-const OPTIONS: SgdOptions =
-    SgdOptions { learning_rate: 0.1, coupled_decay: 5e-4, decoupled_decay: 0.0 };
 
 /// The masks of a window: one place in the network, and all of two layers of 512 units and 10,000 words for 20 sequences.
 #[divan::bench(args = [SEQ_LENGTH * BATCH_SIZE * 512, 1 << 20], consts = [true, false])]

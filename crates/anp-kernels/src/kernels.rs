@@ -14,6 +14,7 @@ use crate::lstm::{LstmInputs, LstmSequence, lstm_reference, lstm_sequence};
 use crate::matmul::{matmul, matmul_reference};
 use crate::rhn::{RhnInputs, rhn_reference, rhn_sequence};
 use crate::sampled_weight::{SampledWeightInputs, sampled_weight, sampled_weight_reference};
+use crate::sgd::{SgdInputs, sgd_step, sgd_step_reference};
 use crate::square_norm::{square_norm, square_norm_reference};
 use crate::sru::{SruInputs, SruSequence, sru_reference, sru_sequence};
 
@@ -114,6 +115,17 @@ impl Kernels {
         match self {
             Self::Fused => sampled_weight(inputs),
             Self::Plain => sampled_weight_reference(inputs),
+        }
+    }
+
+    /// [`sgd_step`] or [`sgd_step_reference`].
+    pub fn sgd_step<const D: usize>(
+        self,
+        inputs: SgdInputs<D>,
+    ) -> (Tensor<D>, Option<Tensor<1>>) {
+        match self {
+            Self::Fused => sgd_step(inputs),
+            Self::Plain => sgd_step_reference(inputs),
         }
     }
 
