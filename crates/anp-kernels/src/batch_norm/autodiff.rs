@@ -24,7 +24,8 @@ impl<B: BatchNormBackward, C: CheckpointStrategy> BatchNormBackend for Autodiff<
             [input, gamma, beta].map(Some)
         });
         let BatchNormOutputs { output, mean, variance } = B::batch_norm_forward(inputs.clone());
-        let [mean_output, variance_output] = [&mean, &variance].map(|it| Self::from_inner(it.clone()));
+        let [mean_output, variance_output] =
+            [&mean, &variance].map(|it| Self::from_inner(it.clone()));
         BatchNormOutputs {
             output: step.finish(output, || BatchNormSaved { inputs, mean, variance }),
             mean: mean_output,

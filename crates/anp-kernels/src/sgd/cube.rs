@@ -1,6 +1,7 @@
-//! A step of a dense gradient is one kernel. A step of rows takes two kernels, their norm three: the
-//! first one links the lookups of each row, so that their values are added in order and without
-//! atomics. It compares every two lookups, which is little for the thousands of lookups in a window.
+//! A step of a dense gradient is one kernel. A step of rows takes two kernels, their norm three:
+//! the first one links the lookups of each row, so that their values are added in order and without
+//! atomics. It compares every two lookups, which is little for the thousands of lookups in a
+//! window.
 
 use burn::backend::TensorMetadata;
 use burn::backend::cubecl::dtype_to_storage_type;
@@ -33,7 +34,8 @@ fn step<F: Float, A: Float>(
     }
 }
 
-/// The same with a velocity, which is not set before the `first` step and then becomes the gradient.
+/// The same with a velocity, which is not set before the `first` step and then becomes the
+/// gradient.
 #[cube(launch)]
 fn momentum_step<F: Float, A: Float>(
     values: &mut [F],
@@ -76,8 +78,8 @@ fn find<I: Int>(rows: &[I], row: I, from: usize, to: usize) -> usize {
     lookup
 }
 
-/// For each lookup, whether it is the first of its row, and the next lookup of that row, or the number
-/// of lookups if there is none.
+/// For each lookup, whether it is the first of its row, and the next lookup of that row, or the
+/// number of lookups if there is none.
 ///
 /// A lookup of a row that does not exist is not a first one.
 #[cube(launch)]

@@ -41,7 +41,8 @@ pub struct SgdOptions {
 pub struct Momentum {
     /// `μ`, in `[0, 1)`.
     pub factor: f64,
-    /// What is taken off the gradient, except in the first step; PyTorch's default is 0, Burn's 0.1.
+    /// What is taken off the gradient, except in the first step; PyTorch's default is 0, Burn's
+    /// 0.1.
     pub dampening: f64,
     /// Whether to look ahead.
     pub nesterov: bool,

@@ -16,7 +16,8 @@ pub enum WeightDecay {
     /// Not at all.
     #[default]
     None,
-    /// As if half its square times this were part of the loss: added to the gradient after the clip.
+    /// As if half its square times this were part of the loss: added to the gradient after the
+    /// clip.
     Coupled(f64),
     /// By this share of itself per step, whatever the learning rate and the gradient.
     Decoupled(f64),

@@ -30,16 +30,9 @@ fn forward<B: CpuBackend, E: CpuScalar>(inputs: BatchNormForward<B>) -> BatchNor
     let (input, gamma, beta) = (B::values::<E>(input), B::values(gamma), B::values(beta));
     let [mean, variance] = [mean, variance].map(|given| given.into_option().map(B::values));
     let statistics = mean.as_deref().zip(variance.as_deref());
-    let norm = BatchNorm {
-        dims: dims(&shape),
-        input: &input,
-        gamma: &gamma,
-        beta: &beta,
-        epsilon,
-        relu,
-    };
-    let Normalized { output, mean, variance } =
-        norm.forward(statistics, threads());
+    let norm =
+        BatchNorm { dims: dims(&shape), input: &input, gamma: &gamma, beta: &beta, epsilon, relu };
+    let Normalized { output, mean, variance } = norm.forward(statistics, threads());
     let channels = [gamma.len()];
     BatchNormOutputs {
         output: like.tensor(output, shape),
@@ -58,14 +51,8 @@ fn backward<B: CpuBackend, E: CpuScalar>(
     let (like, shape) = (Like::<B>::new(&input), input.shape());
     let (input, gamma, beta) = (B::values::<E>(input), B::values(gamma), B::values(beta));
     let (mean, variance) = (B::values(mean), B::values(variance));
-    let norm = BatchNorm {
-        dims: dims(&shape),
-        input: &input,
-        gamma: &gamma,
-        beta: &beta,
-        epsilon,
-        relu,
-    };
+    let norm =
+        BatchNorm { dims: dims(&shape), input: &input, gamma: &gamma, beta: &beta, epsilon, relu };
     let statistics = (&*mean, &*variance);
     let gradients = norm.backward(statistics, of_batch, &B::values(output_grad), threads());
     let channels = [gamma.len()];

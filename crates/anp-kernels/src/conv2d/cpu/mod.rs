@@ -1,126 +1,87 @@
-pub(crate) mod kernel;
-pub(crate) mod winograd;
+mod kernel;
+mod sizes;
+mod taps;
+mod transpose;
+mod winograd;
 
 use burn::backend::TensorMetadata;
 use burn::backend::tensor::FloatTensor;
-use burn::tensor::Shape;
 
-use super::{Conv2dBackend, Conv2dOptions};
-use crate::backend::Optional;
+use super::{Conv2dBackend, Conv2dBackward, Conv2dForward, Conv2dOptions, Conv2dSaved};
 use crate::cpu::backend::{CpuBackend, CpuScalar, Like, threads, with_scalar};
-use kernel::Dims;
+use sizes::Sizes;
 
-fn dims(input: [usize; 4], weight: [usize; 4], options: Conv2dOptions) -> Dims {
-    let [batch_size, channels_in, height, width] = input;
-    let [channels_out, _, kernel_height, kernel_width] = weight;
-    Dims {
-        batch_size,
-        channels_in,
-        channels_out,
-        input: [height, width],
-        kernel: [kernel_height, kernel_width],
-        stride: options.stride,
-        padding: options.padding,
+impl<B: CpuBackend> Conv2dBackend for B {
+    fn conv2d_forward(inputs: Conv2dForward<B>) -> FloatTensor<B> {
+        with_scalar!(inputs.input.dtype(), forward::<B>(inputs))
     }
 }
 
-fn forward<B: CpuBackend, E: CpuScalar>(
-    input: FloatTensor<B>,
-    weight: FloatTensor<B>,
-    bias: Optional<B>,
-    options: Conv2dOptions,
-) -> FloatTensor<B> {
+impl<B: CpuBackend> Conv2dBackward for B {
+    fn conv2d_input_gradient(saved: Conv2dSaved<B>, output_grad: FloatTensor<B>) -> FloatTensor<B> {
+        with_scalar!(output_grad.dtype(), input_gradient::<B>(saved, output_grad))
+    }
+
+    fn conv2d_weight_gradient(
+        saved: Conv2dSaved<B>,
+        output_grad: FloatTensor<B>,
+    ) -> FloatTensor<B> {
+        with_scalar!(output_grad.dtype(), weight_gradient::<B>(saved, output_grad))
+    }
+
+    fn conv2d_bias_gradient(output_grad: FloatTensor<B>) -> FloatTensor<B> {
+        with_scalar!(output_grad.dtype(), bias_gradient::<B>(output_grad))
+    }
+}
+
+fn forward<B: CpuBackend, E: CpuScalar>(inputs: Conv2dForward<B>) -> FloatTensor<B> {
+    let Conv2dForward { input, weight, bias, options } = inputs;
     let like = Like::<B>::new(&input);
-    let dims = dims(input.shape().dims(), weight.shape().dims(), options);
-    let [height, width] = dims.output().expect("the caller has checked the sizes");
-    let bias = bias.into_option().map(B::values::<E>);
-    let (input, weight) = (B::values::<E>(input), B::values::<E>(weight));
-    let output = kernel::forward(&dims, &input, &weight, bias.as_deref(), threads());
-    like.tensor(output, [dims.batch_size, dims.channels_out, height, width])
+    let sizes = sizes::<B>(&input, &weight, options);
+    let bias = B::optional::<E>(bias);
+    let (input, weight) = (B::values(input), B::values(weight));
+    let output = kernel::forward(&sizes, &input, &weight, bias.as_deref(), threads());
+    let [height, width] = sizes.axes.map(|axis| axis.output);
+    like.tensor(output, [sizes.batch_size, sizes.channels_out, height, width])
 }
 
 fn input_gradient<B: CpuBackend, E: CpuScalar>(
-    weight: FloatTensor<B>,
-    upstream: FloatTensor<B>,
-    [height, width]: [usize; 2],
-    options: Conv2dOptions,
+    saved: Conv2dSaved<B>,
+    output_grad: FloatTensor<B>,
 ) -> FloatTensor<B> {
-    let like = Like::<B>::new(&upstream);
-    let [batch_size, ..] = upstream.shape().dims::<4>();
-    let [_, channels_in, ..] = weight.shape().dims::<4>();
-    let shape = [batch_size, channels_in, height, width];
-    let dims = dims(shape, weight.shape().dims(), options);
-    let (weight, upstream) = (B::values::<E>(weight), B::values::<E>(upstream));
-    like.tensor(kernel::input_gradient(&dims, &weight, &upstream, threads()), shape)
+    let Conv2dSaved { input, weight, options } = saved;
+    let (like, shape) = (Like::<B>::new(&output_grad), input.shape());
+    let sizes = sizes::<B>(&input, &weight, options);
+    // Its memory may be free before the gradient needs some.
+    drop(input);
+    let (weight, output_grad) = (B::values::<E>(weight), B::values(output_grad));
+    like.tensor(kernel::input_gradient(&sizes, &weight, &output_grad, threads()), shape)
 }
 
 fn weight_gradient<B: CpuBackend, E: CpuScalar>(
-    input: FloatTensor<B>,
-    upstream: FloatTensor<B>,
-    [kernel_height, kernel_width]: [usize; 2],
-    options: Conv2dOptions,
+    saved: Conv2dSaved<B>,
+    output_grad: FloatTensor<B>,
 ) -> FloatTensor<B> {
-    let like = Like::<B>::new(&upstream);
-    let [_, channels_in, ..] = input.shape().dims::<4>();
-    let [_, channels_out, ..] = upstream.shape().dims::<4>();
-    let shape = [channels_out, channels_in, kernel_height, kernel_width];
-    let dims = dims(input.shape().dims(), shape, options);
-    let (input, upstream) = (B::values::<E>(input), B::values::<E>(upstream));
-    like.tensor(kernel::weight_gradient(&dims, &input, &upstream, threads()), shape)
+    let Conv2dSaved { input, weight, options } = saved;
+    let (like, shape) = (Like::<B>::new(&output_grad), weight.shape());
+    let sizes = sizes::<B>(&input, &weight, options);
+    let (input, output_grad) = (B::values::<E>(input), B::values(output_grad));
+    like.tensor(kernel::weight_gradient(&sizes, &input, &output_grad, threads()), shape)
 }
 
-fn bias_gradient<B: CpuBackend, E: CpuScalar>(upstream: FloatTensor<B>) -> FloatTensor<B> {
-    let (like, shape) = (Like::<B>::new(&upstream), upstream.shape());
-    let [_, channels, height, width] = shape.dims();
-    let gradient =
-        kernel::bias_gradient(&B::values::<E>(upstream), channels, height * width, threads());
-    like.tensor(gradient, Shape::new([channels]))
+fn bias_gradient<B: CpuBackend, E: CpuScalar>(output_grad: FloatTensor<B>) -> FloatTensor<B> {
+    let like = Like::<B>::new(&output_grad);
+    let [_, channels, height, width] = output_grad.shape().dims();
+    let output_grad = B::values::<E>(output_grad);
+    let gradient = kernel::bias_gradient(&output_grad, channels, height * width, threads());
+    like.tensor(gradient, [channels])
 }
 
-macro_rules! cpu_conv2d {
-    ($backend:ty) => {
-        impl Conv2dBackend for $backend {
-            fn conv2d_forward(
-                input: FloatTensor<Self>,
-                weight: FloatTensor<Self>,
-                bias: Optional<Self>,
-                options: Conv2dOptions,
-            ) -> FloatTensor<Self> {
-                with_scalar!(input.dtype(), forward::<Self>(input, weight, bias, options))
-            }
-
-            fn conv2d_input_gradient(
-                weight: FloatTensor<Self>,
-                upstream: FloatTensor<Self>,
-                input: [usize; 2],
-                options: Conv2dOptions,
-            ) -> FloatTensor<Self> {
-                with_scalar!(
-                    weight.dtype(),
-                    input_gradient::<Self>(weight, upstream, input, options)
-                )
-            }
-
-            fn conv2d_weight_gradient(
-                input: FloatTensor<Self>,
-                upstream: FloatTensor<Self>,
-                kernel: [usize; 2],
-                options: Conv2dOptions,
-            ) -> FloatTensor<Self> {
-                with_scalar!(
-                    input.dtype(),
-                    weight_gradient::<Self>(input, upstream, kernel, options)
-                )
-            }
-
-            fn conv2d_bias_gradient(upstream: FloatTensor<Self>) -> FloatTensor<Self> {
-                with_scalar!(upstream.dtype(), bias_gradient::<Self>(upstream))
-            }
-        }
-    };
+fn sizes<B: CpuBackend>(
+    input: &FloatTensor<B>,
+    weight: &FloatTensor<B>,
+    options: Conv2dOptions,
+) -> Sizes {
+    Sizes::new(input.shape().dims(), weight.shape().dims(), options)
+        .expect("the caller has checked the sizes")
 }
-
-#[cfg(feature = "flex")]
-cpu_conv2d!(burn::backend::Flex);
-#[cfg(feature = "ndarray")]
-cpu_conv2d!(burn::backend::NdArray);

@@ -253,11 +253,9 @@ mod tests {
     #[test]
     fn threads_change_no_bit() {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
-        for (density, len) in [
-            (DENSITY, 100_001),
-            (rows(37), 37 * 2_700),
-            (rows(2 * TASK + 1), 2 * (2 * TASK + 1)),
-        ] {
+        for (density, len) in
+            [(DENSITY, 100_001), (rows(37), 37 * 2_700), (rows(2 * TASK + 1), 2 * (2 * TASK + 1))]
+        {
             let two = pool.install(|| run::<f32>(density, len, 2));
             assert!(run::<f32>(density, len, 1) == two, "{density:?}");
         }
@@ -267,8 +265,7 @@ mod tests {
     #[test]
     fn single_precision_agrees_with_double() {
         for density in [DENSITY, rows(25)] {
-            let (single, double) =
-                (run::<f32>(density, 10_000, 1), run::<f64>(density, 10_000, 1));
+            let (single, double) = (run::<f32>(density, 10_000, 1), run::<f64>(density, 10_000, 1));
             assert!((single.1 / double.1 - 1.0).abs() < 1e-6, "{} and {}", single.1, double.1);
             for (single, double) in
                 [(single.0, double.0), (single.2, double.2), (single.3, double.3)]

@@ -23,14 +23,13 @@ impl<B: CpuBackend> SampledWeightBackward for B {
         divergence_grad: FloatTensor<B>,
         weights_grad: Option<FloatTensor<B>>,
     ) -> SampledWeightGradients<B> {
-        with_scalar!(
-            saved.weights.dtype(),
-            backward::<B>(saved, divergence_grad, weights_grad)
-        )
+        with_scalar!(saved.weights.dtype(), backward::<B>(saved, divergence_grad, weights_grad))
     }
 }
 
-fn forward<B: CpuBackend, E: CpuScalar>(inputs: SampledWeightForward<B>) -> SampledWeightOutputs<B> {
+fn forward<B: CpuBackend, E: CpuScalar>(
+    inputs: SampledWeightForward<B>,
+) -> SampledWeightOutputs<B> {
     let SampledWeightForward { mean, rho, noise, prior } = inputs;
     let (like, shape) = (Like::<B>::new(&mean), mean.shape());
     let (rho, noise) = (B::values::<E>(rho), B::values(noise));

@@ -30,17 +30,13 @@ struct Lookup {
 }
 
 impl<'a, E: Scalar> Rows<'a, E> {
-    /// A row of the gradient, `[num_rows, width]`, is the sum of the `values`, `[ids.len(), width]`,
-    /// with its id.
+    /// A row of the gradient, `[num_rows, width]`, is the sum of the `values`,
+    /// `[ids.len(), width]`, with its id.
     ///
     /// # Panics
     ///
     /// If an id is none of the rows, `width` is 0 or `values` has another length.
-    pub(super) fn new(
-        ids: &[usize],
-        values: &'a [E],
-        [num_rows, width]: [usize; 2],
-    ) -> Self {
+    pub(super) fn new(ids: &[usize], values: &'a [E], [num_rows, width]: [usize; 2]) -> Self {
         assert!(width > 0, "rows without elements");
         assert_eq!(values.len(), ids.len() * width, "length of {} rows", ids.len());
         let lookup = |(place, &row)| Lookup { row, place };

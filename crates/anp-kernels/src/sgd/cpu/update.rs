@@ -96,12 +96,7 @@ impl Update {
     }
 
     #[inline(always)]
-    fn step_with_momentum<E: Scalar>(
-        &self,
-        values: &mut [E],
-        velocity: &mut [E],
-        gradient: &[E],
-    ) {
+    fn step_with_momentum<E: Scalar>(&self, values: &mut [E], velocity: &mut [E], gradient: &[E]) {
         let (scale, coupled) = (E::from_f64(self.scale), E::from_f64(self.coupled_decay));
         let (momentum, undamped) = (E::from_f64(self.momentum), E::from_f64(self.undamped));
         let (decay, rate) = (E::from_f64(self.decoupled_decay), E::from_f64(self.learning_rate));
@@ -217,12 +212,8 @@ mod tests {
             decoupled_decay: 0.0,
             momentum: None,
         };
-        let case = Case {
-            values: numbers(0.3),
-            velocity: numbers(0.4),
-            gradient: numbers(0.5),
-            options,
-        };
+        let case =
+            Case { values: numbers(0.3), velocity: numbers(0.4), gradient: numbers(0.5), options };
         let momentum = Some(momentum((0.9, 0.0, true)));
         [Case { options: SgdOptions { momentum, ..options }, ..case.clone() }, case]
     }

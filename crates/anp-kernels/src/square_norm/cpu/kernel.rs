@@ -31,7 +31,8 @@ pub(crate) fn square_norm_of_parts<E: Scalar, T: Send, P: Deref<Target = [E]>>(
     sums.into_iter().sum()
 }
 
-/// `factor · x`: the gradient of `c Σ x²` for `factor = 2 c g`, where `g` is the gradient of this term.
+/// `factor · x`: the gradient of `c Σ x²` for `factor = 2 c g`, where `g` is the gradient of this
+/// term.
 pub(crate) fn scaled<E: Scalar>(values: &[E], factor: E, threads: usize) -> Vec<E> {
     let tasks = values.chunks(TASK).map(|values| (values.len(), values));
     let (scaled, _) = filled_with(tasks, threads, |values, scaled| {

@@ -11,10 +11,7 @@ impl<B: CpuBackend> SquareNormBackend for B {
         with_scalar!(tensor.dtype(), forward::<B>(tensor))
     }
 
-    fn square_norm_backward(
-        tensor: FloatTensor<B>,
-        output_grad: FloatTensor<B>,
-    ) -> FloatTensor<B> {
+    fn square_norm_backward(tensor: FloatTensor<B>, output_grad: FloatTensor<B>) -> FloatTensor<B> {
         with_scalar!(tensor.dtype(), backward::<B>(tensor, output_grad))
     }
 }
