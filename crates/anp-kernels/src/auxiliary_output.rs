@@ -1,25 +1,23 @@
-//! A second output of a step of the graph.
+//! A second output of an operation.
 
-use std::fmt::Debug;
-use std::marker::PhantomData;
 use std::sync::{Arc, Mutex};
 
-use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
-use burn::backend::autodiff::grads::Gradients;
-use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, TensorMetadata};
 use burn::tensor::Shape;
 
-/// Where the step of the second output leaves its gradient for that of the first.
-///
-/// A step of the graph has one output. The second one of an operation is a step behind the first, which hands its gradient over
-/// and gives the first a zero of its own, so that it is visited. The larger output is best the second.
-#[derive(Debug, Clone)]
-pub(crate) struct SecondGradient<B: Backend>(Arc<Mutex<Option<FloatTensor<B>>>>);
+use crate::autodiff::Step;
 
-impl<B: Backend> SecondGradient<B> {
+/// Where the step of the auxiliary output leaves its gradient for the step of the main output.
+///
+/// A step of Burn's graph has one output. The auxiliary output of an operation is a step behind the main one, to which it hands
+/// its gradient over; it also gives it a gradient of zero, so that the graph visits it. The larger output is best the
+/// auxiliary one.
+#[derive(Debug, Clone)]
+pub(crate) struct AuxiliaryGradient<B: Backend>(Arc<Mutex<Option<FloatTensor<B>>>>);
+
+impl<B: Backend> AuxiliaryGradient<B> {
     pub(crate) fn new() -> Self {
         Self(Arc::default())
     }
@@ -29,40 +27,26 @@ impl<B: Backend> SecondGradient<B> {
         self.0.lock().expect("no step panicked").take()
     }
 
-    /// The second output as a step behind the `first`, whose step takes the gradient from here.
+    /// The auxiliary output as a step behind the `main` output, whose step takes the gradient from here.
     pub(crate) fn attach<C: CheckpointStrategy>(
         self,
-        first: &FloatTensor<Autodiff<B, C>>,
-        second: FloatTensor<B>,
+        main: &FloatTensor<Autodiff<B, C>>,
+        auxiliary: FloatTensor<B>,
     ) -> FloatTensor<Autodiff<B, C>> {
-        let step = SecondOutput(PhantomData::<B>);
-        match step.prepare::<C>([first.node()]).compute_bound().stateful() {
-            OpsKind::Tracked(prepared) => prepared.finish((self, first.shape()), second),
-            OpsKind::UnTracked(prepared) => prepared.finish(second),
-        }
+        Step::<B, C, _, _>::prepare([main.node()], hand_over).finish(auxiliary, || (self, main.shape()))
     }
 }
 
-#[derive(Debug)]
-struct SecondOutput<B: Backend>(PhantomData<B>);
-
-impl<B: Backend> Backward<B, 1> for SecondOutput<B> {
-    /// With the shape of the first output.
-    type State = (SecondGradient<B>, Shape);
-
-    fn backward(
-        self,
-        ops: Ops<Self::State, 1>,
-        grads: &mut Gradients,
-        _checkpointer: &mut Checkpointer,
-    ) {
-        let gradient = grads.consume::<B>(&ops.node);
-        let [first] = ops.parents;
-        if let Some(first) = first {
-            let (handed_over, shape) = ops.state;
-            let zeros = B::float_zeros(shape, &gradient.device(), gradient.dtype().into());
-            grads.register::<B>(first.id, zeros);
-            *handed_over.0.lock().expect("no step panicked") = Some(gradient);
-        }
+/// With the shape of the main output.
+fn hand_over<B: Backend>(
+    (slot, main): (AuxiliaryGradient<B>, Shape),
+    gradient: FloatTensor<B>,
+    [is_wanted]: [bool; 1],
+) -> [Option<FloatTensor<B>>; 1] {
+    if !is_wanted {
+        return [None];
     }
+    let zeros = B::float_zeros(main, &gradient.device(), gradient.dtype().into());
+    *slot.0.lock().expect("no step panicked") = Some(gradient);
+    [Some(zeros)]
 }

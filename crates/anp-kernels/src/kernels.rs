@@ -119,10 +119,7 @@ impl Kernels {
     }
 
     /// [`sgd_step`] or [`sgd_step_reference`].
-    pub fn sgd_step<const D: usize>(
-        self,
-        inputs: SgdInputs<D>,
-    ) -> (Tensor<D>, Option<Tensor<1>>) {
+    pub fn sgd_step<const D: usize>(self, inputs: SgdInputs<D>) -> (Tensor<D>, Option<Tensor<1>>) {
         match self {
             Self::Fused => sgd_step(inputs),
             Self::Plain => sgd_step_reference(inputs),

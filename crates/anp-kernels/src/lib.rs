@@ -30,6 +30,7 @@
 // Burn deprecates NdArray; those who pin it are served as long as it is there.
 #![cfg_attr(feature = "ndarray", allow(deprecated))]
 
+mod autodiff;
 mod auxiliary_output;
 mod backend;
 pub mod batch_norm;
@@ -45,6 +46,7 @@ pub mod lstm;
 pub mod matmul;
 pub mod nn;
 pub mod random;
+mod recurrence;
 pub mod rhn;
 pub mod sampled_weight;
 pub mod sgd;

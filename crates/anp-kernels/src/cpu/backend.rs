@@ -6,7 +6,10 @@ use burn::backend::tensor::{Device, FloatTensor, IntTensor};
 use burn::backend::{Backend, TensorMetadata};
 use burn::tensor::{DType, Element, Shape, TensorData, read_sync};
 
+use crate::backend::Optional;
+use crate::cpu::recurrent;
 use crate::cpu::scalar::Scalar;
+use crate::recurrence::Recurrence;
 
 /// A number that both the kernels and Burn know: `f32` or `f64`.
 pub(crate) trait CpuScalar: Scalar + Element + bytemuck::Pod {}
@@ -26,6 +29,11 @@ pub(crate) trait CpuBackend: Backend {
 
     fn values<E: CpuScalar>(tensor: FloatTensor<Self>) -> Self::Values<E> {
         Self::contiguous(as_type::<Self>(tensor, E::dtype()))
+    }
+
+    /// The values of a tensor that may be absent.
+    fn optional<E: CpuScalar>(tensor: Optional<Self>) -> Option<Self::Values<E>> {
+        tensor.into_option().map(Self::values)
     }
 
     /// The values of a tensor, to be written over; not copied where nobody else holds them.
@@ -105,6 +113,29 @@ impl CpuBackend for burn::backend::NdArray {
 
     fn contiguous<E: CpuScalar>(tensor: FloatTensor<Self>) -> Vec<E> {
         Self::owned(tensor)
+    }
+}
+
+/// The values of a [`Recurrence`].
+pub(crate) struct RecurrenceValues<B: CpuBackend, E: CpuScalar> {
+    weight_hidden: B::Values<E>,
+    mask: Option<B::Values<E>>,
+    hidden0: B::Values<E>,
+}
+
+impl<B: CpuBackend, E: CpuScalar> RecurrenceValues<B, E> {
+    pub(crate) fn new(recurrence: Recurrence<B>) -> Self {
+        let Recurrence { weight_hidden, mask, hidden0 } = recurrence;
+        Self {
+            weight_hidden: B::values(weight_hidden),
+            mask: B::optional(mask),
+            hidden0: B::values(hidden0),
+        }
+    }
+
+    pub(crate) fn slices(&self, dims: recurrent::Dims) -> recurrent::Recurrence<'_, E> {
+        let Self { weight_hidden, mask, hidden0 } = self;
+        recurrent::Recurrence::new(dims, weight_hidden, mask.as_deref(), hidden0)
     }
 }
 

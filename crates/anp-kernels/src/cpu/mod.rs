@@ -5,12 +5,16 @@
 
 #[cfg(any(feature = "flex", feature = "ndarray"))]
 pub(crate) mod backend;
+pub(crate) mod disjoint_slice;
 pub(crate) mod lockstep;
 pub(crate) mod matmul;
 pub(crate) mod panels;
 pub(crate) mod random;
+pub(crate) mod recurrent;
 pub(crate) mod reduce;
 pub(crate) mod scalar;
-pub(crate) mod shared;
+
 pub(crate) mod simd;
 pub(crate) mod tasks;
+#[cfg(test)]
+pub(crate) mod tests;

@@ -19,7 +19,10 @@ mod reference;
 
 use burn::backend::Dispatch;
 use burn::tensor::{Int, Tensor};
-pub use ops::CrossEntropyBackend;
+pub use ops::{
+    CrossEntropyBackend, CrossEntropyBackward, CrossEntropyForward, CrossEntropyGradients,
+    CrossEntropyOutputs, CrossEntropySaved,
+};
 pub use reference::{
     linear_cross_entropy as linear_cross_entropy_reference, logit_terms as logit_terms_reference,
 };
@@ -89,15 +92,15 @@ pub fn logit_terms(inputs: LinearCrossEntropyInputs) -> LogitTerms {
 
 fn values(inputs: LinearCrossEntropyInputs, terms: bool) -> Tensor<2> {
     let LinearCrossEntropyInputs { hidden, weight, tied, bias, targets } = inputs;
-    let (values, _, _) = Dispatch::cross_entropy_forward(
-        hidden.into_dispatch(),
-        weight.into_dispatch(),
-        bias.into_dispatch(),
-        targets.into_dispatch(),
+    let CrossEntropyOutputs { values, .. } = Dispatch::cross_entropy_forward(CrossEntropyForward {
+        hidden: hidden.into_dispatch(),
+        weight: weight.into_dispatch(),
+        bias: bias.into_dispatch(),
+        targets: targets.into_dispatch(),
         tied,
         terms,
-        false,
-    );
+        keep: false,
+    });
     Tensor::from_dispatch(values)
 }
 
@@ -117,31 +120,4 @@ fn check(inputs: &LinearCrossEntropyInputs) {
         targets.device(),
         hidden.device()
     );
-}
-
-#[cfg(feature = "fusion")]
-use burn::backend::fusion::custom::TensorSpec;
-
-#[cfg(feature = "fusion")]
-fn forward_specs(
-    hidden: &TensorSpec,
-    bias: &TensorSpec,
-    targets: &TensorSpec,
-    terms: bool,
-    keep: bool,
-) -> (TensorSpec, TensorSpec, TensorSpec) {
-    let (num_tokens, num_classes) = (targets.shape[0], bias.shape[0]);
-    let values = [if terms { 3 } else { 1 }, num_tokens];
-    let kept = if keep { [num_tokens, num_classes] } else { [1, 1] };
-    let statistics = if keep && terms { [num_tokens, 2] } else { [1, 1] };
-    (
-        TensorSpec::new(values.into(), hidden.dtype),
-        TensorSpec::new(kept.into(), hidden.dtype),
-        TensorSpec::new(statistics.into(), crate::cube::wide(hidden.dtype)),
-    )
-}
-
-#[cfg(feature = "fusion")]
-fn bias_spec(kept: &TensorSpec) -> TensorSpec {
-    TensorSpec::new([kept.shape[1]].into(), kept.dtype)
 }

@@ -61,8 +61,8 @@ pub(crate) fn cubes(client: &Client, cubes: usize) -> CubeCount {
     CubeCountSelection::new(client, cubes as u32).cube_count()
 }
 
-/// A matrix product, or one a batch, into `out`.
-pub(crate) fn product(lhs: CubeTensor, rhs: CubeTensor, out: &CubeTensor) {
+/// A matrix product, or one for each matrix of a batch, into `out`.
+pub(crate) fn matmul_into(lhs: CubeTensor, rhs: CubeTensor, out: &CubeTensor) {
     kernel::matmul::matmul(lhs, rhs, Some(out.clone()), MatmulStrategy::default(), out.dtype)
         .expect("some kernel multiplies any two matrices");
 }

@@ -1,46 +1,41 @@
 use burn::backend::TensorMetadata;
 use burn::backend::tensor::FloatTensor;
 
-use super::MatmulBackend;
+use super::{MatmulBackend, MatmulBackward};
 use crate::cpu::backend::{CpuBackend, CpuScalar, Like, threads, with_scalar};
-use crate::cpu::matmul::{Matrix, product};
+use crate::cpu::matmul::{self, Matrix};
 
+/// Each matrix is transposed first if so said.
 fn matmul<B: CpuBackend, E: CpuScalar>(
     lhs: FloatTensor<B>,
     rhs: FloatTensor<B>,
-    transpose_lhs: bool,
-    transpose_rhs: bool,
+    transpose: [bool; 2],
 ) -> FloatTensor<B> {
+    fn matrix<E>(values: &[E], [rows, columns]: [usize; 2], transpose: bool) -> Matrix<'_, E> {
+        let matrix = Matrix::new(values, rows, columns);
+        if transpose { matrix.t() } else { matrix }
+    }
+
     let like = Like::<B>::new(&lhs);
-    let sizes: [[usize; 2]; 2] = [lhs.shape().dims(), rhs.shape().dims()];
+    let (lhs_shape, rhs_shape) = (lhs.shape().dims(), rhs.shape().dims());
     let (lhs, rhs) = (B::values::<E>(lhs), B::values::<E>(rhs));
-    let lhs = matrix(&lhs, sizes[0], transpose_lhs);
-    let rhs = matrix(&rhs, sizes[1], transpose_rhs);
-    let (rows, columns) = (lhs.rows(), rhs.columns());
-    like.tensor(product(E::ONE, lhs, rhs, threads()), [rows, columns])
+    let lhs = matrix(&lhs, lhs_shape, transpose[0]);
+    let rhs = matrix(&rhs, rhs_shape, transpose[1]);
+    like.tensor(matmul::matmul(E::ONE, lhs, rhs, threads()), [lhs.rows(), rhs.columns()])
 }
 
-fn matrix<E>(values: &[E], [rows, columns]: [usize; 2], transpose: bool) -> Matrix<'_, E> {
-    let matrix = Matrix::new(values, rows, columns);
-    if transpose { matrix.t() } else { matrix }
+impl<B: CpuBackend> MatmulBackend for B {
+    fn matmul(lhs: FloatTensor<Self>, rhs: FloatTensor<Self>) -> FloatTensor<Self> {
+        with_scalar!(lhs.dtype(), matmul::<Self>(lhs, rhs, [false, false]))
+    }
 }
 
-macro_rules! cpu_matmul {
-    ($backend:ty) => {
-        impl MatmulBackend for $backend {
-            fn matmul(
-                lhs: FloatTensor<Self>,
-                rhs: FloatTensor<Self>,
-                transpose_lhs: bool,
-                transpose_rhs: bool,
-            ) -> FloatTensor<Self> {
-                with_scalar!(lhs.dtype(), matmul::<Self>(lhs, rhs, transpose_lhs, transpose_rhs))
-            }
-        }
-    };
-}
+impl<B: CpuBackend> MatmulBackward for B {
+    fn matmul_transposed_rhs(lhs: FloatTensor<Self>, rhs: FloatTensor<Self>) -> FloatTensor<Self> {
+        with_scalar!(lhs.dtype(), matmul::<Self>(lhs, rhs, [false, true]))
+    }
 
-#[cfg(feature = "flex")]
-cpu_matmul!(burn::backend::Flex);
-#[cfg(feature = "ndarray")]
-cpu_matmul!(burn::backend::NdArray);
+    fn matmul_transposed_lhs(lhs: FloatTensor<Self>, rhs: FloatTensor<Self>) -> FloatTensor<Self> {
+        with_scalar!(lhs.dtype(), matmul::<Self>(lhs, rhs, [true, false]))
+    }
+}

@@ -9,7 +9,7 @@ mod ops;
 
 use burn::backend::Dispatch;
 use burn::tensor::Tensor;
-pub use ops::MatmulBackend;
+pub use ops::{MatmulBackend, MatmulBackward};
 
 use crate::backend::{check_alike, check_shape, is_cpu};
 
@@ -33,8 +33,7 @@ pub fn matmul(lhs: Tensor<2>, rhs: Tensor<2>) -> Tensor<2> {
     if !is_cpu(&lhs.device()) {
         return matmul_reference(lhs, rhs);
     }
-    let factors = (lhs.into_dispatch(), rhs.into_dispatch());
-    Tensor::from_dispatch(Dispatch::matmul(factors.0, factors.1, false, false))
+    Tensor::from_dispatch(Dispatch::matmul(lhs.into_dispatch(), rhs.into_dispatch()))
 }
 
 /// [`matmul`] by Burn's operation: its specification.

@@ -19,10 +19,10 @@ mod reference;
 
 use burn::backend::Dispatch;
 use burn::tensor::Tensor;
-pub use ops::SruBackend;
+pub use ops::{SruBackend, SruBackward, SruForward, SruGradients, SruOutputs, SruSaved};
 pub use reference::sru_sequence as sru_reference;
 
-use crate::backend::{Optional, check_alike, check_shape, is_cpu_or_cube};
+use crate::backend::{check_alike, check_shape, is_cpu_or_cube};
 
 const OPERATION: &str = "sru_sequence";
 
@@ -84,14 +84,14 @@ pub fn sru_sequence(inputs: SruInputs) -> SruSequence {
     let SruInputs { product, highway, bias, mask, cell, activation } = inputs;
     let [seq_length, batch_size, _] = product.dims();
     let [_, d_hidden] = cell.dims();
-    let (hidden, cell) = Dispatch::sru_forward(
-        product.into_dispatch(),
-        Optional::from(highway.map(Tensor::into_dispatch)),
-        bias.into_dispatch(),
-        Optional::from(mask.map(Tensor::into_dispatch)),
-        cell.into_dispatch(),
+    let SruOutputs { hidden, cell } = Dispatch::sru_forward(SruForward {
+        product: product.into_dispatch(),
+        highway: highway.map(Tensor::into_dispatch).into(),
+        bias: bias.into_dispatch(),
+        mask: mask.map(Tensor::into_dispatch).into(),
+        cell0: cell.into_dispatch(),
         activation,
-    );
+    });
     let cell = Tensor::<3>::from_dispatch(cell);
     let last = cell.clone().narrow(0, seq_length - 1, 1).reshape([batch_size, d_hidden]);
     SruSequence { hidden: Tensor::from_dispatch(hidden), cell, last }
@@ -123,25 +123,5 @@ fn check(inputs: &SruInputs) {
     if let Some(mask) = mask {
         check_shape(OPERATION, "mask", &mask.shape(), &[batch_size, d_hidden]);
         check_alike!(OPERATION, product, mask);
-    }
-}
-
-#[cfg(feature = "fusion")]
-use burn::backend::fusion::custom::TensorSpec;
-
-#[cfg(feature = "fusion")]
-use crate::backend::OptionalMetadata;
-
-#[cfg(feature = "fusion")]
-fn states_spec(product: &TensorSpec, cell0: &TensorSpec) -> TensorSpec {
-    let shape = [product.shape[0], cell0.shape[0], cell0.shape[1]];
-    TensorSpec::new(shape.into(), product.dtype)
-}
-
-#[cfg(feature = "fusion")]
-fn highway_spec(highway: &OptionalMetadata, hidden_grad: &TensorSpec) -> TensorSpec {
-    match highway {
-        OptionalMetadata::Present(_) => hidden_grad.clone(),
-        OptionalMetadata::Absent => TensorSpec::new([1].into(), hidden_grad.dtype),
     }
 }

@@ -1,161 +1,163 @@
-mod kernel;
+//! One buffer of the logits' size: [`forward`](forward::forward) leaves `p − y` in it, the gradient of `nll` by the logits, so
+//! that backward is two products. With the other two terms, [`forward_with_terms`](forward::forward_with_terms) keeps the
+//! logits, and [`logits_gradient`](backward::logits_gradient) turns them into their gradient. [`evaluate`](evaluate::evaluate)
+//! keeps nothing.
+
+mod backward;
+mod evaluate;
+mod forward;
+mod layer;
+mod part;
 
 use burn::backend::TensorMetadata;
-use burn::backend::tensor::{FloatTensor, IntTensor};
+use burn::backend::tensor::FloatTensor;
 
-use super::CrossEntropyBackend;
+use super::{
+    CrossEntropyBackend, CrossEntropyBackward, CrossEntropyForward, CrossEntropyGradients,
+    CrossEntropyOutputs, CrossEntropySaved,
+};
 use crate::cpu::backend::{CpuBackend, CpuScalar, Like, threads, with_scalar};
-use kernel::{Gradients, Head, Terms, Upstream, evaluate, forward_with_terms, logits_gradient};
+use layer::Layer;
 
-type Three<B> = (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>);
+/// A logarithm of a probability below which the probability is 0, and so is its product with the logarithm.
+const LOWEST: f64 = -1e3;
 
-/// `[d_hidden, num_classes]` of a weight.
-fn sizes<B: CpuBackend>(weight: &FloatTensor<B>, tied: bool) -> [usize; 2] {
-    let [rows, columns] = weight.shape().dims();
-    if tied { [columns, rows] } else { [rows, columns] }
+/// The terms of all tokens, or their gradients: `[num_tokens]` each.
+#[derive(Debug, Clone, Copy)]
+struct Terms<T> {
+    nll: T,
+    square: T,
+    entropy: T,
 }
 
-fn forward<B: CpuBackend, E: CpuScalar>(
-    hidden: FloatTensor<B>,
-    weight: FloatTensor<B>,
-    bias: FloatTensor<B>,
-    targets: IntTensor<B>,
-    tied: bool,
-    terms: bool,
-    keep: bool,
-) -> Three<B> {
-    let like = Like::<B>::new(&hidden);
-    let sizes = sizes::<B>(&weight, tied);
-    let (hidden, weight, bias) = (B::values::<E>(hidden), B::values(weight), B::values(bias));
-    let targets = B::indices(targets);
-    let (num_tokens, threads) = (targets.len(), threads());
-    let head = Head::new(&weight, Some(&bias), sizes, tied);
-    let mut values = vec![E::ZERO; if terms { 3 } else { 1 } * num_tokens];
-    let (nll, rest) = values.split_at_mut(num_tokens);
-    let (mut logits, mut statistics) = (vec![E::ZERO; 1], vec![E::ZERO; 1]);
-    let (mut logits_shape, mut statistics_shape) = ([1, 1], [1, 1]);
-    if keep {
-        logits_shape = [num_tokens, sizes[1]];
+impl<'a, E> Terms<&'a [E]> {
+    /// From `[3, num_tokens]`.
+    fn split(values: &'a [E]) -> Self {
+        let (nll, rest) = values.split_at(values.len() / 3);
+        let (square, entropy) = rest.split_at(nll.len());
+        Self { nll, square, entropy }
     }
-    match (keep, terms) {
-        (true, false) => {
-            logits = kernel::forward(head, &hidden, &targets, nll, threads);
+}
+
+impl<'a, E> Terms<&'a mut [E]> {
+    /// From `[3, num_tokens]`.
+    fn split_mut(values: &'a mut [E]) -> Self {
+        let (nll, rest) = values.split_at_mut(values.len() / 3);
+        let (square, entropy) = rest.split_at_mut(nll.len());
+        Self { nll, square, entropy }
+    }
+}
+
+/// The values of [`CrossEntropyForward`].
+struct Values<B: CpuBackend, E: CpuScalar> {
+    hidden: B::Values<E>,
+    weight: B::Values<E>,
+    bias: B::Values<E>,
+    targets: Vec<usize>,
+    tied: bool,
+}
+
+impl<B: CpuBackend, E: CpuScalar> Values<B, E> {
+    fn new(inputs: CrossEntropyForward<B>) -> Self {
+        let CrossEntropyForward { hidden, weight, bias, targets, tied, .. } = inputs;
+        Self {
+            hidden: B::values(hidden),
+            weight: B::values(weight),
+            bias: B::values(bias),
+            targets: B::indices(targets),
+            tied,
         }
+    }
+
+    fn layer(&self) -> Layer<'_, E> {
+        Layer::new(&self.weight, &self.bias, self.tied, &self.hidden, &self.targets)
+    }
+}
+
+fn forward<B: CpuBackend, E: CpuScalar>(inputs: CrossEntropyForward<B>) -> CrossEntropyOutputs<B> {
+    let like = Like::<B>::new(&inputs.hidden);
+    let (with_terms, keep) = (inputs.terms, inputs.keep);
+    let inputs = Values::<B, E>::new(inputs);
+    let (layer, num_tokens) = (inputs.layer(), inputs.targets.len());
+    let mut values = vec![E::ZERO; 3 * num_tokens];
+    let mut statistics = vec![E::ZERO; if keep && with_terms { 2 * num_tokens } else { 0 }];
+    let terms = Terms::split_mut(&mut values);
+    let logits = match (keep, with_terms) {
+        (false, _) => {
+            evaluate::evaluate(&layer, terms, threads());
+            None
+        }
+        (true, false) => Some(forward::forward(&layer, terms.nll, threads())),
         (true, true) => {
-            statistics_shape = [num_tokens, 2];
-            statistics = vec![E::ZERO; 2 * num_tokens];
-            let (square, entropy) = rest.split_at_mut(num_tokens);
-            let terms = Terms { square, entropy, statistics: &mut statistics };
-            logits = forward_with_terms(head, &hidden, &targets, nll, terms, threads);
+            Some(forward::forward_with_terms(&layer, terms, &mut statistics, threads()))
         }
-        (false, false) => {
-            let (mut square, mut entropy) = (nll.to_vec(), nll.to_vec());
-            evaluate(head, &hidden, &targets, nll, &mut square, &mut entropy, threads);
-        }
-        (false, true) => {
-            let (square, entropy) = rest.split_at_mut(num_tokens);
-            evaluate(head, &hidden, &targets, nll, square, entropy, threads);
-        }
+    };
+    let num_terms = if with_terms { 3 } else { 1 };
+    values.truncate(num_terms * num_tokens);
+    let logits = logits.map(|logits| like.tensor(logits, [num_tokens, inputs.bias.len()]));
+    let statistics = (keep && with_terms).then(|| like.tensor(statistics, [num_tokens, 2]));
+    CrossEntropyOutputs {
+        values: like.tensor(values, [num_terms, num_tokens]),
+        logits: logits.into(),
+        statistics: statistics.into(),
     }
-    let num_terms = values.len() / num_tokens;
-    (
-        like.tensor(values, [num_terms, num_tokens]),
-        like.tensor(logits, logits_shape),
-        like.tensor(statistics, statistics_shape),
-    )
 }
 
-#[allow(clippy::too_many_arguments)]
 fn backward<B: CpuBackend, E: CpuScalar>(
-    hidden: FloatTensor<B>,
-    weight: FloatTensor<B>,
-    targets: IntTensor<B>,
-    values: FloatTensor<B>,
-    kept: FloatTensor<B>,
-    statistics: FloatTensor<B>,
-    upstream: FloatTensor<B>,
-    tied: bool,
-) -> Three<B> {
-    let like = Like::<B>::new(&hidden);
-    let [d_hidden, num_classes] = sizes::<B>(&weight, tied);
-    let weight_shape = weight.shape();
-    let [num_terms, num_tokens] = upstream.shape().dims();
-    let mut scale = B::owned::<E>(upstream);
-    let (hidden, weight) = (B::values::<E>(hidden), B::values(weight));
-    let threads = threads();
-    let (values_of_kept, turned);
-    let logits_grad: &[E] = if num_terms == 1 {
-        values_of_kept = B::values::<E>(kept);
-        &values_of_kept
-    } else {
-        let mut logits = B::owned::<E>(kept);
-        let values = B::values::<E>(values);
-        let (nll, rest) = scale.split_at(num_tokens);
-        let (square, entropy) = rest.split_at(num_tokens);
-        let upstream = Upstream { nll, square: Some(square), entropy: Some(entropy) };
-        logits_gradient(
-            &mut logits,
-            &B::indices(targets),
-            &B::values::<E>(statistics),
-            &values[2 * num_tokens..],
-            upstream,
-            threads,
-        );
-        scale.truncate(num_tokens);
-        scale.fill(E::ONE);
-        turned = logits;
-        &turned
-    };
-    let head = Head::new(&weight, None, [d_hidden, num_classes], tied);
-    let Gradients { hidden, weight, bias } =
-        kernel::backward(head, &hidden, logits_grad, &scale, threads);
-    (
-        like.tensor(hidden, [num_tokens, d_hidden]),
-        like.tensor(weight, weight_shape),
-        like.tensor(bias, [num_classes]),
-    )
-}
-
-macro_rules! cpu_cross_entropy {
-    ($backend:ty) => {
-        impl CrossEntropyBackend for $backend {
-            fn cross_entropy_forward(
-                hidden: FloatTensor<Self>,
-                weight: FloatTensor<Self>,
-                bias: FloatTensor<Self>,
-                targets: IntTensor<Self>,
-                tied: bool,
-                terms: bool,
-                keep: bool,
-            ) -> Three<Self> {
-                with_scalar!(
-                    hidden.dtype(),
-                    forward::<Self>(hidden, weight, bias, targets, tied, terms, keep)
-                )
-            }
-
-            fn cross_entropy_backward(
-                hidden: FloatTensor<Self>,
-                weight: FloatTensor<Self>,
-                targets: IntTensor<Self>,
-                values: FloatTensor<Self>,
-                kept: FloatTensor<Self>,
-                statistics: FloatTensor<Self>,
-                upstream: FloatTensor<Self>,
-                tied: bool,
-            ) -> Three<Self> {
-                with_scalar!(
-                    hidden.dtype(),
-                    backward::<Self>(
-                        hidden, weight, targets, values, kept, statistics, upstream, tied
-                    )
-                )
-            }
+    saved: CrossEntropySaved<B>,
+    values_grad: FloatTensor<B>,
+) -> CrossEntropyGradients<B> {
+    let CrossEntropySaved { inputs, outputs } = saved;
+    let CrossEntropyOutputs { values, logits, statistics } = outputs;
+    let like = Like::<B>::new(&inputs.hidden);
+    let shapes = [inputs.hidden.shape(), inputs.weight.shape(), inputs.bias.shape()];
+    let inputs = Values::<B, E>::new(inputs);
+    let layer = inputs.layer();
+    let logits = logits.into_option().expect("the forward step kept them");
+    let values_grad = B::values::<E>(values_grad);
+    let gradients = match B::optional::<E>(statistics) {
+        None => {
+            let logits_grad = B::values(logits);
+            backward::backward(&layer, &logits_grad, &values_grad, threads())
+        }
+        Some(statistics) => {
+            let mut logits = B::owned(logits);
+            backward::logits_gradient(
+                &mut logits,
+                &inputs.targets,
+                backward::Statistics {
+                    maximum_and_ln_sum: &statistics,
+                    entropy: Terms::split(&B::values(values)).entropy,
+                },
+                Terms::split(&values_grad),
+                threads(),
+            );
+            let ones = vec![E::ONE; inputs.targets.len()];
+            backward::backward(&layer, &logits, &ones, threads())
         }
     };
+    let [hidden, weight, bias] = shapes;
+    CrossEntropyGradients {
+        hidden: like.tensor(gradients.hidden, hidden),
+        weight: like.tensor(gradients.weight, weight),
+        bias: like.tensor(gradients.bias, bias),
+    }
 }
 
-#[cfg(feature = "flex")]
-cpu_cross_entropy!(burn::backend::Flex);
-#[cfg(feature = "ndarray")]
-cpu_cross_entropy!(burn::backend::NdArray);
+impl<B: CpuBackend> CrossEntropyBackend for B {
+    fn cross_entropy_forward(inputs: CrossEntropyForward<Self>) -> CrossEntropyOutputs<Self> {
+        with_scalar!(inputs.hidden.dtype(), forward::<Self>(inputs))
+    }
+}
+
+impl<B: CpuBackend> CrossEntropyBackward for B {
+    fn cross_entropy_backward(
+        saved: CrossEntropySaved<Self>,
+        values_grad: FloatTensor<Self>,
+    ) -> CrossEntropyGradients<Self> {
+        with_scalar!(values_grad.dtype(), backward::<Self>(saved, values_grad))
+    }
+}
+
+#[cfg(test)]
+mod tests;

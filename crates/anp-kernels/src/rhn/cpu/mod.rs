@@ -1,138 +1,92 @@
-mod kernel;
+//! A thread owns some hidden units for the whole sequence: see [`recurrent`](crate::cpu::recurrent).
+
+mod backward;
+mod forward;
 
 use burn::backend::TensorMetadata;
 use burn::backend::tensor::FloatTensor;
 
-use super::RhnBackend;
-use crate::backend::Optional;
-use crate::cpu::backend::{CpuBackend, CpuScalar, Like, threads, with_scalar};
-use kernel::{Dims, Gradients, Inputs};
+use super::{RhnBackend, RhnBackward, RhnForward, RhnGradients, RhnOutputs, RhnSaved};
+use crate::cpu::backend::{CpuBackend, CpuScalar, Like, RecurrenceValues, threads, with_scalar};
+use crate::cpu::recurrent::Dims;
 
-fn forward<B: CpuBackend, E: CpuScalar>(
-    gates: FloatTensor<B>,
-    weight_hidden: FloatTensor<B>,
-    bias: FloatTensor<B>,
-    mask: Optional<B>,
-    state0: FloatTensor<B>,
-) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) {
+/// Candidate `h` and transform gate `u`, in this order.
+const GATES: usize = 2;
+
+/// Which of a step's micro-steps is micro-step `index` of all, and which step it is in.
+fn place(dims: Dims, index: usize) -> (usize, usize) {
+    (index % dims.depth, index / dims.depth)
+}
+
+fn forward<B: CpuBackend, E: CpuScalar>(inputs: RhnForward<B>) -> RhnOutputs<B> {
+    let RhnForward { gates, bias, recurrence } = inputs;
     let like = Like::<B>::new(&gates);
     let [seq_length, batch_size, d_gates] = gates.shape().dims();
-    let [depth, d_hidden, _] = weight_hidden.shape().dims();
-    let dims = Dims { seq_length, depth, batch_size, d_hidden };
-    let mask = mask.into_option().map(B::values::<E>);
-    let (weight_hidden, state0) = (B::values::<E>(weight_hidden), B::values::<E>(state0));
-    let inputs =
-        Inputs { dims, weight_hidden: &weight_hidden, mask: mask.as_deref(), state0: &state0 };
-    let sequence = seq_length * batch_size * d_hidden;
-    let mut activated = vec![E::ZERO; 2 * depth * sequence];
-    let mut inner = vec![E::ZERO; depth * sequence];
-    let mut hidden = vec![E::ZERO; sequence];
-    kernel::forward(
-        &inputs,
+    let [depth, _] = bias.shape().dims();
+    let d_hidden = d_gates / GATES;
+    let dims = Dims { seq_length, depth, batch_size, d_hidden, gates: GATES };
+    let recurrence = RecurrenceValues::<B, E>::new(recurrence);
+    let mut activated = vec![E::ZERO; GATES * depth * dims.sequence()];
+    let mut inner = vec![E::ZERO; (depth - 1) * dims.sequence()];
+    let mut hidden = vec![E::ZERO; dims.sequence()];
+    forward::forward(
+        recurrence.slices(dims),
         &B::values(gates),
         &B::values(bias),
-        &mut activated,
-        &mut inner[..(depth - 1) * sequence],
-        &mut hidden,
+        forward::States { activated: &mut activated, inner: &mut inner, hidden: &mut hidden },
         threads(),
     );
-    (
-        like.tensor(hidden, [seq_length, batch_size, d_hidden]),
-        like.tensor(activated, [depth, seq_length, batch_size, d_gates]),
-        like.tensor(inner, [depth, seq_length, batch_size, d_hidden]),
-    )
+    let inner_shape = [depth - 1, seq_length, batch_size, d_hidden];
+    RhnOutputs {
+        hidden: like.tensor(hidden, [seq_length, batch_size, d_hidden]),
+        activated: like.tensor(activated, [depth, seq_length, batch_size, d_gates]),
+        inner: (depth > 1).then(|| like.tensor(inner, inner_shape)).into(),
+    }
 }
-
-type Four<B> = (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>, FloatTensor<B>);
 
 fn backward<B: CpuBackend, E: CpuScalar>(
-    activated: FloatTensor<B>,
-    inner: FloatTensor<B>,
-    hidden: FloatTensor<B>,
-    weight_hidden: FloatTensor<B>,
-    mask: Optional<B>,
-    state0: FloatTensor<B>,
+    saved: RhnSaved<B>,
     hidden_grad: FloatTensor<B>,
-) -> Four<B> {
+) -> RhnGradients<B> {
+    let RhnSaved { recurrence, outputs: RhnOutputs { hidden, activated, inner } } = saved;
     let like = Like::<B>::new(&activated);
     let [depth, seq_length, batch_size, d_gates] = activated.shape().dims();
-    let d_hidden = d_gates / 2;
-    let dims = Dims { seq_length, depth, batch_size, d_hidden };
-    let mask = mask.into_option().map(B::values::<E>);
-    let (weight_hidden, state0) = (B::values::<E>(weight_hidden), B::values::<E>(state0));
-    let inputs =
-        Inputs { dims, weight_hidden: &weight_hidden, mask: mask.as_deref(), state0: &state0 };
-    let sequence = seq_length * batch_size * d_hidden;
-    let inner = B::values::<E>(inner);
-    let mut activated = B::owned::<E>(activated);
-    let mut weight_grad = vec![E::ZERO; weight_hidden.len()];
-    let mut bias_grad = vec![E::ZERO; depth * d_gates];
-    let mut state0_grad = vec![E::ZERO; batch_size * d_hidden];
-    kernel::backward(
-        &inputs,
-        &mut activated,
-        &inner[..(depth - 1) * sequence],
-        &B::values(hidden),
-        &B::values(hidden_grad),
-        Gradients {
-            weight_hidden: &mut weight_grad,
-            bias: &mut bias_grad,
-            state0: &mut state0_grad,
+    let d_hidden = d_gates / GATES;
+    let dims = Dims { seq_length, depth, batch_size, d_hidden, gates: GATES };
+    let recurrence = RecurrenceValues::<B, E>::new(recurrence);
+    let inner = B::optional::<E>(inner);
+    let mut gates = B::owned::<E>(activated);
+    let gradients = backward::backward(
+        recurrence.slices(dims),
+        backward::States {
+            inner: inner.as_deref().unwrap_or_default(),
+            hidden: &B::values(hidden),
         },
+        &B::values(hidden_grad),
+        &mut gates,
         threads(),
     );
-    activated.truncate(2 * sequence);
-    (
-        like.tensor(activated, [seq_length, batch_size, d_gates]),
-        like.tensor(weight_grad, [depth, d_hidden, d_gates]),
-        like.tensor(bias_grad, [depth, d_gates]),
-        like.tensor(state0_grad, [batch_size, d_hidden]),
-    )
+    // The first micro-step of each step has the input's gates.
+    gates.truncate(GATES * dims.sequence());
+    RhnGradients {
+        gates: like.tensor(gates, [seq_length, batch_size, d_gates]),
+        bias: like.tensor(gradients.bias, [depth, d_gates]),
+        weight_hidden: like.tensor(gradients.weight_hidden, [depth, d_hidden, d_gates]),
+        hidden0: like.tensor(gradients.hidden0, [batch_size, d_hidden]),
+    }
 }
 
-macro_rules! cpu_rhn {
-    ($backend:ty) => {
-        impl RhnBackend for $backend {
-            fn rhn_forward(
-                gates: FloatTensor<Self>,
-                weight_hidden: FloatTensor<Self>,
-                bias: FloatTensor<Self>,
-                mask: Optional<Self>,
-                state0: FloatTensor<Self>,
-            ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-                with_scalar!(
-                    gates.dtype(),
-                    forward::<Self>(gates, weight_hidden, bias, mask, state0)
-                )
-            }
-
-            fn rhn_backward(
-                activated: FloatTensor<Self>,
-                inner: FloatTensor<Self>,
-                hidden: FloatTensor<Self>,
-                weight_hidden: FloatTensor<Self>,
-                mask: Optional<Self>,
-                state0: FloatTensor<Self>,
-                hidden_grad: FloatTensor<Self>,
-            ) -> Four<Self> {
-                with_scalar!(
-                    activated.dtype(),
-                    backward::<Self>(
-                        activated,
-                        inner,
-                        hidden,
-                        weight_hidden,
-                        mask,
-                        state0,
-                        hidden_grad
-                    )
-                )
-            }
-        }
-    };
+impl<B: CpuBackend> RhnBackend for B {
+    fn rhn_forward(inputs: RhnForward<Self>) -> RhnOutputs<Self> {
+        with_scalar!(inputs.gates.dtype(), forward::<Self>(inputs))
+    }
 }
 
-#[cfg(feature = "flex")]
-cpu_rhn!(burn::backend::Flex);
-#[cfg(feature = "ndarray")]
-cpu_rhn!(burn::backend::NdArray);
+impl<B: CpuBackend> RhnBackward for B {
+    fn rhn_backward(saved: RhnSaved<Self>, hidden_grad: FloatTensor<Self>) -> RhnGradients<Self> {
+        with_scalar!(hidden_grad.dtype(), backward::<Self>(saved, hidden_grad))
+    }
+}
+
+#[cfg(test)]
+mod tests;

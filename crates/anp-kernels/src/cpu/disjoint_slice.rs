@@ -3,7 +3,7 @@ use std::ops::Range;
 
 /// A slice of which several threads write each its own parts.
 #[derive(Debug)]
-pub(crate) struct Shared<'a, E> {
+pub(crate) struct DisjointSlice<'a, E> {
     start: *mut E,
     len: usize,
     borrow: PhantomData<&'a mut [E]>,
@@ -11,9 +11,9 @@ pub(crate) struct Shared<'a, E> {
 
 // SAFETY: it is a `&mut [E]` that is not exclusive; who takes parts of it answers for what they overlap with.
 #[allow(unsafe_code)]
-unsafe impl<E: Send + Sync> Sync for Shared<'_, E> {}
+unsafe impl<E: Send + Sync> Sync for DisjointSlice<'_, E> {}
 
-impl<'a, E> Shared<'a, E> {
+impl<'a, E> DisjointSlice<'a, E> {
     pub(crate) fn new(slice: &'a mut [E]) -> Self {
         Self { start: slice.as_mut_ptr(), len: slice.len(), borrow: PhantomData }
     }
@@ -70,7 +70,7 @@ mod tests {
     #[allow(unsafe_code)]
     fn threads_write_their_parts() {
         let mut numbers = [0; 10];
-        let shared = Shared::new(&mut numbers);
+        let shared = DisjointSlice::new(&mut numbers);
         rayon::scope(|scope| {
             for part in [0..3, 3..10] {
                 let shared = &shared;
@@ -86,6 +86,6 @@ mod tests {
     #[allow(unsafe_code)]
     fn a_part_lies_inside() {
         // SAFETY: nobody else has it.
-        unsafe { Shared::new(&mut [0; 10]).get(3..11) };
+        unsafe { DisjointSlice::new(&mut [0; 10]).get(3..11) };
     }
 }
