@@ -18,7 +18,7 @@ impl<B: BatchNormBackward, C: CheckpointStrategy> BatchNormBackend for Autodiff<
         let inputs = BatchNormForward { input, gamma, beta, mean, variance, epsilon, relu };
 
         let nodes = [input_node, gamma_node, beta_node];
-        let step = Step::prepare(nodes, |saved, output_grad, _| {
+        let step = Step::<B, C, _, _>::prepare(nodes, |saved, output_grad, _| {
             let BatchNormGradients { input, gamma, beta } =
                 B::batch_norm_backward(saved, output_grad);
             [input, gamma, beta].map(Some)

@@ -1,6 +1,6 @@
+use burn::backend::Autodiff;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Autodiff, AutodiffBackend};
 
 use super::{Conv2dBackend, Conv2dBackward, Conv2dForward, Conv2dSaved};
 use crate::autodiff::Step;
@@ -15,8 +15,8 @@ impl<B: Conv2dBackward, C: CheckpointStrategy> Conv2dBackend for Autodiff<B, C> 
         let (weight, weight_node) = weight.into_parts();
 
         let nodes = [input_node, weight_node, bias_node];
-        let step = Step::prepare(nodes, |(saved, has_bias), output_grad, wanted| {
-            let saved: Conv2dSaved<B> = saved;
+        let step = Step::<B, C, _, _>::prepare(nodes, |saved, output_grad, wanted| {
+            let (saved, has_bias): (Conv2dSaved<B>, bool) = saved;
             let [of_input, of_weight, of_bias] = wanted;
             let of_bias = of_bias && has_bias;
             let bias = of_bias.then(|| B::conv2d_bias_gradient(output_grad.clone()));

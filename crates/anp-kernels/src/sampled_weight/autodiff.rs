@@ -1,5 +1,5 @@
+use burn::backend::Autodiff;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
-use burn::backend::{Autodiff, AutodiffBackend};
 
 use super::{
     SampledWeightBackend, SampledWeightBackward, SampledWeightForward, SampledWeightGradients,
@@ -15,12 +15,13 @@ impl<B: SampledWeightBackward, C: CheckpointStrategy> SampledWeightBackend for A
         let ((mean, mean_node), (rho, rho_node)) = (mean.into_parts(), rho.into_parts());
         let noise = noise.into_primitive();
 
-        let step = Step::prepare([mean_node, rho_node], |saved, divergence_grad, _| {
-            let (saved, weights_grad): (_, AuxiliaryGradient<B>) = saved;
-            let SampledWeightGradients { mean, rho } =
-                B::sampled_weight_backward(saved, divergence_grad, weights_grad.take());
-            [mean, rho].map(Some)
-        });
+        let step =
+            Step::<B, C, _, _>::prepare([mean_node, rho_node], |saved, divergence_grad, _| {
+                let (saved, weights_grad): (_, AuxiliaryGradient<B>) = saved;
+                let SampledWeightGradients { mean, rho } =
+                    B::sampled_weight_backward(saved, divergence_grad, weights_grad.take());
+                [mean, rho].map(Some)
+            });
         let SampledWeightOutputs { weights, divergence } =
             B::sampled_weight_forward(SampledWeightForward {
                 mean,

@@ -5,7 +5,7 @@ use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
 use burn::tensor::{IndexingUpdateOp, Int, Tensor};
 
-use super::{Momentum, SgdInputs, SgdOptions, SgdRows};
+use super::{Momentum, SgdBackend, SgdInputs, SgdOptions, SgdRows};
 use crate::backend::is_cpu_or_cube;
 use crate::kernels::Kernels;
 use crate::square_norm::{SquareSum, square_norm_reference};

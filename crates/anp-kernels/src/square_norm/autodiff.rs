@@ -9,7 +9,7 @@ use crate::autodiff::Step;
 impl<B: SquareNormBackend, C: CheckpointStrategy> SquareNormBackend for Autodiff<B, C> {
     fn square_norm(tensor: FloatTensor<Self>) -> FloatTensor<Self> {
         let (tensor, node) = tensor.into_parts();
-        let step = Step::prepare([node], |tensor, output_grad, _| {
+        let step = Step::<B, C, _, _>::prepare([node], |tensor, output_grad, _| {
             [Some(B::square_norm_backward(tensor, output_grad))]
         });
         step.finish(B::square_norm(tensor.clone()), || tensor)

@@ -1,12 +1,10 @@
-//! Weights drawn from their posterior, fused and as a composition.
-
-mod support;
-
 use anp_kernels::Kernels;
 use anp_kernels::sampled_weight::{MIN_SIGMA, MixtureOver, SampledWeightInputs, ScaleMixture};
 use burn::tensor::Tensor;
 use proptest::prelude::*;
-use support::{Place, Values, assert_close, assert_gradient, values};
+
+use crate::support::{TestDevice, Values, assert_gradient, gradient, values};
+use crate::{agree_on_cpus, agree_on_every_device, proptest_config};
 
 const PRIOR: ScaleMixture =
     ScaleMixture { pi: 0.25, log_sigma1: -1.0, log_sigma2: -3.0, over: MixtureOver::Weight };
@@ -26,16 +24,16 @@ struct Case {
     used: Used,
 }
 
-fn run(case: Case, place: &Place, kernels: Kernels) -> Values {
-    let place = &place.autodiff();
+fn run(case: Case, device: &TestDevice, kernels: Kernels) -> Values {
+    let device = &device.autodiff();
     let Case { shape, prior, used } = case;
     let len = shape.iter().product();
-    let mean = place.leaf(1, shape, 0.3);
-    let rho = place.leaf(2, [len], 2.0);
-    let noise = place.random(3, [len], 2.0);
+    let mean = device.leaf(1, shape, 0.3);
+    let rho = device.leaf(2, [len], 2.0);
+    let noise = device.random(3, [len], 2.0);
     let inputs = SampledWeightInputs { mean: mean.clone(), rho: rho.clone(), noise, prior };
     let (weights, divergence) = kernels.sampled_weight(inputs);
-    let of_weights = (weights.clone() * place.random(4, shape, 1.0)).sum();
+    let of_weights = (weights.clone() * device.random(4, shape, 1.0)).sum();
     let of_divergence = divergence.clone() * 0.3;
     let loss = match used {
         Used::Both => of_weights + of_divergence,
@@ -46,15 +44,9 @@ fn run(case: Case, place: &Place, kernels: Kernels) -> Values {
     vec![
         ("weights", values(weights)),
         ("divergence", values(divergence)),
-        ("mean's gradient", values(mean.grad(&gradients).unwrap())),
-        ("rho's gradient", values(rho.grad(&gradients).unwrap())),
+        ("mean's gradient", gradient(&mean, &gradients)),
+        ("rho's gradient", gradient(&rho, &gradients)),
     ]
-}
-
-#[track_caller]
-fn agree(case: Case, place: &Place) {
-    let [fused, plain] = [Kernels::Fused, Kernels::Plain].map(|kernels| run(case, place, kernels));
-    assert_close(&format!("{case:?} on {place:?}"), &fused, &plain, place.tolerance());
 }
 
 fn priors() -> impl Strategy<Value = ScaleMixture> {
@@ -65,77 +57,60 @@ fn priors() -> impl Strategy<Value = ScaleMixture> {
 }
 
 #[test]
-fn agrees_with_its_composition_on_every_device() {
-    for place in Place::all() {
-        for over in [MixtureOver::Weight, MixtureOver::Row] {
-            for used in [Used::Both, Used::Weights, Used::Divergence] {
-                agree(
-                    Case { shape: [2, 3, 5], prior: ScaleMixture { over, ..PRIOR }, used },
-                    place,
-                );
-            }
+fn agrees_with_the_reference_on_every_device() {
+    for over in [MixtureOver::Weight, MixtureOver::Row] {
+        for used in [Used::Both, Used::Weights, Used::Divergence] {
+            let prior = ScaleMixture { over, ..PRIOR };
+            agree_on_every_device(Case { shape: [2, 3, 5], prior, used }, run);
         }
     }
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(proptest_config(32))]
 
     #[test]
-    fn agrees_with_its_composition_on_any_shape(
+    fn agrees_with_the_reference_on_any_shape(
         shape in prop::array::uniform3(1_usize..20),
         prior in priors(),
         used in prop_oneof![Just(Used::Both), Just(Used::Weights), Just(Used::Divergence)],
     ) {
-        for place in Place::host() {
-            agree(Case { shape, prior, used }, place);
-        }
+        agree_on_cpus(Case { shape, prior, used }, run);
     }
 }
 
 #[cfg(feature = "flex")]
 #[test]
-fn gradients_are_those_of_differences() {
-    let place = Place::host().next().unwrap();
-    let noise = [0.4, -1.2, 2.0, 0.1, -0.3, 0.7];
+fn gradients_match_finite_differences() {
+    let device = TestDevice::cpus().next().unwrap();
+    let (mean, rho) = ([0.1, -0.02, 0.3, 0.0, 0.5, -0.2], [-3.0, -1.0, 0.0, 0.5, -2.0, 1.0]);
     for over in [MixtureOver::Weight, MixtureOver::Row] {
         let prior = ScaleMixture { over, ..PRIOR };
-        let loss = |mean: Tensor<2>, rho: Tensor<1>| {
-            let noise = place.tensor(noise.to_vec(), [6]);
-            let (weights, divergence) =
-                Kernels::Fused.sampled_weight(SampledWeightInputs { mean, rho, noise, prior });
+        let loss = |device: &TestDevice, mean: Tensor<1>, rho: Tensor<1>| {
+            let noise = device.tensor(vec![0.4, -1.2, 2.0, 0.1, -0.3, 0.7], [6]);
+            let mean = mean.reshape([2, 3]);
+            let inputs = SampledWeightInputs { mean, rho, noise, prior };
+            let (weights, divergence) = Kernels::Fused.sampled_weight(inputs);
             (weights.square().sum() * 0.5 + divergence * 0.3).sum()
         };
-        let (mean, rho) = ([0.1, -0.02, 0.3, 0.0, 0.5, -0.2], [-3.0, -1.0, 0.0, 0.5, -2.0, 1.0]);
-        let training = place.autodiff();
-        let [m, r] = [mean, rho].map(|values| training.tensor(values.to_vec(), [6]).require_grad());
-        let gradients = {
-            let noise = training.tensor(noise.to_vec(), [6]);
-            let inputs = SampledWeightInputs {
-                mean: m.clone().reshape([2, 3]),
-                rho: r.clone(),
-                noise,
-                prior,
-            };
-            let (weights, divergence) = Kernels::Fused.sampled_weight(inputs);
-            (weights.square().sum() * 0.5 + divergence * 0.3).sum().backward()
+        let training = device.autodiff();
+        let [m, r] = [mean, rho].map(|it| training.tensor(it.to_vec(), [6]).require_grad());
+        let gradients = loss(&training, m.clone(), r.clone()).backward();
+        let number = |mean: &[f64], rho: &[f64]| {
+            let [mean, rho] = [mean, rho].map(|it| device.tensor(it.to_vec(), [6]));
+            values(loss(device, mean, rho))[0]
         };
-        let gradient = |leaf: &Tensor<1>| values(leaf.grad(&gradients).unwrap());
-        let number = |loss: Tensor<1>| values(loss)[0];
-        assert_gradient("mean", &mean, &gradient(&m), |point| {
-            number(loss(place.tensor(point, [2, 3]), place.tensor(rho.to_vec(), [6])))
-        });
-        assert_gradient("rho", &rho, &gradient(&r), |point| {
-            number(loss(place.tensor(mean.to_vec(), [2, 3]), place.tensor(point, [6])))
-        });
+        assert_gradient("mean", &mean, &gradient(&m, &gradients), |point| number(&point, &rho));
+        assert_gradient("rho", &rho, &gradient(&r, &gradients), |point| number(&mean, &point));
     }
 }
 
-/// Far from zero the narrow component's density underflows, in a long row the ratio of both overflows; whichever is first.
+/// Far from zero the narrow component's density underflows, and in a long row the ratio of both
+/// overflows, whichever component is first.
 #[test]
 fn the_prior_is_right_for_small_and_large_weights() {
     let (low, high) = (-7.0, -1.0);
-    for place in Place::all() {
+    for device in TestDevice::all() {
         for ((log_sigma1, log_sigma2), kernels) in [(low, high), (high, low)]
             .into_iter()
             .flat_map(|it| Kernels::ALL.map(|kernels| (it, kernels)))
@@ -149,9 +124,9 @@ fn the_prior_is_right_for_small_and_large_weights() {
                 for size in [0.0, 1e-3, 4e-3, 0.5, 10.0_f64] {
                     let len = 2 * width;
                     let (_, divergence) = kernels.sampled_weight(SampledWeightInputs {
-                        mean: place.tensor(vec![size; len], [2, width]),
-                        rho: place.tensor(vec![0.0; len], [len]),
-                        noise: place.tensor(vec![0.0; len], [len]),
+                        mean: device.tensor(vec![size; len], [2, width]),
+                        rho: device.tensor(vec![0.0; len], [len]),
+                        noise: device.tensor(vec![0.0; len], [len]),
                         prior,
                     });
                     let log_q = -(2_f64.ln() + MIN_SIGMA).ln() * len as f64;
@@ -167,7 +142,7 @@ fn the_prior_is_right_for_small_and_large_weights() {
                         ((first - largest).exp() + (second - largest).exp()).ln() + largest;
                     let expected = log_sum * len as f64 / together;
                     let error = (value - expected).abs() / expected.abs().max(log_q.abs());
-                    assert!(error < 1e-4, "{prior:?} {size}: {value} and {expected} on {place:?}");
+                    assert!(error < 1e-4, "{prior:?} {size}: {value} and {expected} on {device:?}");
                 }
             }
         }
@@ -177,12 +152,12 @@ fn the_prior_is_right_for_small_and_large_weights() {
 #[cfg(feature = "flex")]
 #[test]
 #[should_panic(expected = "sampled_weight: `noise` has the shape [5], but [6] is needed")]
-fn noise_of_another_size_is_named() {
-    let place = Place::host().next().unwrap();
+fn noise_of_a_wrong_size_is_named() {
+    let device = TestDevice::cpus().next().unwrap();
     anp_kernels::sampled_weight::sampled_weight(SampledWeightInputs {
-        mean: place.random(1, [2, 3], 1.0),
-        rho: place.random(2, [6], 1.0),
-        noise: place.random(3, [5], 1.0),
+        mean: device.random(1, [2, 3], 1.0),
+        rho: device.random(2, [6], 1.0),
+        noise: device.random(3, [5], 1.0),
         prior: PRIOR,
     });
 }

@@ -1,18 +1,17 @@
-//! The fused LSTM against its composition, on every device of this build.
-
-mod support;
-
-use anp_kernels::lstm::{LstmInputs, LstmSequence, LstmState, lstm_reference, lstm_sequence};
-use burn::tensor::Tensor;
+use anp_kernels::Kernels;
+use anp_kernels::lstm::{LstmInputs, LstmSequence, LstmState, lstm_sequence};
+use burn::tensor::{DType, Tensor};
 use proptest::prelude::*;
-use support::{Place, Values, assert_close, assert_gradient, values};
+
+use crate::support::{TestDevice, Values, assert_gradient, gradient, values};
+use crate::{agree_on_cpus, agree_on_every_device, proptest_config};
 
 #[derive(Debug, Clone, Copy)]
 struct Case {
     seq_length: usize,
     batch_size: usize,
     d_hidden: usize,
-    /// Masks on the recurrent input: none, one for all gates, or one a gate.
+    /// Masks on the recurrent input: none, one for all gates, or one per gate.
     mask_groups: Option<usize>,
     forget_bias: f64,
     /// What the loss looks at.
@@ -46,25 +45,25 @@ struct Leaves {
 }
 
 impl Leaves {
-    fn new(case: Case, place: &Place) -> Self {
+    fn new(case: Case, device: &TestDevice) -> Self {
         let Case { seq_length, batch_size, d_hidden, .. } = case;
         let range = 2.0 / (d_hidden as f64).sqrt();
         Self {
-            gates: place.leaf(1, [seq_length, batch_size, 4 * d_hidden], 2.0),
-            bias: place.leaf(2, [4 * d_hidden], 1.0),
-            weight_hidden: place.leaf(3, [d_hidden, 4 * d_hidden], range),
-            hidden0: place.leaf(4, [batch_size, d_hidden], 1.0),
-            cell0: place.leaf(5, [batch_size, d_hidden], 1.0),
+            gates: device.leaf(1, [seq_length, batch_size, 4 * d_hidden], 2.0),
+            bias: device.leaf(2, [4 * d_hidden], 1.0),
+            weight_hidden: device.leaf(3, [d_hidden, 4 * d_hidden], range),
+            hidden0: device.leaf(4, [batch_size, d_hidden], 1.0),
+            cell0: device.leaf(5, [batch_size, d_hidden], 1.0),
         }
     }
 
-    fn inputs(&self, case: Case, place: &Place) -> LstmInputs {
+    fn inputs(&self, case: Case, device: &TestDevice) -> LstmInputs {
         let Case { batch_size, d_hidden, mask_groups, forget_bias, .. } = case;
         LstmInputs {
             gates: self.gates.clone(),
             bias: self.bias.clone(),
             weight_hidden: self.weight_hidden.clone(),
-            mask: mask_groups.map(|groups| place.mask(6, [groups, batch_size, d_hidden])),
+            mask: mask_groups.map(|groups| device.mask(6, [groups, batch_size, d_hidden])),
             state: LstmState { hidden: self.hidden0.clone(), cell: self.cell0.clone() },
             forget_bias,
         }
@@ -72,10 +71,10 @@ impl Leaves {
 }
 
 /// A loss in which every element counts differently.
-fn loss(sequence: &LstmSequence, case: Case, place: &Place) -> Tensor<1> {
+fn loss(sequence: &LstmSequence, case: Case, device: &TestDevice) -> Tensor<1> {
     let Case { seq_length, batch_size, d_hidden, .. } = case;
-    let weights = |seed| place.random(seed, [seq_length, batch_size, d_hidden], 1.0);
-    let last = |seed| place.random(seed, [batch_size, d_hidden], 1.0);
+    let weights = |seed| device.random(seed, [seq_length, batch_size, d_hidden], 1.0);
+    let last = |seed| device.random(seed, [batch_size, d_hidden], 1.0);
     let hidden = (sequence.hidden.clone() * weights(7)).sum();
     let cell = (sequence.cell.clone() * weights(8)).sum();
     match case.loss {
@@ -89,136 +88,129 @@ fn loss(sequence: &LstmSequence, case: Case, place: &Place) -> Tensor<1> {
     }
 }
 
-fn run(case: Case, place: &Place, lstm: impl Fn(LstmInputs) -> LstmSequence) -> Values {
-    let place = &place.autodiff();
-    let leaves = Leaves::new(case, place);
-    let sequence = lstm(leaves.inputs(case, place));
-    let gradients = loss(&sequence, case, place).backward();
+fn run(case: Case, device: &TestDevice, kernels: Kernels) -> Values {
+    let device = &device.autodiff();
+    let leaves = Leaves::new(case, device);
+    let sequence = kernels.lstm_sequence(leaves.inputs(case, device));
+    let gradients = loss(&sequence, case, device).backward();
     vec![
         ("hidden", values(sequence.hidden)),
         ("cell", values(sequence.cell)),
         ("last hidden", values(sequence.state.hidden)),
         ("last cell", values(sequence.state.cell)),
-        ("gates' gradient", values(leaves.gates.grad(&gradients).unwrap())),
-        ("bias' gradient", values(leaves.bias.grad(&gradients).unwrap())),
-        ("weight's gradient", values(leaves.weight_hidden.grad(&gradients).unwrap())),
-        ("hidden state's gradient", values(leaves.hidden0.grad(&gradients).unwrap())),
-        ("cell state's gradient", values(leaves.cell0.grad(&gradients).unwrap())),
+        ("gates' gradient", gradient(&leaves.gates, &gradients)),
+        ("bias' gradient", gradient(&leaves.bias, &gradients)),
+        ("weight's gradient", gradient(&leaves.weight_hidden, &gradients)),
+        ("hidden state's gradient", gradient(&leaves.hidden0, &gradients)),
+        ("cell state's gradient", gradient(&leaves.cell0, &gradients)),
     ]
 }
 
-#[track_caller]
-fn agrees(case: Case, place: &Place) {
-    let (fused, plain) = (run(case, place, lstm_sequence), run(case, place, lstm_reference));
-    assert_close(&format!("{case:?} on {place:?}"), &fused, &plain, place.tolerance());
-}
-
 #[test]
-fn agrees_with_the_composition_on_every_device() {
-    for place in Place::all() {
-        agrees(CASE, place);
-        agrees(Case { mask_groups: Some(1), loss: Loss::Hidden, ..CASE }, place);
-        agrees(Case { mask_groups: Some(4), loss: Loss::Cell, forget_bias: 1.0, ..CASE }, place);
-        agrees(Case { loss: Loss::LastState, ..CASE }, place);
-        agrees(Case { seq_length: 1, batch_size: 1, d_hidden: 1, ..CASE }, place);
-        agrees(Case { seq_length: 4, batch_size: 3, d_hidden: 33, ..CASE }, place);
+fn agrees_with_the_reference_on_every_device() {
+    for case in [
+        CASE,
+        Case { mask_groups: Some(1), loss: Loss::Hidden, ..CASE },
+        Case { mask_groups: Some(4), loss: Loss::Cell, forget_bias: 1.0, ..CASE },
+        Case { loss: Loss::LastState, ..CASE },
+        Case { seq_length: 1, batch_size: 1, d_hidden: 1, ..CASE },
+        Case { seq_length: 4, batch_size: 3, d_hidden: 33, ..CASE },
+    ] {
+        agree_on_every_device(case, run);
     }
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(proptest_config(48))]
 
     #[test]
-    fn agrees_with_the_composition_on_any_shape(
+    fn agrees_with_the_reference_on_any_shape(
         seq_length in 1_usize..6,
         batch_size in 1_usize..24,
         d_hidden in 1_usize..70,
         mask_groups in prop_oneof![Just(None), Just(Some(1)), Just(Some(4))],
         forget_bias in prop_oneof![Just(0.0), Just(1.0)],
-        loss in prop_oneof![Just(Loss::Hidden), Just(Loss::Cell), Just(Loss::Both), Just(Loss::LastState)],
+        loss in prop_oneof![
+            Just(Loss::Hidden), Just(Loss::Cell), Just(Loss::Both), Just(Loss::LastState)
+        ],
     ) {
         let case = Case { seq_length, batch_size, d_hidden, mask_groups, forget_bias, loss };
-        for place in Place::host() {
-            agrees(case, place);
-        }
+        agree_on_cpus(case, run);
     }
 }
 
 /// Each step is larger than what a window is cut into, and the batch is larger than one tile.
 #[test]
-fn agrees_with_the_composition_at_a_size_of_use() {
-    for place in Place::host() {
-        agrees(Case { seq_length: 12, batch_size: 20, d_hidden: 200, ..CASE }, place);
-    }
+fn agrees_with_the_reference_at_a_realistic_size() {
+    agree_on_cpus(Case { seq_length: 12, batch_size: 20, d_hidden: 200, ..CASE }, run);
 }
 
 #[test]
-fn gradients_are_those_of_finite_differences() {
+fn gradients_match_finite_differences() {
     let case = Case { mask_groups: Some(4), forget_bias: 0.5, ..CASE };
-    for place in Place::host().filter(|place| place.dtype == burn::tensor::DType::F64) {
-        let results = run(case, place, lstm_sequence);
+    for device in TestDevice::cpus().filter(|device| device.dtype == DType::F64) {
+        let results = run(case, device, Kernels::Fused);
         let gradient = |name: &str| &results.iter().find(|(n, _)| *n == name).unwrap().1;
-        let leaves = Leaves::new(case, place);
+        let leaves = Leaves::new(case, device);
         let total = |change: &dyn Fn(&mut LstmInputs)| {
-            let mut inputs = leaves.inputs(case, place);
+            let mut inputs = leaves.inputs(case, device);
             change(&mut inputs);
-            values(loss(&lstm_sequence(inputs), case, place))[0]
+            values(loss(&lstm_sequence(inputs), case, device))[0]
         };
         let Case { seq_length, batch_size, d_hidden, .. } = case;
         let state = [batch_size, d_hidden];
         assert_gradient("gates", &values(leaves.gates.clone()), gradient("gates' gradient"), |v| {
             total(&|inputs| {
-                inputs.gates = place.tensor(v.clone(), [seq_length, batch_size, 4 * d_hidden]);
+                inputs.gates = device.tensor(v.clone(), [seq_length, batch_size, 4 * d_hidden]);
             })
         });
         assert_gradient("bias", &values(leaves.bias.clone()), gradient("bias' gradient"), |v| {
-            total(&|inputs| inputs.bias = place.tensor(v.clone(), [4 * d_hidden]))
+            total(&|inputs| inputs.bias = device.tensor(v.clone(), [4 * d_hidden]))
         });
         let weight = values(leaves.weight_hidden.clone());
         assert_gradient("weight", &weight, gradient("weight's gradient"), |v| {
             total(&|inputs| {
-                inputs.weight_hidden = place.tensor(v.clone(), [d_hidden, 4 * d_hidden])
+                inputs.weight_hidden = device.tensor(v.clone(), [d_hidden, 4 * d_hidden])
             })
         });
         let hidden0 = values(leaves.hidden0.clone());
         assert_gradient("hidden state", &hidden0, gradient("hidden state's gradient"), |v| {
-            total(&|inputs| inputs.state.hidden = place.tensor(v.clone(), state))
+            total(&|inputs| inputs.state.hidden = device.tensor(v.clone(), state))
         });
         let cell0 = values(leaves.cell0.clone());
         assert_gradient("cell state", &cell0, gradient("cell state's gradient"), |v| {
-            total(&|inputs| inputs.state.cell = place.tensor(v.clone(), state))
+            total(&|inputs| inputs.state.cell = device.tensor(v.clone(), state))
         });
     }
 }
 
-/// Views with strides are read as what they show.
 #[test]
-fn inputs_need_not_be_contiguous() {
-    for place in Place::all() {
-        let leaves = Leaves::new(CASE, place);
-        let straight = leaves.inputs(CASE, place);
-        let mut turned = straight.clone();
+fn views_with_strides_are_read_as_what_they_show() {
+    for device in TestDevice::all() {
+        let leaves = Leaves::new(CASE, device);
+        let straight = leaves.inputs(CASE, device);
+        let mut strided = straight.clone();
         // Half of twice as many rows, seen through a swap of dimensions.
         let swapped = straight.gates.clone().swap_dims(0, 2);
         let [width, ..] = swapped.dims();
         let doubled = Tensor::cat(vec![swapped.clone(), swapped.zeros_like()], 0);
-        turned.gates = doubled.narrow(0, 0, width).swap_dims(0, 2);
-        turned.weight_hidden =
+        strided.gates = doubled.narrow(0, 0, width).swap_dims(0, 2);
+        strided.weight_hidden =
             straight.weight_hidden.clone().transpose().mul_scalar(1.0).transpose();
-        turned.state.cell = straight.state.cell.clone().transpose().mul_scalar(1.0).transpose();
-        let (a, b) = (lstm_sequence(straight), lstm_sequence(turned));
-        assert_eq!(values(a.hidden), values(b.hidden), "{place:?}");
-        assert_eq!(values(a.cell), values(b.cell), "{place:?}");
+        strided.state.cell = straight.state.cell.clone().transpose().mul_scalar(1.0).transpose();
+        let (a, b) = (lstm_sequence(straight), lstm_sequence(strided));
+        assert_eq!(values(a.hidden), values(b.hidden), "{device:?}");
+        assert_eq!(values(a.cell), values(b.cell), "{device:?}");
     }
 }
 
 /// A frozen weight gets no gradient, and what does not lead to the loss costs no backward step.
 #[test]
-fn only_what_is_tracked_gets_a_gradient() {
-    for place in Place::all() {
-        let place = &place.autodiff();
-        let leaves = Leaves::new(CASE, place);
-        let mut inputs = leaves.inputs(CASE, place);
+fn only_tracked_inputs_get_a_gradient() {
+    for device in TestDevice::all() {
+        let device = &device.autodiff();
+        let leaves = Leaves::new(CASE, device);
+        let mut inputs = leaves.inputs(CASE, device);
         inputs.weight_hidden = inputs.weight_hidden.detach();
         inputs.state = inputs.state.detach();
         let gradients = lstm_sequence(inputs).hidden.sum().backward();
@@ -230,10 +222,9 @@ fn only_what_is_tracked_gets_a_gradient() {
 
 #[cfg(feature = "flex")]
 #[test]
-fn half_precision_computes_in_single() {
-    use burn::tensor::{DType, Device};
-    let place = Place { device: Device::flex(), dtype: DType::F32 };
-    let inputs = Leaves::new(CASE, &place).inputs(CASE, &place);
+fn half_precision_computes_in_single_precision() {
+    let device = TestDevice { device: burn::tensor::Device::flex(), dtype: DType::F32 };
+    let inputs = Leaves::new(CASE, &device).inputs(CASE, &device);
     let exact = values(lstm_sequence(inputs.clone()).hidden);
     let cast = |dtype| {
         let mut inputs = inputs.clone();
@@ -259,8 +250,8 @@ mod misuse {
     use super::*;
 
     fn inputs() -> LstmInputs {
-        let place = Place::host().next().unwrap();
-        Leaves::new(CASE, place).inputs(CASE, place)
+        let device = TestDevice::cpus().next().unwrap();
+        Leaves::new(CASE, device).inputs(CASE, device)
     }
 
     #[test]
@@ -275,7 +266,7 @@ mod misuse {
     #[should_panic(expected = "`bias` is of F16")]
     fn a_wrong_type_is_named() {
         let inputs = inputs();
-        let bias = inputs.bias.clone().cast(burn::tensor::DType::F16);
+        let bias = inputs.bias.clone().cast(DType::F16);
         lstm_sequence(LstmInputs { bias, ..inputs });
     }
 
