@@ -5,6 +5,8 @@
 mod support;
 
 mod batch_norm;
+#[cfg(feature = "flex")]
+mod burn_operations;
 mod conv2d;
 mod cross_entropy;
 mod lstm;

@@ -4,13 +4,10 @@
 //! Drivers miscompile: software that stood in for a GPU once gave wrong products. This test names
 //! the operation.
 
-#![cfg(feature = "flex")]
-
-mod support;
-
 use burn::tensor::activation::{log_softmax, sigmoid, tanh};
 use burn::tensor::{DType, Device, IndexingUpdateOp, Int, Tensor, TensorData};
-use support::{TestDevice, Values, assert_close, gpu, values};
+
+use crate::support::{TestDevice, Values, assert_close, gpu, values};
 
 /// Each operation on tensors of sizes around `[rows, inner] × [inner, columns]`.
 fn operations(device: &TestDevice, [batch, rows, inner, columns]: [usize; 4]) -> Values {
