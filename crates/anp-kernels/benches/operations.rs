@@ -1,5 +1,5 @@
-//! Operations, fused and as their compositions, on Flex at the sizes of the paper's language models and of WRN-16-4; gradients
-//! where there are some.
+//! Fused operations and their references on Flex, at the sizes of the paper's language models and
+//! of WRN-16-4, with gradients if there are any.
 //!
 //! Two threads against one: `RAYON_NUM_THREADS=1 cargo xtask bench`.
 
@@ -38,7 +38,7 @@ fn kernels(fused: bool) -> Kernels {
     if fused { Kernels::Fused } else { Kernels::Plain }
 }
 
-/// Where gradients are asked for.
+/// The device, with gradients.
 fn training() -> Device {
     let device = Device::flex().autodiff();
     device.seed(0);
@@ -107,7 +107,7 @@ fn rhn<const FUSED: bool>(bencher: Bencher, (depth, d_hidden): (usize, usize)) {
     });
 }
 
-/// The product that gives a layer its gates, forward and backward; throughput in tokens.
+/// The product that computes a layer's gates, forward and backward; throughput in tokens.
 #[divan::bench(args = [200, 512, 1500], consts = [true, false], sample_count = 20)]
 fn product<const FUSED: bool>(bencher: Bencher, d_hidden: usize) {
     let (kernels, device) = (kernels(FUSED), training());
@@ -193,8 +193,8 @@ fn step_one(bencher: Bencher, len: usize, kernels: Kernels, momentum: Option<Mom
     });
 }
 
-/// Norm, clip and step of an embedding of which a window has looked up some rows, against the dense gradient that these make;
-/// throughput in lookups.
+/// Norm, clip and step of an embedding of which a window has looked up some rows, against the dense
+/// gradient that these make; throughput in lookups.
 #[divan::bench(args = [512, 1500], consts = [true, false], sample_count = 20)]
 fn sgd_rows<const FUSED: bool>(bencher: Bencher, d_embed: usize) {
     let device = Device::flex();
@@ -218,7 +218,8 @@ fn sgd_rows<const FUSED: bool>(bencher: Bencher, d_embed: usize) {
     });
 }
 
-/// The masks of a window: one place in the network, and all of two layers of 512 units and 10,000 words for 20 sequences.
+/// The masks of a window: one place in the network, and all of two layers of 512 units and 10,000
+/// words for 20 sequences.
 #[divan::bench(args = [SEQ_LENGTH * BATCH_SIZE * 512, 1 << 20], consts = [true, false])]
 fn mask<const FUSED: bool>(bencher: Bencher, len: usize) {
     type Draw = fn([usize; 1], f64, TensorCreationOptions) -> Tensor<1>;
@@ -236,7 +237,8 @@ fn normal<const FUSED: bool>(bencher: Bencher, len: usize) {
     bencher.counter(ItemsCount::new(len)).bench_local(|| draw([len], (&device).into()));
 }
 
-/// Weights drawn with noise, and their divergence from the prior, forward and backward; throughput in weights.
+/// Weights drawn with noise, and their divergence from the prior, forward and backward; throughput
+/// in weights.
 #[divan::bench(args = WEIGHTS, consts = [true, false], sample_count = 5)]
 fn sampled_weight<const FUSED: bool>(bencher: Bencher, len: usize) {
     let (kernels, device) = (kernels(FUSED), training());

@@ -1,4 +1,4 @@
-//! An output of a fused operation as one step of Burn's graph.
+//! A fused operation as one step of Burn's autodiff graph.
 
 use std::fmt::Debug;
 
@@ -9,12 +9,14 @@ use burn::backend::autodiff::ops::{Backward, NodeGuard, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend};
 
-/// The backward half of an operation: gradients of its `N` inputs, from what the forward half saved and the gradient of the
-/// output. The last argument tells which of them are wanted: others may be `None`.
+/// The backward half of an operation.
+///
+/// Computes the gradients of the `N` inputs from what the forward half saved and the gradient of
+/// the output. The last argument says which gradients are wanted; the others may be `None`.
 pub(crate) type GradientFn<B, S, const N: usize> =
     fn(S, FloatTensor<B>, [bool; N]) -> [Option<FloatTensor<B>>; N];
 
-/// A step of the graph in preparation: `S` is what it saves for its backward half.
+/// A step of the graph in preparation. `S` is what it saves for the backward half.
 pub(crate) struct Step<B: Backend, C, S, const N: usize>(OpsKind<Function<B, S, N>, B, S, C, N>);
 
 impl<B: Backend, C, S, const N: usize> Step<B, C, S, N>
@@ -22,7 +24,7 @@ where
     C: CheckpointStrategy,
     S: Clone + Send + Debug + 'static,
 {
-    /// A step behind the nodes of its inputs.
+    /// Prepare a step whose inputs are `nodes`.
     pub(crate) fn prepare(nodes: [NodeGuard; N], gradients: GradientFn<B, S, N>) -> Self {
         Self(Function(gradients).prepare::<C>(nodes).compute_bound().stateful())
     }
@@ -32,7 +34,7 @@ where
         matches!(self.0, OpsKind::Tracked(_))
     }
 
-    /// The output as part of the graph; `saved` is called only if gradients are wanted.
+    /// The output as part of the graph. `saved` is called only if gradients are wanted.
     pub(crate) fn finish(
         self,
         output: FloatTensor<B>,

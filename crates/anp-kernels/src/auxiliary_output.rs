@@ -1,4 +1,4 @@
-//! A second output of an operation.
+//! A second output of a fused operation.
 
 use std::sync::{Arc, Mutex};
 
@@ -9,11 +9,13 @@ use burn::tensor::Shape;
 
 use crate::autodiff::Step;
 
-/// Where the step of the auxiliary output leaves its gradient for the step of the main output.
+/// The slot through which the step of the auxiliary output passes its gradient to the step of the
+/// main output.
 ///
-/// A step of Burn's graph has one output. The auxiliary output of an operation is a step behind the main one, to which it hands
-/// its gradient over; it also gives it a gradient of zero, so that the graph visits it. The larger output is best the
-/// auxiliary one.
+/// A step of Burn's graph has one output. The auxiliary output is therefore a step of its own,
+/// behind the main output. In the backward pass it leaves its gradient in this slot and registers a
+/// gradient of zero for the main output, so that the graph visits that step even if nothing else
+/// depends on it. Those zeros cost memory: make the smaller output the main one.
 #[derive(Debug, Clone)]
 pub(crate) struct AuxiliaryGradient<B: Backend>(Arc<Mutex<Option<FloatTensor<B>>>>);
 
@@ -22,22 +24,23 @@ impl<B: Backend> AuxiliaryGradient<B> {
         Self(Arc::default())
     }
 
-    /// The gradient, if there is one.
+    /// Take the gradient, if there is one.
     pub(crate) fn take(&self) -> Option<FloatTensor<B>> {
         self.0.lock().expect("no step panicked").take()
     }
 
-    /// The auxiliary output as a step behind the `main` output, whose step takes the gradient from here.
+    /// The auxiliary output as a step behind the `main` output.
     pub(crate) fn attach<C: CheckpointStrategy>(
         self,
         main: &FloatTensor<Autodiff<B, C>>,
         auxiliary: FloatTensor<B>,
     ) -> FloatTensor<Autodiff<B, C>> {
-        Step::<B, C, _, _>::prepare([main.node()], hand_over).finish(auxiliary, || (self, main.shape()))
+        Step::<B, C, _, _>::prepare([main.node()], hand_over)
+            .finish(auxiliary, || (self, main.shape()))
     }
 }
 
-/// With the shape of the main output.
+/// The backward half of the auxiliary step; it has saved the shape of the main output.
 fn hand_over<B: Backend>(
     (slot, main): (AuxiliaryGradient<B>, Shape),
     gradient: FloatTensor<B>,

@@ -18,21 +18,21 @@ use crate::sgd::{SgdInputs, sgd_step, sgd_step_reference};
 use crate::square_norm::{square_norm, square_norm_reference};
 use crate::sru::{SruInputs, SruSequence, sru_reference, sru_sequence};
 
-/// Which implementation of its operations a model takes.
+/// Which implementation of its operations a model uses.
 ///
-/// Both compute the same, up to rounding.
+/// Both compute the same values, up to rounding.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kernels {
-    /// Fused operations with one backward step each, where the device has them.
+    /// Fused operations with one backward step each, where the device has kernels.
     #[default]
     Fused,
-    /// Compositions of Burn's operations.
+    /// The references, made of Burn's operations.
     Plain,
 }
 
 impl Kernels {
-    /// Both.
+    /// Both implementations.
     pub const ALL: [Self; 2] = [Self::Fused, Self::Plain];
 
     /// Name in commands and files.
@@ -67,7 +67,7 @@ impl Kernels {
         }
     }
 
-    /// [`conv2d`] or its composition.
+    /// [`conv2d`] or [`conv2d_reference`].
     pub fn conv2d(self, inputs: Conv2dInputs) -> Tensor<4> {
         match self {
             Self::Fused => conv2d(inputs),
@@ -75,7 +75,7 @@ impl Kernels {
         }
     }
 
-    /// [`batch_norm`] or its composition.
+    /// [`batch_norm`] or [`batch_norm_reference`].
     pub fn batch_norm(self, inputs: BatchNormInputs) -> (Tensor<4>, BatchStatistics) {
         match self {
             Self::Fused => batch_norm(inputs),
@@ -83,7 +83,7 @@ impl Kernels {
         }
     }
 
-    /// [`linear_cross_entropy`] or its composition.
+    /// [`linear_cross_entropy`] or [`linear_cross_entropy_reference`].
     pub fn linear_cross_entropy(self, inputs: LinearCrossEntropyInputs) -> Tensor<1> {
         match self {
             Self::Fused => linear_cross_entropy(inputs),
@@ -91,7 +91,7 @@ impl Kernels {
         }
     }
 
-    /// [`logit_terms`] or its composition.
+    /// [`logit_terms`] or [`logit_terms_reference`].
     pub fn logit_terms(self, inputs: LinearCrossEntropyInputs) -> LogitTerms {
         match self {
             Self::Fused => logit_terms(inputs),
@@ -99,7 +99,7 @@ impl Kernels {
         }
     }
 
-    /// [`matmul`] or its composition.
+    /// [`matmul`] or [`matmul_reference`].
     pub fn matmul(self, lhs: Tensor<2>, rhs: Tensor<2>) -> Tensor<2> {
         match self {
             Self::Fused => matmul(lhs, rhs),
@@ -107,7 +107,7 @@ impl Kernels {
         }
     }
 
-    /// [`sampled_weight`] or its composition.
+    /// [`sampled_weight`] or [`sampled_weight_reference`].
     pub fn sampled_weight<const D: usize>(
         self,
         inputs: SampledWeightInputs<D>,
@@ -126,7 +126,7 @@ impl Kernels {
         }
     }
 
-    /// [`square_norm`] or its composition.
+    /// [`square_norm`] or [`square_norm_reference`].
     pub fn square_norm<const D: usize>(self, tensor: Tensor<D>) -> Tensor<1> {
         match self {
             Self::Fused => square_norm(tensor),
@@ -141,7 +141,7 @@ impl fmt::Display for Kernels {
     }
 }
 
-/// The text is the name of no implementation.
+/// A text that names no implementation.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is no implementation; there are `fused` and `plain`")]
 pub struct ParseKernelsError(String);

@@ -1,4 +1,4 @@
-//! What recurrent operations read in both directions.
+//! The tensors that recurrent operations share.
 
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::ops::NodeGuard;
@@ -7,21 +7,22 @@ use burn::backend::{Autodiff, Backend, ExtensionType};
 
 use crate::backend::Optional;
 
-/// What a recurrence multiplies at each step: the hidden state, masked, and a weight.
+/// The recurrent product of an LSTM or a Recurrent Highway Network: `(h ⊙ m) W_h` at each step.
 #[derive(Debug, Clone, ExtensionType)]
 #[extension_type(fusion: cfg(feature = "fusion"))]
 pub struct Recurrence<B: Backend> {
-    /// The recurrent weight.
+    /// `W_h`; its shape depends on the operation.
     pub weight_hidden: FloatTensor<B>,
-    /// The mask on the hidden state, one for all gates or one for each: `[groups, batch_size, d_hidden]`.
+    /// `m`, one mask for all gates or one per gate: `[groups, batch_size, d_hidden]`.
     #[extension_type]
     pub mask: Optional<B>,
-    /// The hidden state before the first step: `[batch_size, d_hidden]`.
+    /// `h` before the first step: `[batch_size, d_hidden]`.
     pub hidden0: FloatTensor<B>,
 }
 
 impl<B: Backend> Recurrence<B> {
-    /// The tensors, and the nodes of the weight and of the state; the mask is not differentiated.
+    /// The inner tensors, and the graph nodes of the weight and the hidden state. The mask is not
+    /// differentiated.
     pub(crate) fn from_autodiff<C: CheckpointStrategy>(
         recurrence: Recurrence<Autodiff<B, C>>,
     ) -> (Self, [NodeGuard; 2]) {

@@ -1,4 +1,4 @@
-//! Tensors in the host's memory as slices: what Flex and NdArray have in common.
+//! Tensors of the CPU backends as slices: what Flex and NdArray have in common.
 
 use std::ops::Deref;
 
@@ -11,22 +11,23 @@ use crate::cpu::recurrent;
 use crate::cpu::scalar::Scalar;
 use crate::recurrence::Recurrence;
 
-/// A number that both the kernels and Burn know: `f32` or `f64`.
+/// A scalar that both the kernels and Burn support: `f32` or `f64`.
 pub(crate) trait CpuScalar: Scalar + Element + bytemuck::Pod {}
 
 impl CpuScalar for f32 {}
 impl CpuScalar for f64 {}
 
-/// A backend whose tensors lie in the host's memory.
+/// A backend whose tensors are in main memory.
 ///
-/// Tensors of half precision are widened to `f32` when read, and [`Like`] narrows the results.
+/// Half-precision tensors are widened to `f32` when read; [`Like`] narrows the results.
 pub(crate) trait CpuBackend: Backend {
     /// The values of a tensor.
     type Values<E: CpuScalar>: Deref<Target = [E]>;
 
-    /// The values of a tensor of type `E` in row-major order; not copied where they lie so already.
+    /// The values of a tensor of type `E` in row-major order, not copied if they already are.
     fn contiguous<E: CpuScalar>(tensor: FloatTensor<Self>) -> Self::Values<E>;
 
+    /// The values of a tensor of any type in row-major order, copied only if necessary.
     fn values<E: CpuScalar>(tensor: FloatTensor<Self>) -> Self::Values<E> {
         Self::contiguous(as_type::<Self>(tensor, E::dtype()))
     }
@@ -36,14 +37,14 @@ pub(crate) trait CpuBackend: Backend {
         tensor.into_option().map(Self::values)
     }
 
-    /// The values of a tensor, to be written over; not copied where nobody else holds them.
+    /// The values of a tensor as a buffer to overwrite, not copied if no one else holds them.
     fn owned<E: CpuScalar>(tensor: FloatTensor<Self>) -> Vec<E> {
         let tensor = as_type::<Self>(tensor, E::dtype());
         let data = read_sync(Self::float_into_data(tensor)).expect("the host's memory can be read");
         data.try_into_vec().expect("the tensor is of this type")
     }
 
-    /// Indices; a negative one becomes `usize::MAX`, which is outside of everything.
+    /// Indices. A negative one becomes `usize::MAX`, which is out of range everywhere.
     fn indices(tensor: IntTensor<Self>) -> Vec<usize> {
         let data = read_sync(Self::int_into_data(tensor)).expect("the host's memory can be read");
         data.iter::<i64>().map(|index| usize::try_from(index).unwrap_or(usize::MAX)).collect()
@@ -54,7 +55,7 @@ fn as_type<B: Backend>(tensor: FloatTensor<B>, dtype: DType) -> FloatTensor<B> {
     if tensor.dtype() == dtype { tensor } else { B::float_cast(tensor, dtype.into()) }
 }
 
-/// Where and in which type results are made.
+/// The device and data type of results.
 pub(crate) struct Like<B: Backend> {
     device: Device<B>,
     dtype: DType,
@@ -65,7 +66,7 @@ impl<B: CpuBackend> Like<B> {
         Self { device: tensor.device(), dtype: tensor.dtype() }
     }
 
-    /// A tensor of these values, which are not copied.
+    /// A tensor of these values, not copied.
     pub(crate) fn tensor<E: CpuScalar>(
         &self,
         values: Vec<E>,
@@ -139,12 +140,12 @@ impl<B: CpuBackend, E: CpuScalar> RecurrenceValues<B, E> {
     }
 }
 
-/// Threads that a kernel may use: those of the pool it is called in.
+/// The number of threads a kernel may use: those of the pool it is called in.
 pub(crate) fn threads() -> usize {
     rayon::current_num_threads()
 }
 
-/// Call `$kernel::<$backend, E>` with the type to compute in for tensors of `$dtype`.
+/// Call `$kernel::<$backend, E>`, where `E` is the scalar that tensors of `$dtype` are computed in.
 macro_rules! with_scalar {
     ($dtype:expr, $kernel:ident::<$backend:ty>($($argument:expr),* $(,)?)) => {
         match $dtype {

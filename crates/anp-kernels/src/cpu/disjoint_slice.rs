@@ -1,7 +1,7 @@
 use std::marker::PhantomData;
 use std::ops::Range;
 
-/// A slice of which several threads write each its own parts.
+/// A slice that several threads write to, each to parts of its own.
 #[derive(Debug)]
 pub(crate) struct DisjointSlice<'a, E> {
     start: *mut E,
@@ -9,7 +9,8 @@ pub(crate) struct DisjointSlice<'a, E> {
     borrow: PhantomData<&'a mut [E]>,
 }
 
-// SAFETY: it is a `&mut [E]` that is not exclusive; who takes parts of it answers for what they overlap with.
+// SAFETY: this is a `&mut [E]` that is not exclusive. `get` and `get_mut` are unsafe, and their
+// callers promise that the parts do not overlap.
 #[allow(unsafe_code)]
 unsafe impl<E: Send + Sync> Sync for DisjointSlice<'_, E> {}
 
@@ -22,7 +23,7 @@ impl<'a, E> DisjointSlice<'a, E> {
     ///
     /// # Safety
     ///
-    /// While it is borrowed, nobody writes to it.
+    /// While the part is borrowed, no one writes to it.
     ///
     /// # Panics
     ///
@@ -31,7 +32,8 @@ impl<'a, E> DisjointSlice<'a, E> {
     #[allow(unsafe_code)]
     pub(crate) unsafe fn get(&self, part: Range<usize>) -> &[E] {
         self.check(&part);
-        // SAFETY: `part` is inside the slice, which is borrowed for `'a`; the rest is the caller's promise.
+        // SAFETY: `part` is inside the slice, which is borrowed for `'a`; the rest is the caller's
+        // promise.
         unsafe { std::slice::from_raw_parts(self.start.add(part.start), part.len()) }
     }
 
@@ -39,7 +41,7 @@ impl<'a, E> DisjointSlice<'a, E> {
     ///
     /// # Safety
     ///
-    /// While it is borrowed, nobody else reads it or writes to it.
+    /// While the part is borrowed, no one else reads it or writes to it.
     ///
     /// # Panics
     ///

@@ -13,12 +13,12 @@ pub(crate) struct Matrix<'a, E> {
 }
 
 impl<'a, E> Matrix<'a, E> {
-    /// Row-major `rows` by `columns`, without gaps.
+    /// A row-major matrix of `rows` by `columns` without gaps.
     pub(crate) fn new(data: &'a [E], rows: usize, columns: usize) -> Self {
         Self::strided(data, [rows, columns], [columns, 1])
     }
 
-    /// With any strides.
+    /// A matrix with any strides.
     ///
     /// # Panics
     ///
@@ -46,14 +46,14 @@ impl<'a, E> Matrix<'a, E> {
         self.columns
     }
 
-    /// A row of a matrix without gaps in its rows.
+    /// A row of a matrix whose column stride is 1.
     #[inline(always)]
     pub(crate) fn row(&self, row: usize) -> &'a [E] {
         debug_assert_eq!(self.column_stride, 1, "a row is a slice");
         &self.data[row * self.row_stride..][..self.columns]
     }
 
-    /// The transpose, a view.
+    /// The transpose, as a view.
     pub(crate) fn t(self) -> Self {
         Self {
             data: self.data,
@@ -69,16 +69,16 @@ fn fits(len: usize, [rows, columns]: [usize; 2], [row_stride, column_stride]: [u
     rows == 0 || columns == 0 || (rows - 1) * row_stride + (columns - 1) * column_stride < len
 }
 
-/// What a product does with the values that are in its destination.
+/// What a product does with the values in its destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Destination {
-    /// They are written over, unread.
+    /// It overwrites them without reading them.
     Overwrite,
-    /// The product is added to them.
+    /// It adds to them.
     Accumulate,
 }
 
-/// `alpha · lhs · rhs`, row-major without gaps, in memory that is written once.
+/// `alpha · lhs · rhs`, row-major without gaps, in memory that is written only once.
 ///
 /// # Panics
 ///
@@ -92,7 +92,7 @@ pub(crate) fn matmul<E: Scalar>(
     assert_eq!(lhs.columns, rhs.rows, "inner sizes of a product differ");
     let len = lhs.rows * rhs.columns;
     if lhs.columns == 0 {
-        // The product then keeps what it finds.
+        // `gemm` would not write the destination.
         return vec![E::ZERO; len];
     }
     let mut out = Vec::with_capacity(len);
@@ -108,7 +108,8 @@ pub(crate) fn matmul<E: Scalar>(
 
 /// `out ← lhs · rhs`, or `out ← out + lhs · rhs`.
 ///
-/// `out` is row-major with `row_stride` elements from one row to the next (at least `rhs`'s columns).
+/// `out` is row-major with `row_stride` elements from one row to the next (at least `rhs`'s
+/// columns).
 ///
 /// # Panics
 ///
@@ -134,8 +135,8 @@ pub(crate) fn matmul_into<E: Scalar>(
 
 /// # Safety
 ///
-/// `out` is valid for writes, and with [`Destination::Accumulate`] for reads, of `lhs.rows` rows of `rhs.columns` elements at a
-/// distance of `row_stride`; nobody else uses them meanwhile.
+/// `out` is valid for writes, and with [`Destination::Accumulate`] for reads, of `lhs.rows` rows of
+/// `rhs.columns` elements at a distance of `row_stride`. No one else uses them meanwhile.
 #[allow(unsafe_code)]
 unsafe fn write_product<E: Scalar>(
     out: *mut E,
@@ -147,7 +148,7 @@ unsafe fn write_product<E: Scalar>(
     threads: usize,
 ) {
     let parallelism = if threads > 1 { Parallelism::Rayon(threads) } else { Parallelism::None };
-    // SAFETY: `Matrix` keeps every element inside its slice; the caller vouches for `out`.
+    // SAFETY: `Matrix` keeps every element inside its slice; the caller guarantees `out`.
     unsafe {
         gemm::gemm(
             lhs.rows,

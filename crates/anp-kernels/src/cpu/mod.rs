@@ -1,7 +1,8 @@
-//! Tools of the CPU kernels: slices in, slices out, no graph.
+//! Tools of the CPU kernels. All of them work on slices; only [`backend`] knows tensors.
 //!
-//! Inner loops are ordinary Rust, compiled several times and chosen at run time ([`simd`]); products are those of
-//! the `gemm` crate ([`matmul`]). Results do not depend on the number of threads unless a function says so.
+//! Inner loops are ordinary Rust, compiled for several instruction sets and selected at run time
+//! ([`simd`]). Large matrix products come from the `gemm` crate ([`matmul`]). Results do not depend
+//! on the number of threads unless a function says so.
 
 #[cfg(any(feature = "flex", feature = "ndarray"))]
 pub(crate) mod backend;
@@ -13,7 +14,6 @@ pub(crate) mod random;
 pub(crate) mod recurrent;
 pub(crate) mod reduce;
 pub(crate) mod scalar;
-
 pub(crate) mod simd;
 pub(crate) mod tasks;
 #[cfg(test)]

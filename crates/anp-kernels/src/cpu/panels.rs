@@ -1,7 +1,7 @@
-//! Products of few rows with the same weight at many steps.
+//! Products of a few rows with the same weight at many steps.
 //!
-//! A general product packs its operands each time, which for twenty rows takes as long as the arithmetic. Here the
-//! weight is packed once for all steps.
+//! A general matrix product packs its operands into panels each time; for twenty rows, this takes
+//! as long as the arithmetic. Here, the weight is packed once for all steps.
 
 use std::array;
 use std::ops::Range;
@@ -12,35 +12,35 @@ use super::disjoint_slice::DisjointSlice;
 use super::matmul::Matrix;
 use super::scalar::Scalar;
 
-/// Most rows whose sums are kept in registers at once.
+/// Most rows of a tile, whose sums are kept in registers.
 const ROWS: usize = 6;
-/// Most vectors in a row of these sums.
+/// Most vectors in a row of a tile.
 pub(crate) const VECTORS: usize = 4;
-/// Most numbers in a vector.
+/// Most scalars in a vector.
 pub(crate) const LANES: usize = 16;
-/// Columns in a chunk, about.
+/// Approximate number of columns in a chunk.
 const CHUNK: usize = 128;
 /// Bytes in a cache line.
 const LINE: usize = 64;
 
-/// How a weight `[d_hidden, blocks · d_hidden]` is packed and shared out among threads.
+/// How a weight `[d_hidden, blocks · d_hidden]` is packed and divided among threads.
 ///
-/// Its square blocks (the gates) are all cut into the same chunks of columns, which are what a thread takes at once, and
-/// these into panels as wide as the registers allow. In the packed weight a chunk is contiguous: its panels one behind
-/// the other, in a panel the blocks, in a block the rows.
+/// All of its square blocks (the gates) are cut into the same chunks of columns, and these into
+/// panels as wide as the registers allow. A thread takes one chunk at a time. In the packed weight,
+/// a chunk is contiguous and ordered by panel, then block, then row.
 #[derive(Debug)]
 pub(crate) struct Panels {
     d_hidden: usize,
     blocks: usize,
     lanes: usize,
     panel_vectors: usize,
-    /// In vectors of columns.
+    /// Ranges of columns, in vectors.
     chunks: Vec<Range<usize>>,
     shares: Vec<Range<usize>>,
 }
 
 impl Panels {
-    /// For products of `rows` rows in `threads` threads.
+    /// Plan products of `rows` rows with `threads` threads.
     pub(crate) fn new<E: Scalar, S: Simd>(
         d_hidden: usize,
         blocks: usize,
@@ -48,8 +48,8 @@ impl Panels {
         threads: usize,
     ) -> Self {
         let lanes = E::lanes::<S>();
-        // The sums, a row of the panel and one broadcast number have to fit in the registers; but with few sums each
-        // addition would wait for the one before.
+        // The sums, a row of the panel and one broadcast number must fit into the registers. But
+        // with few sums, each addition would wait for the previous one.
         let panel_vectors = if S::REGISTER_COUNT > 16 || rows <= 3 { VECTORS } else { 2 };
         let chunk_vectors = panel_vectors.max(CHUNK / lanes);
         let vectors = d_hidden.div_ceil(lanes);
@@ -65,12 +65,12 @@ impl Panels {
         Self { d_hidden, blocks, lanes, panel_vectors, chunks, shares }
     }
 
-    /// The chunks that each thread should take.
+    /// The chunks that each thread takes first.
     pub(crate) fn shares(&self) -> &[Range<usize>] {
         &self.shares
     }
 
-    /// The columns of a chunk, the same in every block.
+    /// The columns of a chunk; they are the same in every block.
     pub(crate) fn columns(&self, chunk: usize) -> Range<usize> {
         self.columns_of(&self.chunks[chunk])
     }
@@ -81,20 +81,20 @@ impl Panels {
         vec![E::ZERO; len + LINE / size_of::<E>()]
     }
 
-    /// The packed weight in its [`storage`](Self::storage), of which each thread packs its chunks.
+    /// The packed weight in its [`storage`](Self::storage). Each thread packs its own chunks.
     pub(crate) fn share<'a, E: Scalar>(&self, storage: &'a mut [E]) -> DisjointSlice<'a, E> {
         // A vector that straddles two cache lines costs two loads.
         let start = storage.as_ptr().align_offset(LINE).min(LINE / size_of::<E>());
         DisjointSlice::new(&mut storage[start..])
     }
 
-    /// Where the packed weight holds a chunk.
+    /// The range of the packed weight that holds a chunk.
     pub(crate) fn packed(&self, chunk: usize) -> Range<usize> {
         let Range { start, end } = self.chunks[chunk];
         start * self.vector_len()..end * self.vector_len()
     }
 
-    /// Numbers of all blocks and rows in a vector of columns.
+    /// Scalars of all blocks and rows in one vector of columns.
     fn vector_len(&self) -> usize {
         self.lanes * self.blocks * self.d_hidden
     }
@@ -103,7 +103,8 @@ impl Panels {
         vectors.start * self.lanes..self.d_hidden.min(vectors.end * self.lanes)
     }
 
-    /// Width in vectors, columns, and place in the packed chunk of each of its panels.
+    /// For each panel of a chunk: its width in vectors, its columns, and its range in the packed
+    /// chunk.
     fn panels(&self, chunk: usize) -> impl Iterator<Item = (usize, Range<usize>, Range<usize>)> {
         let Range { start, end } = self.chunks[chunk];
         (start..end).step_by(self.panel_vectors).map(move |first| {
@@ -129,9 +130,9 @@ impl Panels {
         }
     }
 
-    /// Pack a chunk of the weight whose blocks are the transposes of those of `weight`.
+    /// Pack a chunk of the weight whose blocks are the transposed blocks of `weight`.
     pub(crate) fn pack_transposed<E: Scalar>(&self, weight: &[E], chunk: usize, packed: &mut [E]) {
-        /// Rows of a panel that are filled at once; they stay in the first cache.
+        /// Rows of a panel that are filled at once, so that they stay in the L1 cache.
         const STRIP: usize = 64;
 
         let d_hidden = self.d_hidden;
@@ -151,7 +152,7 @@ impl Panels {
         }
     }
 
-    /// A chunk of the packed weight, `packed` at its [place](Self::packed).
+    /// The chunk whose [range](Self::packed) of the packed weight is `packed`.
     pub(crate) fn chunk<'p, E>(&'p self, index: usize, packed: &'p [E]) -> Chunk<'p, E> {
         Chunk { panels: self, index, packed }
     }
@@ -166,15 +167,15 @@ pub(crate) struct Chunk<'p, E> {
 }
 
 impl<E: Scalar> Chunk<'_, E> {
-    /// Its columns, the same in every block.
+    /// Its columns; they are the same in every block.
     pub(crate) fn columns(&self) -> Range<usize> {
         self.panels.columns(self.index)
     }
 
-    /// Add to `out` the product of the rows of `lhs` with its columns in a block of the weight.
+    /// Add to `out` the product of `lhs` with the chunk's columns in a block of the weight.
     ///
-    /// `out(row, columns)` is the place for these columns of a row. Terms are added in order, whatever the chunks and the
-    /// vectors are.
+    /// `out(row, columns)` returns the destination of these columns of a row. Terms are added in
+    /// the same order whatever the sizes of chunks and vectors.
     #[inline(always)]
     pub(crate) fn product<'o, S: Simd>(
         &self,
@@ -193,8 +194,9 @@ impl<E: Scalar> Chunk<'_, E> {
     }
 }
 
-/// Write to each of the rows `out`, or add to it, the product of its row of `lhs` with a panel of `width` numbers a row, a few
-/// whole vectors.
+/// Multiply `lhs` with a panel, and write the rows of the product to `out`, or add them to it.
+///
+/// A row of the panel has `width` scalars, a multiple of the vector length.
 #[inline(always)]
 pub(crate) fn product_with_panel<'o, E: Scalar, S: Simd>(
     simd: S,
@@ -223,7 +225,7 @@ struct Tile<'l, 'o, E> {
     lhs: [&'l [E]; ROWS],
     panel: &'l [E],
     out: [&'o mut [E]; ROWS],
-    /// Whether it is added to what is there.
+    /// Whether to add to `out` instead of overwriting it.
     accumulate: bool,
 }
 
@@ -234,7 +236,7 @@ impl<E: Scalar> Tile<'_, '_, E> {
         if self.out[0].len() == width { simd.vectorize(self) } else { self.run_padded(simd) }
     }
 
-    /// For the last panel of a block, which may be wider than what is left of the block.
+    /// For the last panel of a block, which may extend beyond the block.
     fn run_padded<S: Simd>(self, simd: S) {
         let width = self.vectors * E::lanes::<S>();
         let mut whole = [[E::ZERO; VECTORS * LANES]; ROWS];
@@ -264,7 +266,7 @@ impl<E: Scalar> Tile<'_, '_, E> {
     fn rows_of_vectors<S: Simd, const R: usize, const N: usize>(mut self, simd: S) {
         let (panel, _) = E::vectors::<S>(self.panel).as_chunks::<N>();
         let lhs: [&[E]; R] = array::from_fn(|row| self.lhs[row]);
-        // Not filled through a reference: an array whose address is known elsewhere is kept in memory, too.
+        // Not filled through a reference: an array whose address escapes is kept in memory.
         let mut sums: [[E::Vector<S>; N]; R] = array::from_fn(|row| {
             let (out, rest) = E::vectors::<S>(self.out[row]).as_chunks::<N>();
             assert!(out.len() == 1 && rest.is_empty(), "a row of sums is as wide as its panel");
@@ -310,7 +312,7 @@ mod tests {
     use super::super::simd::dispatch;
     use super::*;
 
-    /// Products with `weight` and with its transposed blocks, against sums written out.
+    /// Products with `weight` and with its transposed blocks, against plain sums.
     struct Check {
         d_hidden: usize,
         blocks: usize,
@@ -351,7 +353,7 @@ mod tests {
                         let lhs = Matrix::strided(&lhs, [rows, d_hidden], [stride, 1]);
                         chunk.product(simd, block, lhs, |row, columns| {
                             let start = row * width + block * d_hidden;
-                            // SAFETY: a product asks for a place once at a time.
+                            // SAFETY: a product borrows one row at a time.
                             unsafe { shared.get_mut(start + columns.start..start + columns.end) }
                         });
                     }

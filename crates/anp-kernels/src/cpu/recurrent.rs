@@ -1,8 +1,9 @@
-//! What the LSTM and the Recurrent Highway Network have in common.
+//! What the recurrent kernels have in common, above all the LSTM and the Recurrent Highway Network.
 //!
-//! In both directions a thread owns some hidden units for the whole sequence. A step is its part of one product with few
-//! rows, whose weight is packed once for all steps ([`panels`](super::panels)), and the element-wise rest, and ends when all
-//! threads meet ([`lockstep`](super::lockstep)). No result depends on how many there are.
+//! In both directions, a thread owns some hidden units for the whole sequence. At each step, it
+//! computes its part of one product with few rows, whose weight is packed once for all steps
+//! ([`panels`](super::panels)), and the element-wise rest. A barrier follows
+//! ([`lockstep`](super::lockstep)). No result depends on the number of threads.
 
 use std::array;
 use std::ops::Range;
@@ -20,38 +21,38 @@ use super::simd::{dispatch, vectorized_for};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Dims {
     pub(crate) seq_length: usize,
-    /// Micro-steps in a step of the sequence, each with a weight of its own.
+    /// Micro-steps per step of the sequence, each with a weight of its own.
     pub(crate) depth: usize,
     pub(crate) batch_size: usize,
     pub(crate) d_hidden: usize,
-    /// Gates of a hidden unit.
+    /// Gates per hidden unit.
     pub(crate) gates: usize,
 }
 
 impl Dims {
-    /// Numbers in a state of all sequences at one step.
+    /// Scalars in the state of all sequences at one step.
     pub(crate) fn state(self) -> usize {
         self.batch_size * self.d_hidden
     }
 
-    /// Numbers in the states of all steps.
+    /// Scalars in the states of all steps.
     pub(crate) fn sequence(self) -> usize {
         self.seq_length * self.state()
     }
 
-    /// Micro-steps of the whole sequence; where there are no others, these are its steps.
+    /// Micro-steps of the whole sequence; with a depth of 1, its steps.
     pub(crate) fn steps(self) -> usize {
         self.seq_length * self.depth
     }
 
-    /// Where `[rows, d_hidden]` holds some units of a row.
+    /// The range of some units of a row in `[rows, d_hidden]`.
     #[inline(always)]
     pub(crate) fn units(self, row: usize, units: &Range<usize>) -> Range<usize> {
         let start = row * self.d_hidden;
         start + units.start..start + units.end
     }
 
-    /// Where `[rows, gates · d_hidden]` holds them, for each gate.
+    /// The ranges of some units of a row in `[rows, gates · d_hidden]`, one per gate.
     #[inline(always)]
     pub(crate) fn gates<const GATES: usize>(
         self,
@@ -61,30 +62,30 @@ impl Dims {
         array::from_fn(|gate| self.units(row * GATES + gate, units))
     }
 
-    /// Panic unless the slice called `name` has as many elements as expected.
+    /// Panic unless the slice called `name` has the expected length.
     #[track_caller]
     pub(crate) fn check<E>(self, name: &str, values: &[E], expected: usize) {
         assert_eq!(values.len(), expected, "size of the {name} of {self:?}");
     }
 
-    /// Of `threads`, how many pay.
+    /// How many of `threads` are worth using.
     pub(crate) fn threads(self, threads: usize) -> usize {
-        /// Multiply-adds in some times as long as it takes threads to meet.
+        /// Multiply-adds that take several times as long as a barrier.
         const STEP: usize = 1 << 15;
-        /// In some times as long as it takes to call a thread.
+        /// Multiply-adds that take several times as long as waking a thread.
         const SEQUENCE: usize = 1 << 21;
 
         let work = self.state() * self.gates * self.d_hidden;
         threads.min(work / STEP).min(self.steps() * work / SEQUENCE).max(1)
     }
 
-    /// Whether there are too few products to pack the weights for.
+    /// Whether there are too few products to make packing the weights worthwhile.
     fn has_few_products(self) -> bool {
         self.seq_length * self.batch_size < 8 || self.seq_length == 1
     }
 }
 
-/// What both directions read.
+/// What both directions of a recurrence read.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Recurrence<'a, E> {
     pub(crate) dims: Dims,
@@ -96,7 +97,7 @@ pub(crate) struct Recurrence<'a, E> {
 }
 
 impl<'a, E: Scalar> Recurrence<'a, E> {
-    /// `mask` is one for all gates or one for each, `[groups, batch_size, d_hidden]`.
+    /// `mask` is one mask for all gates or one per gate: `[groups, batch_size, d_hidden]`.
     ///
     /// # Panics
     ///
@@ -112,7 +113,8 @@ impl<'a, E: Scalar> Recurrence<'a, E> {
         Self { dims, weight, mask: Mask { values, groups }, state0 }
     }
 
-    /// The state before each step, from the states after each: `[seq_length, batch_size, d_hidden]`.
+    /// The state before each step, from the states after each: `[seq_length, batch_size,
+    /// d_hidden]`.
     pub(crate) fn previous(&self, states: &[E]) -> Vec<E> {
         [self.state0, &states[..states.len() - self.dims.state()]].concat()
     }
@@ -122,15 +124,16 @@ impl<'a, E: Scalar> Recurrence<'a, E> {
         nth(self.weight, layer, self.weight.len() / self.dims.depth)
     }
 
-    /// Of `rows` rows with the columns of all gates, those of the gates that share a mask.
+    /// Of a matrix of `rows` rows with the columns of all gates, the columns of a group of gates.
     fn columns<'m>(&self, matrix: &'m [E], rows: usize, group: usize) -> Matrix<'m, E> {
         let width = self.dims.gates * self.dims.d_hidden;
         let columns = width / self.mask.inputs();
         Matrix::strided(&matrix[group * columns..], [rows, columns], [width, 1])
     }
 
-    /// Add the products of a micro-step to all gates, `[batch_size, gates · d_hidden]`; `input(group)` is multiplied with the
-    /// weight of the gates that share a mask.
+    /// Add the product of a micro-step to all gates, `[batch_size, gates · d_hidden]`.
+    ///
+    /// `input(group)` is what the weight of a group of gates is multiplied with.
     pub(crate) fn add_products<'i>(
         &self,
         layer: usize,
@@ -152,7 +155,8 @@ impl<'a, E: Scalar> Recurrence<'a, E> {
         }
     }
 
-    /// Gradient of the input that a group of gates had, from that of all gates, `[batch_size, gates · d_hidden]`.
+    /// Gradient of the input of a group of gates, from that of all gates: `[batch_size, gates ·
+    /// d_hidden]`.
     pub(crate) fn input_gradient(
         &self,
         layer: usize,
@@ -167,9 +171,10 @@ impl<'a, E: Scalar> Recurrence<'a, E> {
         matmul_into(out, d_hidden, destination, gates_grad, weight.t(), threads);
     }
 
-    /// Gradient of the weight of a micro-step, `Σ_t (h_{t−1} ⊙ m)ᵀ ∂a_t`, into `out`: one product over all steps.
+    /// Write the gradient of the weight of a micro-step, `Σ_t (h_{t−1} ⊙ m)ᵀ ∂a_t`, to `out`.
     ///
-    /// `previous` is `h_{t−1}` of all steps, `gates_grad` is `∂a_t`, `[seq_length, batch_size, gates · d_hidden]`.
+    /// `previous` is `h_{t−1}` and `gates_grad` is `∂a_t` of all steps: `[seq_length, batch_size,
+    /// d_hidden]` and `[seq_length, batch_size, gates · d_hidden]`.
     pub(crate) fn weight_gradient(
         &self,
         out: &mut [E],
@@ -199,16 +204,17 @@ impl<'a, E: Scalar> Recurrence<'a, E> {
     }
 }
 
-/// A mask on the recurrent input: none, one for all gates or one for each.
+/// The mask on the recurrent input: none, one for all gates or one per gate.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Mask<'a, E> {
     /// `[groups, batch_size, d_hidden]`.
     pub(crate) values: &'a [E],
+    /// 0 if there is no mask.
     pub(crate) groups: usize,
 }
 
 impl<E: Scalar> Mask<'_, E> {
-    /// Inputs of the product that differ: columns of the weight are divided among them.
+    /// Groups of gates with the same input; each takes an equal share of the weight's columns.
     pub(crate) fn inputs(self) -> usize {
         self.groups.max(1)
     }
@@ -223,8 +229,8 @@ impl<E: Scalar> Mask<'_, E> {
     }
 }
 
-/// What the product of a step multiplies where there is a mask: `h ⊙ m` before even and before odd steps, `[2, groups,
-/// batch_size, d_hidden]`.
+/// The input of the product if there is a mask: `h ⊙ m` before even and before odd steps,
+/// `[2, groups, batch_size, d_hidden]`.
 pub(crate) struct MaskedStates<'a, E> {
     dims: Dims,
     mask: Mask<'a, E>,
@@ -232,7 +238,7 @@ pub(crate) struct MaskedStates<'a, E> {
 }
 
 impl<'a, E: Scalar> MaskedStates<'a, E> {
-    /// Memory for them; the first step's are set.
+    /// Memory for the masked states, with those of the first step.
     pub(crate) fn storage(recurrence: &Recurrence<'_, E>) -> Vec<E> {
         let Recurrence { dims, mask, state0, .. } = recurrence;
         let mut values = vec![E::ZERO; 2 * mask.values.len()];
@@ -247,21 +253,22 @@ impl<'a, E: Scalar> MaskedStates<'a, E> {
         Self { dims, mask, values: DisjointSlice::new(storage) }
     }
 
-    /// What a step multiplies with the weight of a gate, or `None` if there is no mask.
+    /// The input of a gate's product at `step`, or `None` if there is no mask.
     #[inline(always)]
     #[allow(unsafe_code)]
     pub(crate) fn before(&self, step: usize, gate: usize) -> Option<&[E]> {
         let (groups, state) = (self.mask.groups, self.dims.state());
         let start = (step % 2 * groups + gate.checked_rem(groups)?) * state;
-        // SAFETY: the step before wrote it, no other writes it before this step is done.
+        // SAFETY: the step before wrote it, and no other writes it until this step is done.
         Some(unsafe { self.values.get(start..start + state) })
     }
 
-    /// Write what the next step multiplies: some units of a sequence's state after `step`.
+    /// Write the input of the next step: some units of a sequence, whose state after `step` is
+    /// given.
     ///
     /// # Safety
     ///
-    /// Only the thread that has claimed the chunk of these units may do this.
+    /// Only the thread that has claimed the chunk of these units may call this.
     #[inline(always)]
     #[allow(unsafe_code)]
     pub(crate) unsafe fn write(&self, step: usize, row: usize, units: &Range<usize>, state: &[E]) {
@@ -276,26 +283,28 @@ impl<'a, E: Scalar> MaskedStates<'a, E> {
     }
 }
 
-/// A direction of a recurrence: what its steps do.
+/// One direction of a recurrence.
 pub(crate) trait Direction: Sync {
     type Scalar: Scalar;
 
-    /// Whether it goes from the last step to the first, and then to the state before that. Its first step then has no product.
+    /// Whether steps go backward in time. They end with the state before the first step, so there
+    /// is one more of them, and the first of them has no product.
     const IS_BACKWARD: bool;
 
     fn recurrence(&self) -> &Recurrence<'_, Self::Scalar>;
 
-    /// The product of a step for all units, alone.
+    /// The product of a step for all units, when no other thread is at work.
     fn whole_product(&self, step: usize, layer: usize, threads: usize);
 
-    /// The product of a step for the units of a chunk; the weight's blocks are transposed if backward.
+    /// The product of a step for the units of a chunk. Backward, the blocks of the weight are
+    /// transposed.
     fn product<S: Simd>(&self, simd: S, step: usize, chunk: &Chunk<'_, Self::Scalar>);
 
     /// The element-wise rest of a step.
     fn elementwise(&self, step: usize, units: Range<usize>);
 }
 
-/// Take all steps.
+/// Run all steps.
 pub(crate) fn run(direction: &impl Direction, threads: usize) {
     dispatch(Run { direction, threads });
 }
@@ -315,7 +324,8 @@ impl<D: Direction> WithSimd for Run<'_, D> {
         let dims @ Dims { depth, batch_size, d_hidden, gates, .. } = recurrence.dims;
         let without_product = usize::from(D::IS_BACKWARD);
         let steps = dims.steps() + without_product;
-        // Whose weight a step multiplies with; backward, that of the micro-step that is next in time.
+        // The layer whose weight a step multiplies with. Backward, it is that of the next
+        // micro-step in time.
         let layer = |step: usize| match D::IS_BACKWARD {
             true => (step > 0).then(|| (dims.steps() - step) % depth),
             false => Some(step % depth),
@@ -361,7 +371,7 @@ impl<D: Direction> WithSimd for Run<'_, D> {
     }
 }
 
-/// Part `index` of those of `len` elements each.
+/// The part number `index` of parts of `len` elements each.
 pub(crate) fn nth<E>(values: &[E], index: usize, len: usize) -> &[E] {
     &values[index * len..][..len]
 }

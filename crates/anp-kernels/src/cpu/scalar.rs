@@ -4,10 +4,10 @@ use std::ops::{Add, AddAssign, Div, Mul, MulAssign, Neg, Sub, SubAssign};
 
 use super::simd::Vectors;
 
-/// `f32` and `f64`, the numbers that the kernels compute in.
+/// `f32` and `f64`, the types that the kernels compute in.
 ///
-/// The functions of `f32` have no branches, so that a loop over them becomes vector code; those of `f64` are the
-/// standard library's. All pass NaN on.
+/// The functions of `f32` are free of branches, so that the compiler can vectorise loops over them;
+/// those of `f64` are the standard library's. All propagate NaN.
 pub(crate) trait Scalar:
     Vectors
     + Copy
@@ -34,12 +34,13 @@ pub(crate) trait Scalar:
     fn from_f64(value: f64) -> Self;
     fn from_u32(value: u32) -> Self;
     fn to_f64(self) -> f64;
-    /// `e^self`; in `f32`, arguments are clamped to `[-87.3, 88]`, where neither zero nor infinity is reached.
+    /// `e^self`. In `f32`, the argument is clamped to `[-87.3, 88]`, so the result is never zero or
+    /// infinite.
     fn exp(self) -> Self;
     fn tanh(self) -> Self;
-    /// Natural logarithm; in `f32`, of normal positive numbers only.
+    /// Natural logarithm; in `f32`, only of normal positive numbers.
     fn ln(self) -> Self;
-    /// `ln(1 + self)` for numbers from 0, small ones as exactly as large ones.
+    /// `ln(1 + self)` for non-negative numbers, accurate for small ones, too.
     fn ln_1p(self) -> Self;
     fn sqrt(self) -> Self;
     /// Cosine and sine of `turn / 2³²` of a full turn.
@@ -51,11 +52,11 @@ pub(crate) trait Scalar:
         Self::ONE / (Self::ONE + (-self).exp())
     }
 
-    /// The larger of two numbers; NaN if either is (unlike that of the standard library).
+    /// The larger of two numbers; NaN if either is NaN (unlike `f32::max`).
     #[inline(always)]
     #[allow(clippy::eq_op)]
     fn maximum(self, other: Self) -> Self {
-        // Two comparisons, each false with a NaN on its side.
+        // Two comparisons, each of which is false if its operand is NaN.
         if self >= other || self.partial_cmp(&self).is_none() { self } else { other }
     }
 }
@@ -88,7 +89,7 @@ impl Scalar for f32 {
         const LN_2_HIGH: f32 = 0.693_359_4;
         const LN_2_LOW: f32 = -2.121_944_4e-4;
 
-        // Not `clamp`, `min` or `max`: these would drop a NaN.
+        // Not `clamp`, `min` or `max`: these would lose a NaN.
         let x = if self < -87.3 { -87.3 } else { self };
         let x = if x > 88.0 { 88.0 } else { x };
         let shifted = x * std::f32::consts::LOG2_E + ROUND;
@@ -105,7 +106,7 @@ impl Scalar for f32 {
         mantissa * Self::from_bits(exponent)
     }
 
-    /// A quotient of polynomials, as in Eigen and XLA; beyond its range it has rounded to ±1.
+    /// A rational approximation, as in Eigen and XLA; outside its range, the result rounds to ±1.
     #[inline(always)]
     fn tanh(self) -> Self {
         let x = if self < -7.905_311 { -7.905_311 } else { self };
@@ -150,7 +151,8 @@ impl Scalar for f32 {
         (p * x * z + exponent * LN_2_LOW - 0.5 * z) + x + exponent * LN_2_HIGH
     }
 
-    /// What rounding takes from `1 + self`, the quotient gives back: Kahan's, in Hewlett and Packard's calculators.
+    /// Kahan's method, from Hewlett-Packard's calculators: the quotient corrects the rounding of
+    /// `1 + self`.
     #[inline(always)]
     fn ln_1p(self) -> Self {
         let rounded = 1.0 + self;

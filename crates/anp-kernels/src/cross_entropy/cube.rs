@@ -1,5 +1,6 @@
-//! Forward, a product and one kernel in which each cube works on a token. Backward, three products and two element-wise
-//! kernels; with the terms on the logits, one kernel, two products and a reduction.
+//! The forward half is a product and one kernel, in which each cube processes a token. The backward
+//! half is three products and two element-wise kernels; with the terms on the logits, it is one
+//! kernel, two products and a reduction.
 
 use burn::backend::TensorMetadata;
 use burn::backend::cubecl::dtype_to_storage_type;
@@ -17,13 +18,13 @@ use crate::cube::{
     units_of_cube, wide,
 };
 
-/// A logarithm of a probability below which the probability is 0, and so is its product with the logarithm.
+/// Below this logarithm, a probability is 0, and so is its product with the logarithm.
 const LOWEST: f32 = -1e3;
 
-/// The terms of one token from its logits without bias. In place of these it leaves, if `keep` is set, their gradient of
-/// `nll`, or with `terms` the logits with bias.
+/// The terms of one token from its logits without bias. With `keep`, these are replaced with the
+/// gradient of `nll`, or with `terms` by the logits with bias.
 ///
-/// A target that is none of the classes makes `nll` a NaN.
+/// A target that is not one of the classes makes `nll` NaN.
 #[cube(launch)]
 fn token<F: Float, A: Float, I: Int>(
     logits: &mut [F],
@@ -114,7 +115,7 @@ fn token<F: Float, A: Float, I: Int>(
     }
 }
 
-/// Turn the kept logits into their gradient.
+/// Replace the kept logits with their gradient.
 ///
 /// ```text
 /// dz = g_nll (p − y) + 2 g_square z − g_entropy p (ln p + entropy)
@@ -145,7 +146,7 @@ fn logits_gradient<F: Float, A: Float, I: Int>(
     let z = A::cast_from(logits[at]);
     let ln_p = max(z - largest - ln_sum, A::new(LOWEST));
     let mut gradient = ln_p.exp() * (nll_grad - entropy_grad * (ln_p + entropy));
-    // A class may be excluded by −∞: its square does not count unless it is asked for.
+    // A class may be excluded by −∞, whose square must not matter if its factor is 0.
     if factor != A::new(0.0) {
         gradient += factor * z;
     }
@@ -218,7 +219,7 @@ impl CrossEntropyBackward for CubeBackend {
         let kept = outputs.logits.into_option().expect("the forward step kept them");
         let [_, num_classes] = kept.shape().dims();
         let back = transposed(of_layer(weight, tied));
-        // The buffer is large and the hidden states are small: the small side takes each token's factor.
+        // The buffer is large and the hidden states are small: apply each token's factor to these.
         let (logits_grad, hidden, factor, bias) = match outputs.statistics.into_option() {
             None => {
                 let bias = matmul(values_grad.clone(), kept.clone());

@@ -6,8 +6,8 @@
 //! square[n] = Σᵥ z[n, v]²,  entropy[n] = −Σᵥ p[n, v] ln p[n, v]
 //! ```
 //!
-//! Logits, probabilities and their gradient share one buffer of `[num_tokens, num_classes]`, where a composition holds
-//! several; in evaluation there is not even one.
+//! Logits, probabilities and their gradient share one buffer of `[num_tokens, num_classes]`, where
+//! the reference holds several. Evaluation does not need even that one.
 
 mod autodiff;
 #[cfg(any(feature = "flex", feature = "ndarray"))]
@@ -31,22 +31,22 @@ use crate::backend::{check_alike, check_shape, is_cpu_or_cube};
 
 const OPERATION: &str = "linear_cross_entropy";
 
-/// A linear layer over classes, its input and what should come out.
+/// A linear layer over classes, its input and the targets.
 #[derive(Debug, Clone)]
 pub struct LinearCrossEntropyInputs {
     /// `[num_tokens, d_hidden]`.
     pub hidden: Tensor<2>,
     /// `[d_hidden, num_classes]`, or `[num_classes, d_hidden]` if `tied`.
     pub weight: Tensor<2>,
-    /// Whether `weight` is that of an embedding, whose transpose is the layer's.
+    /// Whether `weight` is that of an embedding, whose transpose is the layer's weight.
     pub tied: bool,
     /// `[num_classes]`.
     pub bias: Tensor<1>,
-    /// The right classes: `[num_tokens]`.
+    /// The correct classes: `[num_tokens]`.
     pub targets: Tensor<1, Int>,
 }
 
-/// Terms of a loss that depend on the logits, one value a token: `[num_tokens]` each.
+/// Terms of a loss that depend on the logits, one value per token: `[num_tokens]` each.
 #[derive(Debug, Clone)]
 pub struct LogitTerms {
     /// Negative log-likelihood of the target, in nats.
@@ -59,12 +59,13 @@ pub struct LogitTerms {
 
 /// Negative log-likelihood of each target, in nats: `[num_tokens]`.
 ///
-/// On a device without a fused kernel this is [`linear_cross_entropy_reference`], the same in Burn's operations.
+/// On a device without a kernel, this is [`linear_cross_entropy_reference`], the same in Burn's
+/// operations.
 ///
 /// # Panics
 ///
-/// If shapes, devices or data types do not fit each other, or a target is none of the classes. A GPU is not waited for: there, the
-/// value of such a target is NaN.
+/// If shapes, devices or data types do not match, or a target is not one of the classes. On a GPU,
+/// the value for such a target is NaN instead: a panic would have to wait for the GPU.
 pub fn linear_cross_entropy(inputs: LinearCrossEntropyInputs) -> Tensor<1> {
     check(&inputs);
     if !is_cpu_or_cube(&inputs.hidden.device()) {
@@ -74,7 +75,7 @@ pub fn linear_cross_entropy(inputs: LinearCrossEntropyInputs) -> Tensor<1> {
     values(inputs, false).reshape([num_tokens])
 }
 
-/// The same with the squared norm of the logits and the entropy of the softmax.
+/// As [`linear_cross_entropy`], with the squared norm of the logits and the entropy of the softmax.
 ///
 /// # Panics
 ///

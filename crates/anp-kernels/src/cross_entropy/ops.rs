@@ -19,9 +19,9 @@ pub struct CrossEntropyForward<B: Backend> {
     pub targets: IntTensor<B>,
     /// Whether `weight` is that of an embedding.
     pub tied: bool,
-    /// Whether the terms on the logits are asked for, too.
+    /// Whether to compute the squared norm of the logits and the entropy, too.
     pub terms: bool,
-    /// Whether what the backward step needs is kept.
+    /// Whether to keep what the backward step needs.
     pub keep: bool,
 }
 
@@ -29,13 +29,14 @@ pub struct CrossEntropyForward<B: Backend> {
 #[derive(Debug, Clone, ExtensionType)]
 #[extension_type(fusion: cfg(feature = "fusion"))]
 pub struct CrossEntropyOutputs<B: Backend> {
-    /// `nll`, with terms also the logits' square and the entropy: `[1 or 3, num_tokens]`.
+    /// `nll`, and with `terms` the squared norm and the entropy: `[1 or 3, num_tokens]`.
     pub values: FloatTensor<B>,
-    /// Only if kept, `[num_tokens, num_classes]`: the gradient of `nll` by the logits, with terms the logits themselves.
+    /// With `keep`, `[num_tokens, num_classes]`: the gradient of `nll` with respect to the logits,
+    /// or with `terms` the logits themselves.
     #[extension_type]
     pub logits: Optional<B>,
-    /// Only if kept, with terms, `[num_tokens, 2]`: the largest logit `m`, and `ln Σᵥ e^(z[v] − m)`. Their sum would be less
-    /// exact than they are.
+    /// With `keep` and `terms`, `[num_tokens, 2]`: the largest logit `m`, and `ln Σᵥ e^(z[v] − m)`.
+    /// Their sum would be less precise.
     #[extension_type]
     pub statistics: Optional<B>,
 }
@@ -73,7 +74,7 @@ pub struct CrossEntropyGradients<B: Backend> {
     Autodiff
 )]
 pub trait CrossEntropyBackend: Backend {
-    /// The terms of each token.
+    /// The values of all tokens.
     #[fusion(meta = |inputs| {
         let CrossEntropyForwardMetadata { hidden, bias, targets, terms, keep, .. } = inputs;
         let (num_tokens, num_classes) = (targets.shape[0], bias.shape[0]);

@@ -7,7 +7,7 @@ use super::{LinearCrossEntropyInputs, LogitTerms};
 ///
 /// # Panics
 ///
-/// If shapes do not fit each other.
+/// If shapes do not match.
 pub fn linear_cross_entropy(inputs: LinearCrossEntropyInputs) -> Tensor<1> {
     let targets = inputs.targets.clone();
     nll(log_softmax(logits(inputs), 1), targets)
@@ -17,7 +17,7 @@ pub fn linear_cross_entropy(inputs: LinearCrossEntropyInputs) -> Tensor<1> {
 ///
 /// # Panics
 ///
-/// If shapes do not fit each other.
+/// If shapes do not match.
 pub fn logit_terms(inputs: LinearCrossEntropyInputs) -> LogitTerms {
     let targets = inputs.targets.clone();
     let logits = logits(inputs);

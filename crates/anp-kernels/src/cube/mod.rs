@@ -1,4 +1,4 @@
-//! What the kernels of CubeCL's runtimes have in common.
+//! Tools of the CubeCL kernels.
 
 pub(crate) mod recurrent;
 pub(crate) mod reduce;
@@ -15,28 +15,29 @@ use cubecl::server::CubeCountSelection;
 
 pub(crate) use burn_cubecl::kernel::into_contiguous;
 
-/// Types of a kernel's tensors and of its arithmetic: tensors of half precision are computed with in single precision.
+/// Types of a kernel's tensors and of its arithmetic, which is in single precision for
+/// half-precision tensors.
 pub(crate) fn types(tensor: &CubeTensor) -> [ElemType; 2] {
     [tensor.dtype, wide(tensor.dtype)].map(dtype_to_storage_type)
 }
 
-/// Type that tensors of `dtype` are computed with.
+/// The type of arithmetic on tensors of `dtype`.
 pub(crate) fn wide(dtype: DType) -> DType {
     if dtype == DType::F64 { DType::F64 } else { DType::F32 }
 }
 
-/// A tensor in row-major order whose values are not set.
+/// An uninitialised tensor in row-major order.
 pub(crate) fn empty(like: &CubeTensor, shape: impl Into<Shape>, dtype: DType) -> CubeTensor {
     empty_device_contiguous_dtype(like.client.clone(), like.device.clone(), shape.into(), dtype)
 }
 
-/// The tensor in row-major order, to be written over: a copy where somebody else holds it.
+/// The tensor in row-major order as a buffer to overwrite; copied if someone else holds it.
 pub(crate) fn owned(tensor: CubeTensor) -> CubeTensor {
     let tensor = into_contiguous(tensor);
     if tensor.can_mut() { tensor } else { tensor.copy() }
 }
 
-/// A kernel's argument that may be absent.
+/// An optional argument of a kernel.
 pub(crate) fn optional<T>(tensor: &Option<CubeTensor>) -> ComptimeOptionArgs<T>
 where
     T: LaunchArg<RuntimeArg = BufferArg>,
@@ -44,19 +45,19 @@ where
     tensor.clone().map(CubeTensor::into_buffer_arg).into()
 }
 
-/// Cubes with at least `units` units together.
+/// Cubes with at least `units` units in total.
 pub(crate) fn grid(client: &Client, units: usize) -> (CubeCount, CubeDim) {
     let dim = CubeDim::new(client, units);
     (calculate_cube_count_elemwise(client, units, dim), dim)
 }
 
-/// Units of a cube that shares its work by [`sum_of_cube`]: a power of two.
+/// Units per cube in kernels that use [`sum_of_cube`]: a power of two.
 pub(crate) fn units_of_cube(client: &Client) -> usize {
     let most = client.properties().hardware.max_units_per_cube.min(256);
     1 << most.ilog2()
 }
 
-/// At least `cubes` cubes; those beyond have to do nothing.
+/// At least `cubes` cubes; surplus ones must do nothing.
 pub(crate) fn cubes(client: &Client, cubes: usize) -> CubeCount {
     CubeCountSelection::new(client, cubes as u32).cube_count()
 }
@@ -72,7 +73,7 @@ pub(crate) fn sigmoid<A: Float>(x: A) -> A {
     A::new(1.0) / (A::new(1.0) + (-x).exp())
 }
 
-/// Sum of `value` over the `units` units of a cube, which all call this.
+/// Sum of `value` over the `units` units of a cube, all of which must call this.
 #[cube]
 pub(crate) fn sum_of_cube<A: Float>(value: A, #[comptime] units: usize) -> A {
     let mut values = Shared::<[A]>::new_slice(units);
@@ -91,7 +92,7 @@ pub(crate) fn sum_of_cube<A: Float>(value: A, #[comptime] units: usize) -> A {
     values[0]
 }
 
-/// Largest `value` of the `units` units of a cube, which all call this.
+/// Largest `value` of the `units` units of a cube, all of which must call this.
 #[cube]
 pub(crate) fn maximum_of_cube<A: Float>(value: A, #[comptime] units: usize) -> A {
     let mut values = Shared::<[A]>::new_slice(units);

@@ -1,5 +1,7 @@
-//! What the recurrences have in common: each step multiplies the hidden state, masked for each of the `groups` of gates that
-//! have a mask of their own, by the recurrent weight.
+//! What the recurrent kernels have in common.
+//!
+//! Each step multiplies the hidden state with the recurrent weight, masked separately for each of
+//! the `groups` of gates that have a mask of their own.
 
 use burn::backend::TensorMetadata;
 use burn::backend::ops::FloatTensorOps;
@@ -10,7 +12,7 @@ use cubecl::prelude::*;
 use super::{empty, grid, into_contiguous, matmul_into, optional, types};
 use crate::recurrence::Recurrence;
 
-/// Where column `part · d_hidden` of `element` (of a state) lies in a matrix `[batch_size, parts · d_hidden]`.
+/// The index of `element` (of a state) in part `part` of a matrix `[batch_size, parts · d_hidden]`.
 #[cube]
 pub(crate) fn in_row(
     element: usize,
@@ -21,7 +23,8 @@ pub(crate) fn in_row(
     element + ((parts - 1) * (element / d_hidden) + part) * d_hidden
 }
 
-/// The same in a product `[groups, batch_size, parts / groups · d_hidden]`, where `groups` is 1 or `parts`.
+/// The same in a product `[groups, batch_size, parts / groups · d_hidden]`; `groups` is 1 or
+/// `parts`.
 #[cube]
 pub(crate) fn in_product(
     element: usize,
@@ -38,7 +41,7 @@ pub(crate) fn in_product(
     }
 }
 
-/// Write `state` times the mask of each group.
+/// Write `state` times the mask of each group to `recurrent`.
 #[cube]
 pub(crate) fn write_masked<F: Float, A: Float>(
     state: A,
@@ -60,7 +63,7 @@ pub(crate) fn write_masked<F: Float, A: Float>(
     }
 }
 
-/// Gradient of a state from those of its masked copies.
+/// The gradient of a state from those of its masked copies.
 #[cube]
 pub(crate) fn read_masked<F: Float, A: Float>(
     product: &[F],
@@ -83,10 +86,12 @@ pub(crate) fn read_masked<F: Float, A: Float>(
     sum
 }
 
-/// The state before each step of each layer as the products saw it: `[depth, groups, seq_length, batch_size, d_hidden]`.
+/// The inputs of the products of all steps and layers: `[depth, groups, seq_length, batch_size,
+/// d_hidden]`.
 ///
-/// In the first layer this is the output of the step before, `state0` or in `hidden`; in others the output of the layer
-/// before, in `inner`, `[depth, seq_length, batch_size, d_hidden]`.
+/// In the first layer, the input is the output of the previous step: `state0`, or in `hidden`. In
+/// other layers, it is the output of the previous layer, in `inner`, `[depth − 1, seq_length,
+/// batch_size, d_hidden]`.
 #[cube(launch)]
 fn states_before<F: Float, A: Float>(
     state0: &[F],
@@ -133,7 +138,7 @@ fn states_before<F: Float, A: Float>(
 pub(crate) struct Prepared {
     /// `[groups, batch_size, d_hidden]`, in row-major order.
     pub(crate) mask: Option<CubeTensor>,
-    /// How many groups of gates have a mask of their own.
+    /// Groups of gates with a mask of their own.
     pub(crate) groups: usize,
     /// The weight of each layer: `[groups, d_hidden, parts / groups · d_hidden]`.
     pub(crate) weights: Vec<CubeTensor>,
@@ -161,7 +166,7 @@ impl Prepared {
         Self { mask, groups, weights, hidden0: into_contiguous(hidden0) }
     }
 
-    /// What the first step multiplies: `[groups, batch_size, d_hidden]`.
+    /// The input of the first step's product: `[groups, batch_size, d_hidden]`.
     pub(crate) fn first_input(&self) -> CubeTensor {
         let [batch_size, d_hidden] = self.hidden0.shape().dims();
         let state =
@@ -172,7 +177,8 @@ impl Prepared {
         }
     }
 
-    /// Gradient of the first state, `[batch_size, d_hidden]`, from that of [`first_input`](Self::first_input).
+    /// The gradient of the first state, `[batch_size, d_hidden]`, from that of
+    /// [`first_input`](Self::first_input).
     pub(crate) fn through_mask(&self, input_grad: CubeTensor) -> CubeTensor {
         let [_, batch_size, d_hidden] = input_grad.shape().dims();
         let state_grad = match &self.mask {
@@ -190,8 +196,9 @@ impl Prepared {
         self.weights.iter().cloned().map(transposed).collect()
     }
 
-    /// Gradients of the recurrent weights, `[depth, d_hidden, parts · d_hidden]`, and of the biases, `[depth, parts · d_hidden]`,
-    /// from those of the gates before their activation, `[depth, seq_length, batch_size, parts · d_hidden]`.
+    /// Gradients of the recurrent weights, `[depth, d_hidden, parts · d_hidden]`, and of the
+    /// biases, `[depth, parts · d_hidden]`, from those of the pre-activations, `[depth, seq_length,
+    /// batch_size, parts · d_hidden]`.
     ///
     /// One kernel, one product for all steps and layers, and one reduction.
     pub(crate) fn weight_gradients(
@@ -232,7 +239,8 @@ impl Prepared {
     }
 }
 
-/// A recurrent weight `[d_hidden, parts · d_hidden]` as `[groups, d_hidden, parts / groups · d_hidden]`.
+/// A recurrent weight `[d_hidden, parts · d_hidden]` as `[groups, d_hidden, parts / groups ·
+/// d_hidden]`.
 fn grouped(weight: CubeTensor, groups: usize) -> CubeTensor {
     let [d_hidden, width] = weight.shape().dims();
     let weight = CubeBackend::float_reshape(weight, [d_hidden, groups, width / groups].into());

@@ -1,5 +1,5 @@
-//! A step is one product and one kernel, forward as backward. Backward, there follow one kernel, one product and one
-//! reduction for all steps.
+//! In both directions, a step is one product and one kernel. The backward half ends with one
+//! kernel, one product and one reduction for all steps.
 
 use burn::backend::TensorMetadata;
 use burn::backend::ops::FloatTensorOps;
@@ -14,8 +14,8 @@ use crate::cube::{
     empty, grid, into_contiguous, matmul_into, optional, owned, sigmoid, types, wide,
 };
 
-/// One step: adds up and activates the gates in place, moves the states on, and leaves the masked hidden state in
-/// `recurrent` for the product of the next step.
+/// One step: sums and activates the gates in place, updates the states, and leaves the masked
+/// hidden state in `recurrent` for the product of the next step.
 #[cube(launch)]
 fn forward_step<F: Float, A: Float>(
     gates: &mut [F],
@@ -75,8 +75,9 @@ fn forward_step<F: Float, A: Float>(
     write_masked::<F, A>(h, mask, recurrent, element, states, groups);
 }
 
-/// One step: turns the activated gates into the gradient of their sums in place, and leaves it in `step_grad`, grouped, for
-/// the product that gives the step before its share, and the cell state's gradient in `carry`.
+/// One step: replaces the activated gates with the gradient of their pre-activations, also leaves
+/// it in `step_grad`, by groups, for the product that gives the gradient of the previous hidden
+/// state, and leaves the gradient of the cell state in `carry`.
 #[cube(launch)]
 fn backward_step<F: Float, A: Float>(
     gates: &mut [F],
@@ -109,7 +110,7 @@ fn backward_step<F: Float, A: Float>(
         ComptimeOption::Some(cell_grad) => A::cast_from(cell_grad[place]),
         ComptimeOption::None => A::new(0.0),
     };
-    // Behind the last step nothing follows: neither buffer is set.
+    // No step follows the last one: neither buffer is set yet.
     if place + states < cell.len() {
         dh += read_masked::<F, A>(product, mask, element, states, groups);
         dc += carry[element];

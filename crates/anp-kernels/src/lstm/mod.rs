@@ -6,8 +6,8 @@
 //! h_t = σ(o) ⊙ tanh(c_t)
 //! ```
 //!
-//! Gates lie in the order input, forget, cell, output, as in PyTorch; kernels are `[d_in, 4 · d_hidden]`, the transpose
-//! of PyTorch's.
+//! Gates are in the order input, forget, cell, output, as in PyTorch. Weights are `[d_in, 4 ·
+//! d_hidden]`, the transpose of PyTorch's.
 
 mod autodiff;
 #[cfg(any(feature = "flex", feature = "ndarray"))]
@@ -37,7 +37,7 @@ pub struct LstmState {
 }
 
 impl LstmState {
-    /// The state before a text: all zero.
+    /// The state before a text: all zeros.
     pub fn zeros(batch_size: usize, d_hidden: usize, device: &Device) -> Self {
         Self {
             hidden: Tensor::zeros([batch_size, d_hidden], device),
@@ -45,14 +45,14 @@ impl LstmState {
         }
     }
 
-    /// The same values, cut from the graph that made them.
+    /// The same values, detached from the graph.
     #[must_use]
     pub fn detach(self) -> Self {
         Self { hidden: self.hidden.detach(), cell: self.cell.detach() }
     }
 }
 
-/// States of one layer at every step of a window.
+/// States of one layer at all steps of a window.
 #[derive(Debug, Clone)]
 pub struct LstmSequence {
     /// `h_t`: `[seq_length, batch_size, d_hidden]`.
@@ -63,7 +63,7 @@ pub struct LstmSequence {
     pub state: LstmState,
 }
 
-/// What an LSTM does over a sequence, but for the product of its inputs.
+/// Inputs of an LSTM over a sequence. The product of `x` and `W_x` has been computed before.
 #[derive(Debug, Clone)]
 pub struct LstmInputs {
     /// `x_t W_x` of all steps: `[seq_length, batch_size, 4 · d_hidden]`.
@@ -72,8 +72,9 @@ pub struct LstmInputs {
     pub bias: Tensor<1>,
     /// `W_h`: `[d_hidden, 4 · d_hidden]`.
     pub weight_hidden: Tensor<2>,
-    /// `m`, the mask on the recurrent input, constant over the sequence and scaled by `1 / (1 − p)`: `[1, batch_size,
-    /// d_hidden]` for all gates together or `[4, batch_size, d_hidden]` for each its own. Not differentiated.
+    /// `m`, the mask on the recurrent input, constant over the sequence and scaled by `1 / (1 −
+    /// p)`: `[1, batch_size, d_hidden]` for all gates or `[4, batch_size, d_hidden]` with one per
+    /// gate. Not differentiated.
     pub mask: Option<Tensor<3>>,
     /// State before the first step.
     pub state: LstmState,
@@ -83,11 +84,11 @@ pub struct LstmInputs {
 
 /// Run an LSTM over a sequence, as one operation with one backward step.
 ///
-/// On a device without a fused kernel this is [`lstm_reference`], the same in Burn's operations.
+/// On a device without a kernel, this is [`lstm_reference`], the same in Burn's operations.
 ///
 /// # Panics
 ///
-/// If shapes, devices or data types do not fit each other, or the sequence is empty.
+/// If shapes, devices or data types do not match, or the sequence is empty.
 pub fn lstm_sequence(inputs: LstmInputs) -> LstmSequence {
     check(&inputs);
     if !is_cpu_or_cube(&inputs.gates.device()) {

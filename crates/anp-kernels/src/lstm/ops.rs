@@ -6,15 +6,16 @@ use crate::backend::Optional;
 use crate::backend::{sequence_spec, spec};
 use crate::recurrence::Recurrence;
 
-/// What the forward half of an LSTM reads.
+/// [`LstmInputs`](super::LstmInputs) as tensors of a backend.
 #[derive(Debug, Clone, ExtensionType)]
 #[extension_type(fusion: cfg(feature = "fusion"))]
 pub struct LstmForward<B: Backend> {
-    /// `x_t W_x` of all steps: `[seq_length, batch_size, 4 · d_hidden]`; written over where nobody else holds it.
+    /// `x_t W_x` of all steps: `[seq_length, batch_size, 4 · d_hidden]`. Overwritten if no one else
+    /// holds it.
     pub gates: FloatTensor<B>,
     /// `[4 · d_hidden]`.
     pub bias: FloatTensor<B>,
-    /// With a weight of `[d_hidden, 4 · d_hidden]`.
+    /// Its weight is `[d_hidden, 4 · d_hidden]`.
     #[extension_type]
     pub recurrence: Recurrence<B>,
     /// The cell state before the first step: `[batch_size, d_hidden]`.
@@ -23,7 +24,7 @@ pub struct LstmForward<B: Backend> {
     pub forget_bias: f64,
 }
 
-/// What the forward half of an LSTM returns.
+/// What [`lstm_forward`](LstmBackend::lstm_forward) computes.
 #[derive(Debug, Clone, ExtensionType)]
 #[extension_type(fusion: cfg(feature = "fusion"))]
 pub struct LstmOutputs<B: Backend> {
@@ -31,39 +32,41 @@ pub struct LstmOutputs<B: Backend> {
     pub hidden: FloatTensor<B>,
     /// Cell states of all steps: `[seq_length, batch_size, d_hidden]`.
     pub cell: FloatTensor<B>,
-    /// `σ(i), σ(f + forget_bias), tanh(g), σ(o)`, which the backward half needs: `[seq_length, batch_size, 4 · d_hidden]`.
+    /// `σ(i), σ(f + forget_bias), tanh(g), σ(o)`: `[seq_length, batch_size, 4 · d_hidden]`.
     pub activated: FloatTensor<B>,
 }
 
-/// What the backward half of an LSTM needs of the forward half.
+/// What the backward step needs of the forward step.
 #[derive(Debug, Clone, ExtensionType)]
 #[extension_type(fusion: cfg(feature = "fusion"))]
 pub struct LstmSaved<B: Backend> {
-    /// As the forward half read it.
+    /// An input.
     #[extension_type]
     pub recurrence: Recurrence<B>,
-    /// As the forward half read it.
+    /// An input.
     pub cell0: FloatTensor<B>,
-    /// What the forward half returned.
+    /// The outputs.
     #[extension_type]
     pub outputs: LstmOutputs<B>,
 }
 
-/// Gradients of what the forward half of an LSTM reads, but for the mask, each of its input's shape.
+/// Gradients of the inputs that have one.
 #[derive(Debug, Clone, ExtensionType)]
 #[extension_type(fusion: cfg(feature = "fusion"))]
-#[allow(missing_docs)]
 pub struct LstmGradients<B: Backend> {
+    /// `[seq_length, batch_size, 4 · d_hidden]`.
     pub gates: FloatTensor<B>,
+    /// `[4 · d_hidden]`.
     pub bias: FloatTensor<B>,
+    /// `[d_hidden, 4 · d_hidden]`.
     pub weight_hidden: FloatTensor<B>,
+    /// `[batch_size, d_hidden]`.
     pub hidden0: FloatTensor<B>,
+    /// `[batch_size, d_hidden]`.
     pub cell0: FloatTensor<B>,
 }
 
-/// The forward half of an LSTM over a sequence, as a backend's kernel.
-///
-/// The caller has checked the shapes.
+/// An LSTM over a sequence as a backend's kernel; the caller has checked the shapes.
 #[backend_extension(
     Flex: cfg(feature = "flex"),
     NdArray: cfg(feature = "ndarray"),
@@ -81,7 +84,7 @@ pub trait LstmBackend: Backend {
     fn lstm_forward(#[extension_type] inputs: LstmForward<Self>) -> LstmOutputs<Self>;
 }
 
-/// The backward half of an LSTM over a sequence, as a backend's kernel.
+/// The backward kernel, with which the operation becomes a step of the graph.
 #[backend_extension(
     Flex: cfg(feature = "flex"),
     NdArray: cfg(feature = "ndarray"),
@@ -89,7 +92,7 @@ pub trait LstmBackend: Backend {
     Fusion: cfg(feature = "fusion"),
 )]
 pub trait LstmBackward: LstmBackend {
-    /// From the gradients of all hidden and cell states.
+    /// Gradients from those of all hidden and cell states.
     #[fusion(meta = |saved, _, _| {
         let LstmSavedMetadata { recurrence, cell0, outputs } = saved;
         LstmGradientsMetadata {

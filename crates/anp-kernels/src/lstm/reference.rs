@@ -7,7 +7,7 @@ use super::{LstmInputs, LstmSequence, LstmState};
 ///
 /// # Panics
 ///
-/// If shapes do not fit each other, or the sequence is empty.
+/// If shapes do not match, or the sequence is empty.
 pub fn lstm_sequence(inputs: LstmInputs) -> LstmSequence {
     let LstmInputs { gates, bias, weight_hidden, mask, state, forget_bias } = inputs;
     let LstmState { hidden: mut h, cell: mut c } = state;
@@ -51,8 +51,8 @@ fn recurrent(h: Tensor<2>, weight_hidden: &Tensor<2>, mask: Option<&Tensor<3>>) 
 
 /// Split `[seq_length, a, b]` into its `seq_length` steps of `[a, b]`.
 ///
-/// By halves, because the gradient of a slice is a zeroed copy of the *whole* tensor: cutting each step
-/// from the whole would move `seq_length` times its size backward, cutting by halves only
+/// By halves, because the gradient of a slice is a zeroed copy of the *whole* tensor: slicing each
+/// step from the whole would move `seq_length` times its size in the backward pass, halving only
 /// `log₂ seq_length` times.
 fn unstack(sequence: Tensor<3>) -> Vec<Tensor<2>> {
     let [seq_length, rows, columns] = sequence.dims();

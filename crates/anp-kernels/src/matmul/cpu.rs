@@ -5,7 +5,7 @@ use super::{MatmulBackend, MatmulBackward};
 use crate::cpu::backend::{CpuBackend, CpuScalar, Like, threads, with_scalar};
 use crate::cpu::matmul::{self, Matrix};
 
-/// Each matrix is transposed first if so said.
+/// The product; `transpose` says which of the matrices to transpose first.
 fn matmul<B: CpuBackend, E: CpuScalar>(
     lhs: FloatTensor<B>,
     rhs: FloatTensor<B>,

@@ -1,7 +1,8 @@
-//! The product of two matrices, whose result a recurrence may write over.
+//! The product of two matrices, whose result a recurrence can overwrite.
 //!
-//! Flex fills the result of a product with zeros and copies it before it computes it, and a kernel that writes over it copies it
-//! once more. For the gates of an LSTM this is as long as the element-wise rest of the layer.
+//! Burn's Flex backend fills the result of a product with zeros and copies it before it computes
+//! it, and a kernel that overwrites the result must copy it once more. For the gates of an LSTM,
+//! this takes as long as the element-wise part of the layer.
 
 #[cfg(any(feature = "flex", feature = "ndarray"))]
 mod cpu;
@@ -15,7 +16,7 @@ use crate::backend::{check_alike, check_shape, is_cpu};
 
 /// `lhs · rhs`.
 ///
-/// On a device without a kernel this is [`matmul_reference`].
+/// On a device without a kernel, this is [`matmul_reference`].
 ///
 /// # Shapes
 ///
@@ -36,7 +37,7 @@ pub fn matmul(lhs: Tensor<2>, rhs: Tensor<2>) -> Tensor<2> {
     Tensor::from_dispatch(Dispatch::matmul(lhs.into_dispatch(), rhs.into_dispatch()))
 }
 
-/// [`matmul`] by Burn's operation: its specification.
+/// [`matmul`] as Burn's operation: its specification.
 pub fn matmul_reference(lhs: Tensor<2>, rhs: Tensor<2>) -> Tensor<2> {
     lhs.matmul(rhs)
 }

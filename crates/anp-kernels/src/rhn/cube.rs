@@ -1,5 +1,5 @@
-//! A micro-step is one product and one kernel, forward as backward. Backward, there follow one kernel, one product and one
-//! reduction for all of them.
+//! In both directions, a micro-step is one product and one kernel. The backward half ends with one
+//! kernel, one product and one reduction for all micro-steps.
 
 use burn::backend::TensorMetadata;
 use burn::backend::ops::FloatTensorOps;
@@ -13,8 +13,9 @@ use crate::cube::{
     empty, grid, into_contiguous, matmul_into, optional, owned, sigmoid, types, wide,
 };
 
-/// One micro-step: adds up and activates the gates, moves the state on, writes it to place `to` of `states`, and leaves it
-/// masked in `recurrent` for the next product. `at` counts the micro-steps as `activated` does.
+/// One micro-step: sums and activates the gates, updates the state, writes it to index `to` of
+/// `states`, and leaves it masked in `recurrent` for the next product. `at` is the micro-step's
+/// index in `activated`.
 #[cube(launch)]
 fn forward_step<F: Float, A: Float>(
     gates: &[F],
@@ -47,7 +48,7 @@ fn forward_step<F: Float, A: Float>(
     let mut u = A::cast_from(product[in_product(element, n, len, 1usize, 2usize, groups)])
         + A::cast_from(bias[of_bias + n]);
     if layer == 0 {
-        // In the first layer, micro-steps count as steps do.
+        // In the first layer, the index of a micro-step is that of its step.
         let of_gates = 2 * at as usize * len + row;
         h += A::cast_from(gates[of_gates]);
         u += A::cast_from(gates[of_gates + n]);
@@ -65,9 +66,10 @@ fn forward_step<F: Float, A: Float>(
     write_masked::<F, A>(after, mask, recurrent, element, len, groups);
 }
 
-/// One micro-step: turns the activated gates into the gradient of their sums in place, and leaves it in `step_grad`,
-/// grouped, for the product that gives the state before its share; `carry` has the rest. The state before is at place
-/// `from` of `states`; behind the `last` micro-step of all nothing follows, and the `top` one of a step is its output.
+/// One micro-step: replaces the activated gates with the gradient of their pre-activations, and
+/// also leaves it in `step_grad`, by groups, for the product that gives the gradient of the
+/// previous state; `carry` holds the rest of that gradient. The previous state is at index `from`
+/// of `states`. No micro-step follows the `last` one, and the `top` one of a step is its output.
 #[cube(launch)]
 fn backward_step<F: Float, A: Float>(
     gates: &mut [F],

@@ -1,4 +1,4 @@
-//! A Recurrent Highway Network over a sequence: several micro-steps inside each step.
+//! A Recurrent Highway Network over a sequence: each step consists of several micro-steps.
 //!
 //! ```text
 //! s_{t,0} = y_{t−1}
@@ -7,7 +7,8 @@
 //! y_t     = s_{t,L}
 //! ```
 //!
-//! [Zilly et al., 2016](https://arxiv.org/abs/1607.03474), with the carry gate coupled to the transform gate.
+//! [Zilly et al., 2016](https://arxiv.org/abs/1607.03474), with the carry gate coupled to the
+//! transform gate.
 
 mod autodiff;
 #[cfg(any(feature = "flex", feature = "ndarray"))]
@@ -27,30 +28,32 @@ pub use crate::recurrence::Recurrence;
 
 const OPERATION: &str = "rhn_sequence";
 
-/// What the recurrence reads.
+/// Inputs of a Recurrent Highway Network over a sequence.
 #[derive(Debug, Clone)]
 pub struct RhnInputs {
-    /// `x_t W` of all steps, the columns of `h` before those of `u`: `[seq_length, batch_size, 2 · d_hidden]`.
+    /// `x_t W` of all steps, the columns of `h` before those of `u`: `[seq_length, batch_size, 2 ·
+    /// d_hidden]`.
     pub gates: Tensor<3>,
     /// `R`: `[depth, d_hidden, 2 · d_hidden]`.
     pub weight_hidden: Tensor<3>,
     /// `b`: `[depth, 2 · d_hidden]`.
     pub bias: Tensor<2>,
-    /// `m`, constant over steps and micro-steps and scaled by `1 / (1 − p)`: `[1, batch_size, d_hidden]` for both gates
-    /// together, or `[2, batch_size, d_hidden]` for each its own. Not differentiated.
+    /// `m`, constant over steps and micro-steps and scaled by `1 / (1 − p)`: `[1, batch_size,
+    /// d_hidden]` for both gates, as in the authors' TensorFlow code, or `[2, batch_size,
+    /// d_hidden]` with one per gate, as in their Torch code. Not differentiated.
     pub mask: Option<Tensor<3>>,
     /// `y` before the first step: `[batch_size, d_hidden]`.
     pub state: Tensor<2>,
 }
 
-/// Run a Recurrent Highway Network over a sequence, as one operation with one backward step: all `y_t`, `[seq_length,
-/// batch_size, d_hidden]`.
+/// Run a Recurrent Highway Network over a sequence, as one operation with one backward step.
 ///
-/// On a device without a fused kernel this is [`rhn_reference`], the same in Burn's operations.
+/// Returns `y_t` of all steps, `[seq_length, batch_size, d_hidden]`. On a device without a kernel,
+/// this is [`rhn_reference`], the same in Burn's operations.
 ///
 /// # Panics
 ///
-/// If shapes, devices or data types do not fit each other, or a size is zero.
+/// If shapes, devices or data types do not match, or a size is zero.
 pub fn rhn_sequence(inputs: RhnInputs) -> Tensor<3> {
     check(&inputs);
     if !is_cpu_or_cube(&inputs.gates.device()) {

@@ -14,7 +14,7 @@ pub struct RhnForward<B: Backend> {
     pub gates: FloatTensor<B>,
     /// `[depth, 2 · d_hidden]`.
     pub bias: FloatTensor<B>,
-    /// With a weight of `[depth, d_hidden, 2 · d_hidden]`.
+    /// Its weight is `[depth, d_hidden, 2 · d_hidden]`.
     #[extension_type]
     pub recurrence: Recurrence<B>,
 }
@@ -27,7 +27,8 @@ pub struct RhnOutputs<B: Backend> {
     pub hidden: FloatTensor<B>,
     /// `tanh(h), σ(u)`: `[depth, seq_length, batch_size, 2 · d_hidden]`.
     pub activated: FloatTensor<B>,
-    /// States after all micro-steps but the last, if there are others: `[depth − 1, seq_length, batch_size, d_hidden]`.
+    /// States after all micro-steps but the last of each step: `[depth − 1, seq_length, batch_size,
+    /// d_hidden]`; absent if `depth` is 1.
     #[extension_type]
     pub inner: Optional<B>,
 }
@@ -58,7 +59,8 @@ pub struct RhnGradients<B: Backend> {
     pub hidden0: FloatTensor<B>,
 }
 
-/// A Recurrent Highway Network over a sequence as a backend's kernel; the caller has checked the shapes.
+/// A Recurrent Highway Network over a sequence as a backend's kernel; the caller has checked the
+/// shapes.
 #[backend_extension(
     Flex: cfg(feature = "flex"),
     NdArray: cfg(feature = "ndarray"),

@@ -7,7 +7,7 @@ use super::RhnInputs;
 ///
 /// # Panics
 ///
-/// If shapes do not fit each other, or the sequence is empty.
+/// If shapes do not match, or the sequence is empty.
 pub fn rhn_sequence(inputs: RhnInputs) -> Tensor<3> {
     let RhnInputs { gates, weight_hidden, bias, mask, state: mut s } = inputs;
     let [seq_length, batch_size, d_gates] = gates.dims();

@@ -9,7 +9,8 @@ use crate::backend::Optional;
 impl<B: SruBackward, C: CheckpointStrategy> SruBackend for Autodiff<B, C> {
     fn sru_forward(inputs: SruForward<Self>) -> SruOutputs<Self> {
         let SruForward { product, highway, bias, mask, cell0, activation } = inputs;
-        // Without a highway of its own the step has the product as its parent twice; the second gets no gradient.
+        // Without a separate highway, the product is also the second parent, which then gets no
+        // gradient.
         let highway_node = match &highway {
             Optional::Present(highway) => highway.node(),
             Optional::Absent => product.node(),

@@ -1,5 +1,5 @@
-//! Forward, one kernel, in which a unit goes through all steps of one element of the state. Backward, another, and a
-//! reduction over the batch for the bias.
+//! The forward half is one kernel, in which a unit processes all steps of one element of the state.
+//! The backward half is another one, and a reduction over the batch for the bias.
 
 use burn::backend::TensorMetadata;
 use burn::backend::ops::FloatTensorOps;
@@ -24,7 +24,7 @@ fn activate<A: Float>(c: A, #[comptime] activation: Activation) -> A {
     }
 }
 
-/// `g'(c)`, from `g(c)`.
+/// `g'(c)` as a function of `g(c)`.
 #[cube]
 fn slope<A: Float>(value: A, #[comptime] activation: Activation) -> A {
     if comptime!(activation == Activation::Tanh) {
@@ -82,8 +82,9 @@ fn forward<F: Float, A: Float>(
     }
 }
 
-/// Writes the product's gradient over the product, the highway's over `hidden_grad` where it is an input of its own, and
-/// to `sums`, `[3, batch_size, d_hidden]`, the gradients of the initial state and of the biases by each sequence.
+/// The gradient of the product overwrites the product, that of a separate highway overwrites
+/// `hidden_grad`. `sums`, `[3, batch_size, d_hidden]`, receives the gradients of the initial state
+/// and of the biases, separately for each sequence.
 #[cube(launch)]
 fn backward<F: Float, A: Float>(
     product: &mut [F],

@@ -1,13 +1,13 @@
 //! The Simple Recurrent Unit, in its first version, over a sequence.
 //!
 //! ```text
-//! x̃_t, f_t, r_t, x'_t = split(x_t W)             x'_t is the layer's input if both are equally wide
+//! x̃_t, f_t, r_t, x'_t = split(x_t W)        x'_t is the layer's input if both are equally wide
 //! c_t = σ(f_t + b_f) ⊙ (c_{t−1} − x̃_t) + x̃_t
 //! h_t = σ(r_t + b_r) ⊙ (g(c_t) ⊙ m − x'_t) + x'_t
 //! ```
 //!
-//! [Lei & Zhang, 2017](https://arxiv.org/abs/1709.02755v1). All products are one, made by the caller; the rest is this
-//! scan.
+//! [Lei & Zhang, 2017](https://arxiv.org/abs/1709.02755v1). The caller computes all products as
+//! one; what remains is this scan.
 
 mod autodiff;
 #[cfg(any(feature = "flex", feature = "ndarray"))]
@@ -26,7 +26,7 @@ use crate::backend::{check_alike, check_shape, is_cpu_or_cube};
 
 const OPERATION: &str = "sru_sequence";
 
-/// `g`, the function between a cell state and the hidden state.
+/// `g`, the function between the cell state and the hidden state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Activation {
@@ -38,19 +38,22 @@ pub enum Activation {
     Relu,
 }
 
-/// What the scan reads.
+/// Inputs of the scan.
 #[derive(Debug, Clone)]
 pub struct SruInputs {
-    /// `x_t W` of all steps, the parts candidate, forget, reset and, without `highway`, highway, each `d_hidden` wide one
-    /// after the other: `[seq_length, batch_size, 3 or 4 · d_hidden]`.
+    /// `x_t W` of all steps, with the parts candidate, forget, reset and, without `highway`,
+    /// highway one after the other: `[seq_length, batch_size, 3 or 4 · d_hidden]`.
     ///
-    /// The authors' code interleaves the parts: its column `i · k + j` is column `j · d_hidden + i` here, for part `j` of `k`.
+    /// The authors' code interleaves the parts: its column `i · k + j` is column `j · d_hidden + i`
+    /// here, for part `j` of `k` and unit `i`. The order of the bias is the same.
     pub product: Tensor<3>,
-    /// `x'`, the layer's input, where it is as wide as the layer: `[seq_length, batch_size, d_hidden]`.
+    /// `x'`, the layer's input, if it is as wide as the layer: `[seq_length, batch_size,
+    /// d_hidden]`.
     pub highway: Option<Tensor<3>>,
     /// `b_f, b_r`: `[2 · d_hidden]`.
     pub bias: Tensor<1>,
-    /// `m`, constant over the sequence and scaled by `1 / (1 − p)`: `[batch_size, d_hidden]`. Not differentiated.
+    /// `m`, constant over the sequence and scaled by `1 / (1 − p)`: `[batch_size, d_hidden]`. Not
+    /// differentiated.
     pub mask: Option<Tensor<2>>,
     /// `c` before the first step: `[batch_size, d_hidden]`.
     pub cell: Tensor<2>,
@@ -58,7 +61,7 @@ pub struct SruInputs {
     pub activation: Activation,
 }
 
-/// States of one layer at every step of a window.
+/// States of one layer at all steps of a window.
 #[derive(Debug, Clone)]
 pub struct SruSequence {
     /// `h_t`: `[seq_length, batch_size, d_hidden]`.
@@ -71,11 +74,11 @@ pub struct SruSequence {
 
 /// Run an SRU over a sequence, as one operation with one backward step.
 ///
-/// On a device without a fused kernel this is [`sru_reference`], the same in Burn's operations.
+/// On a device without a kernel, this is [`sru_reference`], the same in Burn's operations.
 ///
 /// # Panics
 ///
-/// If shapes, devices or data types do not fit each other, or a size is zero.
+/// If shapes, devices or data types do not match, or a size is zero.
 pub fn sru_sequence(inputs: SruInputs) -> SruSequence {
     check(&inputs);
     if !is_cpu_or_cube(&inputs.product.device()) {

@@ -7,7 +7,7 @@ use super::{Activation, SruInputs, SruSequence};
 ///
 /// # Panics
 ///
-/// If shapes do not fit each other, or the sequence is empty.
+/// If shapes do not match, or the sequence is empty.
 pub fn sru_sequence(inputs: SruInputs) -> SruSequence {
     let SruInputs { product, highway, bias, mask, cell: mut c, activation } = inputs;
     let [seq_length, batch_size, _] = product.dims();

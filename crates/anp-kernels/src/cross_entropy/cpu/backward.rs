@@ -5,7 +5,7 @@ use crate::cpu::scalar::Scalar;
 use crate::cpu::simd::vectorized;
 use crate::cpu::tasks::map;
 
-/// What [`forward_with_terms`](super::forward::forward_with_terms) computed of each token.
+/// What [`forward_with_terms`](super::forward::forward_with_terms) computed for each token.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Statistics<'a, E> {
     /// `[tokens, 2]`.
@@ -14,7 +14,8 @@ pub(super) struct Statistics<'a, E> {
     pub(super) entropy: &'a [E],
 }
 
-/// Turn the logits that [`forward_with_terms`](super::forward::forward_with_terms) kept into the gradient by them.
+/// Replace the logits that [`forward_with_terms`](super::forward::forward_with_terms) returned with
+/// their gradient.
 ///
 /// ```text
 /// dz = g_nll (p − y) + 2 g_square z − g_entropy p (ln p + entropy)
@@ -22,7 +23,7 @@ pub(super) struct Statistics<'a, E> {
 ///
 /// # Panics
 ///
-/// If the slices' lengths do not fit together.
+/// If a slice has the wrong length.
 pub(super) fn logits_gradient<E: Scalar>(
     logits: &mut [E],
     targets: &[usize],
@@ -59,7 +60,8 @@ pub(super) fn logits_gradient<E: Scalar>(
                     for z in row.iter_mut() {
                         let ln_p = (*z - maximum - ln_sum).maximum(E::from_f64(LOWEST));
                         let through_p = ln_p.exp() * (nll - entropy_grad * (ln_p + entropy));
-                        // A class may be excluded by −∞: its square does not count unless it is asked for.
+                        // A class may be excluded by −∞, whose square must not matter if its factor
+                        // is 0.
                         let direct = if factor == E::ZERO { E::ZERO } else { factor * *z };
                         *z = through_p + direct;
                     }
@@ -70,7 +72,7 @@ pub(super) fn logits_gradient<E: Scalar>(
     });
 }
 
-/// Gradients of a layer and its input; `weight` lies as the layer's does.
+/// Gradients of a layer and its input; `weight` has the layout of the layer's weight.
 #[derive(Debug)]
 pub(super) struct Gradients<E> {
     /// `[tokens, d_hidden]`.
@@ -80,13 +82,15 @@ pub(super) struct Gradients<E> {
     pub(super) bias: Vec<E>,
 }
 
-/// Gradients of the layer and its input, from those of the logits, `[tokens, num_classes]`, times `scale`, `[tokens]`.
+/// Gradients of the layer and its input, from those of the logits, `[tokens, num_classes]`, times
+/// `scale`, `[tokens]`.
 ///
-/// After [`forward`](super::forward::forward), `scale` is the gradient by `nll`; after [`logits_gradient`], ones.
+/// After [`forward`](super::forward::forward), `scale` is the gradient of `nll`; after
+/// [`logits_gradient`], it is ones.
 ///
 /// # Panics
 ///
-/// If the slices' lengths do not fit together.
+/// If a slice has the wrong length.
 pub(super) fn backward<E: Scalar>(
     layer: &Layer<'_, E>,
     logits_grad: &[E],
@@ -97,7 +101,8 @@ pub(super) fn backward<E: Scalar>(
     let tokens = layer.targets.len();
     assert_eq!(scale.len(), tokens, "length of the scale");
     assert_eq!(logits_grad.len(), tokens * num_classes, "length of the logits' gradient");
-    // The buffer is large and the hidden states are small: either the products take the scale, or the small side does.
+    // The buffer is large and the hidden states are small: apply the scale in the products if it is
+    // the same for all tokens, or else to the hidden states.
     let common = scale.first().filter(|first| scale.iter().all(|s| s == *first));
     let alpha = common.copied().unwrap_or(E::ONE);
     let dz = Matrix::new(logits_grad, tokens, num_classes);
@@ -141,7 +146,7 @@ fn weighted_column_sums<E: Scalar>(
     width: usize,
     threads: usize,
 ) -> Vec<E> {
-    /// Rows that are summed one after the other; the sums of such groups are then added.
+    /// Rows that are summed in order; the sums of such groups are then added up.
     const ROWS: usize = 64;
 
     let tasks = rows.chunks(ROWS * width).zip(scale.chunks(ROWS)).collect();

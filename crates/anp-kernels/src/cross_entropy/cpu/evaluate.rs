@@ -6,15 +6,16 @@ use crate::cpu::scalar::Scalar;
 use crate::cpu::simd::vectorized;
 use crate::cpu::tasks::map;
 
-/// `nll`, `square` and `entropy`, `[tokens]` each, with logits of a few classes at a time.
+/// Write all terms, with the logits of a few classes at a time.
 ///
 /// # Panics
 ///
-/// If a slice has another length.
+/// If a slice has the wrong length.
 pub(super) fn evaluate<E: Scalar>(layer: &Layer<'_, E>, terms: Terms<&mut [E]>, threads: usize) {
-    /// Logits that stay in the last cache.
+    /// Logits that fit into the last-level cache.
     const LOGITS: usize = 1 << 20;
-    /// With fewer classes at a time, reading the hidden states would cost more than the product.
+    /// Fewest classes at a time; with less, reading the hidden states would cost more than the
+    /// product.
     const FEWEST: usize = 512;
 
     let Terms { nll, square, entropy } = terms;

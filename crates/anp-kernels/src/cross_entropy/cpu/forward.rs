@@ -6,13 +6,14 @@ use crate::cpu::scalar::Scalar;
 use crate::cpu::simd::vectorized;
 use crate::cpu::tasks::map;
 
-/// `nll`, `[tokens]`; returned is the gradient `p − y` of each by its logits, `[tokens, num_classes]`.
+/// Write `nll`, `[tokens]`, and return its gradient with respect to the logits, `p − y`, `[tokens,
+/// num_classes]`.
 ///
-/// What is in `nll` is not read. A NaN in a token's logits makes its `nll` NaN.
+/// A NaN among a token's logits makes its `nll` NaN.
 ///
 /// # Panics
 ///
-/// If the slice has another length.
+/// If the slice has the wrong length.
 pub(super) fn forward<E: Scalar>(layer: &Layer<'_, E>, nll: &mut [E], threads: usize) -> Vec<E> {
     assert_eq!(nll.len(), layer.targets.len(), "length of the losses");
     let mut logits = layer.logits(threads);
@@ -33,13 +34,13 @@ pub(super) fn forward<E: Scalar>(layer: &Layer<'_, E>, nll: &mut [E], threads: u
     logits
 }
 
-/// As [`forward`], with the other terms; returned are the logits.
+/// Write all terms, and return the logits, `[tokens, num_classes]`.
 ///
-/// `statistics`: `[tokens, 2]`, the largest logit `m` and `ln Σᵥ e^(z[v] − m)`.
+/// `statistics`, `[tokens, 2]`, receives the largest logit `m` and `ln Σᵥ e^(z[v] − m)`.
 ///
 /// # Panics
 ///
-/// As [`forward`].
+/// If a slice has the wrong length.
 pub(super) fn forward_with_terms<E: Scalar>(
     layer: &Layer<'_, E>,
     terms: Terms<&mut [E]>,
@@ -79,7 +80,7 @@ pub(super) fn forward_with_terms<E: Scalar>(
     logits
 }
 
-/// Turn logits without their bias into `p − y`; returns the loss.
+/// Replace logits without bias with `p − y`, and return the loss.
 #[inline(always)]
 fn gradient_of_nll<E: Scalar>(row: &mut [E], bias: &[E], target: usize) -> E {
     let maximum = add_bias(row, bias);

@@ -3,7 +3,7 @@ use std::ops::Range;
 use crate::cpu::matmul::{Matrix, matmul};
 use crate::cpu::scalar::Scalar;
 
-/// A linear layer over classes, its input and what should come out.
+/// A linear layer over classes, its input and the targets.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Layer<'a, E> {
     weight: &'a [E],
@@ -19,11 +19,12 @@ pub(super) struct Layer<'a, E> {
 }
 
 impl<'a, E: Scalar> Layer<'a, E> {
-    /// `weight`: `[d_hidden, num_classes]` or, if `tied` to an embedding, `[num_classes, d_hidden]`, row-major.
+    /// `weight`: `[d_hidden, num_classes]` or, if `tied` to an embedding, `[num_classes,
+    /// d_hidden]`, row-major.
     ///
     /// # Panics
     ///
-    /// If a size is 0, a slice has another length or a target is none of the classes.
+    /// If a size is 0, a slice has the wrong length or a target is not one of the classes.
     pub(super) fn new(
         weight: &'a [E],
         bias: &'a [E],
@@ -45,7 +46,7 @@ impl<'a, E: Scalar> Layer<'a, E> {
         Self { weight, bias, tied, hidden, targets, d_hidden, num_classes }
     }
 
-    /// Some of the classes' weights: `[d_hidden, classes.len()]`.
+    /// The weights of some classes: `[d_hidden, classes.len()]`.
     pub(super) fn weight(&self, classes: Range<usize>) -> Matrix<'a, E> {
         let Range { start, end } = classes;
         let (h, v) = (self.d_hidden, self.num_classes);
@@ -56,20 +57,20 @@ impl<'a, E: Scalar> Layer<'a, E> {
         }
     }
 
-    /// Hidden states: `[tokens, d_hidden]`.
+    /// The hidden states as a matrix: `[tokens, d_hidden]`.
     pub(super) fn tokens<'h>(&self, hidden: &'h [E]) -> Matrix<'h, E> {
         Matrix::new(hidden, self.targets.len(), self.d_hidden)
     }
 
-    /// `hidden · weight`; the bias is added where the logits are next read.
+    /// `hidden · weight`. The bias is added where the logits are read next.
     pub(super) fn logits(&self, threads: usize) -> Vec<E> {
         matmul(E::ONE, self.tokens(self.hidden), self.weight(0..self.num_classes), threads)
     }
 }
 
-/// Rows of logits that one task works on.
+/// Rows of logits per task.
 pub(super) fn rows_per_task(num_classes: usize) -> usize {
-    /// Less is not worth another thread.
+    /// Fewer are not worth another thread.
     const ELEMENTS: usize = 1 << 16;
     (ELEMENTS / num_classes).max(1)
 }

@@ -1,7 +1,8 @@
-//! One buffer of the logits' size: [`forward`](forward::forward) leaves `p − y` in it, the gradient of `nll` by the logits, so
-//! that backward is two products. With the other two terms, [`forward_with_terms`](forward::forward_with_terms) keeps the
-//! logits, and [`logits_gradient`](backward::logits_gradient) turns them into their gradient. [`evaluate`](evaluate::evaluate)
-//! keeps nothing.
+//! There is one buffer of the logits' size. [`forward`](forward::forward) leaves `p − y` in it, the
+//! gradient of `nll` with respect to the logits, so the backward half is two products. With the
+//! other two terms, [`forward_with_terms`](forward::forward_with_terms) keeps the logits, and
+//! [`logits_gradient`](backward::logits_gradient) replaces them with their gradient.
+//! [`evaluate`](evaluate::evaluate) keeps nothing.
 
 mod backward;
 mod evaluate;
@@ -19,7 +20,7 @@ use super::{
 use crate::cpu::backend::{CpuBackend, CpuScalar, Like, threads, with_scalar};
 use layer::Layer;
 
-/// A logarithm of a probability below which the probability is 0, and so is its product with the logarithm.
+/// Below this logarithm, a probability is 0, and so is its product with the logarithm.
 const LOWEST: f64 = -1e3;
 
 /// The terms of all tokens, or their gradients: `[num_tokens]` each.

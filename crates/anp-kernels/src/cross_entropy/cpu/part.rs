@@ -2,7 +2,7 @@ use super::LOWEST;
 use crate::cpu::reduce::{BLOCK, maximum, sum_block, sum_of_squares};
 use crate::cpu::scalar::Scalar;
 
-/// What is known of some of a token's classes, with the largest logit `m` among them.
+/// Sums over some of a token's classes, with the largest logit `m` among them.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Part {
     pub(super) maximum: f64,
@@ -15,15 +15,15 @@ pub(super) struct Part {
 }
 
 impl Part {
-    /// Of no classes.
+    /// Sums over no classes.
     pub(super) const EMPTY: Self =
         Self { maximum: f64::NEG_INFINITY, sum: 0.0, weighted: 0.0, square: 0.0 };
 
-    /// From logits without their bias, which is added.
+    /// The sums of logits to which the bias has not been added yet; it is added here.
     #[inline(always)]
     pub(super) fn of<E: Scalar>(row: &mut [E], bias: &[E]) -> Self {
         let maximum = add_bias(row, bias);
-        // Where all classes are excluded, there is nothing to take the difference from.
+        // If all classes are excluded, the difference from the largest logit would be NaN.
         let shift = if maximum.to_f64() == f64::NEG_INFINITY { E::ZERO } else { maximum };
         let mut part = Self { maximum: maximum.to_f64(), ..Self::EMPTY };
         let (mut exps, mut products) = ([E::ZERO; BLOCK], [E::ZERO; BLOCK]);
@@ -56,15 +56,15 @@ impl Part {
         self.sum.ln() + (self.maximum - logit)
     }
 
-    /// `−Σ p ln p` with `ln p = (z − m) − ln Σ e^(z − m)`: both sums are positive, nothing cancels.
+    /// `−Σ p ln p` with `ln p = (z − m) − ln Σ e^(z − m)`. Nothing cancels: no term is negative.
     pub(super) fn entropy(&self) -> f64 {
         self.sum.ln() - self.weighted / self.sum
     }
 }
 
-/// Finish the logits of a token; returns the largest.
+/// Add the bias to the logits of a token, and return the largest.
 ///
-/// That may pass over a NaN: the sum of exponentials will not.
+/// This ignores NaN; the sum of exponentials does not.
 #[inline(always)]
 pub(super) fn add_bias<E: Scalar>(row: &mut [E], bias: &[E]) -> E {
     let mut largest = E::from_f64(f64::NEG_INFINITY);

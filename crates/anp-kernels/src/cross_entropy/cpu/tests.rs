@@ -223,8 +223,9 @@ proptest! {
         assert_close("bias", &plain.bias_grad, &kept.bias_grad, 1e-12);
     }
 
-    /// A logit has at most six terms below 1, each rounded a few times: an error below 3e-6, usually 5e-7.
-    /// Gradients add up to 1100 such errors times up to 0.2, which grow like a random walk: 33 · 0.2 · 5e-7 = 3e-6.
+    /// A logit has at most six terms below 1, each rounded a few times: an error below 3e-6,
+    /// usually 5e-7. Gradients add up to 1100 such errors times up to 0.2, which grow like a random
+    /// walk: 33 · 0.2 · 5e-7 = 3e-6.
     #[test]
     fn single_precision_agrees_to_its_rounding(problem in problems(), plain in any::<bool>()) {
         let (single, double) = (problem.run::<f32>(plain, 1), problem.run::<f64>(plain, 1));
@@ -239,7 +240,8 @@ proptest! {
     }
 }
 
-/// Rounding the logits moves the loss by 3e-7, rounding the loss by 5e-7; a sum in one accumulator by 1e-5.
+/// Rounding the logits moves the loss by 3e-7, rounding the loss by 5e-7; a sum in one accumulator
+/// by 1e-5.
 #[test]
 fn many_classes_cost_no_precision() {
     let problem = of_logits(&numbers(50_000, 5.0, 3), 7);

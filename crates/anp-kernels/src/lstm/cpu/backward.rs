@@ -9,15 +9,15 @@ use crate::cpu::panels::Chunk;
 use crate::cpu::recurrent::{Direction, Recurrence, add, add_product, run};
 use crate::cpu::scalar::Scalar;
 
-/// Gradients of all states, `[seq_length, batch_size, d_hidden]` each.
+/// Gradients of the states of all steps: `[seq_length, batch_size, d_hidden]` each.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct StateGradients<'a, E> {
     pub(super) hidden: &'a [E],
-    /// Zero if absent.
+    /// Zeros if absent.
     pub(super) cell: Option<&'a [E]>,
 }
 
-/// What [`backward`] returns: `bias` is `[4 · d_hidden]`, the others are `[batch_size, d_hidden]`.
+/// What [`backward`] returns. `bias` is `[4 · d_hidden]`; the others are `[batch_size, d_hidden]`.
 #[derive(Debug)]
 pub(super) struct Gradients<E> {
     pub(super) bias: Vec<E>,
@@ -25,13 +25,15 @@ pub(super) struct Gradients<E> {
     pub(super) cell0: Vec<E>,
 }
 
-/// Gradients of [`forward`](super::forward::forward), but for that of the weight, which [`weight_gradient`] computes.
+/// Gradients of the inputs of [`forward`](super::forward::forward), except for the weight's, which
+/// [`weight_gradient`] computes.
 ///
-/// `gates` holds the activated gates; afterwards the gradient of `x_t W_x`, which is that of all pre-activations.
+/// `gates` holds the activated gates before, and the gradient of `x_t W_x` afterwards, which is
+/// also that of the pre-activations.
 ///
 /// # Panics
 ///
-/// If a slice has another length.
+/// If a slice has the wrong length.
 pub(super) fn backward<E: Scalar>(
     lstm: Lstm<'_, E>,
     cell: &[E],
@@ -64,7 +66,7 @@ pub(super) fn backward<E: Scalar>(
 
 /// Gradient of the recurrent weight: `[d_hidden, 4 · d_hidden]`.
 ///
-/// `gates_grad` is what [`backward`] leaves in `gates`, `hidden` the hidden states of all steps.
+/// `hidden` holds the hidden states of all steps, `gates_grad` what [`backward`] leaves in `gates`.
 pub(super) fn weight_gradient<E: Scalar>(
     lstm: Lstm<'_, E>,
     hidden: &[E],
@@ -83,8 +85,8 @@ pub(super) fn weight_gradient<E: Scalar>(
     gradient
 }
 
-/// A step writes its rows of `gates` and the other shared slices, of these each thread only its units, and reads the rows
-/// of `gates` that the step before wrote.
+/// A step writes its rows of the shared slices, each thread only its own units, and reads the rows
+/// of `gates` that the previous step wrote.
 struct Backward<'a, E> {
     lstm: Lstm<'a, E>,
     cell: &'a [E],
@@ -92,20 +94,20 @@ struct Backward<'a, E> {
     gates: DisjointSlice<'a, E>,
     /// `[4 · d_hidden]`.
     bias: DisjointSlice<'a, E>,
-    /// What comes back from the next step's gates, to each input of the product: `[inputs, batch_size, d_hidden]`; after
-    /// the masks, the sum in the first.
+    /// Gradients of the inputs of the product, from the gates of the next step in time: `[groups,
+    /// batch_size, d_hidden]`. Once masked, their sum is in the first.
     recurrent: DisjointSlice<'a, E>,
-    /// Gradient of `c_t` from the step after it: `[batch_size, d_hidden]`.
+    /// Gradient of `c_t` from the next step in time: `[batch_size, d_hidden]`.
     carry: DisjointSlice<'a, E>,
 }
 
 impl<E: Scalar> Backward<'_, E> {
-    /// `∂a_t` of the step before: `[batch_size, 4 · d_hidden]`.
+    /// `∂a` of the previous step: `[batch_size, 4 · d_hidden]`.
     #[allow(unsafe_code)]
     fn gates_grad(&self, step: usize) -> &[E] {
         let dims = self.lstm.recurrence.dims;
         let (t, len) = (dims.seq_length - step, dims.state() * GATES);
-        // SAFETY: the step before wrote it, no other writes it before this step is done.
+        // SAFETY: the previous step wrote it, and no other does.
         unsafe { self.gates.get(t * len..(t + 1) * len) }
     }
 }
@@ -124,7 +126,7 @@ impl<E: Scalar> Direction for Backward<'_, E> {
         let Recurrence { dims, mask, .. } = self.lstm.recurrence;
         let gates_grad = self.gates_grad(step);
         for group in 0..mask.inputs() {
-            // SAFETY: there is one thread.
+            // SAFETY: no other thread is at work.
             let out =
                 unsafe { self.recurrent.get_mut(group * dims.state()..(group + 1) * dims.state()) };
             let out = (out, Destination::Overwrite);
@@ -153,7 +155,7 @@ impl<E: Scalar> Direction for Backward<'_, E> {
         }
     }
 
-    /// Loops of few slices each: the compiler makes vector code only of those.
+    /// Each loop runs over few slices only: the compiler does not vectorise loops over many.
     #[inline(always)]
     #[allow(unsafe_code)]
     fn elementwise(&self, step: usize, units: Range<usize>) {

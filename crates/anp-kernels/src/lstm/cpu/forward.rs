@@ -12,7 +12,7 @@ use crate::cpu::scalar::Scalar;
 /// What [`forward`] writes.
 #[derive(Debug)]
 pub(super) struct States<'a, E> {
-    /// `[seq_length, batch_size, 4 · d_hidden]`: `x_t W_x`, and afterwards the activated gates.
+    /// `[seq_length, batch_size, 4 · d_hidden]`: `x_t W_x` before, the activated gates afterwards.
     pub(super) gates: &'a mut [E],
     /// `[seq_length, batch_size, d_hidden]`.
     pub(super) hidden: &'a mut [E],
@@ -20,11 +20,11 @@ pub(super) struct States<'a, E> {
     pub(super) cell: &'a mut [E],
 }
 
-/// All hidden and cell states of a sequence; `bias` is `[4 · d_hidden]`.
+/// Hidden and cell states of all steps; `bias` is `[4 · d_hidden]`.
 ///
 /// # Panics
 ///
-/// If a slice has another length.
+/// If a slice has the wrong length.
 pub(super) fn forward<E: Scalar>(
     lstm: Lstm<'_, E>,
     bias: &[E],
@@ -52,10 +52,11 @@ pub(super) fn forward<E: Scalar>(
     run(&forward, threads);
 }
 
-/// A step writes its rows of the shared slices, of these each thread only its units, and reads those of the step before.
+/// A step writes its rows of the shared slices, each thread only its own units, and reads the rows
+/// of the previous step.
 struct Forward<'a, E> {
     lstm: Lstm<'a, E>,
-    /// That of the forget gate with its constant.
+    /// With the constant of the forget gate.
     bias: &'a [E],
     gates: DisjointSlice<'a, E>,
     hidden: DisjointSlice<'a, E>,
@@ -64,14 +65,14 @@ struct Forward<'a, E> {
 }
 
 impl<E: Scalar> Forward<'_, E> {
-    /// `h_{t−1} ⊙ m` of a gate: `[batch_size, d_hidden]`.
+    /// `h_{t−1} ⊙ m` for a gate: `[batch_size, d_hidden]`.
     #[allow(unsafe_code)]
     fn previous(&self, step: usize, gate: usize) -> &[E] {
         let Recurrence { dims, state0, .. } = self.lstm.recurrence;
         match (self.masked.before(step, gate), step) {
             (Some(masked), _) => masked,
             (None, 0) => state0,
-            // SAFETY: the step before wrote it, no other does.
+            // SAFETY: the previous step wrote it, and no other does.
             (None, _) => unsafe { self.hidden.get((step - 1) * dims.state()..step * dims.state()) },
         }
     }
@@ -89,7 +90,7 @@ impl<E: Scalar> Direction for Forward<'_, E> {
     #[allow(unsafe_code)]
     fn whole_product(&self, step: usize, layer: usize, threads: usize) {
         let len = GATES * self.lstm.recurrence.dims.state();
-        // SAFETY: there is one thread.
+        // SAFETY: no other thread is at work.
         let gates = unsafe { self.gates.get_mut(step * len..(step + 1) * len) };
         let previous = |group| self.previous(step, group);
         self.lstm.recurrence.add_products(layer, gates, previous, threads);
@@ -111,7 +112,7 @@ impl<E: Scalar> Direction for Forward<'_, E> {
         }
     }
 
-    /// Loops of few slices each: the compiler makes vector code only of those.
+    /// Each loop runs over few slices only: the compiler does not vectorise loops over many.
     #[inline(always)]
     #[allow(unsafe_code)]
     fn elementwise(&self, step: usize, units: Range<usize>) {
@@ -130,7 +131,7 @@ impl<E: Scalar> Direction for Forward<'_, E> {
             let c_before = if step == 0 {
                 &self.lstm.cell0[dims.units(row, &units)]
             } else {
-                // SAFETY: the step before wrote it, no other does.
+                // SAFETY: the previous step wrote it, and no other does.
                 unsafe { self.cell.get(dims.units(now - dims.batch_size, &units)) }
             };
 

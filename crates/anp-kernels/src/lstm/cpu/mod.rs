@@ -1,4 +1,5 @@
-//! A thread owns some hidden units for the whole sequence: see [`recurrent`](crate::cpu::recurrent).
+//! A thread owns some hidden units for the whole sequence; see
+//! [`recurrent`](crate::cpu::recurrent).
 
 mod backward;
 mod forward;
@@ -19,7 +20,7 @@ fn dims([seq_length, batch_size, d_gates]: [usize; 3]) -> Dims {
     Dims { seq_length, depth: 1, batch_size, d_hidden: d_gates / GATES, gates: GATES }
 }
 
-/// What both halves read.
+/// What both directions read.
 #[derive(Debug, Clone, Copy)]
 struct Lstm<'a, E> {
     recurrence: Recurrence<'a, E>,

@@ -10,29 +10,33 @@ use crate::cpu::recurrent::{Dims, Direction, Recurrence, add, add_product, nth, 
 use crate::cpu::scalar::Scalar;
 use crate::cpu::tasks;
 
-/// States of all steps and micro-steps, as the forward half wrote them.
+/// States of all steps and micro-steps, as [`forward`](super::forward::forward) writes them.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct States<'a, E> {
     pub(super) inner: &'a [E],
     pub(super) hidden: &'a [E],
 }
 
-/// What [`backward`] returns: `[depth, 2 · d_hidden]`, `[depth, d_hidden, 2 · d_hidden]` and `[batch_size, d_hidden]`.
+/// What [`backward`] returns.
 #[derive(Debug)]
 pub(super) struct Gradients<E> {
+    /// `[depth, 2 · d_hidden]`.
     pub(super) bias: Vec<E>,
+    /// `[depth, d_hidden, 2 · d_hidden]`.
     pub(super) weight_hidden: Vec<E>,
+    /// `[batch_size, d_hidden]`.
     pub(super) hidden0: Vec<E>,
 }
 
-/// Gradients of everything that [`forward`](super::forward::forward) read but the mask, from those of the hidden states.
+/// Gradients of all inputs of [`forward`](super::forward::forward) except the mask, from those of
+/// the hidden states.
 ///
-/// `gates` holds the activated gates; afterwards the gradient of `h, u`, whose first `[seq_length, batch_size, 2 · d_hidden]` is
-/// that of the gates' inputs.
+/// `gates` holds the activated gates before, and the gradient of `h, u` afterwards, whose first
+/// `[seq_length, batch_size, 2 · d_hidden]` is that of the gates' inputs.
 ///
 /// # Panics
 ///
-/// If a slice has another length.
+/// If a slice has the wrong length.
 pub(super) fn backward<E: Scalar>(
     recurrence: Recurrence<'_, E>,
     states: States<'_, E>,
@@ -47,14 +51,14 @@ pub(super) fn backward<E: Scalar>(
     dims.check("hidden states", states.hidden, dims.sequence());
     dims.check("hidden states' gradient", hidden_grad, dims.sequence());
     let mut hidden0 = vec![E::ZERO; dims.state()];
-    let mut returned = vec![E::ZERO; mask.values.len()];
+    let mut input_grad = vec![E::ZERO; mask.values.len()];
     let backward = Backward {
         recurrence,
         states,
         hidden_grad,
         gates: DisjointSlice::new(gates),
         state_grad: DisjointSlice::new(&mut hidden0),
-        returned: DisjointSlice::new(&mut returned),
+        input_grad: DisjointSlice::new(&mut input_grad),
     };
     run(&backward, threads);
 
@@ -76,18 +80,18 @@ pub(super) fn backward<E: Scalar>(
     Gradients { bias, weight_hidden, hidden0 }
 }
 
-/// A micro-step writes its rows of the shared slices, of these each thread only its units, and reads the rows of `gates` that
-/// the one before wrote, which is the next in time.
+/// A micro-step writes its rows of the shared slices, each thread only its own units, and reads the
+/// rows of `gates` that the previous one wrote, which is the next in time.
 struct Backward<'a, E> {
     recurrence: Recurrence<'a, E>,
     states: States<'a, E>,
     hidden_grad: &'a [E],
     gates: DisjointSlice<'a, E>,
-    /// Gradient of the state that the micro-steps have come to: `[batch_size, d_hidden]`.
+    /// Gradient of the current state: `[batch_size, d_hidden]`.
     state_grad: DisjointSlice<'a, E>,
-    /// What comes back from the gates to each input of the product, before its mask: `[groups, batch_size, d_hidden]`; empty
-    /// without a mask.
-    returned: DisjointSlice<'a, E>,
+    /// Gradients of the inputs of the product, before they are masked: `[groups, batch_size,
+    /// d_hidden]`; empty without a mask.
+    input_grad: DisjointSlice<'a, E>,
 }
 
 impl<E: Scalar> Backward<'_, E> {
@@ -101,14 +105,15 @@ impl<E: Scalar> Backward<'_, E> {
         }
     }
 
-    /// The gates' gradient of the micro-step before this one, the next in time: `[batch_size, 2 · d_hidden]`.
+    /// The gates' gradient of the previous micro-step, the next in time: `[batch_size, 2 ·
+    /// d_hidden]`.
     #[allow(unsafe_code)]
     fn gates_grad(&self, step: usize) -> &[E] {
         let dims = self.recurrence.dims;
         let (layer, t) = place(dims, dims.steps() - step);
         let len = GATES * dims.state();
         let start = (layer * dims.seq_length + t) * len;
-        // SAFETY: the micro-step before wrote it, no other does.
+        // SAFETY: the previous micro-step wrote it, and no other does.
         unsafe { self.gates.get(start..start + len) }
     }
 
@@ -116,7 +121,8 @@ impl<E: Scalar> Backward<'_, E> {
     ///
     /// # Safety
     ///
-    /// Only the thread that has claimed the chunk of these units may ask, and for each row once at a time.
+    /// Only the thread that has claimed the chunk of these units may call this, and only for one
+    /// row at a time.
     #[inline(always)]
     #[allow(unsafe_code, clippy::mut_from_ref)]
     unsafe fn state_grad(&self, row: usize, units: &Range<usize>) -> &mut [E] {
@@ -124,29 +130,30 @@ impl<E: Scalar> Backward<'_, E> {
         unsafe { self.state_grad.get_mut(self.recurrence.dims.units(row, units)) }
     }
 
-    /// Some units of [`returned`](Self#structfield.returned).
+    /// Some units of [`input_grad`](Self#structfield.input_grad).
     ///
     /// # Safety
     ///
-    /// Only the thread that has claimed the chunk of these units may ask, and for each row once at a time.
+    /// Only the thread that has claimed the chunk of these units may call this, and only for one
+    /// row at a time.
     #[inline(always)]
     #[allow(unsafe_code, clippy::mut_from_ref)]
-    unsafe fn returned(&self, row: usize, units: &Range<usize>) -> &mut [E] {
+    unsafe fn input_grad(&self, row: usize, units: &Range<usize>) -> &mut [E] {
         // SAFETY: as above.
-        unsafe { self.returned.get_mut(self.recurrence.dims.units(row, units)) }
+        unsafe { self.input_grad.get_mut(self.recurrence.dims.units(row, units)) }
     }
 
-    /// Add what came back through the masks to the gradient of the state.
+    /// Add the masked gradients of the inputs to the gradient of the state.
     #[inline(always)]
     #[allow(unsafe_code)]
-    fn add_returned(&self, units: &Range<usize>) {
+    fn add_input_gradients(&self, units: &Range<usize>) {
         let Recurrence { dims, mask, .. } = self.recurrence;
         for row in 0..mask.groups * dims.batch_size {
             // SAFETY: this thread has claimed the chunk.
-            let (sums, returned) = unsafe {
-                (self.state_grad(row % dims.batch_size, units), self.returned(row, units))
+            let (sums, input_grad) = unsafe {
+                (self.state_grad(row % dims.batch_size, units), self.input_grad(row, units))
             };
-            add_product(sums, returned, &mask.values[dims.units(row, units)]);
+            add_product(sums, input_grad, &mask.values[dims.units(row, units)]);
         }
     }
 }
@@ -165,19 +172,19 @@ impl<E: Scalar> Direction for Backward<'_, E> {
         let Recurrence { dims, mask, .. } = self.recurrence;
         let (state, gates_grad) = (dims.state(), self.gates_grad(step));
         for group in 0..mask.inputs() {
-            // SAFETY: there is one thread.
+            // SAFETY: no other thread is at work.
             let out = unsafe {
                 match mask.groups {
                     0 => (self.state_grad.get_mut(0..state), Destination::Accumulate),
                     _ => {
                         let part = group * state..(group + 1) * state;
-                        (self.returned.get_mut(part), Destination::Overwrite)
+                        (self.input_grad.get_mut(part), Destination::Overwrite)
                     }
                 }
             };
             self.recurrence.input_gradient(layer, group, gates_grad, out, threads);
         }
-        self.add_returned(&(0..dims.d_hidden));
+        self.add_input_gradients(&(0..dims.d_hidden));
     }
 
     #[inline(always)]
@@ -188,14 +195,14 @@ impl<E: Scalar> Direction for Backward<'_, E> {
         let (units, gates_grad) = (chunk.columns(), self.gates_grad(step));
         for row in 0..mask.groups * batch_size {
             // SAFETY: this thread has claimed the chunk.
-            unsafe { self.returned(row, &units) }.fill(E::ZERO);
+            unsafe { self.input_grad(row, &units) }.fill(E::ZERO);
         }
         for gate in 0..GATES {
-            // SAFETY: this thread has claimed the chunk; a product asks for a place once at a time.
+            // SAFETY: this thread has claimed the chunk, and a product borrows one row at a time.
             let out = |row, units: Range<usize>| unsafe {
                 match mask.groups {
                     0 => self.state_grad(row, &units),
-                    groups => self.returned(gate % groups * batch_size + row, &units),
+                    groups => self.input_grad(gate % groups * batch_size + row, &units),
                 }
             };
             let strides = [GATES * d_hidden, 1];
@@ -203,10 +210,10 @@ impl<E: Scalar> Direction for Backward<'_, E> {
                 Matrix::strided(&gates_grad[gate * d_hidden..], [batch_size, d_hidden], strides);
             chunk.product(simd, gate, grad, out);
         }
-        self.add_returned(&units);
+        self.add_input_gradients(&units);
     }
 
-    /// Loops of few slices each: the compiler makes vector code only of those.
+    /// Each loop runs over few slices only: the compiler does not vectorise loops over many.
     #[inline(always)]
     #[allow(unsafe_code)]
     fn elementwise(&self, step: usize, units: Range<usize>) {
@@ -236,7 +243,7 @@ impl<E: Scalar> Direction for Backward<'_, E> {
     }
 }
 
-/// Sum of the rows of a matrix as wide as `sums`; each column in order, however many threads there are.
+/// Add the rows of a matrix to `sums`, each column in order, whatever the number of threads.
 fn sum_rows<E: Scalar>(sums: &mut [E], matrix: &[E], threads: usize) {
     let width = sums.len();
     let chunk = width.div_ceil(threads.max(1));

@@ -14,7 +14,7 @@ use crate::cpu::scalar::Scalar;
 pub(super) struct States<'a, E> {
     /// `tanh(h), σ(u)`: `[depth, seq_length, batch_size, 2 · d_hidden]`.
     pub(super) activated: &'a mut [E],
-    /// `s` but for the last micro-step: `[depth − 1, seq_length, batch_size, d_hidden]`.
+    /// `s` after all micro-steps but the last: `[depth − 1, seq_length, batch_size, d_hidden]`.
     pub(super) inner: &'a mut [E],
     /// `y`: `[seq_length, batch_size, d_hidden]`.
     pub(super) hidden: &'a mut [E],
@@ -22,12 +22,15 @@ pub(super) struct States<'a, E> {
 
 /// States of all steps and micro-steps.
 ///
-/// - `gates`: `x_t W`, `[seq_length, batch_size, 2 · d_hidden]`, the columns of `h` before those of `u`
+/// # Shapes
+///
+/// - `gates`: `x_t W`, `[seq_length, batch_size, 2 · d_hidden]`, the columns of `h` before those of
+///   `u`
 /// - `bias`: `[depth, 2 · d_hidden]`
 ///
 /// # Panics
 ///
-/// If a slice has another length.
+/// If a slice has the wrong length.
 pub(super) fn forward<E: Scalar>(
     recurrence: Recurrence<'_, E>,
     gates: &[E],
@@ -55,7 +58,8 @@ pub(super) fn forward<E: Scalar>(
     run(&forward, threads);
 }
 
-/// A micro-step writes its rows of the shared slices, of these each thread only its units, and reads those of the one before.
+/// A micro-step writes its rows of the shared slices, each thread only its own units, and reads the
+/// rows of the previous micro-step.
 struct Forward<'a, E> {
     recurrence: Recurrence<'a, E>,
     gates: &'a [E],
@@ -67,7 +71,7 @@ struct Forward<'a, E> {
 }
 
 impl<E: Scalar> Forward<'_, E> {
-    /// Where the states after micro-step `index` are, and in which of the slices.
+    /// The slice and the range of the states after micro-step `index`.
     fn states(&self, index: usize) -> (&DisjointSlice<'_, E>, Range<usize>) {
         let dims @ Dims { seq_length, depth, .. } = self.recurrence.dims;
         let (layer, t) = place(dims, index);
@@ -84,16 +88,16 @@ impl<E: Scalar> Forward<'_, E> {
             return self.recurrence.state0;
         };
         let (states, part) = self.states(before);
-        // SAFETY: the micro-step before wrote it, no other does.
+        // SAFETY: the previous micro-step wrote it, and no other does.
         unsafe { states.get(part) }
     }
 
-    /// What the product of micro-step `index` multiplies with the weight of a gate.
+    /// The input of a gate's product at micro-step `index`.
     fn multiplied(&self, index: usize, gate: usize) -> &[E] {
         self.masked.before(index, gate).unwrap_or_else(|| self.previous(index))
     }
 
-    /// Row of `activated`, as one of all gates, that a sequence has after micro-step `index`.
+    /// The row of `activated` that holds the gates of a sequence after micro-step `index`.
     #[inline(always)]
     fn row(&self, index: usize, row: usize) -> usize {
         let dims @ Dims { seq_length, batch_size, .. } = self.recurrence.dims;
@@ -101,20 +105,22 @@ impl<E: Scalar> Forward<'_, E> {
         (layer * seq_length + t) * batch_size + row
     }
 
-    /// Where some units of a sequence's gate are summed up.
+    /// Pre-activations of some units of a sequence's gate.
     ///
     /// # Safety
     ///
-    /// Only the thread that has claimed the chunk of these units may ask, and for each row once at a time.
+    /// Only the thread that has claimed the chunk of these units may call this, and only for one
+    /// row at a time.
     #[inline(always)]
     #[allow(unsafe_code, clippy::mut_from_ref)]
     unsafe fn sums(&self, index: usize, row: usize, gate: usize, units: &Range<usize>) -> &mut [E] {
         let row = self.row(index, row) * GATES + gate;
-        // SAFETY: at this micro-step nobody reads them; the rest is the caller's promise.
+        // SAFETY: no one else reads them at this micro-step; the rest is the caller's promise.
         unsafe { self.activated.get_mut(self.recurrence.dims.units(row, units)) }
     }
 
-    /// What the product of micro-step `index` is added to: the bias, in the first micro-step of a step with the gates' input.
+    /// Initialise the pre-activations of micro-step `index` with the bias and, in the first
+    /// micro-step of a step, the gates' input.
     #[inline(always)]
     #[allow(unsafe_code)]
     fn start(&self, index: usize, gate: usize, units: &Range<usize>) {
@@ -149,7 +155,7 @@ impl<E: Scalar> Direction for Forward<'_, E> {
             self.start(index, gate, &(0..dims.d_hidden));
         }
         let (start, len) = (self.row(index, 0) * GATES * dims.d_hidden, GATES * dims.state());
-        // SAFETY: there is one thread.
+        // SAFETY: no other thread is at work.
         let sums = unsafe { self.activated.get_mut(start..start + len) };
         let multiplied = |group| self.multiplied(index, group);
         self.recurrence.add_products(layer, sums, multiplied, threads);
@@ -162,13 +168,13 @@ impl<E: Scalar> Direction for Forward<'_, E> {
         for gate in 0..GATES {
             self.start(index, gate, &chunk.columns());
             let multiplied = Matrix::new(self.multiplied(index, gate), batch_size, d_hidden);
-            // SAFETY: this thread has claimed the chunk; a product asks for a place once at a time.
+            // SAFETY: this thread has claimed the chunk, and a product borrows one row at a time.
             let out = |row, units: Range<usize>| unsafe { self.sums(index, row, gate, &units) };
             chunk.product(simd, gate, multiplied, out);
         }
     }
 
-    /// Loops of few slices each: the compiler makes vector code only of those.
+    /// Each loop runs over few slices only: the compiler does not vectorise loops over many.
     #[inline(always)]
     #[allow(unsafe_code)]
     fn elementwise(&self, index: usize, units: Range<usize>) {

@@ -1,4 +1,5 @@
-//! A thread owns some hidden units for the whole sequence: see [`recurrent`](crate::cpu::recurrent).
+//! A thread owns some hidden units for the whole sequence; see
+//! [`recurrent`](crate::cpu::recurrent).
 
 mod backward;
 mod forward;
@@ -13,7 +14,7 @@ use crate::cpu::recurrent::Dims;
 /// Candidate `h` and transform gate `u`, in this order.
 const GATES: usize = 2;
 
-/// Which of a step's micro-steps is micro-step `index` of all, and which step it is in.
+/// The position of micro-step `index` within its step, and the number of that step.
 fn place(dims: Dims, index: usize) -> (usize, usize) {
     (index % dims.depth, index / dims.depth)
 }
@@ -66,7 +67,7 @@ fn backward<B: CpuBackend, E: CpuScalar>(
         &mut gates,
         threads(),
     );
-    // The first micro-step of each step has the input's gates.
+    // Only the first micro-step of each step reads the inputs' gates.
     gates.truncate(GATES * dims.sequence());
     RhnGradients {
         gates: like.tensor(gates, [seq_length, batch_size, d_gates]),

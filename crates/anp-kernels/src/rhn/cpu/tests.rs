@@ -43,7 +43,8 @@ impl Case {
         }
     }
 
-    /// States after each micro-step, `[seq_length, depth, batch_size, d_hidden]`, from the equations.
+    /// States after each micro-step, `[seq_length, depth, batch_size, d_hidden]`, from the
+    /// equations.
     fn states(&self) -> Vec<Vec<f64>> {
         let Dims { seq_length, depth, batch_size, d_hidden: n, .. } = self.dims;
         let mut states = vec![self.state0.clone()];
@@ -82,7 +83,8 @@ impl Case {
         hidden.zip(&self.hidden_grad).map(|(value, gradient)| value * gradient).sum()
     }
 
-    /// Compare some of `gradient` with central differences of the loss with respect to what `of` selects.
+    /// Compare some of `gradient` with central differences of the loss with respect to what `of`
+    /// selects.
     #[track_caller]
     fn check(&self, gradient: &[f64], offset: u64, of: impl Fn(&mut Self) -> &mut [f64]) {
         const STEP: f64 = 1e-5;

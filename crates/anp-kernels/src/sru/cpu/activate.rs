@@ -4,7 +4,7 @@ use crate::cpu::scalar::Scalar;
 pub(super) trait Activate {
     /// `g(c)`.
     fn value<E: Scalar>(cell: E) -> E;
-    /// `g'(c)`, from `g(c)`.
+    /// `g'(c)` as a function of `g(c)`.
     fn slope<E: Scalar>(value: E) -> E;
 }
 

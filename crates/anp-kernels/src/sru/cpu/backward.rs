@@ -5,30 +5,31 @@ use crate::cpu::scalar::Scalar;
 use crate::cpu::simd::vectorized;
 use crate::sru::Activation;
 
-/// What the backward half reads beside the inputs, `[seq_length, batch_size, d_hidden]` each.
+/// The cell states and the gradients of all states: `[seq_length, batch_size, d_hidden]` each.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct States<'a, E> {
-    /// As the forward half wrote them.
+    /// As [`forward`](super::forward::forward) returned them.
     pub(super) cell: &'a [E],
     pub(super) hidden_grad: &'a [E],
-    /// Zero if absent.
+    /// Zeros if absent.
     pub(super) cell_grad: Option<&'a [E]>,
 }
 
 /// What [`backward`] returns.
 #[derive(Debug)]
 pub(super) struct Gradients<E> {
-    /// That of `x'` alone, without what reaches the layer's input through the product: there if [`Scan::highway`] is.
+    /// The gradient of `x'`, without the part that goes through the product; present if
+    /// [`Scan::highway`] is.
     pub(super) highway: Option<Vec<E>>,
     pub(super) bias: Vec<E>,
     pub(super) cell0: Vec<E>,
 }
 
-/// Gradients of everything that the forward half read but the mask; that of the product is written over it.
+/// Gradients of all inputs except the mask. That of the product overwrites the product.
 ///
 /// # Panics
 ///
-/// If a size is zero or a slice has another length.
+/// If a size is zero or a slice has the wrong length.
 pub(super) fn backward<E: Scalar>(
     scan: &Scan<'_, E>,
     product: &mut [E],
@@ -70,7 +71,7 @@ pub(super) fn backward<E: Scalar>(
     for_each(sequences.collect(), dims, threads, |sequence| {
         differentiate(scan, states, &constants, sequence);
     });
-    // One after the other, so that the sum does not depend on the threads.
+    // In order, so that the sum does not depend on the number of threads.
     let mut bias = vec![E::ZERO; scan.bias.len()];
     for of_row in bias_of_row.chunks(bias.len()) {
         add(&mut bias, of_row);
@@ -78,13 +79,13 @@ pub(super) fn backward<E: Scalar>(
     Gradients { highway, bias, cell0 }
 }
 
-/// What is written for one sequence.
+/// The outputs of one sequence.
 struct Sequence<'a, E> {
     row: usize,
     product: Vec<&'a mut [E]>,
     highway: Option<Vec<&'a mut [E]>>,
     bias: &'a mut [E],
-    /// Gradient of the cell state before a step, and at last of the initial one.
+    /// Gradient of the cell state before the current step, in the end of the initial one.
     carry: &'a mut [E],
 }
 
@@ -137,7 +138,8 @@ fn differentiate<E: Scalar, G: Activate>(
     );
 }
 
-/// What is written are arguments of their own: the compiler knows only of those that nothing else overlaps with them.
+/// The outputs are separate arguments: only for those does the compiler know that nothing else
+/// overlaps with them, which it must know to vectorise the loop.
 #[inline(always)]
 fn step<E: Scalar, G: Activate>(
     row: Row<'_, E>,

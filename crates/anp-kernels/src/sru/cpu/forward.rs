@@ -5,7 +5,7 @@ use crate::cpu::scalar::Scalar;
 use crate::cpu::simd::vectorized;
 use crate::sru::Activation;
 
-/// States of all steps: `[seq_length, batch_size, d_hidden]`.
+/// States of all steps: `[seq_length, batch_size, d_hidden]` each.
 #[derive(Debug)]
 pub(super) struct States<E> {
     pub(super) hidden: Vec<E>,
@@ -16,7 +16,7 @@ pub(super) struct States<E> {
 ///
 /// # Panics
 ///
-/// If a size is zero or a slice has another length.
+/// If a size is zero or a slice has the wrong length.
 pub(super) fn forward<E: Scalar>(scan: &Scan<'_, E>, product: &[E], threads: usize) -> States<E> {
     scan.check(product);
     let dims = scan.dims;
@@ -62,7 +62,8 @@ fn sequence<E: Scalar, G: Activate>(
     );
 }
 
-/// What is written are arguments of their own: the compiler knows only of those that nothing else overlaps with them.
+/// The outputs are separate arguments: only for those does the compiler know that nothing else
+/// overlaps with them, which it must know to vectorise the loop.
 #[inline(always)]
 fn step<E: Scalar, G: Activate>(parts: &[E], row: Row<'_, E>, cell: &mut [E], hidden: &mut [E]) {
     let n = cell.len();

@@ -1,8 +1,8 @@
-//! After the product, nothing is left but a scan: it is bound by memory, so each value is read once, and the gates are
-//! computed again in the backward half, which costs less than to write and read them.
+//! The scan is bound by memory, so each value is read once, and the backward half recomputes the
+//! gates, which costs less than writing and reading them.
 //!
-//! A row of the product holds its parts one after the other, each `d_hidden` wide, so that every loop runs over consecutive
-//! units.
+//! A row of the product holds its parts one after the other, each `d_hidden` wide, so that every
+//! loop runs over consecutive units.
 
 mod activate;
 mod backward;
@@ -18,8 +18,10 @@ use crate::cpu::recurrent::{Dims, nth};
 use crate::cpu::scalar::Scalar;
 use crate::cpu::tasks;
 
-/// What both halves of the scan read beside the product, `[seq_length, batch_size, k · d_hidden]`, with its parts in the order
-/// candidate, forget, reset, highway; `k` is 3 if the highway is an input of its own, or else 4.
+/// What both directions of the scan read, except for the product.
+///
+/// The product is `[seq_length, batch_size, gates · d_hidden]`, with the parts candidate, forget,
+/// reset and, if the highway is no separate input, highway.
 #[derive(Debug, Clone, Copy)]
 struct Scan<'a, E> {
     dims: Dims,
@@ -35,7 +37,7 @@ struct Scan<'a, E> {
 }
 
 impl<E: Scalar> Scan<'_, E> {
-    /// Panic unless all slices fit.
+    /// Panic unless all slices have the right length.
     fn check(&self, product: &[E]) {
         let Self { dims, bias, highway, mask, cell0, .. } = *self;
         assert!(dims.sequence() > 0, "no size may be zero: {dims:?}");
@@ -50,7 +52,7 @@ impl<E: Scalar> Scan<'_, E> {
     }
 }
 
-/// What a step of one sequence reads, `[d_hidden]` each but for the bias.
+/// What a step of one sequence reads: `[2 · d_hidden]` for the bias, `[d_hidden]` for the others.
 #[derive(Debug, Clone, Copy)]
 struct Row<'a, E> {
     bias: &'a [E],
@@ -60,13 +62,13 @@ struct Row<'a, E> {
     previous: &'a [E],
 }
 
-/// Row `row` of a matrix as wide as `absent`, or `absent` itself.
+/// A row of a matrix as wide as `absent`, or `absent` if there is no matrix.
 #[inline(always)]
 fn nth_or<'a, E>(matrix: Option<&'a [E]>, row: usize, absent: &'a [E]) -> &'a [E] {
     matrix.map_or(absent, |matrix| nth(matrix, row, absent.len()))
 }
 
-/// For each sequence its row at every step, of `[seq_length, batch_size, parts · d_hidden]`.
+/// The rows of each sequence at all steps, in `[seq_length, batch_size, parts · d_hidden]`.
 fn rows<E>(values: &mut [E], dims: Dims, parts: usize) -> Vec<Vec<&mut [E]>> {
     let mut rows: Vec<_> =
         (0..dims.batch_size).map(|_| Vec::with_capacity(dims.seq_length)).collect();
@@ -76,15 +78,15 @@ fn rows<E>(values: &mut [E], dims: Dims, parts: usize) -> Vec<Vec<&mut [E]>> {
     rows
 }
 
-/// Scan all sequences, in parallel where this pays.
+/// Scan all sequences, in parallel if that is worthwhile.
 fn for_each<S: Send>(rows: Vec<S>, dims: Dims, threads: usize, scan: impl Fn(S) + Send + Sync) {
-    /// Elements below which waking a thread takes longer than the scan.
+    /// For fewer elements, waking a thread takes longer than the scan.
     const SMALL: usize = 1 << 14;
     let threads = if dims.sequence() < SMALL { 1 } else { threads };
     tasks::map(rows, threads, scan);
 }
 
-/// The values of [`SruForward`], but for the product.
+/// The values of [`SruForward`], except for the product.
 struct Values<B: CpuBackend, E: CpuScalar> {
     dims: Dims,
     activation: Activation,
@@ -95,7 +97,7 @@ struct Values<B: CpuBackend, E: CpuScalar> {
 }
 
 impl<B: CpuBackend, E: CpuScalar> Values<B, E> {
-    /// With the product.
+    /// Also returns the product.
     fn new(inputs: SruForward<B>) -> (Self, FloatTensor<B>) {
         let SruForward { product, highway, bias, mask, cell0, activation } = inputs;
         let [seq_length, batch_size, width] = product.shape().dims();

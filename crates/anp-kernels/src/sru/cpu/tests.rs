@@ -9,7 +9,8 @@ use crate::sru::Activation;
 
 const ACTIVATIONS: [Activation; 3] = [Activation::Identity, Activation::Tanh, Activation::Relu];
 
-/// Everything that the two halves read, with the product's columns in the order of the authors' code.
+/// Everything that the two halves read, with the product's columns in the order of the authors'
+/// code.
 #[derive(Debug, Clone)]
 struct Case {
     dims: Dims,
@@ -184,7 +185,8 @@ proptest! {
         let results = case.run::<f64>(1);
         assert_close(&results.hidden, &hidden, 1e-13);
         assert_close(&results.cell, &cell, 1e-13);
-        // Differences have an error of 1e-10 from their step, and one of 1e-9 from rounding a loss near 100.
+        // Differences have an error of 1e-10 from their step, and one of 1e-9 from rounding a loss
+        // near 100.
         let product = case.by_part(&case.differences(|case| &mut case.product));
         assert_close(&results.product, &product, 1e-7);
         assert_close(&results.bias, &case.differences(|case| &mut case.bias), 1e-7);
@@ -213,7 +215,8 @@ proptest! {
     }
 }
 
-/// With gates that stand half open, `c₁ = (c₀ + x̃₁) / 2 = 2` and `h₁ = (c₁ + x'₁) / 2 = 6`, and so on.
+/// With gates that stand half open, `c₁ = (c₀ + x̃₁) / 2 = 2` and `h₁ = (c₁ + x'₁) / 2 = 6`, and so
+/// on.
 #[test]
 fn half_open_gates_take_means() {
     let scan = Scan {
