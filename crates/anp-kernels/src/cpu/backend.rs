@@ -40,13 +40,13 @@ pub(crate) trait CpuBackend: Backend {
     /// The values of a tensor as a buffer to overwrite, not copied if no one else holds them.
     fn owned<E: CpuScalar>(tensor: FloatTensor<Self>) -> Vec<E> {
         let tensor = as_type::<Self>(tensor, E::dtype());
-        let data = read_sync(Self::float_into_data(tensor)).expect("the host's memory can be read");
+        let data = read_sync(Self::float_into_data(tensor)).expect("main memory can be read");
         data.try_into_vec().expect("the tensor is of this type")
     }
 
     /// Indices. A negative one becomes `usize::MAX`, which is out of range everywhere.
     fn indices(tensor: IntTensor<Self>) -> Vec<usize> {
-        let data = read_sync(Self::int_into_data(tensor)).expect("the host's memory can be read");
+        let data = read_sync(Self::int_into_data(tensor)).expect("main memory can be read");
         data.iter::<i64>().map(|index| usize::try_from(index).unwrap_or(usize::MAX)).collect()
     }
 }

@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_leaves_nobody_waiting() {
+    fn a_panic_leaves_no_thread_waiting() {
         let result = std::panic::catch_unwind(|| {
             lockstep(3, &[0..2, 2..4], |step, chunk| {
                 assert!((step, chunk) != (1, 2), "chunk {chunk} fails");

@@ -179,7 +179,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn products_with_strides_and_accumulation() {
+    fn strides_and_accumulation_give_the_right_product() {
         // [[1, 2, 3], [4, 5, 6]] · its transpose = [[14, 32], [32, 77]]
         let a = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0_f64];
         let a = Matrix::new(&a, 2, 3);

@@ -372,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn products_of_odd_shapes() {
+    fn products_of_odd_shapes_equal_plain_sums() {
         for (d_hidden, blocks, rows, threads) in [
             (1, 1, 1, 1),
             (1, 4, 3, 2),

@@ -101,7 +101,7 @@ impl<'a, E: Scalar> Recurrence<'a, E> {
     ///
     /// # Panics
     ///
-    /// If a size is zero or a slice has another length.
+    /// If a size is zero or a slice has the wrong length.
     pub(crate) fn new(dims: Dims, weight: &'a [E], mask: Option<&'a [E]>, state0: &'a [E]) -> Self {
         assert!(dims.depth * dims.sequence() > 0, "no size may be zero: {dims:?}");
         dims.check("weight", weight, dims.depth * dims.d_hidden * dims.gates * dims.d_hidden);

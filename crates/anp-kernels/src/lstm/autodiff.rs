@@ -15,8 +15,8 @@ impl<B: LstmBackward, C: CheckpointStrategy> LstmBackend for Autodiff<B, C> {
         let (cell0, cell0_node) = cell0.into_parts();
 
         let nodes = [gates_node, bias_node, weight_node, hidden0_node, cell0_node];
-        let step = Step::<B, C, _, _>::prepare(nodes, |(saved, cell_grad), hidden_grad, _| {
-            let cell_grad: AuxiliaryGradient<B> = cell_grad;
+        let step = Step::<B, C, _, _>::prepare(nodes, |saved, hidden_grad, _| {
+            let (saved, cell_grad): (_, AuxiliaryGradient<B>) = saved;
             let LstmGradients { gates, bias, weight_hidden, hidden0, cell0 } =
                 B::lstm_backward(saved, hidden_grad, cell_grad.take().into());
             [gates, bias, weight_hidden, hidden0, cell0].map(Some)

@@ -23,8 +23,8 @@ impl<B: SruBackward, C: CheckpointStrategy> SruBackend for Autodiff<B, C> {
         let inputs = SruForward { product, highway, bias, mask, cell0, activation };
 
         let nodes = [product_node, highway_node, bias_node, cell0_node];
-        let step = Step::<B, C, _, _>::prepare(nodes, |(saved, cell_grad), hidden_grad, _| {
-            let cell_grad: AuxiliaryGradient<B> = cell_grad;
+        let step = Step::<B, C, _, _>::prepare(nodes, |saved, hidden_grad, _| {
+            let (saved, cell_grad): (_, AuxiliaryGradient<B>) = saved;
             let SruGradients { product, highway, bias, cell0 } =
                 B::sru_backward(saved, hidden_grad, cell_grad.take().into());
             [Some(product), highway.into_option(), Some(bias), Some(cell0)]

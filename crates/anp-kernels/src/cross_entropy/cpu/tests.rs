@@ -205,12 +205,12 @@ proptest! {
     }
 
     #[test]
-    fn gradients_are_the_differences_of_the_values(problem in problems()) {
+    fn gradients_are_differences_of_the_values(problem in problems()) {
         check_against_differences(&problem, &problem.run::<f64>(false, 1));
     }
 
     #[test]
-    fn gradients_of_the_loss_alone(problem in problems(), equal in any::<bool>()) {
+    fn gradients_of_nll_alone_are_differences_of_nll(problem in problems(), equal in any::<bool>()) {
         let mut problem = Problem { square_grad: None, entropy_grad: None, ..problem };
         if equal {
             problem.nll_grad.fill(-0.7);
@@ -252,7 +252,7 @@ fn many_classes_cost_no_precision() {
 
 /// More than one task in every pass, and a product that the `gemm` crate divides.
 #[test]
-fn threads_change_no_bit() {
+fn the_number_of_threads_does_not_change_a_bit() {
     for (tied, bias) in [(false, true), (true, false)] {
         let problem = problem([150, 40, 3000], tied, bias, 11);
         for plain in [true, false] {
@@ -282,7 +282,7 @@ fn evaluated(problem: &Problem, threads: usize) -> [Vec<f64>; 3] {
 
 /// In several parts, of which the last is shorter.
 #[test]
-fn evaluation_computes_the_same() {
+fn evaluation_in_parts_agrees_with_training() {
     for (tied, bias) in [(false, true), (true, false)] {
         let problem = problem([150, 7, 40_000], tied, bias, 5);
         let actual = evaluated(&problem, 2);
@@ -296,7 +296,7 @@ fn evaluation_computes_the_same() {
 
 /// The first part has no class that counts, and one token's logits are not numbers.
 #[test]
-fn evaluation_without_a_part() {
+fn a_part_without_classes_does_not_disturb_evaluation() {
     let mut problem = problem([150, 7, 40_000], false, true, 5);
     problem.bias.as_mut().unwrap()[..10_000].fill(f64::NEG_INFINITY);
     problem.targets.fill(20_000);
@@ -381,7 +381,7 @@ fn not_a_number_is_passed_on_and_stays_in_its_token() {
 }
 
 #[test]
-fn no_tokens_have_no_gradient() {
+fn no_tokens_give_zero_gradients() {
     for plain in [true, false] {
         let results = problem([0, 3, 4], false, true, 0).run::<f32>(plain, 2);
         assert_eq!(results.weight_grad, [0.0; 12]);

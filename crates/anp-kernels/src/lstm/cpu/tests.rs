@@ -174,7 +174,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
-    fn states_and_gradients_of_small_shapes(
+    fn small_shapes_agree_with_the_equations(
         shape in [1_usize..5, 1_usize..4, 1_usize..6],
         groups in groups(),
         seed: u64,
@@ -187,7 +187,7 @@ proptest! {
     }
 
     #[test]
-    fn states_and_gradients_of_odd_shapes(
+    fn odd_shapes_agree_with_the_equations(
         shape in [1_usize..7, 1_usize..15, 1_usize..80],
         groups in groups(),
         seed: u64,
@@ -201,7 +201,7 @@ proptest! {
 }
 
 #[test]
-fn states_and_gradients_where_threads_share_the_work() {
+fn shared_work_agrees_with_the_equations() {
     for groups in [0, 1, GATES] {
         let case = Case::new([9, 20, 133], groups, 5);
         assert_eq!(case.dims.threads(2), 2);
