@@ -100,6 +100,25 @@ impl<E: Scalar, const K: usize> LaneSums<E, K> {
     }
 }
 
+/// Sum of `f` over a sequence of parts, as [`LaneSums`] adds up.
+#[inline(always)]
+pub(crate) fn sum_of_parts<'a, E: Scalar>(
+    parts: impl Iterator<Item = &'a [E]>,
+    f: impl Fn(E) -> E,
+) -> f64 {
+    let mut sums = LaneSums::<E, 1>::new();
+    for part in parts.flat_map(|part| part.chunks(BLOCK)) {
+        sums.add(
+            part,
+            part,
+            #[inline(always)]
+            |x, _| [f(x)],
+        );
+    }
+    let [sum] = sums.finish();
+    sum
+}
+
 /// Sum of squares, in `f64` throughout.
 #[inline(always)]
 pub(crate) fn sum_of_squares<E: Scalar>(values: &[E]) -> f64 {

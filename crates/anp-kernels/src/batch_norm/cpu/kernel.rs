@@ -2,7 +2,7 @@
 //!
 //! Each task takes one channel, which stays in the cache between the passes over it.
 
-use crate::cpu::reduce::{BLOCK, LaneSums};
+use crate::cpu::reduce::{BLOCK, LaneSums, sum_of_parts};
 use crate::cpu::scalar::Scalar;
 use crate::cpu::simd::vectorized;
 use crate::cpu::tasks::filled_columns;
@@ -192,27 +192,17 @@ impl<E: Scalar> BatchNorm<'_, E> {
 /// Mean, and mean square of the differences from it, of `count` numbers.
 #[inline(always)]
 fn moments<'a, E: Scalar>(parts: impl Iterator<Item = &'a [E]> + Clone, count: f64) -> (E, E) {
-    let mut sum = LaneSums::<E, 1>::new();
-    for part in parts.clone().flat_map(|part| part.chunks(BLOCK)) {
-        sum.add(
-            part,
-            part,
-            #[inline(always)]
-            |x, _| [x],
-        );
-    }
-    let [sum] = sum.finish();
+    let sum = sum_of_parts(
+        parts.clone(),
+        #[inline(always)]
+        |x| x,
+    );
     let mean = E::from_f64(sum / count);
-    let mut squares = LaneSums::<E, 1>::new();
-    for part in parts.flat_map(|part| part.chunks(BLOCK)) {
-        squares.add(
-            part,
-            part,
-            #[inline(always)]
-            |x, _| [(x - mean) * (x - mean)],
-        );
-    }
-    let [squares] = squares.finish();
+    let squares = sum_of_parts(
+        parts,
+        #[inline(always)]
+        |x| (x - mean) * (x - mean),
+    );
     // The differences are from the rounded mean.
     let rounding = mean.to_f64() - sum / count;
     let variance = squares / count - rounding * rounding;
@@ -281,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn threads_change_no_bit() {
+    fn the_number_of_threads_does_not_change_a_bit() {
         let (input, output_grad) = (numbers(10_500, 1), numbers(10_500, 2));
         let norm = BatchNorm {
             dims: Dims { batch_size: 3, channels: 7, places: 500 },

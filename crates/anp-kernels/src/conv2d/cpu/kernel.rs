@@ -3,7 +3,7 @@
 
 use super::sizes::Sizes;
 use super::{taps, winograd};
-use crate::cpu::reduce::{BLOCK, LaneSums};
+use crate::cpu::reduce::sum_of_parts;
 use crate::cpu::scalar::Scalar;
 use crate::cpu::simd::vectorized;
 use crate::cpu::tasks::map;
@@ -83,18 +83,12 @@ pub(super) fn bias_gradient<E: Scalar>(
         vectorized(
             #[inline(always)]
             || {
-                let mut sum = LaneSums::<E, 1>::new();
-                for image in images.clone() {
-                    for part in image[channel * places..][..places].chunks(BLOCK) {
-                        sum.add(
-                            part,
-                            part,
-                            #[inline(always)]
-                            |x, _| [x],
-                        );
-                    }
-                }
-                let [sum] = sum.finish();
+                let parts = images.clone().map(|image| &image[channel * places..][..places]);
+                let sum = sum_of_parts(
+                    parts,
+                    #[inline(always)]
+                    |x| x,
+                );
                 E::from_f64(sum)
             },
         )

@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn threads_change_no_bit() {
+    fn the_number_of_threads_does_not_change_a_bit() {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
         for (density, len) in
             [(DENSITY, 100_001), (rows(37), 37 * 2_700), (rows(2 * TASK + 1), 2 * (2 * TASK + 1))]

@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn threads_change_no_bit() {
+    fn the_number_of_threads_does_not_change_a_bit() {
         let (one, two) = (large().run::<f32>(0.25, 1), large().run::<f32>(0.25, 2));
         assert_eq!(one.0.to_bits(), two.0.to_bits());
         assert!(one == two);

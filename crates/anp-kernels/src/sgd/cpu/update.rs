@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn threads_change_no_bit() {
+    fn the_number_of_threads_does_not_change_a_bit() {
         for case in large() {
             assert!(case.run::<f32>(0.25, 1) == case.run::<f32>(0.25, 2));
         }

@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn threads_change_no_bit() {
+    fn the_number_of_threads_does_not_change_a_bit() {
         let values: Vec<f32> = (0..200_000).map(|i| (i as f32 * 0.37).sin()).collect();
         assert_eq!(square_norm(&values, 1).to_bits(), square_norm(&values, 2).to_bits());
     }

@@ -3,9 +3,9 @@ use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
-use super::super::sizes::Sizes;
 use super::planes::Planes;
 use super::{MOST_ROWS, VECTORS, block_channels, tile_here, tile_rows};
+use crate::conv2d::cpu::sizes::Sizes;
 use crate::cpu::panels::LANES;
 use crate::cpu::scalar::Scalar;
 use crate::cpu::simd::dispatch;
@@ -15,7 +15,7 @@ use crate::cpu::tasks::{filled, part_lens};
 const TASK_PLACES: usize = 512;
 
 /// `out[n, o, p] ← bias[o] + Σ over c and taps of weight(o, c, tap) · input[n, c, p at the tap]`.
-pub(in super::super) fn correlation<E: Scalar>(
+pub(crate) fn correlation<E: Scalar>(
     sizes: &Sizes,
     weight: impl Fn(usize, usize, usize) -> E + Sync,
     bias: Option<&[E]>,

@@ -1,5 +1,5 @@
-use super::super::sizes::Sizes;
 use super::correlation::{Correlation, Packed};
+use crate::conv2d::cpu::sizes::Sizes;
 use crate::cpu::scalar::Scalar;
 use crate::cpu::simd::dispatch;
 use crate::cpu::tasks::{filled, part_lens};
@@ -12,7 +12,7 @@ struct Phase<E> {
 }
 
 /// Gradient of the input from that of the output, for any stride.
-pub(in super::super) fn strided_input_gradient<E: Scalar>(
+pub(crate) fn strided_input_gradient<E: Scalar>(
     sizes: &Sizes,
     weight: &[E],
     output_grad: &[E],

@@ -1,6 +1,6 @@
 use std::ops::Range;
 
-use super::super::sizes::Axis;
+use crate::conv2d::cpu::sizes::Axis;
 use crate::cpu::scalar::Scalar;
 
 /// The planes of a block of channels: where they lie, and each tap in them.

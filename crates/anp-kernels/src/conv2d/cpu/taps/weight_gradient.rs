@@ -3,10 +3,10 @@ use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
-use super::super::sizes::Sizes;
-use super::super::transpose::transpose_into_panels;
 use super::planes::Planes;
 use super::{MOST_ROWS, VECTORS, block_channels, tile_here, tile_rows};
+use crate::conv2d::cpu::sizes::Sizes;
+use crate::conv2d::cpu::transpose::transpose_into_panels;
 use crate::cpu::disjoint_slice::DisjointSlice;
 use crate::cpu::scalar::Scalar;
 use crate::cpu::simd::{dispatch, vectorized};
@@ -19,7 +19,7 @@ const PLACES: usize = 256;
 const TASKS: usize = 32;
 
 /// Gradient of the weight from that of the output.
-pub(in super::super) fn weight_gradient<E: Scalar>(
+pub(crate) fn weight_gradient<E: Scalar>(
     sizes: &Sizes,
     input: &[E],
     output_grad: &[E],

@@ -4,10 +4,10 @@ use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
-use super::super::sizes::Sizes;
 use super::tiles::{Block, Layout, Strip, split, tiles_at_once};
 use super::transform::{places_of_tiles, points_of_taps, row_of_points};
 use super::{GAP, POINTS, SIDE, TILES, panel_width};
+use crate::conv2d::cpu::sizes::Sizes;
 use crate::cpu::disjoint_slice::DisjointSlice;
 use crate::cpu::matmul::Matrix;
 use crate::cpu::panels::product_with_panel;
@@ -27,7 +27,7 @@ const TASKS_PER_THREAD: usize = 4;
 ///
 /// An infinite number in the input makes NaN of what is in a tile with it, where the sum over the
 /// taps would keep it infinite.
-pub(in super::super) fn correlation<E: Scalar>(
+pub(crate) fn correlation<E: Scalar>(
     sizes: &Sizes,
     weight: impl Fn(usize, usize, usize) -> E + Sync,
     bias: Option<&[E]>,

@@ -1,7 +1,7 @@
 use std::ops::Range;
 
-use super::super::sizes::Sizes;
 use super::{GAP, POINTS};
+use crate::conv2d::cpu::sizes::Sizes;
 
 impl Sizes {
     #[inline]

@@ -3,11 +3,11 @@ use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
-use super::super::sizes::Sizes;
-use super::super::transpose::transpose_into_panels;
 use super::tiles::{Layout, Strip, split, tiles_at_once};
 use super::transform::{points_of_places, taps_of_points, vectors_of_points};
 use super::{GAP, POINTS, SIDE, TILES, panel_width};
+use crate::conv2d::cpu::sizes::Sizes;
+use crate::conv2d::cpu::transpose::transpose_into_panels;
 use crate::cpu::matmul::Matrix;
 use crate::cpu::panels::product_with_panel;
 use crate::cpu::scalar::Scalar;
@@ -21,7 +21,7 @@ const CHANNELS: usize = 64;
 const TASKS: usize = 16;
 
 /// Gradient of the weight, `[channels_out, channels_in, 3, 3]`, from that of the output.
-pub(in super::super) fn weight_gradient<E: Scalar>(
+pub(crate) fn weight_gradient<E: Scalar>(
     sizes: &Sizes,
     input: &[E],
     output_grad: &[E],
