@@ -216,7 +216,7 @@ impl CrossEntropyBackward for CubeBackend {
         let CrossEntropySaved { inputs, outputs } = saved;
         let CrossEntropyForward { hidden, weight, targets, tied, .. } = inputs;
         let [_, num_tokens] = values_grad.shape().dims();
-        let kept = outputs.logits.into_option().expect("the forward step kept them");
+        let kept = outputs.logits.into_option().expect("the forward step kept the logits");
         let [_, num_classes] = kept.shape().dims();
         let back = transposed(of_layer(weight, tied));
         // The buffer is large and the hidden states are small: apply each token's factor to these.

@@ -114,7 +114,7 @@ fn backward<B: CpuBackend, E: CpuScalar>(
     let shapes = [inputs.hidden.shape(), inputs.weight.shape(), inputs.bias.shape()];
     let inputs = Values::<B, E>::new(inputs);
     let layer = inputs.layer();
-    let logits = logits.into_option().expect("the forward step kept them");
+    let logits = logits.into_option().expect("the forward step kept the logits");
     let values_grad = B::values::<E>(values_grad);
     let gradients = match B::optional::<E>(statistics) {
         None => {
