@@ -35,7 +35,7 @@ pub struct BatchNormOutputs<B: Backend> {
     pub variance: FloatTensor<B>,
 }
 
-/// What the backward step needs of the forward step.
+/// What the backward step needs from the forward step.
 #[derive(Debug, Clone)]
 pub struct BatchNormSaved<B: Backend> {
     /// The inputs.
@@ -70,7 +70,7 @@ pub trait BatchNormBackend: Backend {
     ) -> BatchNormOutputs<Self>;
 }
 
-/// The backward kernel, with which the operation becomes a step of the graph.
+/// The backward kernel, which makes the operation a step of the autodiff graph.
 pub trait BatchNormBackward: BatchNormBackend {
     /// Gradients from that of the output; through the statistics, too, if they are the batch's.
     fn batch_norm_backward(

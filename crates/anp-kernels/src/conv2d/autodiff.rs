@@ -22,7 +22,7 @@ impl<B: Conv2dBackward, C: CheckpointStrategy> Conv2dBackend for Autodiff<B, C> 
             let bias = of_bias.then(|| B::conv2d_bias_gradient(output_grad.clone()));
             let weight =
                 of_weight.then(|| B::conv2d_weight_gradient(saved.clone(), output_grad.clone()));
-            // Last, as it needs the input's shape alone.
+            // Last, because it needs only the shape of the input and can free its memory.
             let input = of_input.then(|| B::conv2d_input_gradient(saved, output_grad));
             [input, weight, bias]
         });

@@ -5,7 +5,7 @@
 //!     + Σ over c, y, x of weight[o, c, y, x] · input[n, c, i · s₀ + y − p₀, j · s₁ + x − p₁]
 //! ```
 //!
-//! with zero outside of the input, stride `s` and padding `p`: what PyTorch's `conv2d` computes.
+//! with zeros outside the input, stride `s` and padding `p`: what PyTorch's `conv2d` computes.
 
 mod autodiff;
 #[cfg(any(feature = "flex", feature = "ndarray"))]
@@ -25,14 +25,14 @@ const OPERATION: &str = "conv2d";
 /// How the kernel moves over the input: `[vertically, horizontally]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Conv2dOptions {
-    /// Step of the kernel between two places of the output, not zero.
+    /// Step of the kernel between two positions of the output, not zero.
     pub stride: [usize; 2],
     /// Zeros on each side of the input.
     pub padding: [usize; 2],
 }
 
 impl Default for Conv2dOptions {
-    /// Every place, without padding.
+    /// Every position, without padding.
     fn default() -> Self {
         Self { stride: [1; 2], padding: [0; 2] }
     }

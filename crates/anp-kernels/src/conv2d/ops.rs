@@ -18,7 +18,7 @@ pub struct Conv2dForward<B: Backend> {
     pub options: Conv2dOptions,
 }
 
-/// What the backward step needs of the forward step.
+/// What the backward step needs from the forward step.
 #[derive(Debug, Clone)]
 pub struct Conv2dSaved<B: Backend> {
     /// `[batch_size, channels_in, height, width]`.
@@ -40,8 +40,8 @@ pub trait Conv2dBackend: Backend {
     fn conv2d_forward(#[extension_type] inputs: Conv2dForward<Self>) -> FloatTensor<Self>;
 }
 
-/// The backward kernels, with which the operation becomes a step of the graph. There is one for
-/// each gradient, as not all of them are always wanted.
+/// The backward kernels, which make the operation a step of the autodiff graph. Each gradient has
+/// its own kernel, as not all of them are always needed.
 pub trait Conv2dBackward: Conv2dBackend {
     /// Gradient of the input from that of the output.
     fn conv2d_input_gradient(

@@ -25,7 +25,7 @@ pub struct SampledWeightOutputs<B: Backend> {
     pub divergence: FloatTensor<B>,
 }
 
-/// What the backward step needs of the forward step.
+/// What the backward step needs from the forward step.
 #[derive(Debug, Clone)]
 pub struct SampledWeightSaved<B: Backend> {
     /// The weights that were drawn.
@@ -60,7 +60,7 @@ pub trait SampledWeightBackend: Backend {
     ) -> SampledWeightOutputs<Self>;
 }
 
-/// The backward kernel, with which the operation becomes a step of the graph.
+/// The backward kernel, which makes the operation a step of the autodiff graph.
 pub trait SampledWeightBackward: SampledWeightBackend {
     /// Gradients from those of the divergence and of the weights, which are zero if absent.
     fn sampled_weight_backward(

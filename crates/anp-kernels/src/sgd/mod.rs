@@ -41,10 +41,10 @@ pub struct SgdOptions {
 pub struct Momentum {
     /// `μ`, in `[0, 1)`.
     pub factor: f64,
-    /// What is taken off the gradient, except in the first step; PyTorch's default is 0, Burn's
-    /// 0.1.
+    /// Share of the gradient that is left out, except in the first step; the default is 0 in
+    /// PyTorch and 0.1 in Burn.
     pub dampening: f64,
-    /// Whether to look ahead.
+    /// Whether it is Nesterov's momentum.
     pub nesterov: bool,
 }
 
@@ -55,7 +55,7 @@ pub struct SgdInputs<const D: usize> {
     pub tensor: Tensor<D>,
     /// Its gradient, in the same shape.
     pub gradient: Tensor<D>,
-    /// Factor of the gradient, as the clip gives it: `[1]`.
+    /// Factor of the gradient from the clip: `[1]`.
     pub scale: Tensor<1>,
     /// The velocity after the last step, flat; `None` in the first step. Ignored without momentum.
     pub velocity: Option<Tensor<1>>,

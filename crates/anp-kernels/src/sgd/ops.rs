@@ -45,7 +45,7 @@ pub struct SgdRows<B: Backend> {
     pub rows: IntTensor<B>,
     /// Factor of the gradient: `[1]`.
     pub scale: FloatTensor<B>,
-    /// Factor of the gradient, too.
+    /// Also a factor of the gradient.
     pub learning_rate: f64,
 }
 
@@ -63,12 +63,13 @@ pub trait SgdBackend: Backend {
 
     /// The embedding after the step, in place if it has no other owner.
     ///
-    /// A row that does not exist is a panic on the CPU. A GPU, which is not waited for, skips it.
+    /// A row that does not exist is a panic on the CPU; a GPU skips it, as nothing waits for the
+    /// GPU.
     #[fusion(meta = |step| step.tensor.clone())]
     fn sgd_rows(#[extension_type] step: SgdRows<Self>) -> FloatTensor<Self>;
 
-    /// Squared norm of a gradient of rows, `[1]`: see [`SgdRows`]. A GPU computes that of `values`
-    /// of half precision in single precision.
+    /// Squared norm of a gradient of rows, as in [`SgdRows`]: `[1]`. On a GPU, the result for
+    /// values of half precision has single precision.
     #[fusion(dtype = crate::cube::wide(values), shape = [1].into())]
     fn rows_square_norm(
         values: FloatTensor<Self>,

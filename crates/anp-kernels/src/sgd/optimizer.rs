@@ -10,27 +10,27 @@ use crate::backend::is_cpu_or_cube;
 use crate::kernels::Kernels;
 use crate::square_norm::{SquareSum, square_norm_reference};
 
-/// How a parameter shrinks by itself.
+/// How a parameter decays.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub enum WeightDecay {
     /// Not at all.
     #[default]
     None,
-    /// As if half its square times this were part of the loss: added to the gradient after the
-    /// clip.
+    /// This factor times the parameter is added to the gradient after the clip, as if half its
+    /// square were part of the loss.
     Coupled(f64),
-    /// By this share of itself per step, whatever the learning rate and the gradient.
+    /// Each step removes this share of the parameter, independent of learning rate and gradient.
     Decoupled(f64),
 }
 
-/// The gradient of an embedding as rows: the sum of what the lookups gave, and zero elsewhere.
+/// The gradient of an embedding, as the gradients of its lookups; other rows have none.
 #[derive(Debug, Clone)]
 pub struct RowGradient {
     /// The embedding's weight, `[num_rows, width]`.
     pub id: ParamId,
-    /// Rows looked up, in any order, with repetitions: `[num_lookups]`.
+    /// The rows that were looked up, in any order, with repetitions: `[num_lookups]`.
     pub rows: Tensor<1, Int>,
-    /// Gradient of what each lookup gave: `[num_lookups, width]`.
+    /// Gradient of the result of each lookup: `[num_lookups, width]`.
     pub values: Tensor<2>,
 }
 
@@ -45,7 +45,7 @@ pub struct ClippedSgd {
     pub max_norm: Option<f64>,
     /// Momentum, if any.
     pub momentum: Option<Momentum>,
-    /// Decay of all parameters without one of their own.
+    /// Decay of all parameters that are not in `weight_decay_of`.
     pub weight_decay: WeightDecay,
     /// Decay of single parameters.
     pub weight_decay_of: HashMap<ParamId, WeightDecay>,
@@ -54,12 +54,12 @@ pub struct ClippedSgd {
 }
 
 impl ClippedSgd {
-    /// Update `module`, and return it with the norm of all gradients before the clip, `[1]`; the
-    /// device is not waited for.
+    /// Update `module`, and return it with the norm of all gradients before the clip, `[1]`. This
+    /// does not wait for the device.
     ///
     /// An embedding whose gradient is in `rows` and not in `gradients` is read and written in these
-    /// rows only, unless it has decay or momentum. A norm that is not finite spoils the parameters:
-    /// look at it now and then.
+    /// rows only, unless it has decay or momentum. A norm that is not finite spoils the parameters,
+    /// so check it now and then.
     ///
     /// # Panics
     ///
@@ -96,7 +96,7 @@ impl ClippedSgd {
     }
 }
 
-/// Adds up the norm, and makes gradients of rows dense where that cannot be avoided.
+/// Adds up the norm, and makes gradients of rows dense if necessary.
 struct Collect<'a> {
     optimizer: &'a ClippedSgd,
     gradients: GradientsParams,
@@ -151,7 +151,7 @@ struct Update<'a> {
     learning_rate: f64,
     gradients: GradientsParams,
     rows: HashMap<ParamId, RowGradient>,
-    /// What the clip leaves of the gradients: `[1]`.
+    /// Factor of the gradients from the clip: `[1]`.
     scale: Tensor<1>,
 }
 

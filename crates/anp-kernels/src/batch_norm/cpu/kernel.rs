@@ -11,14 +11,14 @@ use crate::cpu::tasks::filled_columns;
 pub(super) struct Dims {
     pub(super) batch_size: usize,
     pub(super) channels: usize,
-    pub(super) places: usize,
+    pub(super) positions: usize,
 }
 
 /// What a batch normalisation reads.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct BatchNorm<'a, E> {
     pub(super) dims: Dims,
-    /// `[batch_size, channels, places]`.
+    /// `[batch_size, channels, positions]`.
     pub(super) input: &'a [E],
     /// `[channels]`.
     pub(super) gamma: &'a [E],
@@ -70,8 +70,8 @@ impl<E: Scalar> Affine<E> {
 
 impl<E: Scalar> BatchNorm<'_, E> {
     fn check(&self) {
-        let Dims { batch_size, channels, places } = self.dims;
-        assert_eq!(self.input.len(), batch_size * channels * places, "length of the input");
+        let Dims { batch_size, channels, positions } = self.dims;
+        assert_eq!(self.input.len(), batch_size * channels * positions, "length of the input");
     }
 
     /// What is done to a channel, and the reciprocal of its standard deviation.
@@ -88,17 +88,17 @@ impl<E: Scalar> BatchNorm<'_, E> {
         threads: usize,
     ) -> Normalized<E> {
         self.check();
-        let Self { dims: Dims { batch_size, channels, places }, input, .. } = *self;
-        let dims = [batch_size, channels, places];
+        let Self { dims: Dims { batch_size, channels, positions }, input, .. } = *self;
+        let dims = [batch_size, channels, positions];
         let (output, moments) = filled_columns(dims, threads, |channel, output| {
             vectorized(
                 #[inline(always)]
                 || {
-                    let input = input[channel * places..].chunks(channels * places);
-                    let input = input.map(|image| &image[..places]);
+                    let input = input[channel * positions..].chunks(channels * positions);
+                    let input = input.map(|image| &image[..positions]);
                     let (mean, variance) = match statistics {
                         Some((mean, variance)) => (mean[channel], variance[channel]),
-                        None => moments(input.clone(), (batch_size * places) as f64),
+                        None => moments(input.clone(), (batch_size * positions) as f64),
                     };
                     let (affine, _) = self.affine(channel, mean, variance);
                     for (output, input) in output.iter_mut().zip(input) {
@@ -132,9 +132,9 @@ impl<E: Scalar> BatchNorm<'_, E> {
         threads: usize,
     ) -> Gradients<E> {
         self.check();
-        let Self { dims: Dims { batch_size, channels, places }, input, .. } = *self;
+        let Self { dims: Dims { batch_size, channels, positions }, input, .. } = *self;
         assert_eq!(output_grad.len(), input.len(), "length of the output's gradient");
-        let dims = [batch_size, channels, places];
+        let dims = [batch_size, channels, positions];
         let (input, of_channels) = filled_columns(dims, threads, |channel, grad| {
             vectorized(
                 #[inline(always)]
@@ -142,8 +142,8 @@ impl<E: Scalar> BatchNorm<'_, E> {
                     let (affine, inverse_deviation) =
                         self.affine(channel, mean[channel], variance[channel]);
                     let part = |all: &'_ [E], image: usize| {
-                        let start = (image * channels + channel) * places;
-                        start..(start + places).min(all.len())
+                        let start = (image * channels + channel) * positions;
+                        start..(start + positions).min(all.len())
                     };
                     let pairs = (0..batch_size).map(|image| {
                         (&input[part(input, image)], &output_grad[part(output_grad, image)])
@@ -165,7 +165,7 @@ impl<E: Scalar> BatchNorm<'_, E> {
                     }
                     let [sum, sum_with_difference] = sums.finish();
 
-                    let count = (batch_size * places) as f64;
+                    let count = (batch_size * positions) as f64;
                     let square = inverse_deviation * inverse_deviation;
                     let [shift, slope] = match of_batch {
                         true => {
@@ -222,10 +222,10 @@ mod tests {
 
     #[test]
     fn a_channel_by_hand() {
-        // Two images of two channels with two places. The first channel is 1, 2, 3, 6: mean 3,
+        // Two images of two channels with two positions. The first channel is 1, 2, 3, 6: mean 3,
         // variance 14 / 4.
         let norm = BatchNorm {
-            dims: Dims { batch_size: 2, channels: 2, places: 2 },
+            dims: Dims { batch_size: 2, channels: 2, positions: 2 },
             input: &[1.0, 2.0, 5.0, 5.0, 3.0, 6.0, 5.0, 5.0_f64],
             gamma: &[2.0, 1.0],
             beta: &[0.5, -0.5],
@@ -244,7 +244,7 @@ mod tests {
     fn a_large_mean_does_not_hide_the_variance() {
         let input: Vec<f32> = (0..4096).map(|i| 1000.0 + (i % 2) as f32).collect();
         let norm = BatchNorm {
-            dims: Dims { batch_size: 4, channels: 1, places: 1024 },
+            dims: Dims { batch_size: 4, channels: 1, positions: 1024 },
             input: &input,
             gamma: &[1.0],
             beta: &[0.0],
@@ -258,7 +258,7 @@ mod tests {
     #[test]
     fn infinity_and_nan_stay_in_their_channel() {
         let norm = BatchNorm {
-            dims: Dims { batch_size: 1, channels: 2, places: 3 },
+            dims: Dims { batch_size: 1, channels: 2, positions: 3 },
             input: &[1.0, f32::NAN, 2.0, 1.0, 2.0, 3.0],
             gamma: &[1.0; 2],
             beta: &[0.0; 2],
@@ -274,7 +274,7 @@ mod tests {
     fn the_number_of_threads_does_not_change_a_bit() {
         let (input, output_grad) = (numbers(10_500, 1), numbers(10_500, 2));
         let norm = BatchNorm {
-            dims: Dims { batch_size: 3, channels: 7, places: 500 },
+            dims: Dims { batch_size: 3, channels: 7, positions: 500 },
             input: &input,
             gamma: &numbers(7, 3),
             beta: &numbers(7, 4),
@@ -295,13 +295,13 @@ mod tests {
         fn gradients_match_finite_differences(
             batch_size in 1..4_usize,
             channels in 1..4_usize,
-            places in 1..6_usize,
+            positions in 1..6_usize,
             of_batch: bool,
             relu: bool,
             seed in 0..1000_usize,
         ) {
-            let dims = Dims { batch_size, channels, places };
-            let len = batch_size * channels * places;
+            let dims = Dims { batch_size, channels, positions };
+            let len = batch_size * channels * positions;
             let wide = |len, seed| -> Vec<f64> {
                 numbers(len, seed).into_iter().map(f64::from).collect()
             };

@@ -65,5 +65,5 @@ fn backward<B: CpuBackend, E: CpuScalar>(
 
 fn dims(shape: &Shape) -> Dims {
     let [batch_size, channels, height, width] = shape.dims();
-    Dims { batch_size, channels, places: height * width }
+    Dims { batch_size, channels, positions: height * width }
 }

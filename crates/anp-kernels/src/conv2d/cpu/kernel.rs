@@ -1,5 +1,5 @@
-//! A convolution of images and its gradients on slices, each by the faster of two algorithms:
-//! [sums over the taps](taps), or [Winograd's](winograd).
+//! A convolution of images and its gradients on slices. Each uses the faster of two algorithms:
+//! [sums over the taps](taps) or [Winograd's](winograd).
 
 use super::sizes::Sizes;
 use super::{taps, winograd};
@@ -70,20 +70,20 @@ pub(super) fn weight_gradient<E: Scalar>(
     }
 }
 
-/// Gradient of the bias from `output_grad`, `[batch_size, channels, places]`: a sum over images and
-/// places.
+/// Gradient of the bias from `output_grad`, `[batch_size, channels, positions]`: a sum over images
+/// and positions.
 pub(super) fn bias_gradient<E: Scalar>(
     output_grad: &[E],
     channels: usize,
-    places: usize,
+    positions: usize,
     threads: usize,
 ) -> Vec<E> {
-    let images = output_grad.chunks_exact(channels * places);
+    let images = output_grad.chunks_exact(channels * positions);
     map((0..channels).collect(), threads, |channel| {
         vectorized(
             #[inline(always)]
             || {
-                let parts = images.clone().map(|image| &image[channel * places..][..places]);
+                let parts = images.clone().map(|image| &image[channel * positions..][..positions]);
                 let sum = sum_of_parts(
                     parts,
                     #[inline(always)]
@@ -125,24 +125,24 @@ mod tests {
         numbers.iter().map(|x| *x as f32).collect()
     }
 
-    /// All products of an output, the number of the input and that of the weight, by their indices.
+    /// The indices of the output, the input and the weight for all products.
     fn products(case: &Case) -> Vec<[usize; 3]> {
         let Case { batch_size, channels: [channels_in, channels_out], .. } = *case;
         let Case { input, kernel, stride, padding, .. } = *case;
         let output = case.sizes().unwrap().axes.map(|axis| axis.output);
         let mut products = Vec::new();
-        let place = |i: usize, tap: usize, axis: usize| {
-            let place = (i * stride[axis] + tap).checked_sub(padding[axis])?;
-            (place < input[axis]).then_some(place)
+        let position = |i: usize, tap: usize, axis: usize| {
+            let position = (i * stride[axis] + tap).checked_sub(padding[axis])?;
+            (position < input[axis]).then_some(position)
         };
         let pairs = |[a, b]: [usize; 2]| (0..a).flat_map(move |i| (0..b).map(move |j| (i, j)));
         for ((n, o), c) in pairs([batch_size, channels_out])
             .flat_map(|image| (0..channels_in).map(move |c| (image, c)))
         {
             for ((i, j), (y, x)) in
-                pairs(output).flat_map(|place| pairs(kernel).map(move |tap| (place, tap)))
+                pairs(output).flat_map(|position| pairs(kernel).map(move |tap| (position, tap)))
             {
-                if let (Some(u), Some(v)) = (place(i, y, 0), place(j, x, 1)) {
+                if let (Some(u), Some(v)) = (position(i, y, 0), position(j, x, 1)) {
                     products.push([
                         ((n * channels_out + o) * output[0] + i) * output[1] + j,
                         ((n * channels_in + c) * input[0] + u) * input[1] + v,
@@ -163,19 +163,19 @@ mod tests {
         }
     }
 
-    /// All results against sums written out, in both precisions; and the same bits with any number
-    /// of threads.
+    /// All results match sums written out, in both precisions, and the number of threads changes no
+    /// bit.
     fn check(case: &Case) {
         let sizes = &case.sizes().unwrap();
         let Sizes { channels_out, .. } = *sizes;
-        let places = sizes.places_out();
+        let positions = sizes.positions_out();
         let input = numbers(sizes.input_len(), 1);
         let weight = numbers(sizes.weight_len(), 2);
         let bias = numbers(channels_out, 3);
         let output_grad = numbers(sizes.output_len(), 4);
 
         let mut out: Vec<f64> =
-            (0..output_grad.len()).map(|i| bias[i / places % channels_out]).collect();
+            (0..output_grad.len()).map(|i| bias[i / positions % channels_out]).collect();
         let mut input_grad = vec![0.0; input.len()];
         let mut weight_grad = vec![0.0; weight.len()];
         let mut bias_grad = vec![0.0; bias.len()];
@@ -185,7 +185,7 @@ mod tests {
             weight_grad[w] += output_grad[o] * input[i];
         }
         for (i, output_grad) in output_grad.iter().enumerate() {
-            bias_grad[i / places % channels_out] += output_grad;
+            bias_grad[i / positions % channels_out] += output_grad;
         }
 
         fn run<E: Scalar>(sizes: &Sizes, inputs: [&[E]; 4], threads: usize) -> [Vec<E>; 4] {
@@ -194,7 +194,7 @@ mod tests {
                 forward(sizes, input, weight, Some(bias), threads),
                 input_gradient(sizes, weight, output_grad, threads),
                 weight_gradient(sizes, input, output_grad, threads),
-                bias_gradient(output_grad, sizes.channels_out, sizes.places_out(), threads),
+                bias_gradient(output_grad, sizes.channels_out, sizes.positions_out(), threads),
             ]
         }
         let expected = [out, input_grad, weight_grad, bias_grad];
@@ -214,11 +214,11 @@ mod tests {
         }
     }
 
-    /// Sizes as a layer has them.
+    /// The sizes of a layer.
     #[derive(Debug, Clone, Copy)]
     struct Case {
         batch_size: usize,
-        /// In and out.
+        /// Input and output channels.
         channels: [usize; 2],
         input: [usize; 2],
         kernel: [usize; 2],
@@ -254,8 +254,8 @@ mod tests {
         check(&Case { stride: [2, 2], ..pointwise });
     }
 
-    /// With widths that vectors and tiles do not divide, images that are cut, and more threads than
-    /// blocks.
+    /// Including widths that are not multiples of vectors and tiles, images that are cut, and more
+    /// threads than blocks.
     #[test]
     fn winograd_matches_sums_written_out() {
         for case in [

@@ -52,7 +52,7 @@ fn input_gradient<B: CpuBackend, E: CpuScalar>(
     let Conv2dSaved { input, weight, options } = saved;
     let (like, shape) = (Like::<B>::new(&output_grad), input.shape());
     let sizes = sizes::<B>(&input, &weight, options);
-    // Its memory may be free before the gradient needs some.
+    // Only the shape is needed: free the memory before the gradient is allocated.
     drop(input);
     let (weight, output_grad) = (B::values::<E>(weight), B::values(output_grad));
     like.tensor(kernel::input_gradient(&sizes, &weight, &output_grad, threads()), shape)

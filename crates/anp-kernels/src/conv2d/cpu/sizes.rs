@@ -8,12 +8,12 @@ pub(super) struct Sizes {
     pub(super) batch_size: usize,
     pub(super) channels_in: usize,
     pub(super) channels_out: usize,
-    /// The vertical and the horizontal one.
+    /// Vertical and horizontal.
     pub(super) axes: [Axis; 2],
 }
 
-/// An axis of a correlation: place `i` of the output sees place `stride · i + tap + offset` of the
-/// input, or zero outside.
+/// An axis of a correlation: position `i` of the output sees position `stride · i + tap + offset`
+/// of the input, or zero outside of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Axis {
     pub(super) input: usize,
@@ -24,7 +24,7 @@ pub(super) struct Axis {
 }
 
 impl Sizes {
-    /// Those of a convolution of `input`, `[batch_size, channels_in, height, width]`, with
+    /// The sizes of a convolution of `input`, `[batch_size, channels_in, height, width]`, with
     /// `weight`, `[channels_out, channels_in, kernel height, kernel width]`; `None` if the kernel
     /// is larger than the padded input.
     pub(super) fn new(
@@ -37,8 +37,8 @@ impl Sizes {
         Some(Self { batch_size, channels_in, channels_out, axes: [y, x] })
     }
 
-    /// For a stride of 1: those of the correlation of the output's gradient with the kernel turned
-    /// by half a turn, which is the input's gradient.
+    /// For a stride of 1: the sizes of the correlation that gives the gradient of the input,
+    /// between the gradient of the output and the kernel rotated by 180°.
     pub(super) fn transposed(self) -> Self {
         let Self { batch_size, channels_in, channels_out, axes } = self;
         let axes = axes.map(|axis| axis.phase(0).0);
@@ -51,17 +51,17 @@ impl Sizes {
     }
 
     #[inline]
-    pub(super) fn places_in(&self) -> usize {
+    pub(super) fn positions_in(&self) -> usize {
         self.axes[0].input * self.axes[1].input
     }
 
     #[inline]
-    pub(super) fn places_out(&self) -> usize {
+    pub(super) fn positions_out(&self) -> usize {
         self.axes[0].output * self.axes[1].output
     }
 
     pub(super) fn input_len(&self) -> usize {
-        self.batch_size * self.channels_in * self.places_in()
+        self.batch_size * self.channels_in * self.positions_in()
     }
 
     pub(super) fn weight_len(&self) -> usize {
@@ -69,7 +69,7 @@ impl Sizes {
     }
 
     pub(super) fn output_len(&self) -> usize {
-        self.batch_size * self.channels_out * self.places_out()
+        self.batch_size * self.channels_out * self.positions_out()
     }
 }
 
@@ -80,8 +80,8 @@ impl Axis {
         Some(Self { input, output, stride, taps, offset: -(padding as isize) })
     }
 
-    /// Which of the first `output` places of the output see the input at a shift, and the first
-    /// place that they see.
+    /// Which of the first `output` positions of the output see the input when it is shifted, and
+    /// the first position that they see.
     pub(super) fn seen(&self, shift: isize, output: usize) -> (Range<usize>, usize) {
         let start = ((-shift).max(0) as usize).div_ceil(self.stride).min(output);
         let end = ((self.input as isize - shift).max(0) as usize).div_ceil(self.stride);
@@ -90,14 +90,14 @@ impl Axis {
         (start..end, first)
     }
 
-    /// The places of the input's gradient that see the same taps of the kernel, those
-    /// `r mod stride`: as the output of a correlation with the output's gradient, and the first of
-    /// these places.
+    /// The positions of the input's gradient that see the same taps of the kernel, `r mod stride`:
+    /// the correlation with the output's gradient that computes them, and the first of these
+    /// positions.
     pub(super) fn phase(&self, r: usize) -> (Self, usize) {
         let Self { input, output, stride, taps, offset } = *self;
         let padding = offset.unsigned_abs();
-        // Place `u` of the input meets tap `r + stride · a` in place `t − a` of the output, where
-        // `u + padding = stride · t + r`.
+        // Position `u` of the input meets tap `r + stride · a` position `t − a` of the output,
+        // where `u + padding = stride · t + r`.
         let first_t = padding.saturating_sub(r).div_ceil(stride);
         let first = stride * first_t + r - padding;
         let taps = taps.saturating_sub(r).div_ceil(stride);

@@ -11,8 +11,8 @@ use crate::cpu::scalar::Scalar;
 use crate::cpu::simd::dispatch;
 use crate::cpu::tasks::{filled, part_lens};
 
-/// Places per task at least, if there are enough images: what one weight is loaded for.
-const TASK_PLACES: usize = 512;
+/// Fewest positions per task, if there are enough images, for which the weight is loaded.
+const TASK_POSITIONS: usize = 512;
 
 /// `out[n, o, p] ← bias[o] + Σ over c and taps of weight(o, c, tap) · input[n, c, p at the tap]`.
 pub(crate) fn correlation<E: Scalar>(
@@ -24,14 +24,14 @@ pub(crate) fn correlation<E: Scalar>(
 ) -> Vec<E> {
     let Sizes { batch_size, channels_in, channels_out, .. } = *sizes;
     let packed = &Packed::new(sizes, weight, threads);
-    let (image_len, places) = (channels_in * sizes.places_in(), sizes.places_out());
+    let (image_len, positions) = (channels_in * sizes.positions_in(), sizes.positions_out());
     let (images, channels) = shares(sizes, packed.rows, threads);
     let parts = channels_out.div_ceil(channels);
-    // Where an image is one task, or several, tasks do not cross images.
+    // A task has whole images, or a part of one image.
     let part_lens = (0..batch_size.div_ceil(images) * parts).map(|task| {
         let (group, part) = (task / parts, task % parts);
         let images = images.min(batch_size - group * images);
-        images * channels.min(channels_out - part * channels) * places
+        images * channels.min(channels_out - part * channels) * positions
     });
     filled(part_lens, threads, |task, out| {
         let (group, part) = (task / parts, task % parts);
@@ -46,13 +46,13 @@ pub(crate) fn correlation<E: Scalar>(
     })
 }
 
-/// Images per task, and output channels if that is one image: enough tasks for all threads, no
-/// smaller than they have to be. Each number of the output is computed in one task, so this changes
-/// none.
+/// Images per task, and output channels per task if that is one image: enough tasks for all
+/// threads, as large as possible. Each output value is computed in one task, so this does not
+/// change it.
 fn shares(sizes: &Sizes, rows: usize, threads: usize) -> (usize, usize) {
     let Sizes { batch_size, channels_out, .. } = *sizes;
     if batch_size >= 2 * threads {
-        let images = TASK_PLACES / sizes.places_out();
+        let images = TASK_POSITIONS / sizes.positions_out();
         return (images.clamp(1, batch_size / (2 * threads)), channels_out);
     }
     let parts = (4 * threads).div_ceil(batch_size);
@@ -114,7 +114,7 @@ pub(super) struct Correlation<'a, E> {
     pub(super) bias: Option<&'a [E]>,
     /// `[images, channels_in, height, width]`.
     pub(super) input: &'a [E],
-    /// Output channels; the first is that of a tile.
+    /// Output channels, from the first one of a tile.
     pub(super) channels: Range<usize>,
     /// `[images, channels, height, width]`.
     pub(super) out: &'a mut [E],
@@ -140,45 +140,47 @@ impl<E: Scalar> Correlation<'_, E> {
         assert_eq!(packed.rows, R, "the weight is packed for these vectors");
         let sizes = packed.sizes;
         let planes = Planes::new(sizes.axes);
-        let (places_in, places) = (sizes.places_in(), sizes.places_out());
-        let image_len = sizes.channels_in * places_in;
+        let (positions_in, positions) = (sizes.positions_in(), sizes.positions_out());
+        let image_len = sizes.channels_in * positions_in;
         let images = input.len() / image_len;
         let lanes = E::lanes::<S>();
-        let tile_places = VECTORS * lanes;
+        let tile_positions = VECTORS * lanes;
 
         let block = block_channels(sizes.taps()).min(sizes.channels_in);
         let starts = planes.starts(block);
         // The last tile may read past the last plane.
         let block_len = block * planes.channel_len();
-        let mut storage = vec![E::ZERO; images * block_len + tile_places];
+        let mut storage = vec![E::ZERO; images * block_len + tile_positions];
 
         for (block_channels, weight) in packed.blocks() {
             for image in 0..images {
-                let block_in = block_channels.start * places_in..block_channels.end * places_in;
+                let block_in =
+                    block_channels.start * positions_in..block_channels.end * positions_in;
                 let image_in = &input[image * image_len..][block_in];
                 planes.fill(image_in, &mut storage[image * block_len..][..block_len]);
             }
             let depth = block_channels.len() * sizes.taps();
             let starts = Starts::new(&starts[..depth]);
-            for (image, out) in out.chunks_exact_mut(channels.len() * places).enumerate() {
+            for (image, out) in out.chunks_exact_mut(channels.len() * positions).enumerate() {
                 let storage = &storage[image * block_len..];
-                for place in (0..places).step_by(tile_places) {
-                    let width = tile_places.min(places - place);
-                    let storage = &storage[place..];
+                for position in (0..positions).step_by(tile_positions) {
+                    let width = tile_positions.min(positions - position);
+                    let storage = &storage[position..];
                     for first in channels.clone().step_by(R) {
                         let weight = &weight[first * depth..][..R * depth];
                         let rows = R.min(channels.end - first);
                         let mut out = OutTile {
-                            rows: &mut out[(first - channels.start) * places..][..rows * places],
-                            places,
-                            range: place..place + width,
+                            rows: &mut out[(first - channels.start) * positions..]
+                                [..rows * positions],
+                            positions,
+                            range: position..position + width,
                         };
                         let initial = if block_channels.start > 0 {
                             Initial::Stored
                         } else {
                             Initial::Bias(bias.map(|bias| &bias[first..][..rows]))
                         };
-                        if width == tile_places {
+                        if width == tile_positions {
                             correlate::<E, S, R, VECTORS>(
                                 simd, storage, starts, weight, initial, &mut out,
                             );
@@ -216,11 +218,11 @@ enum Initial<'a, E> {
     Stored,
 }
 
-/// Places of a few channels of an output.
+/// Positions of a few channels of an output.
 struct OutTile<'a, E> {
-    /// The channels, one behind the other.
+    /// The channels, one after another.
     rows: &'a mut [E],
-    places: usize,
+    positions: usize,
     range: Range<usize>,
 }
 
@@ -244,7 +246,7 @@ fn correlate<E: Scalar, S: Simd, const R: usize, const V: usize>(
             }
         }
         Initial::Stored => {
-            for (sums, row) in sums.iter_mut().zip(out.rows.chunks_exact(out.places)) {
+            for (sums, row) in sums.iter_mut().zip(out.rows.chunks_exact(out.positions)) {
                 let row = &row[out.range.clone()][..width];
                 sums.copy_from_slice(E::vectors::<S>(row));
             }
@@ -254,7 +256,7 @@ fn correlate<E: Scalar, S: Simd, const R: usize, const V: usize>(
     assert!(starts.last + width <= planes.len(), "a tap reads past the planes");
     for (start, weights) in starts.starts.iter().zip(weights) {
         // A check here, at every tap, would cost a tenth of the time.
-        // SAFETY: no start is behind the last one, for which it has been checked.
+        // SAFETY: the assertion has checked the largest start.
         #[allow(unsafe_code)]
         let numbers = unsafe { planes.get_unchecked(*start..*start + width) };
         let numbers = E::vectors::<S>(numbers);
@@ -266,7 +268,7 @@ fn correlate<E: Scalar, S: Simd, const R: usize, const V: usize>(
             }
         }
     }
-    for (sums, row) in sums.iter().zip(out.rows.chunks_exact_mut(out.places)) {
+    for (sums, row) in sums.iter().zip(out.rows.chunks_exact_mut(out.positions)) {
         let row = &mut row[out.range.clone()][..width];
         E::vectors_mut::<S>(row).copy_from_slice(sums);
     }
@@ -284,20 +286,22 @@ fn correlate_padded<E: Scalar, S: Simd, const R: usize>(
 ) {
     let lanes = E::lanes::<S>();
     let width = out.range.len();
-    let places = width.div_ceil(lanes) * lanes;
+    let positions = width.div_ceil(lanes) * lanes;
     let mut whole = [E::ZERO; MOST_ROWS * VECTORS * LANES];
-    let rows = out.rows.len() / out.places;
-    let whole = &mut whole[..rows * places];
-    for (whole, row) in whole.chunks_exact_mut(places).zip(out.rows.chunks_exact(out.places)) {
+    let rows = out.rows.len() / out.positions;
+    let whole = &mut whole[..rows * positions];
+    for (whole, row) in whole.chunks_exact_mut(positions).zip(out.rows.chunks_exact(out.positions))
+    {
         whole[..width].copy_from_slice(&row[out.range.clone()]);
     }
-    let mut tile = OutTile { rows: &mut *whole, places, range: 0..places };
-    if places == lanes {
+    let mut tile = OutTile { rows: &mut *whole, positions, range: 0..positions };
+    if positions == lanes {
         correlate::<E, S, R, 1>(simd, planes, starts, weight, initial, &mut tile);
     } else {
         correlate::<E, S, R, VECTORS>(simd, planes, starts, weight, initial, &mut tile);
     }
-    for (whole, row) in whole.chunks_exact(places).zip(out.rows.chunks_exact_mut(out.places)) {
+    for (whole, row) in whole.chunks_exact(positions).zip(out.rows.chunks_exact_mut(out.positions))
+    {
         row[out.range.clone()].copy_from_slice(&whole[..width]);
     }
 }

@@ -4,9 +4,9 @@ use crate::cpu::scalar::Scalar;
 use crate::cpu::simd::dispatch;
 use crate::cpu::tasks::{filled, part_lens};
 
-/// The places of the input's gradient that see the same taps of the kernel.
+/// The positions of the input's gradient that see the same taps of the kernel.
 struct Phase<E> {
-    /// The first of the places, on each axis.
+    /// The first of these positions on each axis.
     first: [usize; 2],
     packed: Packed<E>,
 }
@@ -37,13 +37,13 @@ pub(crate) fn strided_input_gradient<E: Scalar>(
         let packed = Packed::new(&sizes, weight, threads);
         phases.push(Phase { first: [first_y, first_x], packed });
     }
-    let (places_in, out_len) = (sizes.places_in(), channels_out * sizes.places_out());
-    let image_len = channels_in * places_in;
+    let (positions_in, out_len) = (sizes.positions_in(), channels_out * sizes.positions_out());
+    let image_len = channels_in * positions_in;
     filled(part_lens(batch_size * image_len, image_len), threads, |image, grad: &mut [E]| {
         for Phase { first: [first_y, first_x], packed } in &phases {
             let Sizes { axes: [_, phase_x], .. } = packed.sizes;
-            let places = packed.sizes.places_out();
-            let mut out = vec![E::ZERO; channels_in * places];
+            let positions = packed.sizes.positions_out();
+            let mut out = vec![E::ZERO; channels_in * positions];
             dispatch(Correlation {
                 packed,
                 bias: None,
@@ -51,7 +51,8 @@ pub(crate) fn strided_input_gradient<E: Scalar>(
                 channels: 0..channels_in,
                 out: &mut out,
             });
-            for (grad, out) in grad.chunks_exact_mut(places_in).zip(out.chunks_exact(places)) {
+            for (grad, out) in grad.chunks_exact_mut(positions_in).zip(out.chunks_exact(positions))
+            {
                 let grad = grad.chunks_exact_mut(x.input).skip(*first_y).step_by(y.stride);
                 for (grad, out) in grad.zip(out.chunks_exact(phase_x.output)) {
                     let grad = grad[*first_x..].iter_mut().step_by(x.stride);

@@ -1,11 +1,11 @@
-//! Convolutions as sums over the taps of the kernel, which never see a whole im2col matrix.
+//! Convolutions as sums over the taps of the kernel, without an im2col matrix.
 //!
 //! A tap `(dy, dx)` of the kernel multiplies the image shifted by it. In a *plane*, the image of a
 //! channel shifted by `dx` and written without padding between its rows, a shift by `dy` is one by
-//! whole rows, so that for each tap all places of the output read consecutive numbers, however
+//! whole rows, so that for each tap all positions of the output read consecutive numbers, however
 //! small the map is. Planes are `kernel width` copies of the image, where im2col makes
 //! `kernel height · kernel width`; they are made for a few channels at a time and stay in the
-//! second cache.
+//! L2 cache.
 
 mod correlation;
 mod input_gradient;
@@ -22,7 +22,7 @@ pub(super) use weight_gradient::weight_gradient;
 use crate::cpu::scalar::Scalar;
 use crate::cpu::simd::dispatch;
 
-/// Taps of all channels in a block, about: what the first cache holds for a tile.
+/// Approximate number of taps of all channels in a block: what the L1 cache holds for a tile.
 const DEPTH: usize = 144;
 /// Vectors of a row of a tile.
 const VECTORS: usize = 2;
@@ -34,7 +34,7 @@ fn block_channels(taps: usize) -> usize {
     (DEPTH / taps).max(1)
 }
 
-/// Rows of a tile: as many as the registers hold sums for.
+/// Rows of a tile: the registers hold their sums.
 fn tile_rows<S: Simd>() -> usize {
     if S::REGISTER_COUNT > 16 { MOST_ROWS } else { MOST_ROWS / 2 }
 }

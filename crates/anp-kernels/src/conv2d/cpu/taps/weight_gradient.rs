@@ -12,10 +12,10 @@ use crate::cpu::scalar::Scalar;
 use crate::cpu::simd::{dispatch, vectorized};
 use crate::cpu::tasks::{filled, map, part_lens};
 
-/// Places of the output in a block.
-const PLACES: usize = 256;
-/// Tasks to cut the work into, about: more than threads, and not dependent on them, as the order of
-/// the sums is.
+/// Positions of the output in a block.
+const POSITIONS: usize = 256;
+/// Approximate number of tasks: more than threads, but independent of them, as the order of the
+/// sums depends on it.
 const TASKS: usize = 32;
 
 /// Gradient of the weight from that of the output.
@@ -26,19 +26,19 @@ pub(crate) fn weight_gradient<E: Scalar>(
     threads: usize,
 ) -> Vec<E> {
     let Sizes { batch_size, channels_in, channels_out, .. } = *sizes;
-    let (taps, places) = (sizes.taps(), sizes.places_out());
-    let (image_len, out_len) = (channels_in * sizes.places_in(), channels_out * places);
+    let (taps, positions) = (sizes.taps(), sizes.positions_out());
+    let (image_len, out_len) = (channels_in * sizes.positions_in(), channels_out * positions);
     let (_, lanes) = tile_here::<E>();
     // Two vectors, or one if it holds all channels.
     let width = if channels_out <= lanes { lanes } else { VECTORS * lanes };
     let panels = channels_out.div_ceil(width);
-    let panels_len = panels * width * places;
+    let panels_len = panels * width * positions;
     let transposed =
         filled(part_lens(batch_size * panels_len, panels_len), threads, |image, panels| {
             let output_grad = &output_grad[image * out_len..][..out_len];
             vectorized(
                 #[inline(always)]
-                || transpose_into_panels(output_grad, places, width, panels),
+                || transpose_into_panels(output_grad, positions, width, panels),
             );
         });
 
@@ -53,14 +53,13 @@ pub(crate) fn weight_gradient<E: Scalar>(
     let row_len = channels_in * taps;
     let mut weight_grad = vec![E::ZERO; channels_out * row_len];
     let shared = DisjointSlice::new(&mut weight_grad);
-    // Write the sums of a block of channels, `[panels, depth, width]`, to their place in the rows
-    // of the weight.
+    // Write the sums of a block of channels, `[panels, depth, width]`, to the rows of the weight.
     let write = |index: usize, sums: &[E]| {
         let depth = sums.len() / (panels * width);
         for (panel, sums) in sums.chunks_exact(depth * width).enumerate() {
             for column in 0..width.min(channels_out - panel * width) {
                 let start = (panel * width + column) * row_len + index * block * taps;
-                // SAFETY: nobody else writes this block, and nobody reads.
+                // SAFETY: no other task accesses this block.
                 #[allow(unsafe_code)]
                 let row = unsafe { shared.get_mut(start..start + depth) };
                 let column = sums[column..].iter().step_by(width);
@@ -106,7 +105,7 @@ struct WeightGradient<'a, E> {
     /// `[images, channels_in, height, width]`.
     input: &'a [E],
     channels: Range<usize>,
-    /// The output's gradient, `[images, panels, places, width]`.
+    /// The output's gradient, `[images, panels, positions, width]`.
     transposed: &'a [E],
     width: usize,
     sums: &'a mut [E],
@@ -133,23 +132,23 @@ impl<E: Scalar> WeightGradient<'_, E> {
         let Self { sizes, input, channels, transposed, width, sums } = self;
         let planes = Planes::new(sizes.axes);
         let starts = planes.starts(channels.len());
-        let (places_in, places) = (sizes.places_in(), sizes.places_out());
-        let panels_len = sizes.channels_out.div_ceil(width) * width * places;
+        let (positions_in, positions) = (sizes.positions_in(), sizes.positions_out());
+        let panels_len = sizes.channels_out.div_ceil(width) * width * positions;
 
-        let image_len = sizes.channels_in * places_in;
+        let image_len = sizes.channels_in * positions_in;
         let storage_len = channels.len() * planes.channel_len();
-        // Small maps several at a time: sums stay in registers for longer.
-        let together = (PLACES / places).clamp(1, input.len() / image_len);
+        // Several small images at a time: the sums stay in registers for longer.
+        let together = (POSITIONS / positions).clamp(1, input.len() / image_len);
         let mut storage = vec![E::ZERO; together * storage_len];
         let images = input.chunks(together * image_len);
         for (images, transposed) in images.zip(transposed.chunks(together * panels_len)) {
             let images = images.chunks_exact(image_len);
             for (image, storage) in images.zip(storage.chunks_exact_mut(storage_len)) {
-                let image = &image[channels.start * places_in..channels.end * places_in];
+                let image = &image[channels.start * positions_in..channels.end * positions_in];
                 planes.fill(image, storage);
             }
-            for place in (0..places).step_by(PLACES) {
-                let len = PLACES.min(places - place);
+            for position in (0..positions).step_by(POSITIONS) {
+                let len = POSITIONS.min(positions - position);
                 let panel_sums = sums.chunks_exact_mut(width * starts.len());
                 for (panel, sums) in panel_sums.enumerate() {
                     for (starts, sums) in starts.chunks(R).zip(sums.chunks_mut(R * width)) {
@@ -157,12 +156,13 @@ impl<E: Scalar> WeightGradient<'_, E> {
                         let panels = transposed.chunks_exact(panels_len);
                         for (storage, panels) in storage.chunks_exact(storage_len).zip(panels) {
                             let rows = array::from_fn(|row| {
-                                // Rows that do not exist are the last one again; nobody reads
-                                // their sums.
+                                // Rows that do not exist repeat the last one; their sums are not
+                                // used.
                                 let start = starts[row.min(starts.len() - 1)];
-                                &storage[start + place..][..len]
+                                &storage[start + position..][..len]
                             });
-                            let panel = &panels[(panel * places + place) * width..][..len * width];
+                            let panel =
+                                &panels[(panel * positions + position) * width..][..len * width];
                             add_outer::<E, S, R, V>(simd, rows, panel, &mut registers);
                         }
                         let (sums, _) = E::vectors_mut::<S>(sums).as_chunks_mut::<V>();
@@ -191,9 +191,9 @@ fn add_outer<E: Scalar, S: Simd, const R: usize, const V: usize>(
     for row in rows {
         assert_eq!(row.len(), panel.len(), "a row is as long as its panel");
     }
-    for (place, vectors) in panel.iter().enumerate() {
+    for (position, vectors) in panel.iter().enumerate() {
         for (sums, row) in sums.iter_mut().zip(rows) {
-            let x = E::splat(simd, row[place]);
+            let x = E::splat(simd, row[position]);
             for (sum, &vector) in sums.iter_mut().zip(vectors) {
                 *sum = E::mul_add(simd, x, vector, *sum);
             }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use pulp::{Simd, WithSimd};
 
 use super::tiles::{Block, Layout, Strip, split, tiles_at_once};
-use super::transform::{places_of_tiles, points_of_taps, row_of_points};
+use super::transform::{points_of_taps, positions_of_tiles, row_of_points};
 use super::{GAP, POINTS, SIDE, TILES, panel_width};
 use crate::conv2d::cpu::sizes::Sizes;
 use crate::cpu::disjoint_slice::DisjointSlice;
@@ -15,18 +15,18 @@ use crate::cpu::scalar::Scalar;
 use crate::cpu::simd::{dispatch, vectorized};
 use crate::cpu::tasks::map;
 
-/// Bytes of the second cache that transformed input takes, about.
+/// Approximate number of bytes of the L2 cache for the transformed input.
 const BYTES: usize = 1 << 19;
-/// Output channels whose products are made before they are transformed.
+/// Output channels whose products are computed before they are transformed.
 const OUTPUTS: usize = 48;
-/// Tasks per thread, at most: each asks for memory to work in once.
+/// Most tasks per thread: each one allocates its scratch memory.
 const TASKS_PER_THREAD: usize = 4;
 
 /// The correlation of `input`, `[batch_size, channels_in, height, width]`, with
 /// `weight(output channel, input channel, tap)`: `[batch_size, channels_out, height, width]`.
 ///
-/// An infinite number in the input makes NaN of what is in a tile with it, where the sum over the
-/// taps would keep it infinite.
+/// An infinite input turns the results of its tiles into NaN, where the sum over the taps would
+/// keep them infinite.
 pub(crate) fn correlation<E: Scalar>(
     sizes: &Sizes,
     weight: impl Fn(usize, usize, usize) -> E + Sync,
@@ -57,7 +57,7 @@ pub(super) fn transformed_weight<E: Scalar>(
                 }
             }
             let gap = if row + 1 == rows { GAP } else { 0 };
-            // SAFETY: nobody else writes this row, and nobody reads.
+            // SAFETY: no other task accesses this row.
             #[allow(unsafe_code)]
             let points = array::from_fn(|point| unsafe {
                 let start = point * point_len + row * columns;
@@ -69,7 +69,7 @@ pub(super) fn transformed_weight<E: Scalar>(
             );
         }
     });
-    // SAFETY: every row of every point has been written, and the gap behind the last one.
+    // SAFETY: every row of every point has been written, and the gap after the last one.
     #[allow(unsafe_code)]
     unsafe {
         points.set_len(POINTS * point_len);
@@ -98,7 +98,7 @@ impl<E: Scalar> WithSimd for Correlation<'_, E> {
         let len = sizes.output_len();
         let mut out = Vec::with_capacity(len);
         let shared = DisjointSlice::new(&mut out.spare_capacity_mut()[..len]);
-        // Where there are too few blocks, several threads take the same one.
+        // If there are too few blocks, several threads share one.
         let parts = split(channels_out, channels_out / threads.div_ceil(blocks.len()));
         let tasks = blocks
             .chunks(blocks.len().div_ceil(TASKS_PER_THREAD * threads))
@@ -117,7 +117,7 @@ impl<E: Scalar> WithSimd for Correlation<'_, E> {
                 out: &shared,
             });
         });
-        // SAFETY: the tiles cover the output, and each writes its places.
+        // SAFETY: the tiles cover the output, and each one writes its positions.
         #[allow(unsafe_code)]
         unsafe {
             out.set_len(len);
@@ -134,7 +134,7 @@ struct Blocks<'a, E> {
     bias: Option<&'a [E]>,
     input: &'a [E],
     channels: Range<usize>,
-    /// As many as a row of the input has.
+    /// As long as a row of the input.
     zeros: &'a [E],
     out: &'a DisjointSlice<'a, MaybeUninit<E>>,
 }
@@ -160,12 +160,12 @@ impl<E: Scalar> Blocks<'_, E> {
         let channels_in = sizes.channels_in;
         let width = panel_width::<E, S>();
         let longest = blocks.iter().map(|block| block.len).max().unwrap_or(0);
-        let of_all = |channels| Layout { channels, len: longest, width }.numbers();
+        let of_all = |channels| Layout { channels, tiles: longest, width }.len();
         let mut transformed = vec![E::ZERO; of_all(channels_in)];
         let mut products = vec![E::ZERO; of_all(OUTPUTS)];
         let mut rows = array::from_fn(|_| vec![E::ZERO; 2 * sizes.tile_columns() + 2]);
         for block in *blocks {
-            let of_input = Layout { channels: channels_in, len: block.len, width };
+            let of_input = Layout { channels: channels_in, tiles: block.len, width };
             for strip in &block.strips {
                 for channel in 0..channels_in {
                     self.transform::<N>(strip, channel, of_input, &mut rows, &mut transformed);
@@ -173,14 +173,14 @@ impl<E: Scalar> Blocks<'_, E> {
             }
             for first in channels.clone().step_by(OUTPUTS) {
                 let some = first..channels.end.min(first + OUTPUTS);
-                let of_output = Layout { channels: some.len(), len: block.len, width: block.len };
+                let of_output = Layout { channels: some.len(), tiles: block.len, width: block.len };
                 for point in 0..POINTS {
                     let weight = &weight[point * (sizes.channels_out * channels_in + GAP)..];
                     let weight = &weight[some.start * channels_in..some.end * channels_in];
                     let products = &mut products[point * of_output.point_len()..];
                     for tile in (0..block.len).step_by(width) {
                         let width = width.min(block.len - tile);
-                        let start = of_input.place(point, 0, tile);
+                        let start = of_input.index(point, 0, tile);
                         let panel = &transformed[start..start + width * channels_in];
                         let rows = products[tile..].chunks_mut(block.len);
                         let rows = rows.take(some.len()).map(|row| &mut row[..width]);
@@ -190,8 +190,8 @@ impl<E: Scalar> Blocks<'_, E> {
                 }
                 for strip in &block.strips {
                     for channel in some.clone() {
-                        let place = of_output.place(0, channel - first, strip.start);
-                        self.output::<N>(strip, channel, &products[place..], of_output);
+                        let start = of_output.index(0, channel - first, strip.start);
+                        self.output::<N>(strip, channel, &products[start..], of_output);
                     }
                 }
             }
@@ -200,7 +200,7 @@ impl<E: Scalar> Blocks<'_, E> {
 
     /// `Bᵀ d B` for the tiles of a strip in an input channel, `N` tiles of a row at once.
     ///
-    /// `rows` is memory to work in, of zeros, in which the padding stays zero.
+    /// `rows` is scratch memory of zeros, in which the padding stays zero.
     #[inline(always)]
     fn transform<const N: usize>(
         &self,
@@ -212,10 +212,10 @@ impl<E: Scalar> Blocks<'_, E> {
     ) {
         let sizes = self.sizes;
         let [y, x] = sizes.axes;
-        let image = (strip.image * sizes.channels_in + channel) * sizes.places_in();
-        let image = &self.input[image..][..sizes.places_in()];
+        let image = (strip.image * sizes.channels_in + channel) * sizes.positions_in();
+        let image = &self.input[image..][..sizes.positions_in()];
         let columns = sizes.tile_columns();
-        // The tiles see the row from place `x.offset` on.
+        // The tiles see the row from position `x.offset` on.
         let seen = x.offset.max(0) as usize;
         let first = (-x.offset).max(0) as usize;
         let len = x.input.saturating_sub(seen).min((2 * columns + 2).saturating_sub(first));
@@ -231,7 +231,7 @@ impl<E: Scalar> Blocks<'_, E> {
             subtract(v2, d[2], d[1]);
             subtract(v3, d[1], d[3]);
             for column in (0..columns).step_by(N) {
-                let start = layout.place(0, channel, strip.start + row * columns + column);
+                let start = layout.index(0, channel, strip.start + row * columns + column);
                 for (i, row) in rows.iter().enumerate() {
                     let points = row_of_points::<E, N>(&row[2 * column..][..2 * N + 2]);
                     for (j, points) in points.into_iter().enumerate() {
@@ -243,7 +243,7 @@ impl<E: Scalar> Blocks<'_, E> {
         }
     }
 
-    /// `Aᵀ m A` of the products of a strip, with the bias, to its places in an output channel, `N`
+    /// `Aᵀ m A` of the products of a strip, with the bias, to its positions in an output channel, `N`
     /// tiles of a row at once.
     #[inline(always)]
     fn output<const N: usize>(
@@ -257,22 +257,22 @@ impl<E: Scalar> Blocks<'_, E> {
         let columns = sizes.tile_columns();
         let [height, width] = [sizes.axes[0].output, sizes.axes[1].output];
         let bias = self.bias.map_or(E::ZERO, |bias| bias[channel]);
-        let image = (strip.image * sizes.channels_out + channel) * sizes.places_out();
+        let image = (strip.image * sizes.channels_out + channel) * sizes.positions_out();
         for (row, tile_row) in strip.rows.clone().enumerate() {
             for column in (0..columns).step_by(N) {
                 let start = row * columns + column;
                 let products: [&[E]; POINTS] =
                     array::from_fn(|point| &products[point * layout.point_len() + start..][..N]);
-                let places = places_of_tiles::<E, N>(products, bias);
-                for (places, y) in places.iter().zip(2 * tile_row..height) {
-                    let place = image + y * width + 2 * column;
+                let positions = positions_of_tiles::<E, N>(products, bias);
+                for (positions, y) in positions.iter().zip(2 * tile_row..height) {
+                    let position = image + y * width + 2 * column;
                     let len = (2 * N).min(width - 2 * column);
-                    // SAFETY: only this task has this channel of these tiles.
+                    // SAFETY: no other task has this channel of these tiles.
                     #[allow(unsafe_code)]
-                    let out = unsafe { self.out.get_mut(place..place + len) };
-                    let places = places.as_flattened();
-                    for (out, place) in out.iter_mut().zip(places) {
-                        out.write(*place);
+                    let out = unsafe { self.out.get_mut(position..position + len) };
+                    let positions = positions.as_flattened();
+                    for (out, position) in out.iter_mut().zip(positions) {
+                        out.write(*position);
                     }
                 }
             }

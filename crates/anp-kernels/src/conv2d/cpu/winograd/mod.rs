@@ -11,11 +11,11 @@
 //!      0  1  0 −1        0  0  1
 //! ```
 //!
-//! A tile of 2 × 2 places of the output, `y`, sees 4 × 4 places of the input, `d`, and takes 16
-//! products for each pair of channels, where the sum over the taps takes 36 (Lavin & Gray, 2016).
-//! Each of the 16 *points* is a product of matrices, channels by channels by tiles; for the
-//! gradient, channels by tiles by channels. A task takes few tiles through all of it, in its core's
-//! cache.
+//! A tile of 2 × 2 positions of the output, `y`, sees 4 × 4 positions of the input, `d`, and takes
+//! 16 products for each pair of channels, where the sum over the taps takes 36 (Lavin & Gray,
+//! 2016). Each of the 16 *points* is a product of matrices, channels by channels by tiles; for the
+//! gradient, channels by tiles by channels. A task takes a few tiles through all steps, in the
+//! cache of its core.
 
 mod correlation;
 mod tiles;
@@ -34,30 +34,28 @@ use crate::cpu::scalar::Scalar;
 const POINTS: usize = 16;
 /// Side of a tile's input.
 const SIDE: usize = 4;
-/// Fewest tiles for which a matrix that is not transformed with them is read: the weight, or the
-/// sums of its gradient.
+/// Fewest tiles per pass over the transformed weight, or over the sums of its gradient.
 const TILES: usize = 64;
-/// Numbers between the points: without them, those of a channel at all points would fall into the
-/// same sets of a cache.
+/// Padding between the points, in elements: without it, the values of a channel at all points would
+/// fall into the same sets of a cache.
 const GAP: usize = 64;
 
-/// Whether the algorithm can compute this correlation, and does it faster than the sum over the
-/// taps.
+/// Whether the algorithm can compute this correlation and is faster than the sum over the taps.
 pub(super) fn is_faster(sizes: &Sizes) -> bool {
-    /// Fewer channels, and the transforms cost more than the products save.
+    /// With fewer channels, the transforms cost more than the products save.
     const CHANNELS: usize = 32;
 
     let fits = sizes.axes.iter().all(|axis| axis.taps == 3 && axis.stride == 1);
-    // No more than a fifth of the tiles' places may lie outside, counting those that fill up an
-    // image's last vector.
-    let used = 4 * sizes.tiles().next_multiple_of(LANES) <= 5 * sizes.places_out().div_ceil(4);
+    // At most a fifth of the tiles' positions may lie outside the output, including the tiles that
+    // fill up the last vector of an image.
+    let used = 4 * sizes.tiles().next_multiple_of(LANES) <= 5 * sizes.positions_out().div_ceil(4);
     fits && used
         && sizes.tile_columns().is_multiple_of(4)
         && sizes.channels_in.min(sizes.channels_out) >= CHANNELS
         && sizes.batch_size * sizes.tiles() >= TILES
 }
 
-/// Numbers side by side in a panel, at most.
+/// Largest width of a panel.
 #[inline(always)]
 fn panel_width<E: Scalar, S: Simd>() -> usize {
     E::lanes::<S>() * if S::REGISTER_COUNT > 16 { VECTORS } else { 2 }
@@ -75,10 +73,11 @@ mod tests {
         (0..len).map(|i| E::from_f64(((i * 37 + seed * 101) as f64 * 0.37).sin())).collect()
     }
 
-    /// Both with the vectors of `simd` against those of this machine, which `kernel` tests.
+    /// Both results with the vectors of `simd` match those with the vectors of this machine, which
+    /// the tests of `kernel` check.
     ///
     /// They round differently where a product and a sum are one instruction: sums of some thousand
-    /// numbers up to 1, each off by half a unit of its last place, which is 2⁻²⁴ or 2⁻⁵³ of up to a
+    /// numbers up to 1, each off by half a unit in the last place, which is 2⁻²⁴ or 2⁻⁵³ of up to a
     /// thousand.
     fn check<E: Scalar, S: Simd>(simd: S, tolerance: f64) {
         for (channels_in, channels_out, columns) in

@@ -18,8 +18,8 @@ impl Sizes {
         self.tile_rows() * self.tile_columns()
     }
 
-    /// The tiles of some images in blocks of about `most`, a strip in whole vectors of `lanes`. The
-    /// cuts do not depend on the number of threads.
+    /// The tiles of some images in blocks of about `most` tiles, with strips of whole vectors of
+    /// `lanes`. The blocks do not depend on the number of threads.
     pub(super) fn blocks(&self, images: Range<usize>, most: usize, lanes: usize) -> Vec<Block> {
         let rows = (most / self.tile_columns()).clamp(1, self.tile_rows());
         let mut blocks = vec![Block { strips: Vec::new(), len: 0 }];
@@ -39,15 +39,15 @@ impl Sizes {
     }
 }
 
-/// Tiles that are transformed at once, side by side.
+/// Tiles that are transformed together.
 #[derive(Debug)]
 pub(super) struct Block {
     pub(super) strips: Vec<Strip>,
-    /// Tiles, including those between strips that nobody reads.
+    /// Tiles, including the unused ones between strips.
     pub(super) len: usize,
 }
 
-/// Rows of tiles of an image, and where in the block they start: at the start of a vector.
+/// Rows of tiles of an image, and where in the block they start, at a vector boundary.
 #[derive(Debug)]
 pub(super) struct Strip {
     pub(super) image: usize,
@@ -55,37 +55,37 @@ pub(super) struct Strip {
     pub(super) start: usize,
 }
 
-/// Where numbers of some channels of a block's tiles lie: `[POINTS, panels, channels, width]`, with
-/// [`GAP`]s between points.
+/// How the values of some channels of the tiles of a block lie in memory:
+/// `[POINTS, panels, channels, width]`, with a [`GAP`] after each point.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Layout {
     pub(super) channels: usize,
     /// Tiles of the block.
-    pub(super) len: usize,
-    /// Tiles of a panel; the last one is as wide as what is left.
+    pub(super) tiles: usize,
+    /// Tiles of a panel; the last one holds the rest.
     pub(super) width: usize,
 }
 
 impl Layout {
-    pub(super) fn numbers(self) -> usize {
+    pub(super) fn len(self) -> usize {
         POINTS * self.point_len()
     }
 
-    /// From a point to the next.
+    /// Distance between two points.
     #[inline(always)]
     pub(super) fn point_len(self) -> usize {
-        self.len * self.channels + GAP
+        self.tiles * self.channels + GAP
     }
 
     #[inline(always)]
-    pub(super) fn place(self, point: usize, channel: usize, tile: usize) -> usize {
+    pub(super) fn index(self, point: usize, channel: usize, tile: usize) -> usize {
         let first = tile / self.width * self.width;
-        let width = self.width.min(self.len - first);
+        let width = self.width.min(self.tiles - first);
         point * self.point_len() + first * self.channels + channel * width + (tile - first)
     }
 }
 
-/// Tiles of a row that are transformed at once: the rows consist of them, and so do the panels.
+/// Tiles of a row that are transformed together; both rows and panels are multiples of it.
 #[inline(always)]
 pub(super) fn tiles_at_once(columns: usize, panel_width: usize) -> usize {
     let fits = |n: usize| columns.is_multiple_of(n) && panel_width.is_multiple_of(n);

@@ -1,4 +1,4 @@
-//! The transforms of the algorithm, in the letters of [`winograd`](super).
+//! The transforms of the algorithm, with the letters of [`winograd`](super).
 
 use std::array;
 use std::mem::MaybeUninit;
@@ -23,12 +23,12 @@ fn gather_taps<E: Scalar>([a, b, c, d]: [E; SIDE]) -> [E; 3] {
     [a + sum, difference, sum + d]
 }
 
-/// `G g Gᵀ` of taps `[9, columns]`, and zeros behind them.
+/// `G g Gᵀ` of taps `[9, columns]`, and zeros after them.
 #[inline(always)]
 pub(super) fn points_of_taps<E: Scalar>(taps: &[E], mut points: [&mut [MaybeUninit<E>]; POINTS]) {
     let columns = taps.len() / 9;
     let taps: [&[E]; 9] = array::from_fn(|tap| &taps[tap * columns..][..columns]);
-    // A row of points at a time: the compiler makes vector code only of loops over few slices.
+    // One row of points at a time: the compiler vectorises only loops over few slices.
     let (points, _) = points.as_chunks_mut::<SIDE>();
     for (i, row) in points.iter_mut().enumerate() {
         let [p0, p1, p2, p3] = row.each_mut().map(|points| {
@@ -54,7 +54,7 @@ pub(super) fn points_of_taps<E: Scalar>(taps: &[E], mut points: [&mut [MaybeUnin
 /// `Bᵀ` times `N` tiles of a row.
 #[inline(always)]
 pub(super) fn row_of_points<E: Scalar, const N: usize>(row: &[E]) -> [[E; N]; SIDE] {
-    assert_eq!(row.len(), 2 * N + 2, "a tile sees four places");
+    assert_eq!(row.len(), 2 * N + 2, "a tile sees four positions");
     let mut points = [[E::ZERO; N]; SIDE];
     for tile in 0..N {
         let [a, b, c, d] = [row[2 * tile], row[2 * tile + 1], row[2 * tile + 2], row[2 * tile + 3]];
@@ -66,16 +66,16 @@ pub(super) fn row_of_points<E: Scalar, const N: usize>(row: &[E]) -> [[E; N]; SI
     points
 }
 
-/// `Aᵀ m A` of `N` tiles: two rows of places.
+/// `Aᵀ m A` of `N` tiles: two rows of positions.
 #[inline(always)]
-pub(super) fn places_of_tiles<E: Scalar, const N: usize>(
+pub(super) fn positions_of_tiles<E: Scalar, const N: usize>(
     products: [&[E]; POINTS],
     bias: E,
 ) -> [[[E; 2]; N]; 2] {
     for products in products {
         assert_eq!(products.len(), N, "as many tiles at each point");
     }
-    let mut places = [[[E::ZERO; 2]; N]; 2];
+    let mut positions = [[[E::ZERO; 2]; N]; 2];
     for tile in 0..N {
         let mut columns = [[E::ZERO; SIDE]; 2];
         for j in 0..SIDE {
@@ -83,15 +83,15 @@ pub(super) fn places_of_tiles<E: Scalar, const N: usize>(
             columns[0][j] = products[j][tile] + upper + lower;
             columns[1][j] = upper - lower - products[3 * SIDE + j][tile];
         }
-        for (places, [a, b, c, d]) in places.iter_mut().zip(columns) {
-            places[tile] = [a + bias + b + c, b + bias - c - d];
+        for (positions, [a, b, c, d]) in positions.iter_mut().zip(columns) {
+            positions[tile] = [a + bias + b + c, b + bias - c - d];
         }
     }
-    places
+    positions
 }
 
-/// `Bᵀ` times four numbers, those of a vector at once.
-// Neither `map` nor `from_fn`: they are compiled for the baseline.
+/// `Bᵀ` times four vectors.
+// Without `map` and `from_fn`, which would be compiled for the baseline.
 #[inline(always)]
 pub(super) fn vectors_of_points<E: Scalar, S: Simd>(
     simd: S,
@@ -109,12 +109,12 @@ pub(super) fn vectors_of_points<E: Scalar, S: Simd>(
 
 /// `A ∂y Aᵀ` of `N` tiles.
 #[inline(always)]
-pub(super) fn points_of_places<E: Scalar, const N: usize>(
-    places: &[[[E; 2]; N]; 2],
+pub(super) fn points_of_positions<E: Scalar, const N: usize>(
+    positions: &[[[E; 2]; N]; 2],
 ) -> [[[E; N]; SIDE]; SIDE] {
     let mut points = [[[E::ZERO; N]; SIDE]; SIDE];
     for tile in 0..N {
-        let [[a, b], [c, d]] = [places[0][tile], places[1][tile]];
+        let [[a, b], [c, d]] = [positions[0][tile], positions[1][tile]];
         let columns = [[a, c], [a + b, c + d], [a - b, c - d], [-b, -d]];
         for (j, [upper, lower]) in columns.into_iter().enumerate() {
             points[0][j][tile] = upper;
@@ -126,7 +126,7 @@ pub(super) fn points_of_places<E: Scalar, const N: usize>(
     points
 }
 
-/// `Gᵀ s G`, a kernel for each input channel: `[columns, 9]`.
+/// `Gᵀ s G`, one kernel per input channel: `[columns, 9]`.
 #[inline(always)]
 pub(super) fn taps_of_points<E: Scalar>(points: &[Vec<E>; POINTS], taps: &mut [E]) {
     let columns = taps.len() / 9;

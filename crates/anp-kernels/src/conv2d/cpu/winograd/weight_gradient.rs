@@ -4,7 +4,7 @@ use std::ops::Range;
 use pulp::{Simd, WithSimd};
 
 use super::tiles::{Layout, Strip, split, tiles_at_once};
-use super::transform::{points_of_places, taps_of_points, vectors_of_points};
+use super::transform::{points_of_positions, taps_of_points, vectors_of_points};
 use super::{GAP, POINTS, SIDE, TILES, panel_width};
 use crate::conv2d::cpu::sizes::Sizes;
 use crate::conv2d::cpu::transpose::transpose_into_panels;
@@ -14,10 +14,10 @@ use crate::cpu::scalar::Scalar;
 use crate::cpu::simd::{dispatch, vectorized_for};
 use crate::cpu::tasks::{filled, map, part_lens};
 
-/// Output channels per task, at most.
+/// Most output channels per task.
 const CHANNELS: usize = 64;
-/// Tasks to cut the work into, about: more than threads, and not dependent on them, as the order of
-/// the sums is.
+/// Approximate number of tasks: more than threads, but independent of them, as the order of the
+/// sums depends on it.
 const TASKS: usize = 16;
 
 /// Gradient of the weight, `[channels_out, channels_in, 3, 3]`, from that of the output.
@@ -30,7 +30,7 @@ pub(crate) fn weight_gradient<E: Scalar>(
     dispatch(WeightGradient { sizes, input, output_grad, threads })
 }
 
-/// What the gradient of a weight is made of.
+/// The gradient of a weight.
 pub(super) struct WeightGradient<'a, E> {
     pub(super) sizes: &'a Sizes,
     /// `[batch_size, channels_in, height, width]`.
@@ -46,14 +46,14 @@ impl<E: Scalar> WithSimd for WeightGradient<'_, E> {
     fn with_simd<S: Simd>(self, simd: S) -> Vec<E> {
         let Self { sizes, input, output_grad, threads } = self;
         let Sizes { batch_size, channels_in, channels_out, .. } = *sizes;
-        let image_len = channels_in * sizes.places_in();
-        // As wide as leaves no vector empty, or else as it can be.
+        let image_len = channels_in * sizes.positions_in();
+        // The largest width that leaves no vector empty, or the largest one.
         let vectors = channels_in.div_ceil(E::lanes::<S>());
         let most = panel_width::<E, S>() / E::lanes::<S>();
         let fitting = (2..=most).rev().find(|width| vectors.is_multiple_of(*width));
         let width = fitting.unwrap_or(most) * E::lanes::<S>();
         let padded = channels_in.next_multiple_of(width);
-        let transposed_len = padded * sizes.places_in();
+        let transposed_len = padded * sizes.positions_in();
         let transposed = filled(
             part_lens(batch_size * transposed_len, transposed_len),
             threads,
@@ -62,7 +62,7 @@ impl<E: Scalar> WithSimd for WeightGradient<'_, E> {
                 vectorized_for(
                     simd,
                     #[inline(always)]
-                    || transpose_into_panels(image, sizes.places_in(), width, panels),
+                    || transpose_into_panels(image, sizes.positions_in(), width, panels),
                 );
             },
         );
@@ -127,7 +127,7 @@ impl<E: Scalar> WithSimd for WeightGradient<'_, E> {
 /// The sums of a few output channels over some images.
 struct Sums<'a, E> {
     sizes: &'a Sizes,
-    /// The input, `[batch_size, panels, places, width]`.
+    /// The input, `[batch_size, panels, positions, width]`.
     transposed: &'a [E],
     /// Input channels in all panels.
     padded: usize,
@@ -163,14 +163,14 @@ impl<E: Scalar> Sums<'_, E> {
         let zeros = vec![E::ZERO; width];
         let blocks = sizes.blocks(self.images.clone(), TILES, 1);
         let longest = blocks.iter().map(|block| block.len).max().unwrap_or(0);
-        let of_all = |channels| Layout { channels, len: longest, width: longest }.numbers();
+        let of_all = |channels| Layout { channels, tiles: longest, width: longest }.len();
         let mut grads = vec![E::ZERO; of_all(rows)];
         let mut inputs = vec![E::ZERO; of_all(width)];
         for block in &blocks {
-            let layout = Layout { channels: rows, len: block.len, width: block.len };
+            let layout = Layout { channels: rows, tiles: block.len, width: block.len };
             for strip in &block.strips {
                 for (row, channel) in self.channels.clone().enumerate() {
-                    let grads = &mut grads[layout.place(0, row, strip.start)..];
+                    let grads = &mut grads[layout.index(0, row, strip.start)..];
                     self.transform_gradient::<N>(strip, channel, layout, grads);
                 }
             }
@@ -181,7 +181,7 @@ impl<E: Scalar> Sums<'_, E> {
                     self.transform_input(simd, strip, panel, &zeros, distance, inputs);
                 }
                 for point in 0..POINTS {
-                    let grads = &grads[layout.place(point, 0, 0)..][..rows * block.len];
+                    let grads = &grads[layout.index(point, 0, 0)..][..rows * block.len];
                     let inputs = &inputs[point * distance..][..block.len * width];
                     let sums = &mut sums[point * point_len..][..rows * padded];
                     let sums = sums.chunks_exact_mut(padded);
@@ -204,19 +204,19 @@ impl<E: Scalar> Sums<'_, E> {
     ) {
         let sizes = self.sizes;
         let [height, width] = [sizes.axes[0].output, sizes.axes[1].output];
-        let image = (strip.image * sizes.channels_out + channel) * sizes.places_out();
-        let image = &self.output_grad[image..][..sizes.places_out()];
+        let image = (strip.image * sizes.channels_out + channel) * sizes.positions_out();
+        let image = &self.output_grad[image..][..sizes.positions_out()];
         let columns = sizes.tile_columns();
         for (row, tile_row) in strip.rows.clone().enumerate() {
             for column in (0..columns).step_by(N) {
-                let mut places = [[[E::ZERO; 2]; N]; 2];
-                for (places, y) in places.iter_mut().zip(2 * tile_row..height) {
+                let mut positions = [[[E::ZERO; 2]; N]; 2];
+                for (positions, y) in positions.iter_mut().zip(2 * tile_row..height) {
                     let seen = &image[y * width..][..width][2 * column..];
                     let seen = &seen[..seen.len().min(2 * N)];
-                    let places = places.as_flattened_mut();
-                    places.iter_mut().zip(seen).for_each(|(place, seen)| *place = *seen);
+                    let positions = positions.as_flattened_mut();
+                    positions.iter_mut().zip(seen).for_each(|(position, seen)| *position = *seen);
                 }
-                let points = points_of_places(&places);
+                let points = points_of_positions(&positions);
                 for (point, points) in points.as_flattened().iter().enumerate() {
                     let start = point * layout.point_len() + row * columns + column;
                     out[start..start + N].copy_from_slice(points);
@@ -238,31 +238,32 @@ impl<E: Scalar> Sums<'_, E> {
         out: &mut [E],
     ) {
         let Self { sizes, transposed, padded, width, .. } = *self;
-        let start = (strip.image * padded + panel * width) * sizes.places_in();
-        let transposed = &transposed[start..][..sizes.places_in() * width];
+        let start = (strip.image * padded + panel * width) * sizes.positions_in();
+        let transposed = &transposed[start..][..sizes.positions_in() * width];
         let at = |n: usize, axis: usize| {
-            let place = usize::try_from(n as isize + sizes.axes[axis].offset).ok();
-            place.filter(|place| *place < sizes.axes[axis].input)
+            let position = usize::try_from(n as isize + sizes.axes[axis].offset).ok();
+            position.filter(|position| *position < sizes.axes[axis].input)
         };
         let lanes = E::lanes::<S>();
         let mut out_start = 0;
         for tile_row in strip.rows.clone() {
             for tile_column in 0..sizes.tile_columns() {
-                let mut places = [[zeros; SIDE]; SIDE];
-                for (i, places) in places.iter_mut().enumerate() {
-                    for (j, place) in places.iter_mut().enumerate() {
+                let mut positions = [[zeros; SIDE]; SIDE];
+                for (i, positions) in positions.iter_mut().enumerate() {
+                    for (j, position) in positions.iter_mut().enumerate() {
                         let inside = (at(2 * tile_row + i, 0), at(2 * tile_column + j, 1));
                         if let (Some(y), Some(x)) = inside {
-                            *place = &transposed[(y * sizes.axes[1].input + x) * width..][..width];
+                            *position =
+                                &transposed[(y * sizes.axes[1].input + x) * width..][..width];
                         }
                     }
                 }
                 for start in (0..width).step_by(lanes) {
                     let zero = E::splat(simd, E::ZERO);
                     let mut rows = [[zero; SIDE]; SIDE];
-                    for (row, places) in rows.iter_mut().zip(&places) {
-                        for (number, place) in row.iter_mut().zip(places) {
-                            *number = E::vectors::<S>(&place[start..start + lanes])[0];
+                    for (row, positions) in rows.iter_mut().zip(&positions) {
+                        for (number, position) in row.iter_mut().zip(positions) {
+                            *number = E::vectors::<S>(&position[start..start + lanes])[0];
                         }
                         *row = vectors_of_points::<E, S>(simd, *row);
                     }
