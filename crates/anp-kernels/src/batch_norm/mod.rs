@@ -6,7 +6,7 @@
 //!
 //! [Ioffe & Szegedy, 2015](https://arxiv.org/abs/1502.03167). In training, mean and variance are
 //! those of the batch, over `n` and all positions `p` of a channel; the variance is divided by the
-//! number of values, not by that less one. The gradient goes through both.
+//! number of values, not by that number minus one. The gradient goes through both.
 
 mod autodiff;
 #[cfg(any(feature = "flex", feature = "ndarray"))]

@@ -27,7 +27,7 @@ pub use reference::sampled_weight as sampled_weight_reference;
 
 use crate::backend::{check_alike, check_shape, is_cpu};
 
-/// What σ is never below.
+/// Lower bound of σ.
 pub const MIN_SIGMA: f64 = 1e-5;
 
 const OPERATION: &str = "sampled_weight";

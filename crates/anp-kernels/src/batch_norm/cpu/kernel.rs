@@ -44,7 +44,7 @@ pub(super) struct Gradients<E> {
     pub(super) beta: Vec<E>,
 }
 
-/// What is done to the values of one channel: `(x − mean) · scale + beta`, then the ReLU.
+/// The map of the values of one channel: `(x − mean) · scale + beta`, then the ReLU.
 #[derive(Clone, Copy)]
 struct Affine<E> {
     mean: E,
@@ -74,7 +74,7 @@ impl<E: Scalar> BatchNorm<'_, E> {
         assert_eq!(self.input.len(), batch_size * channels * positions, "length of the input");
     }
 
-    /// What is done to a channel, and the reciprocal of its standard deviation.
+    /// The map of a channel, and the reciprocal of its standard deviation.
     fn affine(&self, channel: usize, mean: E, variance: E) -> (Affine<E>, f64) {
         let inverse_deviation = 1.0 / (variance.to_f64() + self.epsilon).sqrt();
         let scale = E::from_f64(self.gamma[channel].to_f64() * inverse_deviation);
