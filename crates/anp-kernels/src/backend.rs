@@ -1,16 +1,18 @@
-//! What all operations need of a backend.
+//! What all operations share: optional tensors, device checks and shape checks.
 
+#[cfg(feature = "fusion")]
+pub(crate) use burn::backend::fusion::custom::TensorSpec;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, DispatchDevice, ExtensionType};
 use burn::tensor::{Device, Shape};
 
-/// A tensor that may be absent, as an input of a backend operation.
+/// A tensor that may be absent, as an input or output of a backend's operation.
 #[derive(Debug, Clone, ExtensionType)]
 #[extension_type(fusion: cfg(feature = "fusion"))]
 pub enum Optional<B: Backend> {
-    /// It is absent.
+    /// There is no tensor.
     Absent,
-    /// It is there.
+    /// The tensor.
     Present(FloatTensor<B>),
 }
 
@@ -39,8 +41,8 @@ impl<B: Backend> From<Option<FloatTensor<B>>> for Optional<B> {
     }
 }
 
-/// Whether `device` is in the host's memory, and this build has fused operations for it.
-pub(crate) fn is_host(device: &Device) -> bool {
+/// Whether `device` is a CPU backend that this build has fused operations for.
+pub(crate) fn is_cpu(device: &Device) -> bool {
     match without_autodiff(device) {
         #[cfg(feature = "flex")]
         DispatchDevice::Flex(_) => true,
@@ -51,7 +53,7 @@ pub(crate) fn is_host(device: &Device) -> bool {
     }
 }
 
-/// Whether `device` is one of CubeCL's, and this build has fused operations for it.
+/// Whether `device` is a CubeCL backend that this build has fused operations for.
 pub(crate) fn is_cube(device: &Device) -> bool {
     match without_autodiff(device) {
         #[cfg(feature = "cube")]
@@ -60,9 +62,9 @@ pub(crate) fn is_cube(device: &Device) -> bool {
     }
 }
 
-/// Whether `device` is in the host's memory or one of CubeCL's, and this build has fused operations for it.
-pub(crate) fn is_host_or_cube(device: &Device) -> bool {
-    is_host(device) || is_cube(device)
+/// Whether this build has fused operations for `device`, on a CPU or through CubeCL.
+pub(crate) fn is_cpu_or_cube(device: &Device) -> bool {
+    is_cpu(device) || is_cube(device)
 }
 
 fn without_autodiff(device: &Device) -> &DispatchDevice {
@@ -100,3 +102,17 @@ macro_rules! check_alike {
     };
 }
 pub(crate) use check_alike;
+
+/// Metadata of a tensor with the given shape and the data type of `like`, for Burn's fusion.
+#[cfg(feature = "fusion")]
+pub(crate) fn spec(like: &TensorSpec, shape: impl Into<Shape>) -> TensorSpec {
+    TensorSpec::new(shape.into(), like.dtype)
+}
+
+/// Metadata of the states of all steps, `[seq_length, batch_size, d_hidden]`.
+///
+/// `steps` is a tensor with the length of the sequence, `state` has the shape of one state.
+#[cfg(feature = "fusion")]
+pub(crate) fn sequence_spec(steps: &TensorSpec, state: &TensorSpec) -> TensorSpec {
+    spec(steps, [steps.shape[0], state.shape[0], state.shape[1]])
+}

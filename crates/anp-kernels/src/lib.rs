@@ -1,55 +1,61 @@
 //! Fused recurrent and convolutional layers, losses and optimiser steps for Burn.
 //!
-//! | module | what it computes as one operation, with one backward step |
+//! | module | operation |
 //! | --- | --- |
-//! | [`lstm`] | a Long Short-Term Memory over a sequence, with a mask on the recurrence |
-//! | [`sru`] | a Simple Recurrent Unit over a sequence |
-//! | [`rhn`] | a Recurrent Highway Network over a sequence |
-//! | [`conv2d`] | a convolution of images |
-//! | [`batch_norm`] | batch normalisation of images, with the ReLU behind it |
-//! | [`cross_entropy`] | linear layer, softmax and cross-entropy, with the logits' norm and entropy |
-//! | [`product`] | a product of matrices, to be written over |
+//! | [`lstm`] | Long Short-Term Memory over a sequence, with a mask on the recurrence |
+//! | [`sru`] | Simple Recurrent Unit over a sequence |
+//! | [`rhn`] | Recurrent Highway Network over a sequence |
+//! | [`conv2d`] | convolution of images |
+//! | [`batch_norm`] | batch normalisation of images, optionally followed by ReLU |
+//! | [`cross_entropy`] | linear layer, softmax and cross-entropy; norm and entropy of the logits |
+//! | [`matmul`] | matrix product whose result a recurrence can overwrite |
 //! | [`square_norm`] | `Σ x²` |
-//! | [`sgd`] | clip by one norm over all gradients, decay, step; gradients of a few rows |
-//! | [`random`] | dropout masks and normal numbers, each number a function of a key and its place |
-//! | [`weight_draw`] | weights drawn from their posterior, with its divergence from a prior |
-//! | [`nn`] | layers with Burn's conventions over these, and weights from elsewhere |
+//! | [`sgd`] | SGD step with clipping by global norm, weight decay, momentum, sparse rows |
+//! | [`random`] | dropout masks and normal numbers from a counter-based generator |
+//! | [`sampled_weight`] | weights sampled from their posterior, and the divergence from a prior |
+//! | [`nn`] | layers with Burn's conventions on top of these, and weights from other frameworks |
 //!
-//! Each operation has kernels for the CPU backends Flex and NdArray (features `flex`, `ndarray`), all but [`conv2d`],
-//! [`batch_norm`], [`product`], [`random`] and [`weight_draw`] have them for GPUs (CubeCL's backends), and each stands next to a composition of Burn's
-//! operations, which is its specification and what every other device computes. [`Kernels`] chooses between the two.
+//! Each operation is one node of the autodiff graph with one backward step. It has kernels for the
+//! CPU backends Flex and NdArray (features `flex`, `ndarray`). All operations except [`conv2d`],
+//! [`batch_norm`], [`matmul`], [`random`] and [`sampled_weight`] also have kernels for CubeCL's
+//! backends, that is, for GPUs. Next to each operation stands its reference in Burn's operations:
+//! it is the specification, and what every other device computes. [`Kernels`] selects one of the
+//! two.
 //!
 //! # Threads
 //!
-//! On a CPU, kernels and Burn's own operations share rayon's pool. A thread outside it, as `main` is, hands each of them over
-//! and sleeps. A program with one training loop is some 7 % faster if its thread is one of the pool's: with `rayon` among
-//! its dependencies, `rayon::ThreadPoolBuilder::new().use_current_thread().build_global()` first of all in `main`.
-//! Not where the pool has but one thread (a single core, or `RAYON_NUM_THREADS=1`): what other threads ask of the pool would
-//! then wait for this one, and it may be waiting for them.
+//! On a CPU, the kernels and Burn's own operations share rayon's global thread pool. A thread
+//! outside the pool, such as `main`, hands each operation over and sleeps until it is done. A
+//! program with one training loop runs some 7 % faster if its thread belongs to the pool: add
+//! `rayon` to the dependencies and call
+//! `rayon::ThreadPoolBuilder::new().use_current_thread().build_global()` first in `main`. Do not do
+//! this if the pool has only one thread (one core, or `RAYON_NUM_THREADS=1`): work that other
+//! threads submit to the pool would wait for this thread, which may be waiting for them.
 
-// Burn deprecates NdArray; those who pin it are served as long as it is there.
+// Burn deprecates NdArray; this crate supports it for as long as Burn has it.
 #![cfg_attr(feature = "ndarray", allow(deprecated))]
 
-pub(crate) mod cpu;
-
+mod autodiff;
+mod auxiliary_output;
 mod backend;
 pub mod batch_norm;
 pub mod conv2d;
+// Without a CPU backend, only the names that `random` mentions are used.
+#[cfg_attr(not(any(feature = "flex", feature = "ndarray")), allow(dead_code))]
+mod cpu;
 pub mod cross_entropy;
 #[cfg(feature = "cube")]
 mod cube;
-#[cfg(any(feature = "flex", feature = "ndarray"))]
-mod host;
 mod kernels;
 pub mod lstm;
+pub mod matmul;
 pub mod nn;
-pub mod product;
 pub mod random;
+mod recurrence;
 pub mod rhn;
-mod second_output;
+pub mod sampled_weight;
 pub mod sgd;
 pub mod square_norm;
 pub mod sru;
-pub mod weight_draw;
 
 pub use kernels::{Kernels, ParseKernelsError};

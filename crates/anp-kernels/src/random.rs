@@ -1,17 +1,19 @@
 //! Dropout masks and normal numbers.
 //!
-//! Burn's CPU backends draw numbers one after another from the generator of the device. Here a draw takes a key from that
-//! generator, so that it is the device's seed that decides, and each number is a function of the key and its place (Philox4x32-10):
-//! vectors and threads make them, and cannot change them. Devices outside the host's memory draw with Burn's operations.
+//! Burn's CPU backends draw numbers one after another from the device's generator. Here, a draw
+//! takes only a key from that generator, so the device's seed still determines the result. Each
+//! number is a function of the key and its index (Philox4x32-10): it does not depend on vector
+//! width or on the number of threads. Other devices use Burn's operations.
 
 use burn::tensor::{DType, Device, Distribution, Int, Tensor, TensorCreationOptions, TensorData};
 
-use crate::backend::is_host;
+use crate::backend::is_cpu;
 use crate::cpu::random::{self, Key};
 
-/// Draw a dropout mask: each element is 0 with probability `prob`, else `1 / (1 − prob)`.
+/// Draw a dropout mask: each element is 0 with probability `prob`, and `1 / (1 − prob)` otherwise.
 ///
-/// `options` is a `&Device` or a `(&Device, DType)`. On a device without a kernel this is [`dropout_mask_composition`].
+/// `options` is a `&Device` or a `(&Device, DType)`. On a device without a kernel, this is
+/// [`dropout_mask_reference`].
 ///
 /// # Shapes
 ///
@@ -27,8 +29,8 @@ pub fn dropout_mask<const D: usize>(
 ) -> Tensor<D> {
     let options = options.into();
     check(prob);
-    if !is_host(&options.device) {
-        return dropout_mask_composition(shape, prob, options);
+    if !is_cpu(&options.device) {
+        return dropout_mask_reference(shape, prob, options);
     }
     draw(shape, options, |key, len, dtype, threads| match dtype {
         DType::F64 => TensorData::new(random::mask::<f64>(key, prob, len, threads), shape),
@@ -36,12 +38,12 @@ pub fn dropout_mask<const D: usize>(
     })
 }
 
-/// [`dropout_mask`] in Burn's operations: the same distribution, other draws.
+/// [`dropout_mask`] in Burn's operations: the same distribution, but different numbers.
 ///
 /// # Panics
 ///
 /// If `prob` is not in `[0, 1)`.
-pub fn dropout_mask_composition<const D: usize>(
+pub fn dropout_mask_reference<const D: usize>(
     shape: [usize; D],
     prob: f64,
     options: impl Into<TensorCreationOptions>,
@@ -51,9 +53,10 @@ pub fn dropout_mask_composition<const D: usize>(
     Tensor::random(shape, Distribution::Bernoulli(keep), options).mul_scalar(1.0 / keep)
 }
 
-/// Draw numbers of the standard normal distribution, none of them beyond ±6.77.
+/// Draw numbers from the standard normal distribution, truncated at ±6.77.
 ///
-/// `options` is a `&Device` or a `(&Device, DType)`. On a device without a kernel this is [`standard_normal_composition`].
+/// `options` is a `&Device` or a `(&Device, DType)`. On a device without a kernel, this is
+/// [`standard_normal_reference`].
 ///
 /// # Shapes
 ///
@@ -63,8 +66,8 @@ pub fn standard_normal<const D: usize>(
     options: impl Into<TensorCreationOptions>,
 ) -> Tensor<D> {
     let options = options.into();
-    if !is_host(&options.device) {
-        return standard_normal_composition(shape, options);
+    if !is_cpu(&options.device) {
+        return standard_normal_reference(shape, options);
     }
     draw(shape, options, |key, len, dtype, threads| match dtype {
         DType::F64 => TensorData::new(random::normal::<f64>(key, len, threads), shape),
@@ -72,8 +75,9 @@ pub fn standard_normal<const D: usize>(
     })
 }
 
-/// [`standard_normal`] in Burn's operations: the same distribution but for its ends, other draws.
-pub fn standard_normal_composition<const D: usize>(
+/// [`standard_normal`] in Burn's operations: the same distribution, not truncated, and different
+/// numbers.
+pub fn standard_normal_reference<const D: usize>(
     shape: [usize; D],
     options: impl Into<TensorCreationOptions>,
 ) -> Tensor<D> {
@@ -97,7 +101,7 @@ fn draw<const D: usize>(
     Tensor::from_data(numbers, (&device, dtype))
 }
 
-/// Two words of the generator of a device in the host's memory.
+/// Two words from the generator of a CPU device.
 fn draw_key(device: &Device) -> Key {
     let words = Distribution::Uniform(0.0, 2_f64.powi(32));
     let words: Tensor<1, Int> = Tensor::random([2], words, (device, DType::I64));

@@ -148,7 +148,7 @@ impl LstmLayer {
         let product = |input: Tensor<3>, weight: Tensor<2>| {
             let [_, width] = weight.dims();
             let input = input.reshape([seq_length * batch_size, d_input]);
-            self.kernels.product(input, weight).reshape([seq_length, batch_size, width])
+            self.kernels.matmul(input, weight).reshape([seq_length, batch_size, width])
         };
         let weight = self.weight_input.val();
         let gates = match input_mask {

@@ -93,7 +93,7 @@ impl RhnLayer {
             "the RHN's input has width {d_input}, its weight wants {expected}"
         );
         let input = input.reshape([seq_length * batch_size, d_input]);
-        let gates = self.kernels.product(input, self.weight_input.val());
+        let gates = self.kernels.matmul(input, self.weight_input.val());
         let gates = gates.reshape([seq_length, batch_size, width]);
         self.kernels.rhn_sequence(RhnInputs {
             gates,

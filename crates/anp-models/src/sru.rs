@@ -95,7 +95,7 @@ impl SruLayer {
         );
         let masked = apply_mask(input.clone(), product_mask.as_ref())
             .reshape([seq_length * batch_size, d_input]);
-        let product = self.kernels.product(masked, self.weight.val());
+        let product = self.kernels.matmul(masked, self.weight.val());
         let product = product.reshape([seq_length, batch_size, width]);
         let d_hidden = self.d_hidden();
         self.kernels.sru_sequence(SruInputs {

@@ -3,15 +3,17 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::yield_now;
 
-/// Call `task(step, chunk)` for all chunks of all steps; a step begins when every chunk of the one before is done.
+/// Call `task(step, chunk)` for all chunks of all steps, with a barrier after each step.
 ///
-/// `shares` gives each thread the chunks that it takes first, at every step the same, so that what they need stays in
-/// its core's cache; afterwards it takes what others have not yet begun. Between steps the threads spin: a recurrence
-/// has hundreds of steps of some microseconds, less than it takes to put a thread to sleep and wake it.
+/// `shares` lists the chunks that each thread takes first. They are the same at every step, so that
+/// their data stays in the core's cache. A thread that has finished its share takes chunks that
+/// others have not yet started. Threads spin at the barrier: a recurrence has hundreds of steps of
+/// a few microseconds each, which is less than it takes to put a thread to sleep and wake it.
 ///
-/// Nobody waits for a thread that may not come: a chunk is claimed by the thread that runs it, and one thread
-/// alone would run them all. This holds in pools of any size and inside other tasks of rayon; a caller from outside the pool
-/// waits until a thread of it is free. `task` itself must not wait for another thread.
+/// No thread waits for one that may never come: a thread claims a chunk just before it runs it, and
+/// one thread alone would run them all. So this works in pools of any size and inside other rayon
+/// tasks. A caller from outside the pool waits until one of its threads is free. `task` itself must
+/// not wait for another thread.
 ///
 /// # Panics
 ///
@@ -41,7 +43,8 @@ pub(crate) fn lockstep(steps: usize, shares: &[Range<usize>], task: impl Fn(usiz
             wait_until(|| done[step].0.load(Ordering::Acquire) == chunks);
         }
     };
-    // Not in place: a calling thread from outside the pool would be one more than there are cores.
+    // Not `in_place_scope`: a caller from outside the pool would be one thread more than there are
+    // cores.
     rayon::scope(|scope| {
         for thread in 1..threads {
             let work = &work;
@@ -51,7 +54,7 @@ pub(crate) fn lockstep(steps: usize, shares: &[Range<usize>], task: impl Fn(usiz
     });
 }
 
-/// Alone in its cache line, and in the one that the processor fetches with it.
+/// Alone in its cache line, and in the adjacent line that the processor prefetches.
 #[repr(align(128))]
 struct Counter(AtomicUsize);
 
@@ -59,18 +62,18 @@ fn counters(len: usize) -> Vec<Counter> {
     (0..len).map(|_| Counter(AtomicUsize::new(0))).collect()
 }
 
-/// Counts a chunk as done, also when its task panics: others wait for it.
+/// Counts a chunk as done, even if its task panics: the other threads wait for it.
 struct CountOnDrop<'a>(&'a AtomicUsize);
 
 impl Drop for CountOnDrop<'_> {
     fn drop(&mut self) {
-        // What the task wrote is seen by who reads the count.
+        // Whoever reads the count sees what the task wrote.
         self.0.fetch_add(1, Ordering::Release);
     }
 }
 
 fn wait_until(done: impl Fn() -> bool) {
-    /// Looks before the core is offered to others, which it has to be where threads outnumber cores.
+    /// Checks before yielding the core, which is necessary if there are more threads than cores.
     const SPINS: usize = 2_000;
 
     for _ in 0..SPINS {
@@ -93,7 +96,7 @@ mod tests {
 
     use super::*;
 
-    /// Every chunk of every step once, and none before all of the step before.
+    /// Every chunk of every step runs once, and none before all chunks of the previous step.
     fn check(steps: usize, shares: &[Range<usize>]) {
         let chunks: usize = shares.iter().map(ExactSizeIterator::len).sum();
         let runs: Vec<AtomicUsize> = (0..steps * chunks).map(|_| AtomicUsize::new(0)).collect();
@@ -122,7 +125,7 @@ mod tests {
         }
     }
 
-    /// Each waits for its own steps only, never for a thread of the pool.
+    /// Each waits for its own steps only, never for a free thread of the pool.
     #[test]
     fn many_at_once_do_not_wait_for_each_other() {
         let pool = ThreadPoolBuilder::new().num_threads(2).build().unwrap();
@@ -130,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_leaves_nobody_waiting() {
+    fn a_panic_leaves_no_thread_waiting() {
         let result = std::panic::catch_unwind(|| {
             lockstep(3, &[0..2, 2..4], |step, chunk| {
                 assert!((step, chunk) != (1, 2), "chunk {chunk} fails");

@@ -1,6 +1,6 @@
 use gemm::Parallelism;
 
-use super::real::Real;
+use super::scalar::Scalar;
 
 /// A matrix over a slice, with strides in elements.
 #[derive(Debug, Clone, Copy)]
@@ -13,12 +13,12 @@ pub(crate) struct Matrix<'a, E> {
 }
 
 impl<'a, E> Matrix<'a, E> {
-    /// Row-major `rows` by `columns`, without gaps.
+    /// A row-major matrix of `rows` by `columns` without gaps.
     pub(crate) fn new(data: &'a [E], rows: usize, columns: usize) -> Self {
         Self::strided(data, [rows, columns], [columns, 1])
     }
 
-    /// With any strides.
+    /// A matrix with any strides.
     ///
     /// # Panics
     ///
@@ -46,7 +46,14 @@ impl<'a, E> Matrix<'a, E> {
         self.columns
     }
 
-    /// The transpose, a view.
+    /// A row of a matrix whose column stride is 1.
+    #[inline(always)]
+    pub(crate) fn row(&self, row: usize) -> &'a [E] {
+        debug_assert_eq!(self.column_stride, 1, "a row is a slice");
+        &self.data[row * self.row_stride..][..self.columns]
+    }
+
+    /// The transpose, as a view.
     pub(crate) fn t(self) -> Self {
         Self {
             data: self.data,
@@ -62,48 +69,21 @@ fn fits(len: usize, [rows, columns]: [usize; 2], [row_stride, column_stride]: [u
     rows == 0 || columns == 0 || (rows - 1) * row_stride + (columns - 1) * column_stride < len
 }
 
-/// What a product does with the values that are in its destination.
+/// What a product does with the values in its destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Destination {
-    /// They are written over, unread.
+    /// It overwrites them without reading them.
     Overwrite,
-    /// The product is added to them.
+    /// It adds to them.
     Accumulate,
 }
 
-/// `out ← alpha · lhs · rhs`, or `out ← out + alpha · lhs · rhs`.
-///
-/// `out` is row-major with `row_stride` elements from one row to the next (at least `rhs`'s columns).
+/// `alpha · lhs · rhs`, row-major without gaps, in memory that is written only once.
 ///
 /// # Panics
 ///
 /// If the shapes do not fit.
-pub(crate) fn matmul<E: Real>(
-    out: &mut [E],
-    row_stride: usize,
-    destination: Destination,
-    alpha: E,
-    lhs: Matrix<'_, E>,
-    rhs: Matrix<'_, E>,
-    threads: usize,
-) {
-    assert_eq!(lhs.columns, rhs.rows, "inner sizes of a product differ");
-    let (m, n) = (lhs.rows, rhs.columns);
-    assert!(row_stride >= n || m <= 1, "rows of {n} overlap with a stride of {row_stride}");
-    assert!(fits(out.len(), [m, n], [row_stride, 1]), "a product of {m} by {n} does not fit");
-    // SAFETY: the assertions above keep every element inside `out`, which is borrowed exclusively.
-    #[allow(unsafe_code)]
-    unsafe {
-        write_product(out.as_mut_ptr(), row_stride, destination, alpha, lhs, rhs, threads);
-    }
-}
-
-/// `alpha · lhs · rhs`, row-major without gaps, in memory that is written once.
-///
-/// # Panics
-///
-/// If the shapes do not fit.
-pub(crate) fn product<E: Real>(
+pub(crate) fn matmul<E: Scalar>(
     alpha: E,
     lhs: Matrix<'_, E>,
     rhs: Matrix<'_, E>,
@@ -112,7 +92,7 @@ pub(crate) fn product<E: Real>(
     assert_eq!(lhs.columns, rhs.rows, "inner sizes of a product differ");
     let len = lhs.rows * rhs.columns;
     if lhs.columns == 0 {
-        // The product then keeps what it finds.
+        // `gemm` would not write the destination.
         return vec![E::ZERO; len];
     }
     let mut out = Vec::with_capacity(len);
@@ -126,12 +106,39 @@ pub(crate) fn product<E: Real>(
     out
 }
 
+/// `out ← lhs · rhs`, or `out ← out + lhs · rhs`.
+///
+/// `out` is row-major with `row_stride` elements from one row to the next (at least `rhs`'s
+/// columns).
+///
+/// # Panics
+///
+/// If the shapes do not fit.
+pub(crate) fn matmul_into<E: Scalar>(
+    out: &mut [E],
+    row_stride: usize,
+    destination: Destination,
+    lhs: Matrix<'_, E>,
+    rhs: Matrix<'_, E>,
+    threads: usize,
+) {
+    assert_eq!(lhs.columns, rhs.rows, "inner sizes of a product differ");
+    let (m, n) = (lhs.rows, rhs.columns);
+    assert!(row_stride >= n || m <= 1, "rows of {n} overlap with a stride of {row_stride}");
+    assert!(fits(out.len(), [m, n], [row_stride, 1]), "a product of {m} by {n} does not fit");
+    // SAFETY: the assertions above keep every element inside `out`, which is borrowed exclusively.
+    #[allow(unsafe_code)]
+    unsafe {
+        write_product(out.as_mut_ptr(), row_stride, destination, E::ONE, lhs, rhs, threads);
+    }
+}
+
 /// # Safety
 ///
-/// `out` is valid for writes, and with [`Destination::Accumulate`] for reads, of `lhs.rows` rows of `rhs.columns` elements at a
-/// distance of `row_stride`; nobody else uses them meanwhile.
+/// `out` is valid for writes, and with [`Destination::Accumulate`] for reads, of `lhs.rows` rows of
+/// `rhs.columns` elements at a distance of `row_stride`. No one else uses them meanwhile.
 #[allow(unsafe_code)]
-unsafe fn write_product<E: Real>(
+unsafe fn write_product<E: Scalar>(
     out: *mut E,
     row_stride: usize,
     destination: Destination,
@@ -141,7 +148,7 @@ unsafe fn write_product<E: Real>(
     threads: usize,
 ) {
     let parallelism = if threads > 1 { Parallelism::Rayon(threads) } else { Parallelism::None };
-    // SAFETY: `Matrix` keeps every element inside its slice; the caller vouches for `out`.
+    // SAFETY: `Matrix` keeps every element inside its slice; the caller guarantees `out`.
     unsafe {
         gemm::gemm(
             lhs.rows,
@@ -172,27 +179,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn products_with_strides_and_accumulation() {
+    fn strides_and_accumulation_give_the_right_product() {
         // [[1, 2, 3], [4, 5, 6]] · its transpose = [[14, 32], [32, 77]]
         let a = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0_f64];
         let a = Matrix::new(&a, 2, 3);
         let mut out = [100.0; 5];
-        matmul(&mut out, 3, Destination::Accumulate, 2.0, a, a.t(), 1);
-        assert_eq!(out, [128.0, 164.0, 100.0, 164.0, 254.0]);
-        matmul(&mut out, 3, Destination::Overwrite, 1.0, a, a.t(), 2);
+        matmul_into(&mut out, 3, Destination::Accumulate, a, a.t(), 1);
+        assert_eq!(out, [114.0, 132.0, 100.0, 132.0, 177.0]);
+        matmul_into(&mut out, 3, Destination::Overwrite, a, a.t(), 2);
         assert_eq!(out, [14.0, 32.0, 100.0, 32.0, 77.0]);
-        assert_eq!(product(0.5, a, a.t(), 2), [7.0, 16.0, 16.0, 38.5]);
-        assert_eq!(
-            product(1.0, Matrix::new(&a.data[..0], 2, 0), Matrix::new(&[], 0, 1), 1),
-            [0.0; 2]
-        );
+        assert_eq!(matmul(0.5, a, a.t(), 2), [7.0, 16.0, 16.0, 38.5]);
+        let (lhs, rhs) = (Matrix::new(&a.data[..0], 2, 0), Matrix::new(&[], 0, 1));
+        assert_eq!(matmul(1.0, lhs, rhs, 1), [0.0; 2]);
     }
 
     #[test]
     #[should_panic(expected = "inner sizes")]
     fn inner_sizes_must_agree() {
         let a = Matrix::new(&[0.0_f32; 6], 2, 3);
-        matmul(&mut [0.0; 4], 2, Destination::Overwrite, 1.0, a, a, 1);
+        matmul_into(&mut [0.0; 4], 2, Destination::Overwrite, a, a, 1);
     }
 
     #[test]

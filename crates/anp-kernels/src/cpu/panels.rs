@@ -1,54 +1,55 @@
-//! Products of few rows with the same weight at many steps.
+//! Products of a few rows with the same weight at many steps.
 //!
-//! A general product packs its operands each time, which for twenty rows takes as long as the arithmetic. Here the
-//! weight is packed once for all steps.
+//! A general matrix product packs its operands into panels each time; for twenty rows, this takes
+//! as long as the arithmetic. Here, the weight is packed once for all steps.
 
 use std::array;
 use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
-use super::real::Real;
-use super::shared::Shared;
+use super::disjoint_slice::DisjointSlice;
+use super::matmul::Matrix;
+use super::scalar::Scalar;
 
-/// Most rows whose sums are kept in registers at once.
+/// Most rows of a tile, whose sums are kept in registers.
 const ROWS: usize = 6;
-/// Most vectors in a row of these sums.
-pub(super) const VECTORS: usize = 4;
-/// Most numbers in a vector.
-pub(super) const LANES: usize = 16;
-/// Columns in a chunk, about.
+/// Most vectors in a row of a tile.
+pub(crate) const VECTORS: usize = 4;
+/// Most scalars in a vector.
+pub(crate) const LANES: usize = 16;
+/// Approximate number of columns in a chunk.
 const CHUNK: usize = 128;
 /// Bytes in a cache line.
 const LINE: usize = 64;
 
-/// How a weight `[d_hidden, blocks · d_hidden]` is packed and shared out among threads.
+/// How a weight `[d_hidden, blocks · d_hidden]` is packed and divided among threads.
 ///
-/// Its square blocks (the gates) are all cut into the same chunks of columns, which are what a thread takes at once, and
-/// these into panels as wide as the registers allow. In the packed weight a chunk is contiguous: its panels one behind
-/// the other, in a panel the blocks, in a block the rows.
+/// All of its square blocks (the gates) are cut into the same chunks of columns, and these into
+/// panels as wide as the registers allow. A thread takes one chunk at a time. In the packed weight,
+/// a chunk is contiguous and ordered by panel, then block, then row.
 #[derive(Debug)]
 pub(crate) struct Panels {
     d_hidden: usize,
     blocks: usize,
     lanes: usize,
     panel_vectors: usize,
-    /// In vectors of columns.
+    /// Ranges of columns, in vectors.
     chunks: Vec<Range<usize>>,
     shares: Vec<Range<usize>>,
 }
 
 impl Panels {
-    /// For products of `rows` rows in `threads` threads.
-    pub(crate) fn new<E: Real, S: Simd>(
+    /// Plan products of `rows` rows with `threads` threads.
+    pub(crate) fn new<E: Scalar, S: Simd>(
         d_hidden: usize,
         blocks: usize,
         rows: usize,
         threads: usize,
     ) -> Self {
         let lanes = E::lanes::<S>();
-        // The sums, a row of the panel and one broadcast number have to fit in the registers; but with few sums each
-        // addition would wait for the one before.
+        // The sums, a row of the panel and one broadcast number must fit into the registers. But
+        // with few sums, each addition would wait for the previous one.
         let panel_vectors = if S::REGISTER_COUNT > 16 || rows <= 3 { VECTORS } else { 2 };
         let chunk_vectors = panel_vectors.max(CHUNK / lanes);
         let vectors = d_hidden.div_ceil(lanes);
@@ -64,36 +65,36 @@ impl Panels {
         Self { d_hidden, blocks, lanes, panel_vectors, chunks, shares }
     }
 
-    /// The chunks that each thread should take.
+    /// The chunks that each thread takes first.
     pub(crate) fn shares(&self) -> &[Range<usize>] {
         &self.shares
     }
 
-    /// The columns of a chunk, the same in every block.
+    /// The columns of a chunk; they are the same in every block.
     pub(crate) fn columns(&self, chunk: usize) -> Range<usize> {
         self.columns_of(&self.chunks[chunk])
     }
 
     /// Memory for the packed weight.
-    pub(crate) fn storage<E: Real>(&self) -> Vec<E> {
+    pub(crate) fn storage<E: Scalar>(&self) -> Vec<E> {
         let len = self.d_hidden.div_ceil(self.lanes) * self.vector_len();
         vec![E::ZERO; len + LINE / size_of::<E>()]
     }
 
-    /// The packed weight in its [`storage`](Self::storage), of which each thread packs its chunks.
-    pub(crate) fn share<'a, E: Real>(&self, storage: &'a mut [E]) -> Shared<'a, E> {
+    /// The packed weight in its [`storage`](Self::storage). Each thread packs its own chunks.
+    pub(crate) fn share<'a, E: Scalar>(&self, storage: &'a mut [E]) -> DisjointSlice<'a, E> {
         // A vector that straddles two cache lines costs two loads.
         let start = storage.as_ptr().align_offset(LINE).min(LINE / size_of::<E>());
-        Shared::new(&mut storage[start..])
+        DisjointSlice::new(&mut storage[start..])
     }
 
-    /// Where the packed weight holds a chunk.
+    /// The range of the packed weight that holds a chunk.
     pub(crate) fn packed(&self, chunk: usize) -> Range<usize> {
         let Range { start, end } = self.chunks[chunk];
         start * self.vector_len()..end * self.vector_len()
     }
 
-    /// Numbers of all blocks and rows in a vector of columns.
+    /// Scalars of all blocks and rows in one vector of columns.
     fn vector_len(&self) -> usize {
         self.lanes * self.blocks * self.d_hidden
     }
@@ -102,7 +103,8 @@ impl Panels {
         vectors.start * self.lanes..self.d_hidden.min(vectors.end * self.lanes)
     }
 
-    /// Width in vectors, columns, and place in the packed chunk of each of its panels.
+    /// For each panel of a chunk: its width in vectors, its columns, and its range in the packed
+    /// chunk.
     fn panels(&self, chunk: usize) -> impl Iterator<Item = (usize, Range<usize>, Range<usize>)> {
         let Range { start, end } = self.chunks[chunk];
         (start..end).step_by(self.panel_vectors).map(move |first| {
@@ -114,7 +116,7 @@ impl Panels {
     }
 
     /// Pack a chunk of `weight`.
-    pub(crate) fn pack<E: Real>(&self, weight: &[E], chunk: usize, packed: &mut [E]) {
+    pub(crate) fn pack<E: Scalar>(&self, weight: &[E], chunk: usize, packed: &mut [E]) {
         let d_hidden = self.d_hidden;
         for (vectors, columns, place) in self.panels(chunk) {
             let width = vectors * self.lanes;
@@ -128,9 +130,9 @@ impl Panels {
         }
     }
 
-    /// Pack a chunk of the weight whose blocks are the transposes of those of `weight`.
-    pub(crate) fn pack_transposed<E: Real>(&self, weight: &[E], chunk: usize, packed: &mut [E]) {
-        /// Rows of a panel that are filled at once; they stay in the first cache.
+    /// Pack a chunk of the weight whose blocks are the transposed blocks of `weight`.
+    pub(crate) fn pack_transposed<E: Scalar>(&self, weight: &[E], chunk: usize, packed: &mut [E]) {
+        /// Rows of a panel that are filled at once, so that they stay in the L1 cache.
         const STRIP: usize = 64;
 
         let d_hidden = self.d_hidden;
@@ -150,65 +152,65 @@ impl Panels {
         }
     }
 
-    /// Add to `out` the product of some rows with the columns of a chunk in a block of the packed weight.
+    /// The chunk whose [range](Self::packed) of the packed weight is `packed`.
+    pub(crate) fn chunk<'p, E>(&'p self, index: usize, packed: &'p [E]) -> Chunk<'p, E> {
+        Chunk { panels: self, index, packed }
+    }
+}
+
+/// A chunk of a packed weight.
+#[derive(Debug)]
+pub(crate) struct Chunk<'p, E> {
+    panels: &'p Panels,
+    index: usize,
+    packed: &'p [E],
+}
+
+impl<E: Scalar> Chunk<'_, E> {
+    /// Its columns; they are the same in every block.
+    pub(crate) fn columns(&self) -> Range<usize> {
+        self.panels.columns(self.index)
+    }
+
+    /// Add to `out` the product of `lhs` with the chunk's columns in a block of the weight.
     ///
-    /// `packed` is the chunk; `lhs` holds `rows` rows of `d_hidden` numbers, at a distance of `stride`; `out(row,
-    /// columns)` is the place for these columns of a row. A sum is taken in order, whatever the chunks and the
-    /// vectors are.
+    /// `out(row, columns)` returns the destination of these columns of a row. Terms are added in
+    /// the same order whatever the sizes of chunks and vectors.
     #[inline(always)]
-    #[allow(clippy::too_many_arguments)]
-    pub(crate) fn product<'o, E: Real, S: Simd>(
+    pub(crate) fn product<'o, S: Simd>(
         &self,
         simd: S,
-        packed: &[E],
-        chunk: usize,
         block: usize,
-        lhs: &[E],
-        stride: usize,
-        rows: usize,
+        lhs: Matrix<'_, E>,
         out: impl Fn(usize, Range<usize>) -> &'o mut [E],
     ) {
-        let rows_at_once = rows.div_ceil(rows.div_ceil(ROWS));
-        for (vectors, columns, place) in self.panels(chunk) {
-            let panel_len = vectors * self.lanes * self.d_hidden;
-            let panel = &packed[place][block * panel_len..][..panel_len];
-            for first in (0..rows).step_by(rows_at_once) {
-                let rows = rows_at_once.min(rows - first);
-                let lhs = array::from_fn(|row| {
-                    if row < rows { &lhs[(first + row) * stride..][..self.d_hidden] } else { &[] }
-                });
-                let out = array::from_fn(|row| {
-                    if row < rows { out(first + row, columns.clone()) } else { &mut [] }
-                });
-                Tile { rows, vectors, lhs, panel, out, accumulate: true }.run(simd);
-            }
+        let Panels { d_hidden, lanes, .. } = *self.panels;
+        for (vectors, columns, place) in self.panels.panels(self.index) {
+            let width = vectors * lanes;
+            let panel = &self.packed[place][block * width * d_hidden..][..width * d_hidden];
+            let out = (0..lhs.rows()).map(|row| out(row, columns.clone()));
+            product_with_panel(simd, panel, width, lhs, out, true);
         }
     }
 }
 
-/// Write to each of the rows `out`, or add to it, the product of its row of `lhs` with a panel of `width` numbers a row, a few
-/// whole vectors.
+/// Multiply `lhs` with a panel, and write the rows of the product to `out`, or add them to it.
+///
+/// A row of the panel has `width` scalars, a multiple of the vector length.
 #[inline(always)]
-pub(super) fn product_with_panel<'o, E: Real, S: Simd>(
+pub(crate) fn product_with_panel<'o, E: Scalar, S: Simd>(
     simd: S,
     panel: &[E],
     width: usize,
-    lhs: &[E],
+    lhs: Matrix<'_, E>,
     mut out: impl Iterator<Item = &'o mut [E]>,
     accumulate: bool,
 ) {
-    let depth = panel.len() / width;
     let vectors = width / E::lanes::<S>();
-    let rows = lhs.len() / depth;
-    let rows_at_once = rows.div_ceil(rows.div_ceil(ROWS));
-    for first in (0..rows).step_by(rows_at_once) {
-        let rows = rows_at_once.min(rows - first);
-        let lhs =
-            array::from_fn(
-                |row| {
-                    if row < rows { &lhs[(first + row) * depth..][..depth] } else { &[] }
-                },
-            );
+    let rows_at_once = lhs.rows().div_ceil(lhs.rows().div_ceil(ROWS));
+    for first in (0..lhs.rows()).step_by(rows_at_once) {
+        let rows = rows_at_once.min(lhs.rows() - first);
+        let lhs = array::from_fn(|row| if row < rows { lhs.row(first + row) } else { &[] });
         let out = array::from_fn(|row| {
             if row < rows { out.next().expect("a row for each of `lhs`") } else { &mut [] }
         });
@@ -223,18 +225,18 @@ struct Tile<'l, 'o, E> {
     lhs: [&'l [E]; ROWS],
     panel: &'l [E],
     out: [&'o mut [E]; ROWS],
-    /// Whether it is added to what is there.
+    /// Whether to add to `out` instead of overwriting it.
     accumulate: bool,
 }
 
-impl<E: Real> Tile<'_, '_, E> {
+impl<E: Scalar> Tile<'_, '_, E> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let width = self.vectors * E::lanes::<S>();
         if self.out[0].len() == width { simd.vectorize(self) } else { self.run_padded(simd) }
     }
 
-    /// For the last panel of a block, which may be wider than what is left of the block.
+    /// For the last panel of a block, which may extend beyond the block.
     fn run_padded<S: Simd>(self, simd: S) {
         let width = self.vectors * E::lanes::<S>();
         let mut whole = [[E::ZERO; VECTORS * LANES]; ROWS];
@@ -264,7 +266,7 @@ impl<E: Real> Tile<'_, '_, E> {
     fn rows_of_vectors<S: Simd, const R: usize, const N: usize>(mut self, simd: S) {
         let (panel, _) = E::vectors::<S>(self.panel).as_chunks::<N>();
         let lhs: [&[E]; R] = array::from_fn(|row| self.lhs[row]);
-        // Not filled through a reference: an array whose address is known elsewhere is kept in memory, too.
+        // Not filled through a reference: an array whose address escapes is kept in memory.
         let mut sums: [[E::Vector<S>; N]; R] = array::from_fn(|row| {
             let (out, rest) = E::vectors::<S>(self.out[row]).as_chunks::<N>();
             assert!(out.len() == 1 && rest.is_empty(), "a row of sums is as wide as its panel");
@@ -288,7 +290,7 @@ impl<E: Real> Tile<'_, '_, E> {
     }
 }
 
-impl<E: Real> WithSimd for Tile<'_, '_, E> {
+impl<E: Scalar> WithSimd for Tile<'_, '_, E> {
     type Output = ();
 
     #[inline(always)]
@@ -310,7 +312,7 @@ mod tests {
     use super::super::simd::dispatch;
     use super::*;
 
-    /// Products with `weight` and with its transposed blocks, against sums written out.
+    /// Products with `weight` and with its transposed blocks, against plain sums.
     struct Check {
         d_hidden: usize,
         blocks: usize,
@@ -337,7 +339,7 @@ mod tests {
             let packed = panels.share(&mut storage);
             for transposed in [false, true] {
                 let mut out = vec![1.0_f32; rows * width];
-                let shared = Shared::new(&mut out);
+                let shared = DisjointSlice::new(&mut out);
                 for chunk in 0..chunks {
                     // SAFETY: there is one thread, and nothing else is borrowed.
                     let packed = unsafe { packed.get_mut(panels.packed(chunk)) };
@@ -346,23 +348,14 @@ mod tests {
                     } else {
                         panels.pack(&weight, chunk, packed);
                     }
+                    let chunk = panels.chunk(chunk, packed);
                     for block in 0..blocks {
-                        panels.product(
-                            simd,
-                            packed,
-                            chunk,
-                            block,
-                            &lhs,
-                            stride,
-                            rows,
-                            |row, columns| {
-                                let start = row * width + block * d_hidden;
-                                // SAFETY: a product asks for a place once at a time.
-                                unsafe {
-                                    shared.get_mut(start + columns.start..start + columns.end)
-                                }
-                            },
-                        );
+                        let lhs = Matrix::strided(&lhs, [rows, d_hidden], [stride, 1]);
+                        chunk.product(simd, block, lhs, |row, columns| {
+                            let start = row * width + block * d_hidden;
+                            // SAFETY: a product borrows one row at a time.
+                            unsafe { shared.get_mut(start + columns.start..start + columns.end) }
+                        });
                     }
                 }
                 for (n, &out) in out.iter().enumerate() {
@@ -379,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn products_of_odd_shapes() {
+    fn products_of_odd_shapes_equal_plain_sums() {
         for (d_hidden, blocks, rows, threads) in [
             (1, 1, 1, 1),
             (1, 4, 3, 2),

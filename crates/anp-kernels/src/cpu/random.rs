@@ -1,22 +1,24 @@
-//! Random numbers of which each is a function of a key and its own place, so that threads cannot change them.
+//! Counter-based random numbers: each is a function of a key and its index, so that the number of
+//! threads cannot change them.
 //!
-//! Philox4x32-10 of [Salmon et al., 2011](https://doi.org/10.1145/2063384.2063405): a counter and a key give four words of 32
-//! bits. Numbers come in blocks of 64: the first words of sixteen successive counters, then their second, third and fourth.
+//! Philox4x32-10 of [Salmon et al., 2011](https://doi.org/10.1145/2063384.2063405): a counter and a
+//! key give four words of 32 bits. Numbers come in blocks of 64: the first words of sixteen
+//! successive counters, then their second, third and fourth words.
 
 use std::array;
 
-use super::real::Real;
+use super::scalar::Scalar;
 use super::simd::vectorized;
 use super::tasks;
 
-/// Counters side by side, as many as fill the widest vectors.
+/// Counters processed side by side, as many as fill the widest vectors.
 const LANES: usize = 16;
 /// Numbers in a block.
 const BLOCK: usize = 4 * LANES;
-/// Numbers that one task draws: some blocks, enough to be worth a thread.
+/// Numbers that one task draws: several blocks, enough to be worth a thread.
 const TASK: usize = 1 << 15;
 
-/// What the numbers of one draw are a function of, beside their places.
+/// The key of one draw.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Key(pub(crate) [u32; 2]);
 
@@ -45,9 +47,9 @@ fn words(Key([mut key0, mut key1]): Key, index: usize) -> [[u32; LANES]; 4] {
     [a, b, c, d]
 }
 
-/// `len` numbers, of which `block(index)` makes those of each block.
+/// `len` numbers; `block(index)` returns those of one block.
 #[inline(always)]
-fn draw<E: Real>(
+fn draw<E: Scalar>(
     len: usize,
     threads: usize,
     block: impl Fn(usize) -> [E; BLOCK] + Send + Sync,
@@ -69,8 +71,10 @@ fn draw<E: Real>(
     })
 }
 
-/// `len` numbers that are 0 with probability `prob` and `1 / (1 − prob)` else; `prob`, below 1, is rounded to a multiple of 2⁻³².
-pub(crate) fn mask<E: Real>(key: Key, prob: f64, len: usize, threads: usize) -> Vec<E> {
+/// `len` numbers that are 0 with probability `prob`, and `1 / (1 − prob)` otherwise.
+///
+/// `prob` is below 1; it is rounded to a multiple of 2⁻³².
+pub(crate) fn mask<E: Scalar>(key: Key, prob: f64, len: usize, threads: usize) -> Vec<E> {
     let dropped = (prob * 2_f64.powi(32)).round() as u32;
     let kept = E::from_f64(1.0 / (1.0 - prob));
     draw(
@@ -79,7 +83,7 @@ pub(crate) fn mask<E: Real>(key: Key, prob: f64, len: usize, threads: usize) -> 
         #[inline(always)]
         |index| {
             let mut numbers = [E::ZERO; BLOCK];
-            // By name: an array that is indexed by a variable is kept in memory.
+            // Destructured: an array that is indexed by a variable is kept in memory.
             let [a, b, c, d] = words(key, index);
             let number = |word| if word < dropped { E::ZERO } else { kept };
             for lane in 0..LANES {
@@ -93,11 +97,12 @@ pub(crate) fn mask<E: Real>(key: Key, prob: f64, len: usize, threads: usize) -> 
     )
 }
 
-/// `len` numbers of the standard normal distribution, by the transform of Box and Muller; none is beyond ±6.77.
+/// `len` numbers from the standard normal distribution, by the Box–Muller transform; none is beyond
+/// ±6.77.
 ///
-/// Two words are the square of a radius, `−2 ln u`, and an angle; `u` is a whole number and a half times 2⁻³². In single precision
-/// numbers differ from those in double precision by rounding.
-pub(crate) fn normal<E: Real>(key: Key, len: usize, threads: usize) -> Vec<E> {
+/// One word gives the square of a radius, `−2 ln u` with `u = (word + ½) · 2⁻³²`, another the
+/// angle. Numbers in single precision differ from those in double precision by rounding only.
+pub(crate) fn normal<E: Scalar>(key: Key, len: usize, threads: usize) -> Vec<E> {
     draw(
         len,
         threads,
@@ -215,7 +220,8 @@ mod tests {
         assert!(single.iter().zip(double).all(|(&single, double)| single == double as f32));
     }
 
-    /// Neighbours in a row, in a column of a matrix, and in draws with neighbouring keys are dropped together by chance only.
+    /// Neighbours in a row, in a column of a matrix, and in draws with neighbouring keys are
+    /// dropped together by chance only.
     #[test]
     fn masks_of_neighbours_are_independent() {
         for prob in [0.2, 0.5] {
@@ -259,7 +265,8 @@ mod tests {
             let bound = 6.0 * (variance / n).sqrt();
             assert!((mean - moment).abs() < bound, "{power}: {mean}, not {moment} ± {bound}");
         }
-        // Products of independent ones have the variance 1; so have those of their squares less 1, but for a factor of 2.
+        // Products of independent numbers have the variance 1, products of their squares less 1 have
+        // the variance 4.
         for distance in [1, 16, 32, 64, 512] {
             let pairs = || numbers.iter().zip(&numbers[distance..]);
             let product = pairs().map(|(a, b)| a * b).sum::<f64>() / n;
@@ -269,7 +276,8 @@ mod tests {
         }
     }
 
-    /// Rounding of `u` near 1 leaves an error of 2⁻²⁵ in the square of the radius, which is small there.
+    /// Rounding of `u` near 1 leaves an error of 2⁻²⁵ in the square of the radius, which is small
+    /// there.
     #[test]
     fn normal_numbers_of_single_precision_are_those_of_double() {
         let single: Vec<f32> = normal(KEY, MANY, 1);
@@ -286,7 +294,7 @@ mod tests {
     fn the_largest_radius_is_finite() {
         for word in [0, 1, u32::MAX - 1, u32::MAX] {
             let u = (f32::from_u32(word) + 0.5) * 2_f32.powi(-32);
-            let square = Real::ln(u) * -2.0;
+            let square = Scalar::ln(u) * -2.0;
             assert!((0.0..45.8).contains(&square), "{word}: {square}");
         }
     }

@@ -1,13 +1,14 @@
 //! Sums and maxima, for use inside [`vectorized`](super::simd::vectorized).
 
-use super::real::Real;
+use super::scalar::Scalar;
 
-/// Length of a part that lies in the first cache with all that is computed from it.
+/// Length of a part that fits into the L1 cache together with everything computed from it.
 pub(crate) const BLOCK: usize = 1024;
 
-/// Accumulators side by side: a float's sum may not be reordered by the compiler, so that one alone would be no vector.
+/// Several accumulators side by side: the compiler may not reorder a sum of floats, so it could not
+/// vectorise a single one.
 ///
-/// As many as hide an addition's latency and still fit into AVX2's 16 registers.
+/// As many as hide the latency of an addition and still fit into AVX2's 16 registers.
 #[inline(always)]
 fn fold<const LANES: usize, E: Copy, A: Copy>(
     values: &[E],
@@ -27,9 +28,9 @@ fn fold<const LANES: usize, E: Copy, A: Copy>(
     lanes
 }
 
-/// Sum of at most [`BLOCK`] values: the error is that of 32 additions, whatever the length.
+/// Sum of at most [`BLOCK`] values. The error is that of 32 additions, whatever the length.
 #[inline(always)]
-pub(crate) fn sum_block<E: Real>(values: &[E]) -> f64 {
+pub(crate) fn sum_block<E: Scalar>(values: &[E]) -> f64 {
     let lanes: [E; 32] = fold(
         values,
         E::ZERO,
@@ -39,8 +40,10 @@ pub(crate) fn sum_block<E: Real>(values: &[E]) -> f64 {
     lanes.into_iter().map(E::to_f64).sum()
 }
 
-/// `K` sums over a sequence of parts of at most [`BLOCK`] numbers: as [`sum_block`], but the sums side by side become one only
-/// after as many numbers as are in a block, however short the parts.
+/// `K` sums over a sequence of parts of at most [`BLOCK`] numbers each.
+///
+/// As [`sum_block`], but the accumulators are added up only once per block, however short the parts
+/// are.
 #[derive(Clone, Copy)]
 pub(crate) struct LaneSums<E, const K: usize> {
     lanes: [[E; 32]; K],
@@ -48,16 +51,16 @@ pub(crate) struct LaneSums<E, const K: usize> {
     totals: [f64; K],
 }
 
-impl<E: Real, const K: usize> LaneSums<E, K> {
+impl<E: Scalar, const K: usize> LaneSums<E, K> {
     pub(crate) fn new() -> Self {
         Self { lanes: [[E::ZERO; 32]; K], count: 0, totals: [0.0; K] }
     }
 
-    /// Add what `f` makes of each two numbers of `a` and `b`.
+    /// Add `f` of each pair of numbers of `a` and `b`.
     #[inline(always)]
     pub(crate) fn add(&mut self, a: &[E], b: &[E], f: impl Fn(E, E) -> [E; K]) {
         assert_eq!(a.len(), b.len(), "two parts of the same length");
-        // In registers, which a field is not.
+        // A local stays in registers; a field would not.
         let mut lanes = self.lanes;
         let ((a, rest_a), (b, rest_b)) = (a.as_chunks::<32>(), b.as_chunks::<32>());
         for (a, b) in a.iter().zip(b) {
@@ -97,9 +100,28 @@ impl<E: Real, const K: usize> LaneSums<E, K> {
     }
 }
 
+/// Sum of `f` over a sequence of parts, as [`LaneSums`] adds up.
+#[inline(always)]
+pub(crate) fn sum_of_parts<'a, E: Scalar>(
+    parts: impl Iterator<Item = &'a [E]>,
+    f: impl Fn(E) -> E,
+) -> f64 {
+    let mut sums = LaneSums::<E, 1>::new();
+    for part in parts.flat_map(|part| part.chunks(BLOCK)) {
+        sums.add(
+            part,
+            part,
+            #[inline(always)]
+            |x, _| [f(x)],
+        );
+    }
+    let [sum] = sums.finish();
+    sum
+}
+
 /// Sum of squares, in `f64` throughout.
 #[inline(always)]
-pub(crate) fn sum_of_squares<E: Real>(values: &[E]) -> f64 {
+pub(crate) fn sum_of_squares<E: Scalar>(values: &[E]) -> f64 {
     let lanes: [f64; 16] = fold(
         values,
         0.0,
@@ -112,16 +134,16 @@ pub(crate) fn sum_of_squares<E: Real>(values: &[E]) -> f64 {
     lanes.into_iter().sum()
 }
 
-/// The largest value, or `−∞` if there is none; a NaN is passed over.
+/// The largest value, or `−∞` if there is none. NaN is ignored.
 #[inline(always)]
-pub(crate) fn maximum<E: Real>(values: &[E]) -> E {
+pub(crate) fn maximum<E: Scalar>(values: &[E]) -> E {
     let lanes: [E; 32] = fold(values, E::from_f64(f64::NEG_INFINITY), larger);
     lanes.into_iter().fold(lanes[0], larger)
 }
 
-/// One instruction; [`Real::maximum`], which keeps NaN, is four.
+/// One instruction; [`Scalar::maximum`], which propagates NaN, takes four.
 #[inline(always)]
-fn larger<E: Real>(a: E, b: E) -> E {
+fn larger<E: Scalar>(a: E, b: E) -> E {
     if b > a { b } else { a }
 }
 

@@ -1,8 +1,10 @@
 use pulp::{Arch, Simd, WithSimd};
 
-/// Run `op` with the widest vectors of this machine: AVX-512, AVX2 with FMA, NEON, or the target's baseline.
+/// Run `op` with the widest vectors of this machine: AVX-512, AVX2 with FMA, NEON, or the target's
+/// baseline.
 ///
-/// Not with `Arch` alone: which instruction sets it looks for is a matter of Cargo features that other crates decide, too.
+/// `Arch` alone does not suffice: the instruction sets that it detects depend on Cargo features,
+/// which other crates influence.
 #[inline(always)]
 pub(crate) fn dispatch<Op: WithSimd>(op: Op) -> Op::Output {
     #[cfg(target_arch = "x86_64")]
@@ -17,35 +19,38 @@ pub(crate) fn dispatch<Op: WithSimd>(op: Op) -> Op::Output {
     Arch::new().dispatch(op)
 }
 
-/// Run `f`, compiled for the widest vectors of this machine: AVX-512, AVX2 with FMA, NEON, or the target's baseline.
+/// Run `f` compiled for the widest vectors of this machine: AVX-512, AVX2 with FMA, NEON, or the
+/// target's baseline.
 ///
-/// The loops in `f` are plain Rust; the compiler vectorises them. `f`, a closure written in place, and all that it calls
-/// must be `#[inline(always)]`, or they are compiled for the baseline only.
+/// The loops in `f` are plain Rust that the compiler vectorises. `f` must be a closure written in
+/// place. It and everything it calls must be `#[inline(always)]`; otherwise they are compiled for
+/// the baseline only.
 #[inline(always)]
 pub(crate) fn vectorized<R>(f: impl FnOnce() -> R) -> R {
     dispatch(f)
 }
 
 /// [`vectorized`] for the vectors `simd`.
-// `Simd::vectorize` itself would do, but for its bound: a closure is taken for an `FnOnce` only where that is asked for;
-// any other is called through a function that is not always inlined.
+// Not `Simd::vectorize` directly: its bound is `WithSimd`, and a closure that is not inferred as
+// `FnOnce` is called through a function that is not always inlined.
 #[inline(always)]
 pub(crate) fn vectorized_for<S: Simd, R>(simd: S, f: impl FnOnce() -> R) -> R {
     simd.vectorize(f)
 }
 
-/// A number with vectors, for loops that have to keep them in registers ([`panels`](super::panels)).
+/// A scalar with explicit vectors, for loops that must keep them in registers
+/// ([`panels`](super::panels)).
 pub(crate) trait Vectors: Copy {
-    /// As many as a register of `S` holds.
+    /// As many scalars as a register of `S` holds.
     type Vector<S: Simd>: Copy;
 
-    /// The vectors that lie in a slice from its start.
+    /// The whole vectors of a slice, from its start.
     fn vectors<S: Simd>(slice: &[Self]) -> &[Self::Vector<S>];
-    /// The vectors that lie in a slice from its start.
+    /// The whole vectors of a slice, from its start.
     fn vectors_mut<S: Simd>(slice: &mut [Self]) -> &mut [Self::Vector<S>];
-    /// The same value in all places.
+    /// The same value in all lanes.
     fn splat<S: Simd>(simd: S, value: Self) -> Self::Vector<S>;
-    /// `a · b + c`, rounded once where that is as fast as twice.
+    /// `a · b + c`, fused where that is as fast as two operations.
     fn mul_add<S: Simd>(
         simd: S,
         a: Self::Vector<S>,
@@ -53,7 +58,7 @@ pub(crate) trait Vectors: Copy {
         c: Self::Vector<S>,
     ) -> Self::Vector<S>;
 
-    /// Numbers in a vector.
+    /// Scalars in a vector.
     #[inline(always)]
     fn lanes<S: Simd>() -> usize {
         size_of::<Self::Vector<S>>() / size_of::<Self>()

@@ -2,11 +2,12 @@ use std::mem::MaybeUninit;
 
 use rayon::prelude::*;
 
-use super::real::Real;
+use super::scalar::Scalar;
 
-/// Results of `f` for all `tasks` in their order; in rayon's pool if `threads` is above 1.
+/// Results of `f` for all `tasks`, in their order; computed in rayon's pool if `threads` is above
+/// 1.
 ///
-/// The tasks are the caller's, so what they compute does not depend on the number of threads.
+/// The caller chooses the tasks, so the results do not depend on the number of threads.
 pub(crate) fn map<T: Send, R: Send>(
     tasks: Vec<T>,
     threads: usize,
@@ -19,8 +20,9 @@ pub(crate) fn map<T: Send, R: Send>(
     }
 }
 
-/// Numbers that tasks write each a part of: `f(task, part)` for parts of these lengths, one behind the other, of zeros.
-pub(crate) fn filled<E: Real>(
+/// A vector that tasks fill in parallel: `f(task, part)` writes a part of the given length, which
+/// holds zeros before.
+pub(crate) fn filled<E: Scalar>(
     part_lens: impl IntoIterator<Item = usize>,
     threads: usize,
     f: impl Fn(usize, &mut [E]) + Send + Sync,
@@ -28,11 +30,12 @@ pub(crate) fn filled<E: Real>(
     filled_with(part_lens.into_iter().zip(0..), threads, f).0
 }
 
-/// The same for tasks of any kind, each with the length of its part; also what `f` returns for each.
+/// As [`filled`], for tasks of any kind, each with the length of its part. Also returns the results
+/// of `f`.
 ///
-/// The zeros are written by the task itself: they are in its cache when it begins, and a large vector's pages are asked of
-/// the system by all threads.
-pub(crate) fn filled_with<E: Real, T: Send, R: Send>(
+/// Each task zeroes its own part. So the part is in the core's cache when the task starts, and all
+/// threads share the page faults of a large vector.
+pub(crate) fn filled_with<E: Scalar, T: Send, R: Send>(
     tasks: impl IntoIterator<Item = (usize, T)>,
     threads: usize,
     f: impl Fn(T, &mut [E]) -> R + Send + Sync,
@@ -61,9 +64,10 @@ pub(crate) fn filled_with<E: Real, T: Send, R: Send>(
     (numbers, results)
 }
 
-/// Numbers `[rows, columns, part]` of which the task of a column writes its parts in all rows, zeros before: `f(column, parts)`.
-/// Also what `f` returns for each column.
-pub(crate) fn filled_columns<E: Real, R: Send>(
+/// A vector of shape `[rows, columns, part_len]` that tasks fill in parallel: `f(column, parts)`
+/// writes the parts of a column in all rows, which hold zeros before. Also returns the results of
+/// `f`.
+pub(crate) fn filled_columns<E: Scalar, R: Send>(
     [rows, columns, part_len]: [usize; 3],
     threads: usize,
     f: impl Fn(usize, &mut [&mut [E]]) -> R + Send + Sync,
@@ -98,7 +102,7 @@ pub(crate) fn filled_columns<E: Real, R: Send>(
     (numbers, results)
 }
 
-/// Lengths of the parts of at most `part_len` numbers that `len` numbers are cut into.
+/// Lengths of the parts when `len` numbers are cut into parts of at most `part_len`.
 pub(crate) fn part_lens(len: usize, part_len: usize) -> impl Iterator<Item = usize> {
     (0..len).step_by(part_len.max(1)).map(move |start| part_len.min(len - start))
 }

@@ -6,45 +6,47 @@
 //! square[n] = Σᵥ z[n, v]²,  entropy[n] = −Σᵥ p[n, v] ln p[n, v]
 //! ```
 //!
-//! Logits, probabilities and their gradient share one buffer of `[num_tokens, num_classes]`, where a composition holds
-//! several; in evaluation there is not even one.
+//! Logits, probabilities and their gradient share one buffer of `[num_tokens, num_classes]`, where
+//! the reference holds several. Evaluation does not need even that one.
 
 mod autodiff;
-mod composition;
+#[cfg(any(feature = "flex", feature = "ndarray"))]
+mod cpu;
 #[cfg(feature = "cube")]
 mod cube;
-#[cfg(any(feature = "flex", feature = "ndarray"))]
-mod host;
 mod ops;
+mod reference;
 
 use burn::backend::Dispatch;
 use burn::tensor::{Int, Tensor};
-pub use composition::{
-    linear_cross_entropy as linear_cross_entropy_composition,
-    logit_terms as logit_terms_composition,
+pub use ops::{
+    CrossEntropyBackend, CrossEntropyBackward, CrossEntropyForward, CrossEntropyGradients,
+    CrossEntropyOutputs, CrossEntropySaved,
 };
-pub use ops::CrossEntropyBackend;
+pub use reference::{
+    linear_cross_entropy as linear_cross_entropy_reference, logit_terms as logit_terms_reference,
+};
 
-use crate::backend::{check_alike, check_shape, is_host_or_cube};
+use crate::backend::{check_alike, check_shape, is_cpu_or_cube};
 
 const OPERATION: &str = "linear_cross_entropy";
 
-/// A linear layer over classes, its input and what should come out.
+/// A linear layer over classes, its input and the targets.
 #[derive(Debug, Clone)]
 pub struct LinearCrossEntropyInputs {
     /// `[num_tokens, d_hidden]`.
     pub hidden: Tensor<2>,
     /// `[d_hidden, num_classes]`, or `[num_classes, d_hidden]` if `tied`.
     pub weight: Tensor<2>,
-    /// Whether `weight` is that of an embedding, whose transpose is the layer's.
+    /// Whether `weight` is that of an embedding, whose transpose is the layer's weight.
     pub tied: bool,
     /// `[num_classes]`.
     pub bias: Tensor<1>,
-    /// The right classes: `[num_tokens]`.
+    /// The correct classes: `[num_tokens]`.
     pub targets: Tensor<1, Int>,
 }
 
-/// Terms of a loss that depend on the logits, one value a token: `[num_tokens]` each.
+/// Terms of a loss that depend on the logits, one value per token: `[num_tokens]` each.
 #[derive(Debug, Clone)]
 pub struct LogitTerms {
     /// Negative log-likelihood of the target, in nats.
@@ -57,30 +59,31 @@ pub struct LogitTerms {
 
 /// Negative log-likelihood of each target, in nats: `[num_tokens]`.
 ///
-/// On a device without a fused kernel this is [`linear_cross_entropy_composition`], the same in Burn's operations.
+/// On a device without a kernel, this is [`linear_cross_entropy_reference`], the same in Burn's
+/// operations.
 ///
 /// # Panics
 ///
-/// If shapes, devices or data types do not fit each other, or a target is none of the classes. A GPU is not waited for: there, the
-/// value of such a target is NaN.
+/// If shapes, devices or data types do not match, or a target is not one of the classes. On a GPU,
+/// the value for such a target is NaN instead: a panic would have to wait for the GPU.
 pub fn linear_cross_entropy(inputs: LinearCrossEntropyInputs) -> Tensor<1> {
     check(&inputs);
-    if !is_host_or_cube(&inputs.hidden.device()) {
-        return linear_cross_entropy_composition(inputs);
+    if !is_cpu_or_cube(&inputs.hidden.device()) {
+        return linear_cross_entropy_reference(inputs);
     }
     let [num_tokens, _] = inputs.hidden.dims();
     values(inputs, false).reshape([num_tokens])
 }
 
-/// The same with the squared norm of the logits and the entropy of the softmax.
+/// As [`linear_cross_entropy`], with the squared norm of the logits and the entropy of the softmax.
 ///
 /// # Panics
 ///
 /// As [`linear_cross_entropy`].
 pub fn logit_terms(inputs: LinearCrossEntropyInputs) -> LogitTerms {
     check(&inputs);
-    if !is_host_or_cube(&inputs.hidden.device()) {
-        return logit_terms_composition(inputs);
+    if !is_cpu_or_cube(&inputs.hidden.device()) {
+        return logit_terms_reference(inputs);
     }
     let [num_tokens, _] = inputs.hidden.dims();
     let values = values(inputs, true);
@@ -90,15 +93,15 @@ pub fn logit_terms(inputs: LinearCrossEntropyInputs) -> LogitTerms {
 
 fn values(inputs: LinearCrossEntropyInputs, terms: bool) -> Tensor<2> {
     let LinearCrossEntropyInputs { hidden, weight, tied, bias, targets } = inputs;
-    let (values, _, _) = Dispatch::cross_entropy_forward(
-        hidden.into_dispatch(),
-        weight.into_dispatch(),
-        bias.into_dispatch(),
-        targets.into_dispatch(),
+    let CrossEntropyOutputs { values, .. } = Dispatch::cross_entropy_forward(CrossEntropyForward {
+        hidden: hidden.into_dispatch(),
+        weight: weight.into_dispatch(),
+        bias: bias.into_dispatch(),
+        targets: targets.into_dispatch(),
         tied,
         terms,
-        false,
-    );
+        keep: false,
+    });
     Tensor::from_dispatch(values)
 }
 
@@ -118,31 +121,4 @@ fn check(inputs: &LinearCrossEntropyInputs) {
         targets.device(),
         hidden.device()
     );
-}
-
-#[cfg(feature = "fusion")]
-use burn::backend::fusion::custom::TensorSpec;
-
-#[cfg(feature = "fusion")]
-fn forward_specs(
-    hidden: &TensorSpec,
-    bias: &TensorSpec,
-    targets: &TensorSpec,
-    terms: bool,
-    keep: bool,
-) -> (TensorSpec, TensorSpec, TensorSpec) {
-    let (num_tokens, num_classes) = (targets.shape[0], bias.shape[0]);
-    let values = [if terms { 3 } else { 1 }, num_tokens];
-    let kept = if keep { [num_tokens, num_classes] } else { [1, 1] };
-    let statistics = if keep && terms { [num_tokens, 2] } else { [1, 1] };
-    (
-        TensorSpec::new(values.into(), hidden.dtype),
-        TensorSpec::new(kept.into(), hidden.dtype),
-        TensorSpec::new(statistics.into(), crate::cube::wide(hidden.dtype)),
-    )
-}
-
-#[cfg(feature = "fusion")]
-fn bias_spec(kept: &TensorSpec) -> TensorSpec {
-    TensorSpec::new([kept.shape[1]].into(), kept.dtype)
 }

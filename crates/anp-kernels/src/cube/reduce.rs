@@ -1,24 +1,24 @@
-//! Sums over all elements: each cube adds up a share of them, and one cube adds up what these give.
+//! Sums over all elements: each cube sums a share of them, and one cube sums the results.
 //!
-//! With cubes of 256 units, a unit adds up each 131,072nd element in turn, and all further sums form a tree. For `n` squares of
-//! single precision the sum is therefore off by less than `(n / 131,072 + 19) · 2⁻²⁴` of itself: 6 · 10⁻⁶ for ten million,
-//! where adding them up in turn may be off by a half.
+//! With cubes of 256 units, a unit adds every 131,072nd element in order, and all further sums form
+//! a tree. So the relative error of a sum of `n` squares in single precision is below `(n / 131,072
+//! + 19) · 2⁻²⁴`: 6 · 10⁻⁶ for ten million, where adding them in order may lose half of the sum.
 
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
 use super::{sum_of_cube, units_of_cube};
 
-/// Cubes that share a sum at most.
+/// Most cubes that share a sum.
 pub(crate) const MOST_CUBES: usize = 512;
 
-/// Cubes that share a sum of `elements` elements, and their units.
+/// How many cubes share a sum of `elements` elements, and how many units each has.
 pub(crate) fn shares(client: &Client, elements: usize) -> (usize, usize) {
     let units = units_of_cube(client);
     (elements.div_ceil(units).clamp(1, MOST_CUBES), units)
 }
 
-/// Write the sum of all `sums` to `sum`.
+/// Write the total of `sums` to `sum`.
 pub(crate) fn add_up(sums: CubeTensor, sum: &CubeTensor, types: [ElemType; 2]) {
     let client = sums.client.clone();
     let units = units_of_cube(&client);

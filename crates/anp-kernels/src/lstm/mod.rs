@@ -6,23 +6,24 @@
 //! h_t = σ(o) ⊙ tanh(c_t)
 //! ```
 //!
-//! Gates lie in the order input, forget, cell, output, as in PyTorch; kernels are `[d_in, 4 · d_hidden]`, the transpose
-//! of PyTorch's.
+//! Gates are in the order input, forget, cell, output, as in PyTorch. Weights are `[d_in, 4 ·
+//! d_hidden]`, the transpose of PyTorch's.
 
 mod autodiff;
-mod composition;
+#[cfg(any(feature = "flex", feature = "ndarray"))]
+mod cpu;
 #[cfg(feature = "cube")]
 mod cube;
-#[cfg(any(feature = "flex", feature = "ndarray"))]
-mod host;
 mod ops;
+mod reference;
 
 use burn::backend::Dispatch;
 use burn::tensor::{DType, Device, Tensor};
-pub use composition::lstm_sequence as lstm_composition;
-pub use ops::LstmBackend;
+pub use ops::{LstmBackend, LstmBackward, LstmForward, LstmGradients, LstmOutputs, LstmSaved};
+pub use reference::lstm_sequence as lstm_reference;
 
-use crate::backend::{Optional, check_alike, check_shape, is_host_or_cube};
+use crate::backend::{check_alike, check_shape, is_cpu_or_cube};
+pub use crate::recurrence::Recurrence;
 
 const OPERATION: &str = "lstm_sequence";
 
@@ -36,7 +37,7 @@ pub struct LstmState {
 }
 
 impl LstmState {
-    /// The state before a text: all zero.
+    /// The state before a text: all zeros.
     pub fn zeros(batch_size: usize, d_hidden: usize, device: &Device) -> Self {
         Self {
             hidden: Tensor::zeros([batch_size, d_hidden], device),
@@ -44,14 +45,14 @@ impl LstmState {
         }
     }
 
-    /// The same values, cut from the graph that made them.
+    /// The same values, detached from the graph.
     #[must_use]
     pub fn detach(self) -> Self {
         Self { hidden: self.hidden.detach(), cell: self.cell.detach() }
     }
 }
 
-/// States of one layer at every step of a window.
+/// States of one layer at all steps of a window.
 #[derive(Debug, Clone)]
 pub struct LstmSequence {
     /// `h_t`: `[seq_length, batch_size, d_hidden]`.
@@ -62,7 +63,7 @@ pub struct LstmSequence {
     pub state: LstmState,
 }
 
-/// What an LSTM does over a sequence, but for the product of its inputs.
+/// Inputs of an LSTM over a sequence. The product of `x` and `W_x` has been computed before.
 #[derive(Debug, Clone)]
 pub struct LstmInputs {
     /// `x_t W_x` of all steps: `[seq_length, batch_size, 4 · d_hidden]`.
@@ -71,8 +72,9 @@ pub struct LstmInputs {
     pub bias: Tensor<1>,
     /// `W_h`: `[d_hidden, 4 · d_hidden]`.
     pub weight_hidden: Tensor<2>,
-    /// `m`, the mask on the recurrent input, constant over the sequence and scaled by `1 / (1 − p)`: `[1, batch_size,
-    /// d_hidden]` for all gates together or `[4, batch_size, d_hidden]` for each its own. Not differentiated.
+    /// `m`, the mask on the recurrent input, constant over the sequence and scaled by `1 / (1 −
+    /// p)`: `[1, batch_size, d_hidden]` for all gates or `[4, batch_size, d_hidden]` with one per
+    /// gate. Not differentiated.
     pub mask: Option<Tensor<3>>,
     /// State before the first step.
     pub state: LstmState,
@@ -82,27 +84,29 @@ pub struct LstmInputs {
 
 /// Run an LSTM over a sequence, as one operation with one backward step.
 ///
-/// On a device without a fused kernel this is [`lstm_composition`], the same in Burn's operations.
+/// On a device without a kernel, this is [`lstm_reference`], the same in Burn's operations.
 ///
 /// # Panics
 ///
-/// If shapes, devices or data types do not fit each other, or the sequence is empty.
+/// If shapes, devices or data types do not match, or the sequence is empty.
 pub fn lstm_sequence(inputs: LstmInputs) -> LstmSequence {
     check(&inputs);
-    if !is_host_or_cube(&inputs.gates.device()) {
-        return lstm_composition(inputs);
+    if !is_cpu_or_cube(&inputs.gates.device()) {
+        return lstm_reference(inputs);
     }
     let LstmInputs { gates, bias, weight_hidden, mask, state, forget_bias } = inputs;
     let [seq_length, batch_size, d_gates] = gates.dims();
-    let (hidden, cell, _) = Dispatch::lstm_forward(
-        gates.into_dispatch(),
-        bias.into_dispatch(),
-        weight_hidden.into_dispatch(),
-        Optional::from(mask.map(Tensor::into_dispatch)),
-        state.hidden.into_dispatch(),
-        state.cell.into_dispatch(),
+    let LstmOutputs { hidden, cell, .. } = Dispatch::lstm_forward(LstmForward {
+        gates: gates.into_dispatch(),
+        bias: bias.into_dispatch(),
+        recurrence: Recurrence {
+            weight_hidden: weight_hidden.into_dispatch(),
+            mask: mask.map(Tensor::into_dispatch).into(),
+            hidden0: state.hidden.into_dispatch(),
+        },
+        cell0: state.cell.into_dispatch(),
         forget_bias,
-    );
+    });
     let hidden = Tensor::<3>::from_dispatch(hidden);
     let cell = Tensor::<3>::from_dispatch(cell);
     let last = |states: &Tensor<3>| {
@@ -137,18 +141,4 @@ fn check(inputs: &LstmInputs) {
         gates.dtype(),
         DType::F64 | DType::F32 | DType::Flex32 | DType::F16 | DType::BF16
     ));
-}
-
-#[cfg(feature = "fusion")]
-use burn::backend::fusion::custom::TensorSpec;
-
-#[cfg(feature = "fusion")]
-fn states_spec(gates: &TensorSpec, hidden0: &TensorSpec) -> TensorSpec {
-    let shape = [gates.shape[0], hidden0.shape[0], hidden0.shape[1]];
-    TensorSpec::new(shape.into(), gates.dtype)
-}
-
-#[cfg(feature = "fusion")]
-fn bias_spec(gates: &TensorSpec) -> TensorSpec {
-    TensorSpec::new([gates.shape[2]].into(), gates.dtype)
 }

@@ -229,7 +229,7 @@ impl Lstm {
             None => input,
         };
         let input = input.reshape([seq_length * batch_size, d_input]);
-        let gates = self.kernels.product(input, self.weight_input.val());
+        let gates = self.kernels.matmul(input, self.weight_input.val());
         let gates = gates.reshape([seq_length, batch_size, d_gates]);
 
         let LstmSequence { hidden, cell, state } = self.kernels.lstm_sequence(LstmInputs {

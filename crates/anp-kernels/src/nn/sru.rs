@@ -197,7 +197,7 @@ impl Sru {
             None => input,
         };
         let input = input.reshape([seq_length * batch_size, d_input]);
-        let product = self.kernels.product(input, self.weight.val());
+        let product = self.kernels.matmul(input, self.weight.val());
         let product = product.reshape([seq_length, batch_size, d_product]);
 
         let SruSequence { hidden, cell, last } = self.kernels.sru_sequence(SruInputs {

@@ -1,45 +1,59 @@
 //! The Simple Recurrent Unit, in its first version, over a sequence.
 //!
 //! ```text
-//! x̃_t, f_t, r_t, x'_t = split(x_t W)             x'_t is the layer's input if both are equally wide
+//! x̃_t, f_t, r_t, x'_t = split(x_t W)        x'_t is the layer's input if both are equally wide
 //! c_t = σ(f_t + b_f) ⊙ (c_{t−1} − x̃_t) + x̃_t
 //! h_t = σ(r_t + b_r) ⊙ (g(c_t) ⊙ m − x'_t) + x'_t
 //! ```
 //!
-//! [Lei & Zhang, 2017](https://arxiv.org/abs/1709.02755v1). All products are one, made by the caller; the rest is this
-//! scan.
+//! [Lei & Zhang, 2017](https://arxiv.org/abs/1709.02755v1). The caller computes all products as
+//! one; what remains is this scan.
 
 mod autodiff;
-mod composition;
+#[cfg(any(feature = "flex", feature = "ndarray"))]
+mod cpu;
 #[cfg(feature = "cube")]
 mod cube;
-#[cfg(any(feature = "flex", feature = "ndarray"))]
-mod host;
 mod ops;
+mod reference;
 
 use burn::backend::Dispatch;
 use burn::tensor::Tensor;
-pub use composition::sru_sequence as sru_composition;
-pub use ops::SruBackend;
+pub use ops::{SruBackend, SruBackward, SruForward, SruGradients, SruOutputs, SruSaved};
+pub use reference::sru_sequence as sru_reference;
 
-use crate::backend::{Optional, check_alike, check_shape, is_host_or_cube};
-pub use crate::cpu::sru::Activation;
+use crate::backend::{check_alike, check_shape, is_cpu_or_cube};
 
 const OPERATION: &str = "sru_sequence";
 
-/// What the scan reads.
+/// `g`, the function between the cell state and the hidden state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Activation {
+    /// `g(c) = c`, as in the authors' language models.
+    Identity,
+    /// `g(c) = tanh(c)`.
+    Tanh,
+    /// `g(c) = max(c, 0)`.
+    Relu,
+}
+
+/// Inputs of the scan.
 #[derive(Debug, Clone)]
 pub struct SruInputs {
-    /// `x_t W` of all steps, the parts candidate, forget, reset and, without `highway`, highway, each `d_hidden` wide one
-    /// after the other: `[seq_length, batch_size, 3 or 4 · d_hidden]`.
+    /// `x_t W` of all steps, with the parts candidate, forget, reset and, without `highway`,
+    /// highway one after the other: `[seq_length, batch_size, 3 or 4 · d_hidden]`.
     ///
-    /// The authors' code interleaves the parts: its column `i · k + j` is column `j · d_hidden + i` here, for part `j` of `k`.
+    /// The authors' code interleaves the parts: its column `i · k + j` is column `j · d_hidden + i`
+    /// here, for part `j` of `k` and unit `i`. The order of the bias is the same.
     pub product: Tensor<3>,
-    /// `x'`, the layer's input, where it is as wide as the layer: `[seq_length, batch_size, d_hidden]`.
+    /// `x'`, the layer's input, if it is as wide as the layer: `[seq_length, batch_size,
+    /// d_hidden]`.
     pub highway: Option<Tensor<3>>,
     /// `b_f, b_r`: `[2 · d_hidden]`.
     pub bias: Tensor<1>,
-    /// `m`, constant over the sequence and scaled by `1 / (1 − p)`: `[batch_size, d_hidden]`. Not differentiated.
+    /// `m`, constant over the sequence and scaled by `1 / (1 − p)`: `[batch_size, d_hidden]`. Not
+    /// differentiated.
     pub mask: Option<Tensor<2>>,
     /// `c` before the first step: `[batch_size, d_hidden]`.
     pub cell: Tensor<2>,
@@ -47,7 +61,7 @@ pub struct SruInputs {
     pub activation: Activation,
 }
 
-/// States of one layer at every step of a window.
+/// States of one layer at all steps of a window.
 #[derive(Debug, Clone)]
 pub struct SruSequence {
     /// `h_t`: `[seq_length, batch_size, d_hidden]`.
@@ -60,27 +74,27 @@ pub struct SruSequence {
 
 /// Run an SRU over a sequence, as one operation with one backward step.
 ///
-/// On a device without a fused kernel this is [`sru_composition`], the same in Burn's operations.
+/// On a device without a kernel, this is [`sru_reference`], the same in Burn's operations.
 ///
 /// # Panics
 ///
-/// If shapes, devices or data types do not fit each other, or a size is zero.
+/// If shapes, devices or data types do not match, or a size is zero.
 pub fn sru_sequence(inputs: SruInputs) -> SruSequence {
     check(&inputs);
-    if !is_host_or_cube(&inputs.product.device()) {
-        return sru_composition(inputs);
+    if !is_cpu_or_cube(&inputs.product.device()) {
+        return sru_reference(inputs);
     }
     let SruInputs { product, highway, bias, mask, cell, activation } = inputs;
     let [seq_length, batch_size, _] = product.dims();
     let [_, d_hidden] = cell.dims();
-    let (hidden, cell) = Dispatch::sru_forward(
-        product.into_dispatch(),
-        Optional::from(highway.map(Tensor::into_dispatch)),
-        bias.into_dispatch(),
-        Optional::from(mask.map(Tensor::into_dispatch)),
-        cell.into_dispatch(),
+    let SruOutputs { hidden, cell } = Dispatch::sru_forward(SruForward {
+        product: product.into_dispatch(),
+        highway: highway.map(Tensor::into_dispatch).into(),
+        bias: bias.into_dispatch(),
+        mask: mask.map(Tensor::into_dispatch).into(),
+        cell0: cell.into_dispatch(),
         activation,
-    );
+    });
     let cell = Tensor::<3>::from_dispatch(cell);
     let last = cell.clone().narrow(0, seq_length - 1, 1).reshape([batch_size, d_hidden]);
     SruSequence { hidden: Tensor::from_dispatch(hidden), cell, last }
@@ -112,25 +126,5 @@ fn check(inputs: &SruInputs) {
     if let Some(mask) = mask {
         check_shape(OPERATION, "mask", &mask.shape(), &[batch_size, d_hidden]);
         check_alike!(OPERATION, product, mask);
-    }
-}
-
-#[cfg(feature = "fusion")]
-use burn::backend::fusion::custom::TensorSpec;
-
-#[cfg(feature = "fusion")]
-use crate::backend::OptionalMetadata;
-
-#[cfg(feature = "fusion")]
-fn states_spec(product: &TensorSpec, cell0: &TensorSpec) -> TensorSpec {
-    let shape = [product.shape[0], cell0.shape[0], cell0.shape[1]];
-    TensorSpec::new(shape.into(), product.dtype)
-}
-
-#[cfg(feature = "fusion")]
-fn highway_spec(highway: &OptionalMetadata, hidden_grad: &TensorSpec) -> TensorSpec {
-    match highway {
-        OptionalMetadata::Present(_) => hidden_grad.clone(),
-        OptionalMetadata::Absent => TensorSpec::new([1].into(), hidden_grad.dtype),
     }
 }

@@ -1,0 +1,35 @@
+//! The tensors that recurrent operations share.
+
+use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
+use burn::backend::autodiff::ops::NodeGuard;
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Autodiff, Backend, ExtensionType};
+
+use crate::backend::Optional;
+
+/// The recurrent product of an LSTM or a Recurrent Highway Network: `(h ⊙ m) W_h` at each step.
+#[derive(Debug, Clone, ExtensionType)]
+#[extension_type(fusion: cfg(feature = "fusion"))]
+pub struct Recurrence<B: Backend> {
+    /// `W_h`; its shape depends on the operation.
+    pub weight_hidden: FloatTensor<B>,
+    /// `m`, one mask for all gates or one per gate: `[groups, batch_size, d_hidden]`.
+    #[extension_type]
+    pub mask: Optional<B>,
+    /// `h` before the first step: `[batch_size, d_hidden]`.
+    pub hidden0: FloatTensor<B>,
+}
+
+impl<B: Backend> Recurrence<B> {
+    /// The inner tensors, and the graph nodes of the weight and the hidden state. The mask is not
+    /// differentiated.
+    pub(crate) fn from_autodiff<C: CheckpointStrategy>(
+        recurrence: Recurrence<Autodiff<B, C>>,
+    ) -> (Self, [NodeGuard; 2]) {
+        let Recurrence { weight_hidden, mask, hidden0 } = recurrence;
+        let (weight_hidden, weight_node) = weight_hidden.into_parts();
+        let (hidden0, hidden0_node) = hidden0.into_parts();
+        let mask = mask.map(|mask| mask.into_primitive());
+        (Self { weight_hidden, mask, hidden0 }, [weight_node, hidden0_node])
+    }
+}

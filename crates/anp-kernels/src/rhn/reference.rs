@@ -1,0 +1,48 @@
+use burn::tensor::Tensor;
+use burn::tensor::activation::{sigmoid, tanh};
+
+use super::RhnInputs;
+
+/// [`rhn_sequence`](super::rhn_sequence) in Burn's operations: its specification.
+///
+/// # Panics
+///
+/// If shapes do not match, or the sequence is empty.
+pub fn rhn_sequence(inputs: RhnInputs) -> Tensor<3> {
+    let RhnInputs { gates, weight_hidden, bias, mask, state: mut s } = inputs;
+    let [seq_length, batch_size, d_gates] = gates.dims();
+    let [depth, d_hidden, _] = weight_hidden.dims();
+    let mut hidden = Vec::new();
+    for t in 0..seq_length {
+        for layer in 0..depth {
+            let weight = weight_hidden.clone().narrow(0, layer, 1).reshape([d_hidden, d_gates]);
+            let bias = bias.clone().narrow(0, layer, 1);
+            let mut preactivation = recurrent(s.clone(), weight, mask.as_ref()) + bias;
+            if layer == 0 {
+                let gates = gates.clone().narrow(0, t, 1).reshape([batch_size, d_gates]);
+                preactivation = preactivation + gates;
+            }
+            let h = tanh(preactivation.clone().narrow(1, 0, d_hidden));
+            let u = sigmoid(preactivation.narrow(1, d_hidden, d_hidden));
+            s = (h - s.clone()) * u + s;
+        }
+        hidden.push(s.clone());
+    }
+    Tensor::stack(hidden, 0)
+}
+
+/// `(s ⊙ m) R`, where each gate may have a mask of its own.
+fn recurrent(s: Tensor<2>, weight: Tensor<2>, mask: Option<&Tensor<3>>) -> Tensor<2> {
+    let Some(mask) = mask else {
+        return s.matmul(weight);
+    };
+    let [groups, batch_size, d_hidden] = mask.dims();
+    let products = mask
+        .clone()
+        .chunk(groups, 0)
+        .into_iter()
+        .zip(weight.chunk(groups, 1))
+        .map(|(mask, weight)| (s.clone() * mask.reshape([batch_size, d_hidden])).matmul(weight))
+        .collect();
+    Tensor::cat(products, 1)
+}
