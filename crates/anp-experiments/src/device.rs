@@ -252,23 +252,65 @@ impl DeviceName {
     }
 }
 
-/// The devices of these names, in order; none is there twice.
-///
-/// # Errors
-///
-/// [`DeviceError`], for the first that is wrong.
-pub fn open_all(names: &[DeviceName]) -> Result<Vec<Device>, DeviceError> {
-    for (index, &name) in names.iter().enumerate() {
-        if names[..index].contains(&name) {
-            return Err(DeviceError::Twice(name));
+/// The devices of a run, each with its name; the model is on the first.
+#[derive(Debug, Clone)]
+pub struct Devices(Vec<(DeviceName, Device)>);
+
+impl Devices {
+    /// Open the devices of these names, in order.
+    ///
+    /// # Errors
+    ///
+    /// [`DeviceError`] for the first that is wrong, or is there twice.
+    ///
+    /// # Panics
+    ///
+    /// If there is no name.
+    pub fn open(names: &[DeviceName]) -> Result<Self, DeviceError> {
+        for (index, &name) in names.iter().enumerate() {
+            if names[..index].contains(&name) {
+                return Err(DeviceError::Twice(name));
+            }
         }
+        names.iter().map(|&name| Ok((name, name.open()?))).collect::<Result<_, _>>().map(Self::new)
     }
-    names.iter().map(|name| name.open()).collect()
+
+    /// These devices.
+    ///
+    /// # Panics
+    ///
+    /// If there is none.
+    pub fn new(named: Vec<(DeviceName, Device)>) -> Self {
+        assert!(!named.is_empty(), "a run needs a device");
+        Self(named)
+    }
+
+    /// The device that the model is on.
+    pub fn first(&self) -> &Device {
+        &self.0[0].1
+    }
+
+    /// All of them, in order, with their names.
+    pub fn named(&self) -> &[(DeviceName, Device)] {
+        &self.0
+    }
+
+    /// Whether work is shared.
+    pub fn are_several(&self) -> bool {
+        self.0.len() > 1
+    }
 }
 
 /// The names with commas between them, as `--device` takes them.
-pub fn list(names: &[DeviceName]) -> String {
-    names.iter().map(DeviceName::to_string).collect::<Vec<_>>().join(",")
+impl fmt::Display for Devices {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&list(self.0.iter().map(|(name, _)| name)))
+    }
+}
+
+/// The names with commas between them, as `--device` takes them.
+pub fn list<'a>(names: impl IntoIterator<Item = &'a DeviceName>) -> String {
+    names.into_iter().map(DeviceName::to_string).collect::<Vec<_>>().join(",")
 }
 
 /// The first device that is not software, else the first; each comes with whether it is. Backends after the one
@@ -327,7 +369,7 @@ mod tests {
         let open = |text: &str| {
             let names: Vec<DeviceName> = text.split(',').map(|it| it.parse().unwrap()).collect();
             assert_eq!(list(&names), text);
-            open_all(&names).map(|devices| devices.len())
+            Devices::open(&names).map(|devices| devices.named().len())
         };
         assert_eq!(open("flex"), Ok(1));
         assert_eq!(open("flex,flex").unwrap_err().to_string(), "flex is named twice");

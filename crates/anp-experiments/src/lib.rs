@@ -8,7 +8,8 @@
 //! | [`engine`] | one run: lock, resume, checkpoints |
 //! | [`text`] | language models: recipe, windows, training step, perplexity, size of activations |
 //! | [`image`] | image classifiers: recipe, batches, training step, accuracy |
-//! | [`record`], [`provenance`] | the JSON of a finished run |
+//! | [`runs`], [`record`] | where the kinds of runs meet: running, evaluating, the JSON of a finished run |
+//! | [`provenance`] | what was built, and where it ran |
 //! | [`reproduce`], [`report`] | what has no record yet; tables from records |
 //! | [`device`], [`random`], [`atomic`] | devices by name, counter-based seeds, files that are whole or not there |
 //! | [`cli`] | the program; the only module that prints |
@@ -37,5 +38,6 @@ pub mod recipe;
 pub mod record;
 pub mod report;
 pub mod reproduce;
+pub mod runs;
 pub mod startup;
 pub mod text;

@@ -4,17 +4,17 @@
 //! paper's numbers with their source, and a [`Recipe`] for each [`Scale`] it can be run at.
 
 mod error;
-mod hash;
+pub(crate) mod hash;
+pub(crate) mod kind;
 mod overrides;
 pub(crate) mod penalty;
 pub(crate) mod ranges;
-mod scale;
+pub(crate) mod scale;
 
 use serde::Serialize;
 
 pub use error::RecipeError;
 pub(crate) use error::did_you_mean;
-pub(crate) use hash::content_hash;
 pub(crate) use overrides::with_overrides;
 pub use overrides::{OverrideError, apply_overrides};
 pub use penalty::PenaltyConfig;

@@ -10,7 +10,7 @@ pub use cost::{Basis, Cost, Machine};
 use crate::engine::{Outcome, TrainError};
 use crate::experiments::{ExperimentsError, Table};
 use crate::recipe::{Recipe, Scale};
-use crate::record::{AnyRecord, RecordError, StoredRecord, run_name};
+use crate::record::{Record, RecordError, StoredRecord, run_name};
 
 /// Which runs of some tables are asked for.
 #[derive(Debug, Clone, Default)]
@@ -127,7 +127,7 @@ pub fn plan(
     let recorded: HashSet<_> = records
         .iter()
         .map(|StoredRecord { record, .. }| {
-            (record.recipe_hash().to_owned(), record.scale(), record.seed())
+            (record.head().recipe_hash.to_owned(), record.head().scale, record.head().seed)
         })
         .collect();
 
@@ -177,7 +177,7 @@ pub fn plan(
 pub fn execute(
     runs: &[PlannedRun],
     records: &Path,
-    mut run: impl FnMut(usize, &PlannedRun) -> Result<Outcome<AnyRecord>, TrainError>,
+    mut run: impl FnMut(usize, &PlannedRun) -> Result<Outcome<Record>, TrainError>,
     mut on_failure: impl FnMut(&FailedRun),
 ) -> Result<Ended, ReproduceError> {
     let mut ended = Ended::default();

@@ -14,8 +14,7 @@ use burn::train::{Interrupter, LearnerSummary};
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use super::terminal;
-use crate::engine::Quantity;
-use crate::text::evaluate::EvaluationProgress;
+use crate::engine::{EvaluationProgress, Quantity};
 
 /// Time between two lines within an epoch.
 const LINE_EVERY: Duration = Duration::from_secs(10);
@@ -50,9 +49,9 @@ pub(super) fn evaluation(quiet: bool) -> Box<dyn FnMut(&'static str, EvaluationP
             bar.reset();
             bar.set_message(part);
         }
-        bar.set_length(progress.num_windows as u64);
-        bar.set_position(progress.windows as u64);
-        if progress.windows == progress.num_windows {
+        bar.set_length(progress.total as u64);
+        bar.set_position(progress.done as u64);
+        if progress.done == progress.total {
             bar.finish_and_clear();
         }
     })

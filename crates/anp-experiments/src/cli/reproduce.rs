@@ -10,18 +10,19 @@ use anyhow::Context;
 use comfy_table::{CellAlignment, Table};
 use indicatif::{HumanCount, HumanDuration};
 
+use super::interrupt;
 use super::report::{Loaded, TableArgs};
 use super::session::{CheckpointArgs, DeviceArgs, Session};
-use super::{display, interrupt};
 use crate::atomic;
 use crate::device::{self, Backend, DeviceName};
-use crate::engine::{self, Outcome, RunRequest};
+use crate::engine::{Outcome, RunId, RunRequest};
 use crate::recipe::Scale;
 use crate::record;
 use crate::report::LINES;
 use crate::reproduce::{
     Basis, Cost, FailedRun, Interrupted, Machine, Plan, PlannedRun, Selection, execute, plan,
 };
+use crate::runs;
 
 /// Arguments of `anp reproduce`.
 #[derive(Debug, clap::Args)]
@@ -115,7 +116,7 @@ pub(super) fn run(
             .with_context(|| format!("cannot write records to {}", records_dir.display()))?;
         let session = Session::open(&args.device, data_dir, quiet)?;
         for name in runs.iter().map(|run| run.recipe.data_set()).collect::<BTreeSet<_>>() {
-            session.store.check_readable(name)?;
+            session.place.store.check_readable(name)?;
         }
         let runs_dir = args.runs.clone().unwrap_or_else(|| experiments.runs());
 
@@ -127,23 +128,16 @@ pub(super) fn run(
             if !quiet {
                 super::note(format!("run {} of {}: {}", index + 1, runs.len(), run.name()));
             }
-            engine::run_any(RunRequest {
-                table: run.table.clone(),
-                row: run.row.clone(),
-                scale: run.scale,
-                seed: run.seed,
+            runs::run(RunRequest {
                 recipe: run.recipe.clone(),
-                device: session.device.clone(),
-                other_devices: session.other_devices.clone(),
-                device_name: session.device_name.clone(),
-                kernels: session.kernels,
-                store: session.store.clone(),
-                run_dir,
-                again: args.force,
-                checkpoint_interval: args.checkpoints.checkpoint_every,
-                interrupter: session.interrupter.clone(),
-                renderer: display::renderer(quiet, &session.interrupter),
-                on_evaluation: display::evaluation(quiet),
+                id: RunId {
+                    table: run.table.clone(),
+                    row: run.row.clone(),
+                    scale: run.scale,
+                    seed: run.seed,
+                },
+                place: session.place.clone(),
+                control: session.control(run_dir, args.checkpoints, args.force),
             })
         };
         let on_failure = |failed: &FailedRun| {

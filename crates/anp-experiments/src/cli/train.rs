@@ -5,14 +5,15 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 
+use super::interrupt;
 use super::reproduce::how_to_go_on;
 use super::session::{CheckpointArgs, DeviceArgs, Session};
-use super::{display, interrupt};
 use crate::atomic;
-use crate::engine::{Outcome, RunRequest, run_any};
+use crate::engine::{Outcome, RunId, RunRequest};
 use crate::experiments::Row;
 use crate::recipe::Scale;
-use crate::record::{AnyRecord, run_name};
+use crate::record::{Record, run_name};
+use crate::runs;
 
 /// Arguments of `anp train`.
 #[derive(Debug, clap::Args)]
@@ -85,35 +86,23 @@ pub(super) fn run(
     atomic::check_writable(&args.records)
         .with_context(|| format!("cannot write records to {}", args.records.display()))?;
     let session = Session::open(&args.device, data_dir, quiet)?;
-    let outcome = run_any(RunRequest {
-        table,
-        row: row.id.clone(),
-        scale: args.scale,
-        seed,
+    let outcome = runs::run(RunRequest {
         recipe,
-        device: session.device.clone(),
-        other_devices: session.other_devices.clone(),
-        device_name: session.device_name.clone(),
-        kernels: session.kernels,
-        store: session.store.clone(),
-        run_dir: args.runs.join(name),
-        again: false,
-        checkpoint_interval: args.checkpoints.checkpoint_every,
-        renderer: display::renderer(quiet, &session.interrupter),
-        on_evaluation: display::evaluation(quiet),
-        interrupter: session.interrupter,
+        id: RunId { table, row: row.id.clone(), scale: args.scale, seed },
+        place: session.place.clone(),
+        control: session.control(args.runs.join(name), args.checkpoints, false),
     })?;
     match outcome {
         Outcome::Finished(record) => {
             let path = record.save(&args.records)?;
             let result = match *record {
-                AnyRecord::Text(record) => format!(
+                Record::Text(record) => format!(
                     "validation perplexity {:.2} (epoch {}), test perplexity {:.2}",
                     record.result.valid.perplexity,
                     record.result.best_epoch,
                     record.result.test.perplexity,
                 ),
-                AnyRecord::Image(record) => format!(
+                Record::Image(record) => format!(
                     "test accuracy {:.2} % after the last epoch, {:.2} % after epoch {}, the best on test",
                     record.result.test.accuracy,
                     record.result.best.accuracy,

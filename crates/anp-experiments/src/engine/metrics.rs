@@ -9,67 +9,71 @@ use burn::train::metric::{
     NumericEntry, SerializedEntry,
 };
 
-use crate::text::learner::WindowOutput;
-
-/// What the training loop and the metrics exchange: a window as the model gives it, or several windows
-/// whose values the loop has read.
+/// What the training loop and the metrics exchange: what a step gives, or several steps whose
+/// scalars the loop has read.
 #[derive(Debug, Clone)]
-pub enum StepReport {
-    /// One window, still on the device.
-    Window(Box<WindowOutput>),
-    /// Several windows.
+pub enum Report<O> {
+    /// One step, still on the device.
+    Step(Box<O>),
+    /// Several steps.
     Summary(Summary),
 }
 
-impl StepReport {
-    /// The window that a step gave.
+/// What a step gives, as a summary of itself.
+pub trait StepOutput: Send + 'static {
+    /// Waits for the device.
+    fn summary(&self) -> Summary;
+}
+
+impl<O> Report<O> {
+    /// What a step gave.
+    pub fn step(output: O) -> Self {
+        Self::Step(Box::new(output))
+    }
+
+    /// What a step gave.
     ///
     /// # Panics
     ///
-    /// If it is a summary: steps give windows, only the loop makes summaries.
-    pub fn into_window(self) -> WindowOutput {
+    /// If it is a summary: only the loop makes summaries.
+    pub fn into_step(self) -> O {
         match self {
-            Self::Window(window) => *window,
-            Self::Summary(_) => panic!("a step gives a window"),
+            Self::Step(output) => *output,
+            Self::Summary(_) => panic!("a step gives no summary"),
         }
     }
 }
 
-/// The values of several windows.
+/// The values of several steps.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Summary {
-    /// Mean loss without penalties, nats a token.
-    pub nll: f64,
-    /// Mean over the windows of all penalties together, as added to the summed loss.
+    /// Mean loss per item, without penalties: nats per token or image.
+    pub loss: f64,
+    /// Mean over the steps of all penalties together, as added to the loss.
     pub penalty: f64,
-    /// Mean over the windows of the norm of all gradients, before the clip.
+    /// Mean over the steps of the norm of all gradients, before a clip.
     pub grad_norm: f64,
-    /// Share of the images that are classified rightly, in percent; 0 for texts.
+    /// Share of the items that are classified correctly, in percent; 0 where nothing is classified.
     pub accuracy: f64,
-    /// Tokens predicted, or images.
-    pub tokens: usize,
-    /// Seconds that the windows took.
+    /// Tokens or images.
+    pub items: usize,
+    /// Seconds that the steps took.
     pub seconds: f64,
 }
 
-impl ItemLazy for StepReport {
+impl<O: StepOutput> ItemLazy for Report<O> {
     fn sync(self) -> Result<Self, ExecutionError> {
         Ok(self)
     }
 }
 
-impl Adaptor<Summary> for StepReport {
-    /// A window's values are waited for, and the norm of its gradients, which only the loop computes, is missing: the
-    /// loop of this crate hands on summaries, but burn-train's own would hand on what a step gives.
+impl<O: StepOutput> Adaptor<Summary> for Report<O> {
+    /// The norm of a step's gradients, which only the loop computes, is missing from a step: the loop
+    /// of this crate hands on summaries, but burn-train's own would hand on what a step gives.
     fn adapt(&self) -> Summary {
         match self {
+            Self::Step(output) => output.summary(),
             Self::Summary(summary) => *summary,
-            Self::Window(window) => Summary {
-                nll: window.nll_sum.clone().into_scalar::<f64>() / window.tokens as f64,
-                penalty: window.penalties.iter().map(|p| p.clone().into_scalar::<f64>()).sum(),
-                tokens: window.tokens,
-                ..Summary::default()
-            },
         }
     }
 }
@@ -171,14 +175,14 @@ impl Metric for SummaryMetric {
         summary: &Summary,
         _metadata: &MetricMetadata,
     ) -> Result<SerializedEntry, TensorReadError> {
-        let tokens = summary.tokens as f64;
+        let items = summary.items as f64;
         let (value, weight) = match self.quantity {
-            Quantity::Loss | Quantity::Perplexity => (summary.nll, tokens),
-            Quantity::Penalty => (summary.penalty, tokens),
-            Quantity::GradNorm => (summary.grad_norm, tokens),
-            Quantity::Accuracy => (summary.accuracy, tokens),
+            Quantity::Loss | Quantity::Perplexity => (summary.loss, items),
+            Quantity::Penalty => (summary.penalty, items),
+            Quantity::GradNorm => (summary.grad_norm, items),
+            Quantity::Accuracy => (summary.accuracy, items),
             Quantity::TokensPerSecond | Quantity::ImagesPerSecond => {
-                (tokens / summary.seconds, summary.seconds)
+                (items / summary.seconds, summary.seconds)
             }
         };
         self.current = value;
@@ -212,35 +216,17 @@ impl Numeric for SummaryMetric {
 
 #[cfg(test)]
 mod tests {
-    use anp_models::LmState;
     use burn::data::dataloader::Progress;
-    use burn::tensor::{Device, Tensor};
 
     use super::*;
-
-    #[test]
-    fn a_window_that_is_read_is_a_summary_of_one() {
-        let device = Device::default();
-        let scalar = |value: f32| Tensor::<1>::from_data([value], &device);
-        let report = StepReport::Window(Box::new(WindowOutput {
-            nll_sum: scalar(6.0),
-            tokens: 4,
-            penalties: vec![scalar(0.5), scalar(0.25)],
-            state: LmState { layers: Vec::new(), pointer: None },
-            rows: None,
-        }));
-        let summary: Summary = report.adapt();
-        let expected = Summary { nll: 1.5, penalty: 0.75, tokens: 4, ..Summary::default() };
-        assert_eq!(summary, expected);
-    }
 
     #[test]
     fn perplexity_is_the_exponential_of_the_mean_loss_over_tokens() {
         let mut metric = SummaryMetric::new(Quantity::Perplexity);
         let metadata =
             MetricMetadata { progress: Progress::new(1, 1, None), iteration: None, lr: None };
-        for (nll, tokens) in [(2.0, 30), (6.0, 10)] {
-            let summary = Summary { nll, tokens, ..Summary::default() };
+        for (loss, items) in [(2.0, 30), (6.0, 10)] {
+            let summary = Summary { loss, items, ..Summary::default() };
             metric.update(&summary, &metadata).unwrap();
         }
         assert!((metric.running_value().unwrap().current() - 3.0_f64.exp()).abs() < 1e-12);

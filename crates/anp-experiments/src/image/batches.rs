@@ -7,8 +7,6 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
 
-use burn::data::dataloader::{DataLoader, DataLoaderIterator, Progress};
-use burn::data::dataset::DatasetError;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
@@ -299,72 +297,6 @@ impl Iterator for Prepared {
         let batch = self.receivers[self.next % self.receivers.len()].recv().ok();
         self.next += 1;
         batch
-    }
-}
-
-/// Burn's data loader over images as they are, in order.
-#[derive(Debug, Clone)]
-pub struct ImageLoader {
-    source: Source,
-    first: usize,
-    end: usize,
-    device: Device,
-}
-
-impl ImageLoader {
-    /// All images of `source`, made on `device`.
-    pub fn new(source: Source, device: Device) -> Self {
-        let end = source.num_batches();
-        Self { source, first: 0, end, device }
-    }
-
-    /// Images in all batches.
-    pub fn num_images(&self) -> usize {
-        self.source.images.len()
-    }
-}
-
-impl DataLoader<ImageBatch> for ImageLoader {
-    fn iter<'a>(&'a self) -> Box<dyn DataLoaderIterator<ImageBatch> + 'a> {
-        Box::new(ImageIterator { loader: self, next: self.first })
-    }
-
-    fn num_items(&self) -> usize {
-        self.end - self.first
-    }
-
-    fn to_device(&self, device: &Device) -> Arc<dyn DataLoader<ImageBatch>> {
-        Arc::new(Self { device: device.clone(), ..self.clone() })
-    }
-
-    fn slice(&self, start: usize, end: usize) -> Arc<dyn DataLoader<ImageBatch>> {
-        let end = (self.first + end).min(self.end);
-        Arc::new(Self { first: (self.first + start).min(end), end, ..self.clone() })
-    }
-}
-
-struct ImageIterator<'a> {
-    loader: &'a ImageLoader,
-    next: usize,
-}
-
-impl Iterator for ImageIterator<'_> {
-    type Item = Result<ImageBatch, DatasetError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.next >= self.loader.end {
-            return None;
-        }
-        let batch = self.loader.source.plain_batch(self.next);
-        self.next += 1;
-        Some(Ok(batch.to_device(&self.loader.device)))
-    }
-}
-
-impl DataLoaderIterator<ImageBatch> for ImageIterator<'_> {
-    fn progress(&self) -> Progress {
-        let done = self.next - self.loader.first;
-        Progress::new(done, self.loader.num_items(), Some("batches".to_owned()))
     }
 }
 

@@ -46,13 +46,13 @@ impl Replicas {
         let main = &self.devices[0];
         let Some(workers) = self.workers.as_ref().filter(|_| batch.len() > 1) else {
             let output = TrainStep::step(model, batch.to_device(main));
-            return Ok((output.item.into_batch(), output.grads));
+            return Ok((output.item.into_step(), output.grads));
         };
         let mut parts = batch.to_devices(&self.devices).into_iter();
         let mut parts: Vec<Box<dyn DataLoaderIterator<ImageBatch>>> =
             self.devices.iter().map(|_| Box::new(Once(parts.next())) as _).collect();
         let (outputs, _) = workers.step(&mut parts, model)?;
-        let outputs = outputs.into_iter().map(|it| (it.output.item.into_batch(), it.output.grads));
+        let outputs = outputs.into_iter().map(|it| (it.output.item.into_step(), it.output.grads));
         let mut outputs: Vec<_> = outputs.collect();
         // Sums in the order in which the parts come by would differ in their last bits from run to run.
         outputs.sort_by_key(|(output, _)| output.part.index);
@@ -129,7 +129,6 @@ impl DataLoaderIterator<ImageBatch> for Once {
 
 #[cfg(all(test, feature = "flex"))]
 mod tests {
-    use std::collections::HashMap;
     use std::sync::Arc;
 
     use anp_core::{ActivationNormConfig, Norm, Reduction};
@@ -139,7 +138,9 @@ mod tests {
     use super::*;
     use crate::data::Store;
     use crate::image::batches::{Normalization, Source};
+    use crate::image::snapshot::Velocities;
     use crate::image::task::optimizer;
+    use crate::random::GENERATOR;
     use crate::recipe::test_image_recipe;
 
     /// So many devices; where the build has two, every other one is the second.
@@ -266,7 +267,7 @@ mod tests {
         let beginning = learner(vec![(Norm::L2sq, Reduction::HalfSum, 1e-3)]);
         let train = |devices| {
             let replicas = Replicas::new(self::devices(devices));
-            let mut optimizer = optimizer(&recipe.training, Kernels::Fused, HashMap::new());
+            let mut optimizer = optimizer(&recipe.training, Kernels::Fused, Velocities::new());
             let mut learner = own(&beginning);
             let mut losses = Vec::new();
             for _ in 0..6 {

@@ -4,12 +4,12 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
-use super::{AnyRecord, ImageRecord, Record, SCHEMA_VERSION};
+use super::{Head, ImageRecord, Record, SCHEMA_VERSION, TextRecord};
 use crate::atomic;
-use crate::recipe::{Scale, content_hash, is_of_images};
+use crate::recipe::Scale;
+use crate::recipe::kind::Kind;
 
 /// A record and the file that it is in.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,7 +17,7 @@ pub struct StoredRecord {
     /// The file.
     pub path: PathBuf,
     /// What it says.
-    pub record: AnyRecord,
+    pub record: Record,
 }
 
 /// Why a record could not be read or written.
@@ -111,16 +111,18 @@ fn list(errors: &[RecordError]) -> String {
     errors.iter().map(line).collect()
 }
 
-impl<R, E, S> Record<R, E, S>
-where
-    R: Serialize + DeserializeOwned + PartialEq,
-    E: Serialize + DeserializeOwned + PartialEq,
-    S: Serialize + DeserializeOwned + PartialEq,
-{
+/// What tells how the rest of a record is to be read.
+#[derive(Deserialize)]
+struct Header {
+    schema_version: u32,
+    recipe: Kind,
+}
+
+impl Record {
     /// Name of the record's file: `<table>-<row>-<scale>-s<seed>-<first 8 of the recipe hash>.json`.
     pub fn file_name(&self) -> String {
-        let Self { table, row, scale, seed, recipe_hash, .. } = self;
-        format!("{}.json", run_name(table, row, *scale, *seed, recipe_hash))
+        let Head { table, row, scale, seed, recipe_hash, .. } = self.head();
+        format!("{}.json", run_name(table, row, scale, seed, recipe_hash))
     }
 
     /// Write the record into `folder`, under its [`file_name`](Self::file_name).
@@ -135,49 +137,12 @@ where
         let mut json = serde_json::to_vec_pretty(self).expect("a record has string keys only");
         json.push(b'\n');
         // Numbers that are not finite become `null`, which no reader takes.
-        if serde_json::from_slice::<Self>(&json).ok().as_ref() != Some(self) {
+        if Self::parse(&json, &path).ok().as_ref() != Some(self) {
             return Err(RecordError::NotFinite { path });
         }
         match atomic::write(&path, |file| file.write_all(&json)) {
             Ok(()) => Ok(path),
             Err(source) => Err(RecordError::Write { path, source }),
-        }
-    }
-
-    /// The record in the bytes of a file.
-    fn parse(bytes: &[u8], path: &Path) -> Result<Self, RecordError> {
-        let corrupt = |source| RecordError::Corrupt { path: path.to_owned(), source };
-        let record: Self = serde_json::from_slice(bytes).map_err(corrupt)?;
-        let found = content_hash(&record.recipe);
-        if found != record.recipe_hash {
-            return Err(RecordError::HashMismatch {
-                path: path.to_owned(),
-                found,
-                recorded: record.recipe_hash,
-            });
-        }
-        Ok(record)
-    }
-}
-
-impl AnyRecord {
-    /// [`Record::file_name`].
-    pub fn file_name(&self) -> String {
-        match self {
-            Self::Text(record) => record.file_name(),
-            Self::Image(record) => record.file_name(),
-        }
-    }
-
-    /// [`Record::save`].
-    ///
-    /// # Errors
-    ///
-    /// As [`Record::save`].
-    pub fn save(&self, folder: &Path) -> Result<PathBuf, RecordError> {
-        match self {
-            Self::Text(record) => record.save(folder),
-            Self::Image(record) => record.save(folder),
         }
     }
 
@@ -187,29 +152,36 @@ impl AnyRecord {
     ///
     /// [`RecordError`], naming the file.
     pub fn load(path: &Path) -> Result<Self, RecordError> {
-        #[derive(Deserialize)]
-        struct Version {
-            schema_version: u32,
-            #[serde(default)]
-            recipe: serde_json::Value,
-        }
-
         let bytes =
             fs::read(path).map_err(|source| RecordError::Read { path: path.to_owned(), source })?;
-        let corrupt = |source| RecordError::Corrupt { path: path.to_owned(), source };
+        Self::parse(&bytes, path)
+    }
+
+    /// The record in the bytes of a file.
+    fn parse(bytes: &[u8], path: &Path) -> Result<Self, RecordError> {
+        let path = || path.to_owned();
+        let corrupt = |source| RecordError::Corrupt { path: path(), source };
         // Before the rest, because the rest may look different in another version.
-        let Version { schema_version: found, recipe } =
-            serde_json::from_slice(&bytes).map_err(corrupt)?;
+        let Header { schema_version: found, recipe: kind } =
+            serde_json::from_slice(bytes).map_err(corrupt)?;
         if found < SCHEMA_VERSION {
-            return Err(RecordError::Older { path: path.to_owned(), found });
+            return Err(RecordError::Older { path: path(), found });
         }
         if found > SCHEMA_VERSION {
-            return Err(RecordError::Newer { path: path.to_owned(), found });
+            return Err(RecordError::Newer { path: path(), found });
         }
-        if is_of_images(&recipe) {
-            return ImageRecord::parse(&bytes, path).map(Self::from);
+        let record = match kind {
+            Kind::Text => serde_json::from_slice::<TextRecord>(bytes).map(Self::from),
+            Kind::Image => serde_json::from_slice::<ImageRecord>(bytes).map(Self::from),
+        };
+        let record = record.map_err(corrupt)?;
+        let found = record.recipe().content_hash();
+        let recorded = record.head().recipe_hash;
+        if found != recorded {
+            let recorded = recorded.to_owned();
+            return Err(RecordError::HashMismatch { path: path(), found, recorded });
         }
-        <Record>::parse(&bytes, path).map(Self::from)
+        Ok(record)
     }
 }
 
@@ -245,7 +217,7 @@ pub fn load_folder(folder: &Path) -> Result<Vec<StoredRecord>, RecordError> {
 
     let (mut records, mut bad) = (Vec::new(), Vec::new());
     for path in paths {
-        match AnyRecord::load(&path) {
+        match Record::load(&path) {
             Ok(record) => records.push(StoredRecord { path, record }),
             Err(err) => bad.push(err),
         }

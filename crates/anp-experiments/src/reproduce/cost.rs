@@ -79,8 +79,8 @@ impl Cost {
 fn expected_epochs(run: &PlannedRun, records: &[StoredRecord]) -> usize {
     let lengths: Vec<usize> = records
         .iter()
-        .filter(|stored| stored.record.recipe_hash() == run.recipe_hash)
-        .map(|stored| stored.record.num_epochs())
+        .filter(|stored| stored.record.head().recipe_hash == run.recipe_hash)
+        .map(|stored| stored.record.head().num_epochs)
         .collect();
     if !lengths.is_empty() {
         return lengths.iter().sum::<usize>().div_ceil(lengths.len());
@@ -108,7 +108,7 @@ fn speed(run: &PlannedRun, machine: &Machine, records: &[StoredRecord]) -> (f64,
     let measured = records
         .iter()
         .filter(|stored| {
-            let provenance = stored.record.provenance();
+            let provenance = stored.record.head().provenance;
             same_kind(stored)
                 && provenance.device == machine.device
                 && (!machine.is_cpu || provenance.threads == machine.threads)
@@ -117,7 +117,7 @@ fn speed(run: &PlannedRun, machine: &Machine, records: &[StoredRecord]) -> (f64,
         .min_by(|left, right| unlikeness(left).total_cmp(&unlikeness(right)));
     match measured {
         Some(stored) => {
-            let items_per_second = stored.record.provenance().tokens_per_second;
+            let items_per_second = stored.record.head().provenance.tokens_per_second;
             let speed = items_per_second * flops_per_item(&stored.record.recipe());
             (speed, Basis::Record(stored.path.clone()))
         }
@@ -208,7 +208,7 @@ mod tests {
         let cost = Cost::estimate(&run(), &cpu(), std::slice::from_ref(&stored));
         assert_eq!(cost.epochs, 1);
         assert_eq!(cost.basis, Basis::Record(path));
-        let seconds = cost.items as f64 / stored.record.provenance().tokens_per_second;
+        let seconds = cost.items as f64 / stored.record.head().provenance.tokens_per_second;
         assert!((cost.seconds - seconds).abs() < 1e-9 * seconds);
 
         let other = Machine { threads: 64, ..cpu() };

@@ -3,7 +3,7 @@ use std::fs;
 use super::*;
 use crate::experiments::{Experiments, RowFile, Section};
 use crate::recipe::test_recipe;
-use crate::record::{AnyRecord, load_folder, test_record};
+use crate::record::{Record, load_folder, test_record};
 use crate::report::{self, RowState, Statistic};
 
 /// A folder with one table of three rows: two that can be run at demo scale, and one that cannot.
@@ -45,7 +45,7 @@ fn experiments() -> (tempfile::TempDir, Vec<Table>) {
     (folder, tables)
 }
 
-fn finished(run: &PlannedRun) -> Result<Outcome<AnyRecord>, TrainError> {
+fn finished(run: &PlannedRun) -> Result<Outcome<Record>, TrainError> {
     let recipe = run.recipe.clone().text().unwrap();
     let record = test_record(&run.table, &run.row, run.scale, run.seed, &recipe);
     Ok(Outcome::Finished(Box::new(record.into())))
@@ -132,7 +132,7 @@ fn an_interrupted_run_and_those_after_it_have_no_record() {
     assert_eq!(planned(&tables, &Selection::default(), &stored), ["a 2", "b 1", "b 2"]);
 }
 
-fn fail() -> Result<Outcome<AnyRecord>, TrainError> {
+fn fail() -> Result<Outcome<Record>, TrainError> {
     Err(TrainError::Training("the device is gone".to_owned()))
 }
 
@@ -200,7 +200,7 @@ fn the_table_is_made_of_the_records_of_a_reproduction() {
 
     let tests: Vec<f64> = stored
         .iter()
-        .filter(|stored| stored.record.row() == "b")
+        .filter(|stored| stored.record.head().row == "b")
         .map(|stored: &StoredRecord| -> f64 {
             stored.record.clone().text().unwrap().result.test.perplexity
         })

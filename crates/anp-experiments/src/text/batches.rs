@@ -1,10 +1,6 @@
 //! A token stream cut into parallel streams and windows, as every language model of the tables reads it.
 
-use std::sync::Arc;
-
 use anp_models::LmState;
-use burn::data::dataloader::{DataLoader, DataLoaderIterator, Progress};
-use burn::data::dataset::DatasetError;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 /// One back-propagation window.
@@ -131,7 +127,12 @@ impl TokenStreams {
         self.window_with(self.span(index * self.bptt, self.bptt), device, |_, _| {})
     }
 
-    /// All windows of one pass, in order.
+    /// All windows of one pass on `device`, in order.
+    pub fn windows<'a>(&'a self, device: &'a Device) -> impl Iterator<Item = Window> + 'a {
+        (0..self.num_windows()).map(|index| self.window(index, device))
+    }
+
+    /// Where the windows of one pass lie, in order.
     pub fn spans(&self) -> Vec<Span> {
         (0..self.num_windows()).map(|index| self.span(index * self.bptt, self.bptt)).collect()
     }
@@ -191,72 +192,6 @@ pub struct LmBatch {
     pub window: Window,
     /// State carried from the window before, cut from its graph; `None` at the start of a text.
     pub state: Option<LmState>,
-}
-
-/// Burn's data loader over [`TokenStreams`]; an item is a window, in order, without a carried state.
-#[derive(Debug, Clone)]
-pub struct WindowLoader {
-    streams: Arc<TokenStreams>,
-    first: usize,
-    end: usize,
-    device: Device,
-}
-
-impl WindowLoader {
-    /// All windows of `streams`, made on `device`.
-    pub fn new(streams: Arc<TokenStreams>, device: Device) -> Self {
-        let end = streams.num_windows();
-        Self { streams, first: 0, end, device }
-    }
-
-    /// The text behind the loader.
-    pub fn streams(&self) -> &TokenStreams {
-        &self.streams
-    }
-}
-
-impl DataLoader<LmBatch> for WindowLoader {
-    fn iter<'a>(&'a self) -> Box<dyn DataLoaderIterator<LmBatch> + 'a> {
-        Box::new(WindowIterator { loader: self, next: self.first })
-    }
-
-    fn num_items(&self) -> usize {
-        self.end - self.first
-    }
-
-    fn to_device(&self, device: &Device) -> Arc<dyn DataLoader<LmBatch>> {
-        Arc::new(Self { device: device.clone(), ..self.clone() })
-    }
-
-    fn slice(&self, start: usize, end: usize) -> Arc<dyn DataLoader<LmBatch>> {
-        let end = (self.first + end).min(self.end);
-        Arc::new(Self { first: (self.first + start).min(end), end, ..self.clone() })
-    }
-}
-
-struct WindowIterator<'a> {
-    loader: &'a WindowLoader,
-    next: usize,
-}
-
-impl Iterator for WindowIterator<'_> {
-    type Item = Result<LmBatch, DatasetError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.next >= self.loader.end {
-            return None;
-        }
-        let window = self.loader.streams.window(self.next, &self.loader.device);
-        self.next += 1;
-        Some(Ok(LmBatch { window, state: None }))
-    }
-}
-
-impl DataLoaderIterator<LmBatch> for WindowIterator<'_> {
-    fn progress(&self) -> Progress {
-        let done = self.next - self.loader.first;
-        Progress::new(done, self.loader.num_items(), Some("windows".to_owned()))
-    }
 }
 
 #[cfg(test)]
