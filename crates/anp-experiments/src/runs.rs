@@ -3,9 +3,7 @@
 
 use serde::Serialize;
 
-use crate::engine::{
-    self, Checkpoint, GoOnPart, Outcome, Place, RunRequest, Task, TrainError,
-};
+use crate::engine::{self, Checkpoint, GoOnPart, Outcome, Place, RunRequest, Task, TrainError};
 use crate::image::{self, CheckpointScore, ImageTask};
 use crate::recipe::Recipe;
 use crate::record::Record;

@@ -268,7 +268,7 @@ fn training_agrees_with_pytorch() {
             let output =
                 model.step_with_masks(LmBatch { window, state: Some(state) }, &masks, None);
             let gradients = output.grads;
-            let output = output.item.into_window();
+            let output = output.item.into_step();
             let nll = scalar(output.nll_sum) / output.tokens as f64;
             assert_close(&what("loss"), &[nll], &[expected.nll]);
             let penalties: Vec<_> = output.penalties.into_iter().map(scalar).collect();

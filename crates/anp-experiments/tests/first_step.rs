@@ -34,7 +34,7 @@ fn the_loss_is_the_logarithm_of_the_vocabulary() {
                 words.clamp_max(vocab_size as i32 - 1)
             };
             let window = Window { inputs: words(), targets: words() };
-            let output = learner.step(LmBatch { window, state: None }).item.into_window();
+            let output = learner.step(LmBatch { window, state: None }).item.into_step();
             let nll = output.nll_sum.into_scalar::<f64>() / output.tokens as f64;
             let mut expected = (vocab_size as f64).ln();
             if recipe.pointer_sentinel.is_some() {

@@ -8,11 +8,13 @@ use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anp_experiments::data::Store;
-use anp_experiments::device::DeviceName;
-use anp_experiments::engine::{CheckpointFolder, Outcome, RunRequest, TrainError};
+use anp_experiments::device::{DeviceName, Devices};
+use anp_experiments::engine::{
+    CheckpointFolder, Control, Outcome, Place, RunId, RunRequest, TrainError, run,
+};
 use anp_experiments::experiments::Row;
+use anp_experiments::image::ImageTask;
 use anp_experiments::image::batches::Augmentation;
-use anp_experiments::image::run_images;
 use anp_experiments::recipe::{ImageModelConfig, ImageRecipe, MixedPrecision, Recipe, Scale};
 use anp_experiments::record::{ImageRecord, load_folder};
 use anp_models::Kernels;
@@ -151,25 +153,26 @@ fn start_on(
     if before {
         interrupter.stop(None);
     }
-    let device_name: DeviceName = "flex".parse().expect("a name");
-    let device = device_name.open().expect("flex is compiled in");
-    run_images(RunRequest {
-        table: "tests".to_owned(),
-        row: "tiny".to_owned(),
-        scale: Scale::Demo,
-        seed: 3,
+    let name: DeviceName = "flex".parse().expect("a name");
+    let device = name.open().expect("flex is compiled in");
+    let renderer = StopAfter { updates, interrupter: interrupter.clone() };
+    run::<ImageTask>(RunRequest {
         recipe: recipe.clone(),
-        other_devices: vec![device.clone(); devices - 1],
-        device,
-        device_name: vec!["flex"; devices].join(","),
-        kernels: Kernels::Fused,
-        store: Store::locate(None),
-        run_dir: run_dir.to_owned(),
-        checkpoint_interval: Duration::ZERO,
-        renderer: Box::new(StopAfter { updates, interrupter: interrupter.clone() }),
-        interrupter,
-        again: false,
-        on_evaluation: Box::new(|_, _| ()),
+        id: RunId {
+            table: "tests".to_owned(),
+            row: "tiny".to_owned(),
+            scale: Scale::Demo,
+            seed: 3,
+        },
+        place: Place {
+            devices: Devices::new(vec![(name, device); devices]),
+            kernels: Kernels::Fused,
+            store: Store::locate(None),
+        },
+        control: Control {
+            checkpoint_interval: Duration::ZERO,
+            ..Control::new(run_dir.to_owned(), Box::new(renderer), interrupter)
+        },
     })
 }
 

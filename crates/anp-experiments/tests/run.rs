@@ -1,21 +1,22 @@
 //! Whole runs on a corpus of a few hundred tokens.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard};
 
 use anp_experiments::data::{Corpus, Store};
-use anp_experiments::device::DeviceName;
-use anp_experiments::engine::{Outcome, RunRequest, StoredCheckpoint, TrainError, run_on};
+use anp_experiments::device::Devices;
+use anp_experiments::engine::{
+    Control, Outcome, Place, RunId, RunRequest, StoredCheckpoint, TrainError, run_on,
+};
 use anp_experiments::random::{Purpose, seed};
 use anp_experiments::recipe::{
     BayesByBackpropConfig, MixtureOver, ModelConfig, PointerSentinelConfig, Scale, ScheduleConfig,
     TextRecipe,
 };
-use anp_experiments::record::Record;
-use anp_experiments::text::batches::{Tail, TokenStreams, WindowLoader};
+use anp_experiments::record::TextRecord;
+use anp_experiments::text::batches::{Tail, TokenStreams};
 use anp_experiments::text::evaluate::{MonteCarlo, evaluate_monte_carlo};
-use anp_experiments::text::{Texts, build_learner};
+use anp_experiments::text::{TextData, TextTask, Texts, build_learner};
 use anp_models::Kernels;
 use burn::module::Module;
 use burn::tensor::Device;
@@ -149,7 +150,7 @@ fn start(
     seed: u64,
     run_dir: &Path,
     reports: usize,
-) -> Result<Outcome, TrainError> {
+) -> Result<Outcome<TextRecord>, TrainError> {
     start_to_fail(recipe, seed, run_dir, reports, false)
 }
 
@@ -159,33 +160,24 @@ fn start_to_fail(
     run_dir: &Path,
     reports: usize,
     fails: bool,
-) -> Result<Outcome, TrainError> {
+) -> Result<Outcome<TextRecord>, TrainError> {
     let interrupter = Interrupter::new();
-    let device_name: DeviceName = "flex".parse().expect("a name");
-    run_on(
-        &corpus(),
-        RunRequest {
-            table: "tests".to_owned(),
-            row: "tiny".to_owned(),
-            scale: Scale::Demo,
-            seed,
-            recipe: recipe.clone(),
-            device: device_name.open().expect("flex is compiled in"),
-            other_devices: Vec::new(),
-            device_name: device_name.to_string(),
+    let renderer = StopAfter { reports, fails, interrupter: interrupter.clone() };
+    let name = "flex".parse().expect("a name");
+    let request = RunRequest {
+        recipe: recipe.clone(),
+        id: RunId { table: "tests".to_owned(), row: "tiny".to_owned(), scale: Scale::Demo, seed },
+        place: Place {
+            devices: Devices::open(&[name]).expect("flex is compiled in"),
             kernels: Kernels::Fused,
             store: Store::locate(None),
-            run_dir: run_dir.to_owned(),
-            checkpoint_interval: Duration::MAX,
-            renderer: Box::new(StopAfter { reports, fails, interrupter: interrupter.clone() }),
-            interrupter,
-            again: false,
-            on_evaluation: Box::new(|_, _| ()),
         },
-    )
+        control: Control::new(run_dir.to_owned(), Box::new(renderer), interrupter),
+    };
+    run_on::<TextTask>(TextData::new(&corpus(), recipe)?, request)
 }
 
-fn finish(recipe: &TextRecipe, seed: u64, run_dir: &Path) -> Record {
+fn finish(recipe: &TextRecipe, seed: u64, run_dir: &Path) -> TextRecord {
     match start(recipe, seed, run_dir, usize::MAX).unwrap() {
         Outcome::Finished(record) => *record,
         Outcome::Interrupted { .. } => panic!("nobody asked it to stop"),
@@ -196,7 +188,7 @@ fn finish(recipe: &TextRecipe, seed: u64, run_dir: &Path) -> Record {
 ///
 /// The reports come from another thread, so the place of a stop differs from time to time, and on a busy machine a run may
 /// be over before the first: then it is made again.
-fn finish_in_pieces(recipe: &TextRecipe, seed: u64, folder: &Path) -> Record {
+fn finish_in_pieces(recipe: &TextRecipe, seed: u64, folder: &Path) -> TextRecord {
     for attempt in 0..50 {
         let run_dir = folder.join(attempt.to_string());
         let mut stops = 0;
@@ -223,7 +215,7 @@ fn finish_in_pieces(recipe: &TextRecipe, seed: u64, folder: &Path) -> Record {
 }
 
 /// What two runs that are the same must agree in, to the bit.
-fn numbers(record: &Record) -> String {
+fn numbers(record: &TextRecord) -> String {
     let mut record = record.clone();
     for epoch in &mut record.curve {
         epoch.seconds = 0.0;
@@ -265,7 +257,7 @@ fn others_may_read_a_checkpoint_as_far_as_the_umask_lets_them() {
     finish(&falling(), 3, &folder.path().join("run"));
     let plain = folder.path().join("plain");
     std::fs::create_dir(&plain).unwrap();
-    let checkpoint = StoredCheckpoint::open(&folder.path().join("run")).unwrap();
+    let checkpoint = StoredCheckpoint::<TextTask>::open(&folder.path().join("run")).unwrap();
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode();
     assert_eq!(mode(checkpoint.path()), mode(&plain));
 }
@@ -336,7 +328,7 @@ fn turning_a_regulariser_on_changes_the_loss() {
     );
     let plain = TextRecipe { penalties: Vec::new(), ..plain };
     let base = finish(&plain, 3, &folder.path().join("plain"));
-    let nats = |record: &Record| (record.curve[0].train_nll, record.curve[0].valid_nll);
+    let nats = |record: &TextRecord| (record.curve[0].train_nll, record.curve[0].valid_nll);
     let masks = |text: &str| format!("span = 'step'\nword_tie = 'token'\ngates = 'shared'\n{text}");
     let penalty = |site: &str, norm: &str, more: &str| {
         format!(
@@ -441,7 +433,7 @@ fn awd() -> TextRecipe {
 }
 
 /// The epoch after which averaging begins, counted from 0, as the published condition says it of a curve.
-fn averaging_after(record: &Record, interval: usize) -> usize {
+fn averaging_after(record: &TextRecord, interval: usize) -> usize {
     let losses: Vec<_> = record.curve.iter().map(|epoch| epoch.valid_nll).collect();
     let is_worse = |&epoch: &usize| {
         let compared = &losses[..epoch.saturating_sub(interval)];
@@ -456,11 +448,11 @@ fn awd_lstm_that_was_stopped_ends_as_one_that_was_not() {
     let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
     let whole = finish(&awd(), 3, &folder.path().join("whole"));
-    let trainer = StoredCheckpoint::open(&folder.path().join("whole")).unwrap().trainer().clone();
+    let stored = StoredCheckpoint::<TextTask>::open(&folder.path().join("whole")).unwrap();
     assert!(averaging_after(&whole, 1) + 1 < whole.curve.len(), "no epoch was averaged");
-    assert!(trainer.averaging.is_some());
+    assert!(stored.state().averaging.is_some());
     // 239 steps of 4 streams, of which at most the last is left out.
-    let tokens = trainer.train_tokens;
+    let tokens = stored.run().course.train_items;
     assert!((6 * 238 * 4..=6 * 239 * 4).contains(&tokens), "{tokens}");
     let resumed = finish_in_pieces(&awd(), 3, &folder.path().join("stopped"));
     assert_eq!(numbers(&resumed), numbers(&whole));
@@ -599,7 +591,7 @@ fn monte_carlo_dropout_averages_probabilities() {
     lstm.init_range = 1.0;
     let model = build_learner(&recipe, vocab_size, Kernels::Fused, &device).valid().lm;
     let device = device.inner();
-    let streams = Arc::new(TokenStreams::new(&corpus.test, 2, 7, Tail::Keep).unwrap());
+    let streams = TokenStreams::new(&corpus.test, 2, 7, Tail::Keep).unwrap();
     let mut probabilities = vec![0.0; streams.num_tokens()];
     for pass in 0..4_u64 {
         let mut state = model.zero_state(2);
@@ -619,9 +611,9 @@ fn monte_carlo_dropout_averages_probabilities() {
     let nll = |probability: &f64| -probability.ln();
     let expected = probabilities.iter().map(nll).sum::<f64>() / probabilities.len() as f64;
 
-    let loader = WindowLoader::new(streams, device);
     let score = |passes, seed| {
-        evaluate_monte_carlo(&model, &loader, MonteCarlo { passes, seed }, |_| true).unwrap()
+        let monte_carlo = MonteCarlo { passes, seed };
+        evaluate_monte_carlo(&model, &streams, &device, monte_carlo, |_| true).unwrap()
     };
     let of_four = score(4, 3);
     assert_eq!(of_four.tokens, probabilities.len());
@@ -651,9 +643,9 @@ fn a_checkpoint_of_another_run_or_device_is_refused() {
     finish(&falling(), 1, &run_dir);
     let other = start(&falling(), 2, &run_dir, usize::MAX).unwrap_err();
     assert!(matches!(other, TrainError::OtherRun { .. }), "{other}");
-    let trainer = StoredCheckpoint::open(&run_dir).unwrap().trainer().clone();
-    assert!(trainer.ended);
-    assert_eq!(trainer.device, "flex");
+    let stored = StoredCheckpoint::<TextTask>::open(&run_dir).unwrap();
+    assert!(stored.run().ended);
+    assert_eq!(stored.run().course.device, "flex");
 }
 
 #[test]

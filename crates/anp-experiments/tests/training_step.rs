@@ -379,7 +379,7 @@ fn a_whole_training_step_agrees_with_pytorch() {
             let batch = LmBatch { window, state: Some(state(&case, &place)) };
             let output = model.step_with_masks(batch, &masks(&case, &place), None);
             let gradients = output.grads;
-            let window = output.item.into_window();
+            let window = output.item.into_step();
             let mut all = GradientsParams::new();
             model.visit(&mut Dense {
                 gradients: &gradients,
@@ -449,7 +449,7 @@ fn the_penalty_is_activation_regularisation_with_another_strength() {
         Window { inputs: case.inputs.tensor(&place), targets: case.targets.tensor(&place) };
     let batch = LmBatch { window: window.clone(), state: Some(state(&case, &place)) };
     let output = model.step_with_masks(batch, &masks(&case, &place), None);
-    let window_output = output.item.into_window();
+    let window_output = output.item.into_step();
     let mut ours = GradientsParams::new();
     model.visit(&mut Dense {
         gradients: &output.grads,

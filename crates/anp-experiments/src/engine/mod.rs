@@ -11,7 +11,7 @@ mod run_folder;
 mod scalars;
 mod strategy;
 mod task;
-#[cfg(test)]
+#[cfg(all(test, feature = "flex"))]
 mod tests;
 
 pub use checkpoint::{Checkpoint, CheckpointFolder, StoredCheckpoint};

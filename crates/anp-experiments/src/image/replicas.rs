@@ -229,6 +229,7 @@ mod tests {
     /// With the statistics frozen nothing tells an image of the others in its batch; seven images on three devices are 3 + 3 + 1.
     #[test]
     fn loss_penalties_and_gradients_are_those_of_the_whole_batch() {
+        let _turn = GENERATOR.lock();
         let all = |norm| Reduction::ALL.map(|reduction| (norm, reduction, 0.01));
         let learner = learner(Norm::ALL.into_iter().flat_map(all).collect());
         let learner = learner.map(&mut Freeze);
@@ -263,6 +264,7 @@ mod tests {
     /// run on two devices is one on one.
     #[test]
     fn equal_halves_train_as_the_whole_and_leave_the_same_statistics() {
+        let _turn = GENERATOR.lock();
         let recipe = test_image_recipe();
         let beginning = learner(vec![(Norm::L2sq, Reduction::HalfSum, 1e-3)]);
         let train = |devices| {
@@ -294,6 +296,7 @@ mod tests {
     /// The threads come by in any order.
     #[test]
     fn several_devices_give_the_same_bits_each_time() {
+        let _turn = GENERATOR.lock();
         let beginning = learner(vec![(Norm::L2sq, Reduction::HalfSum, 1e-3)]);
         let once = || {
             let learner = own(&beginning);

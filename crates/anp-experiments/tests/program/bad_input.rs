@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anp_experiments::data::{Split, manifest};
-use anp_experiments::engine::{CheckpointError, Outcome, StoredCheckpoint};
+use anp_experiments::engine::{Checkpoint, CheckpointError, Outcome};
 
 #[cfg(target_os = "linux")]
 use crate::support::say;
@@ -221,11 +221,11 @@ fn a_full_disk_ends_the_run_and_what_was_saved_goes_on_where_there_is_room() {
     failed(&output, &["cannot write checkpoint small/runs/table2-lstm-demo-s1", "make room"]);
     assert!(message.contains("No space left") || message.contains("StorageFull"), "{message}");
 
-    let window = workplace.checkpoint("lstm").trainer().window;
+    let window = workplace.checkpoint("lstm").run().position.done;
     assert!(window > 0);
     let outcome = workplace.train("lstm", 1, Duration::from_secs(3600), move |done| done > window);
     assert!(matches!(outcome, Outcome::Interrupted { checkpoint: Some(_) }));
-    assert!(workplace.checkpoint("lstm").trainer().window > window);
+    assert!(workplace.checkpoint("lstm").run().position.done > window);
 }
 
 // Checkpoints ---------------------------------------------------------------------------------------------
@@ -239,7 +239,7 @@ fn a_checkpoint_with_any_byte_changed_cut_off_or_gone_is_refused() {
     assert_eq!(files.len(), 3, "{files:?}");
     let folder = checkpoint.display().to_string();
     let check = |path: &Path, what: &str| {
-        let err = StoredCheckpoint::open(&checkpoint).unwrap_err();
+        let err = Checkpoint::open(&checkpoint).unwrap_err();
         assert!(matches!(err, CheckpointError::Damaged { .. }), "{what}: {err}");
         let message = err.to_string();
         let name = path.file_name().unwrap().to_string_lossy();
@@ -265,7 +265,7 @@ fn a_checkpoint_with_any_byte_changed_cut_off_or_gone_is_refused() {
         check(path, &format!("{} removed", path.display()));
         fs::write(path, bytes).unwrap();
     }
-    StoredCheckpoint::open(&checkpoint).unwrap();
+    Checkpoint::open(&checkpoint).unwrap();
 }
 
 #[test]
@@ -325,7 +325,7 @@ fn a_checkpoint_of_another_device_is_refused_with_the_device() {
     let workplace = Workplace::new();
     workplace.begin("lstm", 1, 40);
     let checkpoint = workplace.newest("lstm", 1).unwrap();
-    edit_trainer(&checkpoint, |manifest| manifest["trainer"]["device"] = "cuda:0".into());
+    edit_trainer(&checkpoint, |manifest| manifest["run"]["course"]["device"] = "cuda:0".into());
     let output = workplace.reproduce(&["--only", "lstm"]).output().unwrap();
     failed(&output, &["was begun on cuda:0", "go on with --device cuda:0", "runs/table2-lstm"]);
 }
@@ -335,10 +335,20 @@ fn a_checkpoint_of_another_version_is_refused_with_both_versions() {
     let workplace = Workplace::new();
     workplace.begin("lstm", 1, 40);
     let checkpoint = workplace.newest("lstm", 1).unwrap();
-    edit_trainer(&checkpoint, |manifest| manifest["format_version"] = 99.into());
-    let phrases =
-        ["has format 99", "this build reads", "the build that began it", "remove the run folder"];
-    failed(&workplace.reproduce(&["--only", "lstm"]).output().unwrap(), &phrases);
+    let remedies = ["this build reads 5", "the build that began it", "remove the run folder"];
+    for version in [99, 4] {
+        edit_trainer(&checkpoint, |manifest| {
+            manifest["format_version"] = version.into();
+            // The fourth version had neither.
+            let keys = manifest.as_object_mut().unwrap();
+            keys.retain(|key, _| key != "kind" && key != "run");
+        });
+        let found = format!("has format {version},");
+        let phrases = [&[found.as_str()], &remedies[..]].concat();
+        failed(&workplace.reproduce(&["--only", "lstm"]).output().unwrap(), &phrases);
+        let evaluated = workplace.anp(&["evaluate", checkpoint.to_str().unwrap()]).output();
+        refused(&evaluated.unwrap(), &phrases);
+    }
 
     // The first version kept its checksums elsewhere.
     edit_trainer(&checkpoint, |manifest| manifest["format_version"] = 1.into());
@@ -349,7 +359,7 @@ fn a_checkpoint_of_another_version_is_refused_with_both_versions() {
 #[test]
 fn a_folder_without_a_checkpoint_is_named() {
     let workplace = Workplace::new();
-    let err = StoredCheckpoint::open(&workplace.path("experiments")).unwrap_err();
+    let err = Checkpoint::open(&workplace.path("experiments")).unwrap_err();
     assert!(matches!(err, CheckpointError::Missing { .. }), "{err}");
     assert!(err.to_string().contains("experiments holds no checkpoint"), "{err}");
 }
@@ -374,8 +384,8 @@ fn a_loss_that_is_not_finite_stops_the_run_before_it_is_saved() {
         || workplace.reproduce(&["--only", "lstm", "--checkpoint-every", "0"]).output().unwrap();
     let output = reproduce();
     let newest = workplace.newest("lstm", 1).expect("a checkpoint from before");
-    let good = StoredCheckpoint::open(&newest).unwrap();
-    let step = good.trainer().step;
+    let good = workplace.checkpoint("lstm");
+    let step = good.run().position.step;
     let newest = newest.strip_prefix(workplace.path("")).unwrap().display().to_string();
     let place = format!("window {} (step {})", step + 1, step + 1);
     let phrases = [
@@ -387,7 +397,8 @@ fn a_loss_that_is_not_finite_stops_the_run_before_it_is_saved() {
         "training.learning_rate",
     ];
     failed(&output, &phrases);
-    assert!(good.trainer().epoch.nll.is_finite() && good.trainer().epoch.grad_norm.is_finite());
+    let sums = &good.run().sums;
+    assert!(sums.loss.is_finite() && sums.grad_norm.is_finite());
     assert!(workplace.records().is_empty());
 
     // The checkpoint can be used: the run goes on from there, and comes to the same end.

@@ -9,12 +9,14 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anp_experiments::data::{Sha256Hex, Store};
-use anp_experiments::device::DeviceName;
-use anp_experiments::engine::{self, CheckpointFolder, Outcome, RunRequest, StoredCheckpoint};
+use anp_experiments::device::Devices;
+use anp_experiments::engine::{
+    self, CheckpointFolder, Control, Outcome, Place, RunId, RunRequest, StoredCheckpoint,
+};
 use anp_experiments::experiments::Experiments;
 use anp_experiments::recipe::{Scale, TextRecipe};
-use anp_experiments::record::{Record, load_folder};
-use anp_experiments::text::Texts;
+use anp_experiments::record::{TextRecord, load_folder};
+use anp_experiments::text::{TextTask, Texts};
 use anp_models::Kernels;
 use burn::train::logger::{EvaluationProgressLogger, TrainingProgressLogger};
 use burn::train::metric::MetricDefinition;
@@ -176,7 +178,7 @@ impl Workplace {
     }
 
     /// The newest checkpoint of the run with seed 1, opened.
-    pub fn checkpoint(&self, row: &str) -> StoredCheckpoint {
+    pub fn checkpoint(&self, row: &str) -> StoredCheckpoint<TextTask> {
         StoredCheckpoint::open(&self.newest(row, 1).expect("a checkpoint")).unwrap()
     }
 
@@ -188,7 +190,7 @@ impl Workplace {
         seed: u64,
         checkpoint_interval: Duration,
         stop: impl Fn(usize) -> bool + Send + Sync + 'static,
-    ) -> Outcome {
+    ) -> Outcome<TextRecord> {
         // All of the process shares one random number generator.
         static RANDOM: Mutex<()> = Mutex::new(());
         let _alone: MutexGuard<'_, ()> = RANDOM.lock().unwrap_or_else(|err| err.into_inner());
@@ -197,24 +199,20 @@ impl Workplace {
         if stop(0) {
             interrupter.stop(None);
         }
-        let device: DeviceName = "flex".parse().unwrap();
-        engine::run(RunRequest {
-            table: "table2".to_owned(),
-            row: row.to_owned(),
-            scale: Scale::Demo,
-            seed,
+        let name = "flex".parse().unwrap();
+        let renderer = Watcher { stop, interrupter: interrupter.clone() };
+        engine::run::<TextTask>(RunRequest {
             recipe: self.recipe(row),
-            device: device.open().unwrap(),
-            other_devices: Vec::new(),
-            device_name: device.to_string(),
-            kernels: Kernels::Fused,
-            store: Store::locate(None),
-            run_dir: self.run_dir(row, seed),
-            checkpoint_interval,
-            interrupter: interrupter.clone(),
-            again: false,
-            renderer: Box::new(Watcher { stop, interrupter }),
-            on_evaluation: Box::new(|_, _| ()),
+            id: RunId { table: "table2".to_owned(), row: row.to_owned(), scale: Scale::Demo, seed },
+            place: Place {
+                devices: Devices::open(&[name]).unwrap(),
+                kernels: Kernels::Fused,
+                store: Store::locate(None),
+            },
+            control: Control {
+                checkpoint_interval,
+                ..Control::new(self.run_dir(row, seed), Box::new(renderer), interrupter)
+            },
         })
         .unwrap()
     }
@@ -229,20 +227,20 @@ impl Workplace {
         let corpus = Store::locate(None).load("demo").unwrap();
         let num_windows = Texts::cut(&corpus, &self.recipe(row)).unwrap().train.num_windows();
         edit_trainer(&checkpoint, |manifest| {
-            let window = num_windows - windows_left;
-            manifest["trainer"]["window"] = window.into();
-            manifest["trainer"]["step"] = window.into();
+            let done = num_windows - windows_left;
+            manifest["run"]["position"]["done"] = done.into();
+            manifest["run"]["position"]["step"] = done.into();
         });
     }
 
     /// The records there are.
-    pub fn records(&self) -> Vec<Record> {
+    pub fn records(&self) -> Vec<TextRecord> {
         let stored = load_folder(&self.path("experiments/records")).unwrap();
         stored.into_iter().map(|stored| stored.record.text().unwrap()).collect()
     }
 
     /// The only record.
-    pub fn record(&self) -> Record {
+    pub fn record(&self) -> TextRecord {
         let mut records = self.records();
         assert_eq!(records.len(), 1, "one record");
         records.remove(0)
@@ -278,7 +276,7 @@ pub fn edit_trainer(checkpoint: &Path, edit: impl FnOnce(&mut Value)) {
 }
 
 /// What a record says, without times and without what tells one machine or session from another.
-pub fn essence(record: &Record) -> Value {
+pub fn essence(record: &TextRecord) -> Value {
     let mut value = serde_json::to_value(record).unwrap();
     value.as_object_mut().unwrap().remove("provenance").unwrap();
     for epoch in value["curve"].as_array_mut().unwrap() {
