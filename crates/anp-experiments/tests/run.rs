@@ -259,7 +259,7 @@ fn others_may_read_a_checkpoint_as_far_as_the_umask_lets_them() {
     std::fs::create_dir(&plain).unwrap();
     let checkpoint = StoredCheckpoint::<TextTask>::open(&folder.path().join("run")).unwrap();
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode();
-    assert_eq!(mode(checkpoint.path()), mode(&plain));
+    assert_eq!(mode(&checkpoint.path), mode(&plain));
 }
 
 #[test]
@@ -450,9 +450,9 @@ fn awd_lstm_that_was_stopped_ends_as_one_that_was_not() {
     let whole = finish(&awd(), 3, &folder.path().join("whole"));
     let stored = StoredCheckpoint::<TextTask>::open(&folder.path().join("whole")).unwrap();
     assert!(averaging_after(&whole, 1) + 1 < whole.curve.len(), "no epoch was averaged");
-    assert!(stored.state().averaging.is_some());
+    assert!(stored.state.averaging.is_some());
     // 239 steps of 4 streams, of which at most the last is left out.
-    let tokens = stored.run().course.train_items;
+    let tokens = stored.run.course.train_items;
     assert!((6 * 238 * 4..=6 * 239 * 4).contains(&tokens), "{tokens}");
     let resumed = finish_in_pieces(&awd(), 3, &folder.path().join("stopped"));
     assert_eq!(numbers(&resumed), numbers(&whole));
@@ -644,8 +644,8 @@ fn a_checkpoint_of_another_run_or_device_is_refused() {
     let other = start(&falling(), 2, &run_dir, usize::MAX).unwrap_err();
     assert!(matches!(other, TrainError::OtherRun { .. }), "{other}");
     let stored = StoredCheckpoint::<TextTask>::open(&run_dir).unwrap();
-    assert!(stored.run().ended);
-    assert_eq!(stored.run().course.device, "flex");
+    assert!(stored.run.ended);
+    assert_eq!(stored.run.course.device, "flex");
 }
 
 #[test]

@@ -226,10 +226,11 @@ impl Checkpoint {
         let read = |name| fs::read(path.join(name)).map_err(|err| unreadable(name, err));
 
         let manifest = read(TRAINER_FILE)?;
+        let header = serde_json::from_slice::<Header>(&manifest);
         let other_version = || {
-            let found = Version::of(&manifest).filter(|&found| found != FORMAT_VERSION)?;
+            let found = header.as_ref().ok()?.format_version;
             let (path, readable) = (path.clone(), FORMAT_VERSION);
-            Some(CheckpointError::Version { path, found, readable })
+            (found != readable).then_some(CheckpointError::Version { path, found, readable })
         };
         // The first version had its checksums elsewhere.
         let sums = read(SUMS_FILE).map_err(|err| other_version().unwrap_or(err))?;
@@ -252,8 +253,7 @@ impl Checkpoint {
         for name in [MODEL_FILE].into_iter().chain(has_optimizer.then_some(OPTIMIZER_FILE)) {
             check(name, hash(&path.join(name)).map_err(|err| unreadable(name, err))?)?;
         }
-        let Kind { kind } = serde_json::from_slice(&manifest)
-            .map_err(|err| damaged(TRAINER_FILE, err.to_string()))?;
+        let Header { kind, .. } = header.map_err(|err| damaged(TRAINER_FILE, err.to_string()))?;
         Ok(Self { path, manifest, kind, has_optimizer })
     }
 
@@ -272,16 +272,22 @@ impl Checkpoint {
         if kind != T::KIND {
             return Err(CheckpointError::OtherKind { path, found: kind, expected: T::KIND });
         }
-        let manifest = serde_json::from_slice(&manifest)
+        let Manifest::<T> { recipe, run, task: state, .. } = serde_json::from_slice(&manifest)
             .map_err(|err| damaged(&path, TRAINER_FILE, err.to_string()))?;
-        Ok(StoredCheckpoint { path, manifest, has_optimizer })
+        Ok(StoredCheckpoint { path, recipe, run, state, has_optimizer })
     }
 }
 
 /// A checkpoint on disk of a run of kind `T`.
 pub struct StoredCheckpoint<T: Task> {
-    path: PathBuf,
-    manifest: Manifest<T>,
+    /// Folder of the checkpoint.
+    pub path: PathBuf,
+    /// Recipe of the run.
+    pub recipe: T::Recipe,
+    /// Where the run is.
+    pub run: RunState<T::Epoch>,
+    /// What the kind of run keeps beside.
+    pub state: T::State,
     has_optimizer: bool,
 }
 
@@ -295,35 +301,12 @@ impl<T: Task> StoredCheckpoint<T> {
         Checkpoint::open(path)?.of()
     }
 
-    /// Folder of the checkpoint.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Recipe of the run.
-    pub fn recipe(&self) -> &T::Recipe {
-        &self.manifest.recipe
-    }
-
-    /// Where the run is.
-    pub fn run(&self) -> &RunState<T::Epoch> {
-        &self.manifest.run
-    }
-
-    /// What the kind of run keeps beside.
-    pub fn state(&self) -> &T::State {
-        &self.manifest.task
-    }
-
-    /// Load everything, the tensors into those of `template`, on their devices.
+    /// Load the tensors into those of `template`, on their devices.
     ///
     /// # Errors
     ///
     /// [`CheckpointError::Damaged`] if the tensors are not like those of `template`.
-    pub fn load(
-        self,
-        template: T::Tensors,
-    ) -> Result<(RunState<T::Epoch>, Snapshot<T>), CheckpointError> {
+    pub fn load(self, template: T::Tensors) -> Result<Snapshot<T>, CheckpointError> {
         let path = &self.path;
         let damaged = |name| move |err: RecordError| damaged(path, name, err.to_string());
         let tensors = ModuleRecord::load(path.join(MODEL_FILE))
@@ -334,8 +317,7 @@ impl<T: Task> StoredCheckpoint<T> {
         } else {
             OptimizerRecord::default()
         };
-        let Manifest { run, task: state, .. } = self.manifest;
-        Ok((run, Snapshot { tensors, optimizer, state }))
+        Ok(Snapshot { tensors, optimizer, state: self.state })
     }
 }
 
@@ -349,21 +331,12 @@ fn damaged(folder: &Path, name: &str, reason: String) -> CheckpointError {
     CheckpointError::Damaged { path: folder.join(name), folder: folder.to_owned(), reason }
 }
 
-/// What every version of `trainer.json` begins with.
+/// What tells how the rest of a `trainer.json` is to be read.
 #[derive(Deserialize)]
-struct Version {
+struct Header {
     format_version: u32,
-}
-
-impl Version {
-    fn of(manifest: &[u8]) -> Option<u32> {
-        serde_json::from_slice(manifest).ok().map(|Self { format_version }| format_version)
-    }
-}
-
-/// What this version of `trainer.json` has for any kind of run.
-#[derive(Deserialize)]
-struct Kind {
+    /// Earlier versions have none.
+    #[serde(default)]
     kind: String,
 }
 

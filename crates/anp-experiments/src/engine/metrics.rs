@@ -78,7 +78,51 @@ impl<O: StepOutput> Adaptor<Summary> for Report<O> {
     }
 }
 
-/// A quantity of [`Summary`], averaged over an epoch.
+/// A number that is shown of a [`Summary`].
+#[derive(Debug, Clone, Copy)]
+pub struct Quantity {
+    /// Name of the metric.
+    pub name: &'static str,
+    /// Whether more is better.
+    pub higher_is_better: bool,
+    /// The number, and its weight in the mean of an epoch.
+    pub value: fn(&Summary) -> (f64, f64),
+    /// From the mean to what is shown.
+    pub shown: fn(f64) -> f64,
+}
+
+impl Quantity {
+    /// Loss without penalties, nats per token or image.
+    pub const LOSS: Self = Self::per_item("Loss", |it| (it.loss, it.items as f64));
+    /// The exponential of the mean loss, not a mean of exponentials.
+    pub const PERPLEXITY: Self = Self { name: "Perplexity", shown: f64::exp, ..Self::LOSS };
+    /// All penalties together.
+    pub const PENALTY: Self = Self::per_item("Penalty", |it| (it.penalty, it.items as f64));
+    /// Norm of all gradients, before a clip.
+    pub const GRAD_NORM: Self =
+        Self::per_item("Gradient norm", |it| (it.grad_norm, it.items as f64));
+    /// Share of the items that are classified correctly, in percent.
+    pub const ACCURACY: Self = Self {
+        higher_is_better: true,
+        ..Self::per_item("Accuracy", |it| (it.accuracy, it.items as f64))
+    };
+    /// Speed of training.
+    pub const TOKENS_PER_SECOND: Self = Self {
+        name: "Tokens per second",
+        higher_is_better: true,
+        value: |it| (it.items as f64 / it.seconds, it.seconds),
+        shown: |mean| mean,
+    };
+    /// Speed of training.
+    pub const IMAGES_PER_SECOND: Self =
+        Self { name: "Images per second", ..Self::TOKENS_PER_SECOND };
+
+    const fn per_item(name: &'static str, value: fn(&Summary) -> (f64, f64)) -> Self {
+        Self { name, higher_is_better: false, value, shown: |mean| mean }
+    }
+}
+
+/// A [`Quantity`], averaged over an epoch.
 #[derive(Debug, Clone)]
 pub struct SummaryMetric {
     name: Arc<String>,
@@ -88,66 +132,23 @@ pub struct SummaryMetric {
     current: f64,
 }
 
-/// Which quantity a [`SummaryMetric`] shows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Quantity {
-    /// Loss, nats a token.
-    Loss,
-    /// Perplexity: the exponential of the mean loss, not a mean of exponentials.
-    Perplexity,
-    /// All penalties together.
-    Penalty,
-    /// Norm of all gradients before the clip.
-    GradNorm,
-    /// Tokens a second.
-    TokensPerSecond,
-    /// Share of the images that are classified rightly, in percent.
-    Accuracy,
-    /// Images a second.
-    ImagesPerSecond,
-}
-
-impl Quantity {
-    /// Name of the metric.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Loss => "Loss",
-            Self::Perplexity => "Perplexity",
-            Self::Penalty => "Penalty",
-            Self::GradNorm => "Gradient norm",
-            Self::TokensPerSecond => "Tokens per second",
-            Self::Accuracy => "Accuracy",
-            Self::ImagesPerSecond => "Images per second",
-        }
-    }
-}
-
 impl SummaryMetric {
     /// A metric of `quantity`.
     pub fn new(quantity: Quantity) -> Self {
-        Self {
-            name: Arc::new(quantity.name().to_owned()),
-            quantity,
-            sum: 0.0,
-            weight: 0.0,
-            current: f64::NAN,
-        }
-    }
-
-    /// From what is averaged to what is shown.
-    fn shown(&self, mean: f64) -> f64 {
-        match self.quantity {
-            Quantity::Perplexity => mean.exp(),
-            _ => mean,
-        }
+        let name = Arc::new(quantity.name.to_owned());
+        Self { name, quantity, sum: 0.0, weight: 0.0, current: f64::NAN }
     }
 
     fn mean(&self) -> f64 {
-        self.shown(self.sum / self.weight)
+        (self.quantity.shown)(self.sum / self.weight)
+    }
+
+    fn current(&self) -> f64 {
+        (self.quantity.shown)(self.current)
     }
 
     fn entry(&self) -> SerializedEntry {
-        let formatted = format!("epoch {:.4} - batch {:.4}", self.mean(), self.shown(self.current));
+        let formatted = format!("epoch {:.4} - batch {:.4}", self.mean(), self.current());
         SerializedEntry::new(formatted, NumericEntry::Value(self.mean()).serialize())
     }
 }
@@ -160,14 +161,7 @@ impl Metric for SummaryMetric {
     }
 
     fn attributes(&self) -> MetricAttributes {
-        NumericAttributes {
-            unit: None,
-            higher_is_better: matches!(
-                self.quantity,
-                Quantity::TokensPerSecond | Quantity::ImagesPerSecond | Quantity::Accuracy
-            ),
-        }
-        .into()
+        NumericAttributes { unit: None, higher_is_better: self.quantity.higher_is_better }.into()
     }
 
     fn update(
@@ -175,16 +169,7 @@ impl Metric for SummaryMetric {
         summary: &Summary,
         _metadata: &MetricMetadata,
     ) -> Result<SerializedEntry, TensorReadError> {
-        let items = summary.items as f64;
-        let (value, weight) = match self.quantity {
-            Quantity::Loss | Quantity::Perplexity => (summary.loss, items),
-            Quantity::Penalty => (summary.penalty, items),
-            Quantity::GradNorm => (summary.grad_norm, items),
-            Quantity::Accuracy => (summary.accuracy, items),
-            Quantity::TokensPerSecond | Quantity::ImagesPerSecond => {
-                (items / summary.seconds, summary.seconds)
-            }
-        };
+        let (value, weight) = (self.quantity.value)(summary);
         self.current = value;
         self.sum += value * weight;
         self.weight += weight;
@@ -202,7 +187,7 @@ impl Metric for SummaryMetric {
 
 impl Numeric for SummaryMetric {
     fn value(&self) -> Option<NumericEntry> {
-        Some(NumericEntry::Value(self.shown(self.current)))
+        Some(NumericEntry::Value(self.current()))
     }
 
     fn running_value(&self) -> Option<NumericEntry> {
@@ -222,7 +207,7 @@ mod tests {
 
     #[test]
     fn perplexity_is_the_exponential_of_the_mean_loss_over_tokens() {
-        let mut metric = SummaryMetric::new(Quantity::Perplexity);
+        let mut metric = SummaryMetric::new(Quantity::PERPLEXITY);
         let metadata =
             MetricMetadata { progress: Progress::new(1, 1, None), iteration: None, lr: None };
         for (loss, items) in [(2.0, 30), (6.0, 10)] {

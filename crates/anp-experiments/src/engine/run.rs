@@ -143,7 +143,7 @@ pub fn run_on<T: Task>(
     let checkpoints = folder.checkpoints.clone();
     if again
         && let Some(path) = checkpoints.newest()?
-        && StoredCheckpoint::<T>::open(&path)?.run().ended
+        && StoredCheckpoint::<T>::open(&path)?.run.ended
     {
         checkpoints.clear()?;
     }
@@ -219,7 +219,7 @@ fn resume<T: Task>(
     run_dir: &Path,
 ) -> Result<RunState<T::Epoch>, TrainError> {
     let path = run_dir.to_owned();
-    let found = stored.run();
+    let found = &stored.run;
     if (&found.recipe_hash, found.seed) != (&begins.recipe_hash, begins.seed) {
         return Err(TrainError::OtherRun { path });
     }
@@ -228,9 +228,9 @@ fn resume<T: Task>(
         let begun_on = format!("{device} --kernels {kernels}");
         return Err(TrainError::OtherDevice { path, begun_on });
     }
-    let template = task.template(stored.state());
-    let (mut state, snapshot) = stored.load(template)?;
-    task.restore(snapshot);
+    let mut state = found.clone();
     state.course.resumed += 1;
+    let template = task.template(&stored.state);
+    task.restore(stored.load(template)?);
     Ok(state)
 }

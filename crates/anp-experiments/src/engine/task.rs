@@ -163,7 +163,7 @@ pub struct Words {
 }
 
 /// What is shown while a run trains.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub struct Metrics {
     /// In training and validation.
     pub both: &'static [Quantity],

@@ -142,7 +142,7 @@ impl Toy {
 impl Task for Toy {
     const KIND: &'static str = "toy";
     const WORDS: Words = Words { step: "draw", steps: "draws", remedy: "a smaller step" };
-    const METRICS: Metrics = Metrics { both: &[Quantity::Loss], train: &[Quantity::GradNorm] };
+    const METRICS: Metrics = Metrics { both: &[Quantity::LOSS], train: &[Quantity::GRAD_NORM] };
     const READ_EVERY: usize = 4;
 
     type Recipe = ToyRecipe;
@@ -498,7 +498,7 @@ fn stopped_in_the_last_evaluation_it_does_not_train_again() {
         panic!("it was asked to stop")
     };
     assert!(checkpoint.ends_with("e00003-w000000000"), "{}", checkpoint.display());
-    assert!(StoredCheckpoint::<Toy>::open(&checkpoint).unwrap().run().ended);
+    assert!(StoredCheckpoint::<Toy>::open(&checkpoint).unwrap().run.ended);
     assert_eq!(finish(&RECIPE, folder.path()).provenance.resumed, 1);
 }
 

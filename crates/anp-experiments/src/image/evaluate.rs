@@ -84,17 +84,16 @@ pub fn evaluate_checkpoint(
     place: &Place,
     go_on: &mut GoOnPart<'_>,
 ) -> Result<Option<CheckpointScore>, TrainError> {
-    let recipe = stored.recipe();
+    let recipe = &stored.recipe;
     ImageTask::check(recipe, &place.devices)?;
     let data = ImageTask::load(recipe, &place.store)?;
-    let checkpoint = stored.path().to_owned();
+    let checkpoint = stored.path.clone();
     let device = place.devices.first().clone().autodiff();
     let mut learner = build(recipe, data.num_classes, place.kernels, &device);
-    let template = ImageTensors::like(learner.net.clone(), stored.state(), &device);
-    let (run, snapshot) = stored.load(template)?;
-    learner.net = snapshot.tensors.net;
+    let template = ImageTensors::like(learner.net.clone(), &stored.state, &device);
+    let epochs = stored.run.curve.len();
+    learner.net = stored.load(template)?.tensors.net;
     let mut go_on = |progress| go_on("test images", progress);
     let measured = evaluate(&learner.valid(), &data.test, &device.inner(), &mut go_on);
-    let epochs = run.curve.len();
     Ok(measured.map(|(test, _)| CheckpointScore { checkpoint, epochs, test }))
 }

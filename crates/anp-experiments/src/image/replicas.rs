@@ -44,7 +44,7 @@ impl Replicas {
         batch: HostBatch,
     ) -> Result<(BatchOutput, GradientsParams), MultiDeviceStepError> {
         let main = &self.devices[0];
-        let Some(workers) = self.workers.as_ref().filter(|_| batch.len() > 1) else {
+        let Some(workers) = self.workers.as_ref().filter(|_| batch.num_images() > 1) else {
             let output = TrainStep::step(model, batch.to_device(main));
             return Ok((output.item.into_step(), output.grads));
         };

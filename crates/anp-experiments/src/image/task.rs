@@ -122,8 +122,8 @@ impl Task for ImageTask {
     const WORDS: Words =
         Words { step: "batch", steps: "batches", remedy: "a lower training.learning_rate" };
     const METRICS: Metrics = Metrics {
-        both: &[Quantity::Loss, Quantity::Accuracy],
-        train: &[Quantity::Penalty, Quantity::GradNorm, Quantity::ImagesPerSecond],
+        both: &[Quantity::LOSS, Quantity::ACCURACY],
+        train: &[Quantity::PENALTY, Quantity::GRAD_NORM, Quantity::IMAGES_PER_SECOND],
     };
     const READ_EVERY: usize = 8;
 
@@ -207,7 +207,7 @@ impl Task for ImageTask {
     fn step(&mut self, at: Position) -> Result<StepScalars, StepError> {
         let batch = self.batches.as_mut().and_then(Iterator::next);
         let batch = batch.expect("a thread makes every batch of the epoch");
-        let items = batch.len();
+        let items = batch.num_images();
         self.devices[0].seed(seed(self.seed, Purpose::Dropout, at.step));
         let (output, gradients) = self.replicas.step(self.model(), batch)?;
 

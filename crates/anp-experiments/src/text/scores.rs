@@ -82,17 +82,17 @@ pub fn evaluate_checkpoint(
     monte_carlo: impl FnOnce(u64) -> Option<MonteCarlo>,
     go_on: &mut GoOnPart<'_>,
 ) -> Result<Option<CheckpointScores>, TrainError> {
-    let recipe = stored.recipe();
+    let recipe = &stored.recipe;
     let texts = Texts::cut(&place.store.load(&recipe.data.corpus)?, recipe)?;
-    let checkpoint = stored.path().to_owned();
-    let best_epoch = stored.state().schedule.best_epoch();
-    let monte_carlo = monte_carlo(stored.run().seed);
+    let checkpoint = stored.path.clone();
+    let best_epoch = stored.state.schedule.best_epoch();
+    let monte_carlo = monte_carlo(stored.run.seed);
 
     let device = place.devices.first();
-    let learner = build_learner(recipe, stored.state().vocab_size, place.kernels, device);
-    let template = TextTensors::like(&learner.lm, stored.state(), recipe.data.batch_size);
-    let (_, snapshot) = stored.load(template)?;
-    let lm = snapshot.tensors.best.unwrap_or(snapshot.tensors.model);
+    let learner = build_learner(recipe, stored.state.vocab_size, place.kernels, device);
+    let template = TextTensors::like(&learner.lm, &stored.state, recipe.data.batch_size);
+    let TextTensors { model, best, .. } = stored.load(template)?.tensors;
+    let lm = best.unwrap_or(model);
     let model = LmLearner { lm, objective: Objective::default() }.valid();
 
     Ok((|| {

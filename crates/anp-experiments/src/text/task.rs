@@ -93,8 +93,8 @@ impl Task for TextTask {
         remedy: "a lower training.learning_rate or training.grad_clip_norm",
     };
     const METRICS: Metrics = Metrics {
-        both: &[Quantity::Loss, Quantity::Perplexity],
-        train: &[Quantity::Penalty, Quantity::GradNorm, Quantity::TokensPerSecond],
+        both: &[Quantity::LOSS, Quantity::PERPLEXITY],
+        train: &[Quantity::PENALTY, Quantity::GRAD_NORM, Quantity::TOKENS_PER_SECOND],
     };
     const READ_EVERY: usize = 16;
 

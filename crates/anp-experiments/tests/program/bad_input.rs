@@ -221,11 +221,11 @@ fn a_full_disk_ends_the_run_and_what_was_saved_goes_on_where_there_is_room() {
     failed(&output, &["cannot write checkpoint small/runs/table2-lstm-demo-s1", "make room"]);
     assert!(message.contains("No space left") || message.contains("StorageFull"), "{message}");
 
-    let window = workplace.checkpoint("lstm").run().position.done;
+    let window = workplace.checkpoint("lstm").run.position.done;
     assert!(window > 0);
     let outcome = workplace.train("lstm", 1, Duration::from_secs(3600), move |done| done > window);
     assert!(matches!(outcome, Outcome::Interrupted { checkpoint: Some(_) }));
-    assert!(workplace.checkpoint("lstm").run().position.done > window);
+    assert!(workplace.checkpoint("lstm").run.position.done > window);
 }
 
 // Checkpoints ---------------------------------------------------------------------------------------------
@@ -385,7 +385,7 @@ fn a_loss_that_is_not_finite_stops_the_run_before_it_is_saved() {
     let output = reproduce();
     let newest = workplace.newest("lstm", 1).expect("a checkpoint from before");
     let good = workplace.checkpoint("lstm");
-    let step = good.run().position.step;
+    let step = good.run.position.step;
     let newest = newest.strip_prefix(workplace.path("")).unwrap().display().to_string();
     let place = format!("window {} (step {})", step + 1, step + 1);
     let phrases = [
@@ -397,7 +397,7 @@ fn a_loss_that_is_not_finite_stops_the_run_before_it_is_saved() {
         "training.learning_rate",
     ];
     failed(&output, &phrases);
-    let sums = &good.run().sums;
+    let sums = &good.run.sums;
     assert!(sums.loss.is_finite() && sums.grad_norm.is_finite());
     assert!(workplace.records().is_empty());
 

@@ -131,12 +131,12 @@ fn each_row_is_run_once_and_the_penalty_is_seen_in_the_table() {
     let force = || workplace.reproduce(&["--only", "lstm", "--force", "--checkpoint-every", "0"]);
     let running = workplace.start_and_wait_for_a_checkpoint(force(), "lstm");
     running.kill();
-    let window = workplace.checkpoint("lstm").run().position.done;
+    let window = workplace.checkpoint("lstm").run.position.done;
     assert!(window < 500, "it began again, but is at {window}");
     assert_eq!(contents(&workplace.path("experiments/records")), records);
     // One that was stopped goes on, also with --force.
     let running = workplace.start_and_wait_for_a_checkpoint(force(), "lstm");
     running.kill();
-    let later = workplace.checkpoint("lstm").run().position.done;
+    let later = workplace.checkpoint("lstm").run.position.done;
     assert!(later > window, "{later} after {window}");
 }
