@@ -21,7 +21,8 @@ pub enum Backend {
     Vulkan,
     /// The GPU of a web browser, in a build for WebAssembly.
     Webgpu,
-    /// Any GPU through WGSL shaders and the interface that wgpu chooses: Vulkan, Metal, DirectX 12 or OpenGL.
+    /// Any GPU through WGSL shaders and the interface that wgpu chooses: Vulkan, Metal, DirectX 12
+    /// or OpenGL.
     Wgpu,
     /// The CPU, pure Rust.
     Flex,
@@ -111,7 +112,8 @@ impl Backend {
     /// None if the backend is not compiled in, or its driver is not there.
     pub fn devices(self) -> Vec<Device> {
         let Some(device_type) = self.device_type() else { return Vec::new() };
-        // A missing driver is a panic in some backends; for the question asked here it means no device.
+        // A missing driver is a panic in some backends; for the question asked here it means no
+        // device.
         let hook = std::panic::take_hook();
         std::panic::set_hook(Box::new(|_| ()));
         let found = catch_unwind(|| Device::enumerate(device_type).to_vec());
@@ -119,8 +121,8 @@ impl Backend {
         found.unwrap_or_default()
     }
 
-    /// Whether one of the backend's devices is no GPU, but a program on the CPU that stands in for one, as lavapipe and
-    /// SwiftShader are: good for tests, too slow for anything else.
+    /// Whether one of the backend's devices is no GPU, but a program on the CPU that stands in for
+    /// one, as lavapipe and SwiftShader are: good for tests, too slow for anything else.
     pub fn is_software(self, device: &Device) -> bool {
         // Devices of one graphics interface compare by kind; none is opened for it.
         let stand_in: Option<Device> = match self {
@@ -220,8 +222,8 @@ impl FromStr for DeviceName {
 }
 
 impl DeviceName {
-    /// The best device that is compiled in and present; [software](Backend::is_software) only where there is
-    /// nothing else.
+    /// The best device that is compiled in and present; [software](Backend::is_software) only where
+    /// there is nothing else.
     ///
     /// # Errors
     ///
@@ -313,8 +315,8 @@ pub fn list<'a>(names: impl IntoIterator<Item = &'a DeviceName>) -> String {
     names.into_iter().map(DeviceName::to_string).collect::<Vec<_>>().join(",")
 }
 
-/// The first device that is not software, else the first; each comes with whether it is. Backends after the one
-/// that is taken are not asked for theirs.
+/// The first device that is not software, else the first; each comes with whether it is. Backends
+/// after the one that is taken are not asked for theirs.
 fn first_hardware(present: impl Iterator<Item = (DeviceName, bool)>) -> Option<DeviceName> {
     let mut software = None;
     for (name, is_software) in present {

@@ -1,5 +1,5 @@
-//! The experiments of "From Information Bottleneck to Activation Norm Penalty": data, recipes, training,
-//! evaluation, records and tables, and the `anp` program.
+//! The experiments of "From Information Bottleneck to Activation Norm Penalty": data, recipes,
+//! training, evaluation, records and tables, and the `anp` program.
 //!
 //! | module | what it does |
 //! | --- | --- |

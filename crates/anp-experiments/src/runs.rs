@@ -1,5 +1,5 @@
-//! Where the kinds of runs meet: [`engine::run`] and the evaluation of a checkpoint for whatever kind a
-//! recipe or a checkpoint is of.
+//! Where the kinds of runs meet: [`engine::run`] and the evaluation of a checkpoint for whatever
+//! kind a recipe or a checkpoint is of.
 
 use serde::Serialize;
 
@@ -39,8 +39,8 @@ pub enum Scores {
     Image(CheckpointScore),
 }
 
-/// Measure the parameters of a checkpoint; `None` if `go_on` says `false`. `monte_carlo` is asked for
-/// Monte-Carlo dropout where there is a language model, and told the run's seed.
+/// Measure the parameters of a checkpoint; `None` if `go_on` says `false`. `monte_carlo` is asked
+/// for Monte-Carlo dropout where there is a language model, and told the run's seed.
 ///
 /// # Errors
 ///

@@ -1,5 +1,5 @@
-//! AWD-LSTM's training over seven windows against PyTorch in float64: loss, regularisers, gradients of the first window,
-//! norms, parameters after each step of SGD and ASGD, averages.
+//! AWD-LSTM's training over seven windows against PyTorch in float64: loss, regularisers, gradients
+//! of the first window, norms, parameters after each step of SGD and ASGD, averages.
 //!
 //! `reference/awd_lstm.py` wrote `fixtures/awd_lstm.json`.
 
@@ -183,7 +183,8 @@ fn compare(what: String, lm: &RecurrentLm, expected: &BTreeMap<String, Array>, v
     assert_eq!(compare.num_compared, expected.len());
 }
 
-/// Panic if two arrays differ by more than [`TOLERANCE`] times the largest magnitude of the expected one.
+/// Panic if two arrays differ by more than [`TOLERANCE`] times the largest magnitude of the
+/// expected one.
 fn assert_close(what: &str, actual: &[f64], expected: &[f64]) {
     assert_eq!(actual.len(), expected.len(), "{what}");
     let scale = expected.iter().fold(1e-30, |max: f64, x| max.max(x.abs()));

@@ -1,4 +1,5 @@
-//! Runs on images: the same result however often they are stopped, and what is said of recipes and files that are wrong.
+//! Runs on images: the same result however often they are stopped, and what is said of recipes and
+//! files that are wrong.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -192,8 +193,8 @@ fn finished(outcome: Outcome<ImageRecord>) -> Box<ImageRecord> {
     }
 }
 
-/// Six batches an epoch, a checkpoint after each: the run is stopped in the middle of both epochs, with a velocity, running
-/// statistics and sums that must all come back.
+/// Six batches an epoch, a checkpoint after each: the run is stopped in the middle of both epochs,
+/// with a velocity, running statistics and sums that must all come back.
 #[test]
 fn a_run_that_was_stopped_in_the_middle_of_an_epoch_ends_as_one_that_was_not() {
     let _alone = alone();
@@ -224,7 +225,8 @@ fn a_run_that_was_stopped_in_the_middle_of_an_epoch_ends_as_one_that_was_not() {
     assert_eq!(numbers(&record), numbers(&whole));
 }
 
-/// Normalised by halves of a batch, a network is not that of one device, but close to it; stopped and continued, it is the same.
+/// Normalised by halves of a batch, a network is not that of one device, but close to it; stopped
+/// and continued, it is the same.
 #[test]
 fn a_run_on_two_devices_can_be_stopped_and_says_so_in_its_record() {
     let _alone = alone();
@@ -261,8 +263,8 @@ fn a_run_on_two_devices_can_be_stopped_and_says_so_in_its_record() {
     assert!(err.contains("go on with --device flex,flex"), "{err}");
 }
 
-/// A number of 8 bits is within 0.4 % of what it stands for. Losses stay within a percent in the first epoch, where runs have not
-/// drifted apart yet.
+/// A number of 8 bits is within 0.4 % of what it stands for. Losses stay within a percent in the
+/// first epoch, where runs have not drifted apart yet.
 #[test]
 fn bfloat16_convolutions_give_the_losses_of_single_precision_within_a_percent() {
     let _alone = alone();
@@ -446,11 +448,13 @@ fn record(folder: &Path) -> ImageRecord {
     records.remove(0).record.image().unwrap()
 }
 
-/// Two epochs of six steps and as many checkpoints. Every other life ends while a checkpoint is being written.
+/// Two epochs of six steps and as many checkpoints. Every other life ends while a checkpoint is
+/// being written.
 #[test]
 fn a_run_killed_at_random_moments_ends_with_the_same_bits() {
     const KILLS: usize = 8;
-    /// Where starting takes most of a life, none of the first may have ended in the middle of an epoch.
+    /// Where starting takes most of a life, none of the first may have ended in the middle of an
+    /// epoch.
     const MOST_LIVES: usize = 100;
     let (folder, row) = workplace("", "");
     let started = Instant::now();
@@ -483,7 +487,8 @@ fn a_run_killed_at_random_moments_ends_with_the_same_bits() {
         }
         child.kill().unwrap();
         if child.wait().unwrap().success() {
-            // Done before it could be killed: the machine is faster now. Begin again, with shorter lives.
+            // Done before it could be killed: the machine is faster now. Begin again, with shorter
+            // lives.
             assert_eq!(numbers(&record(folder.path())), numbers(&uninterrupted), "seed {seed}");
             begin_again();
             lifetime /= 2;

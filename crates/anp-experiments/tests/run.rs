@@ -28,7 +28,8 @@ use burn::train::renderer::{
 };
 use burn::train::{Interrupter, LearnerSummary, TrainingError};
 
-/// Flex has one random number generator a process, so two runs at once would draw from each other's.
+/// Flex has one random number generator a process, so two runs at once would draw from each
+/// other's.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 fn alone() -> MutexGuard<'static, ()> {
@@ -186,8 +187,8 @@ fn finish(recipe: &TextRecipe, seed: u64, run_dir: &Path) -> TextRecord {
 
 /// The same, stopped again and again on the way.
 ///
-/// The reports come from another thread, so the place of a stop differs from time to time, and on a busy machine a run may
-/// be over before the first: then it is made again.
+/// The reports come from another thread, so the place of a stop differs from time to time, and on a
+/// busy machine a run may be over before the first: then it is made again.
 fn finish_in_pieces(recipe: &TextRecipe, seed: u64, folder: &Path) -> TextRecord {
     for attempt in 0..50 {
         let run_dir = folder.join(attempt.to_string());
@@ -388,7 +389,8 @@ fn turning_a_regulariser_on_changes_the_loss() {
     }
 }
 
-/// A penalty on the differences between steps, and one on the loss that AWD-LSTM takes: the mean over all tokens.
+/// A penalty on the differences between steps, and one on the loss that AWD-LSTM takes: the mean
+/// over all tokens.
 #[test]
 fn a_mean_loss_with_penalties_on_steps_and_differences_trains() {
     let _alone = alone();
@@ -409,7 +411,8 @@ fn a_mean_loss_with_penalties_on_steps_and_differences_trains() {
     assert_eq!(record.penalties[1].awd_alpha, None);
 }
 
-/// AWD-LSTM's recipe, but for its size: the learning rate is such that an epoch is soon worse than one before.
+/// AWD-LSTM's recipe, but for its size: the learning rate is such that an epoch is soon worse than
+/// one before.
 fn awd() -> TextRecipe {
     let mut recipe = recipe(
         "max_epochs = 6
@@ -432,7 +435,8 @@ fn awd() -> TextRecipe {
     recipe
 }
 
-/// The epoch after which averaging begins, counted from 0, as the published condition says it of a curve.
+/// The epoch after which averaging begins, counted from 0, as the published condition says it of a
+/// curve.
 fn averaging_after(record: &TextRecord, interval: usize) -> usize {
     let losses: Vec<_> = record.curve.iter().map(|epoch| epoch.valid_nll).collect();
     let is_worse = |&epoch: &usize| {
@@ -442,7 +446,8 @@ fn averaging_after(record: &TextRecord, interval: usize) -> usize {
     (0..losses.len()).find(is_worse).expect("an epoch was worse than one before it")
 }
 
-/// Windows of random lengths and averages go on after a stop, in whatever epoch, to the same numbers.
+/// Windows of random lengths and averages go on after a stop, in whatever epoch, to the same
+/// numbers.
 #[test]
 fn awd_lstm_that_was_stopped_ends_as_one_that_was_not() {
     let _alone = alone();
@@ -458,7 +463,8 @@ fn awd_lstm_that_was_stopped_ends_as_one_that_was_not() {
     assert_eq!(numbers(&resumed), numbers(&whole));
 }
 
-/// Averages change what is evaluated, not what is trained; windows of one length do not show the learning rate's lag.
+/// Averages change what is evaluated, not what is trained; windows of one length do not show the
+/// learning rate's lag.
 #[test]
 fn averages_are_evaluated_and_training_goes_on_without_them() {
     let _alone = alone();
@@ -482,7 +488,8 @@ fn averages_are_evaluated_and_training_goes_on_without_them() {
     assert_eq!(averaged.result.valid.nll, best.valid_nll);
 }
 
-/// The other kinds of layers go through the same training, stop in the middle and go on to the same numbers.
+/// The other kinds of layers go through the same training, stop in the middle and go on to the same
+/// numbers.
 #[test]
 fn every_kind_of_layer_trains_and_goes_on_after_a_stop() {
     let _alone = alone();
@@ -506,7 +513,8 @@ fn every_kind_of_layer_trains_and_goes_on_after_a_stop() {
     }
 }
 
-/// Weights that are drawn for each window: both their parameters train, and a run that is stopped draws the same.
+/// Weights that are drawn for each window: both their parameters train, and a run that is stopped
+/// draws the same.
 #[test]
 fn drawn_weights_train_and_go_on_after_a_stop() {
     let _alone = alone();
@@ -527,8 +535,8 @@ fn drawn_weights_train_and_go_on_after_a_stop() {
     assert_eq!(numbers(&resumed), numbers(&whole));
 }
 
-/// What a pointer points at is carried from window to window and saved: a window of it is longer than one of
-/// back-propagation.
+/// What a pointer points at is carried from window to window and saved: a window of it is longer
+/// than one of back-propagation.
 #[test]
 fn a_pointer_trains_and_goes_on_after_a_stop() {
     let _alone = alone();
@@ -544,8 +552,8 @@ fn a_pointer_trains_and_goes_on_after_a_stop() {
     }
 }
 
-/// The second epoch is spoilt by an enormous step; the third runs at next to no learning rate, so its loss is that
-/// of the parameters it began with.
+/// The second epoch is spoilt by an enormous step; the third runs at next to no learning rate, so
+/// its loss is that of the parameters it began with.
 #[test]
 fn a_plateau_goes_on_from_the_best_parameters_and_the_best_are_evaluated() {
     let _alone = alone();

@@ -1,7 +1,7 @@
 //! One whole training step against PyTorch in float64, on every backend of this build.
 //!
-//! `reference/lstm_step.py` wrote `fixtures/lstm_step.json`: loss, penalties, states, every gradient, the
-//! common norm, and the parameters after the update.
+//! `reference/lstm_step.py` wrote `fixtures/lstm_step.json`: loss, penalties, states, every
+//! gradient, the common norm, and the parameters after the update.
 
 #[path = "../../anp-kernels/tests/support/gpu.rs"]
 mod gpu;
@@ -124,11 +124,11 @@ struct Place {
 }
 
 impl Place {
-    /// Every device of this build that is present; flex in double precision, too. [`gpu::wgpu`] says when software stands in
-    /// for a GPU.
+    /// Every device of this build that is present; flex in double precision, too. [`gpu::wgpu`]
+    /// says when software stands in for a GPU.
     ///
-    /// A value goes through about a hundred roundings, so 256 units in the last place are allowed. Shaders may
-    /// approximate exponentials more coarsely than the CPU's library does.
+    /// A value goes through about a hundred roundings, so 256 units in the last place are allowed.
+    /// Shaders may approximate exponentials more coarsely than the CPU's library does.
     fn all() -> Vec<Self> {
         let mut places = Vec::new();
         for backend in Backend::ALL {
@@ -434,8 +434,9 @@ fn a_whole_training_step_agrees_with_pytorch() {
     }
 }
 
-/// The loss summed over the window with `half_sum`, divided by T, is the loss per token with AWD-LSTM's activation
-/// regularisation at α = ηBH/2: the same value, and the same gradient of every parameter.
+/// The loss summed over the window with `half_sum`, divided by T, is the loss per token with
+/// AWD-LSTM's activation regularisation at α = ηBH/2: the same value, and the same gradient of
+/// every parameter.
 #[test]
 fn the_penalty_is_activation_regularisation_with_another_strength() {
     let place = Place::all().into_iter().find(|place| place.dtype == DType::F64);

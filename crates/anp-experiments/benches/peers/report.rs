@@ -172,7 +172,8 @@ fn folder(out: &Path, measurement: &Measurement) -> PathBuf {
     out.join(format!("{}-{}", measurement.device.replace(':', "-"), measurement.dtype.name()))
 }
 
-/// Store a measurement in place of the one before, and write the page of all that are stored for its device anew.
+/// Store a measurement in place of the one before, and write the page of all that are stored for
+/// its device anew.
 ///
 /// # Errors
 ///

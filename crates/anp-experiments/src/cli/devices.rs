@@ -53,7 +53,8 @@ pub(super) fn run() -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The names that `--device` takes, each with what the device calls itself and whether it is software.
+/// The names that `--device` takes, each with what the device calls itself and whether it is
+/// software.
 fn names(backend: Backend, devices: &[Device]) -> Vec<String> {
     let name = |(index, device): (usize, &Device)| {
         let name = DeviceName { backend, index };

@@ -33,7 +33,8 @@ pub(super) fn renderer(quiet: bool, interrupter: &Interrupter) -> Box<dyn Metric
     }
 }
 
-/// What shows how an evaluation goes on: a bar on stderr with rate and time left, where there is a terminal.
+/// What shows how an evaluation goes on: a bar on stderr with rate and time left, where there is a
+/// terminal.
 pub(super) fn evaluation(quiet: bool) -> Box<dyn FnMut(&'static str, EvaluationProgress)> {
     let target = if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
     let style = ProgressStyle::with_template(

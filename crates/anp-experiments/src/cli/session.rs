@@ -40,7 +40,8 @@ impl DeviceArgs {
 /// `--checkpoint-every`.
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub(super) struct CheckpointArgs {
-    /// Save a checkpoint after so many seconds, and after each epoch in any case; 0 saves after each step
+    /// Save a checkpoint after so many seconds, and after each epoch in any case; 0 saves after
+    /// each step
     #[arg(
         long, value_name = "SECONDS", default_value = "180", value_parser = seconds,
         allow_negative_numbers = true

@@ -123,8 +123,8 @@ impl CheckpointFolder {
 
     /// Write a checkpoint and remove those that are no longer needed.
     ///
-    /// Where there is a checkpoint of the same place, it stays as it is: a run comes to the same place
-    /// with the same content.
+    /// Where there is a checkpoint of the same place, it stays as it is: a run comes to the same
+    /// place with the same content.
     ///
     /// # Errors
     ///
@@ -266,7 +266,8 @@ impl Checkpoint {
     ///
     /// # Errors
     ///
-    /// [`CheckpointError::OtherKind`]; [`CheckpointError::Damaged`] if it is not what such a run writes.
+    /// [`CheckpointError::OtherKind`]; [`CheckpointError::Damaged`] if it is not what such a run
+    /// writes.
     pub fn of<T: Task>(self) -> Result<StoredCheckpoint<T>, CheckpointError> {
         let Self { path, manifest, kind, has_optimizer } = self;
         if kind != T::KIND {

@@ -68,8 +68,8 @@ impl<O: StepOutput> ItemLazy for Report<O> {
 }
 
 impl<O: StepOutput> Adaptor<Summary> for Report<O> {
-    /// The norm of a step's gradients, which only the loop computes, is missing from a step: the loop
-    /// of this crate hands on summaries, but burn-train's own would hand on what a step gives.
+    /// The norm of a step's gradients, which only the loop computes, is missing from a step: the
+    /// loop of this crate hands on summaries, but burn-train's own would hand on what a step gives.
     fn adapt(&self) -> Summary {
         match self {
             Self::Step(output) => output.summary(),

@@ -1,5 +1,5 @@
-//! One run, of whatever kind: lock, resume, training loop, checkpoints, record. Knows neither text nor
-//! images: a kind of run is a [`Task`].
+//! One run, of whatever kind: lock, resume, training loop, checkpoints, record. Knows neither text
+//! nor images: a kind of run is a [`Task`].
 
 mod checkpoint;
 mod error;

@@ -12,7 +12,8 @@ pub(super) struct RunFolder {
 }
 
 impl RunFolder {
-    /// Make the folder if it is not there, lock it, and remove what a killed process left half written.
+    /// Make the folder if it is not there, lock it, and remove what a killed process left half
+    /// written.
     pub fn claim(path: &Path) -> Result<Self, TrainError> {
         let unusable = |source| TrainError::RunFolder { path: path.to_owned(), source };
         check_writable(path).map_err(unusable)?;

@@ -137,7 +137,8 @@ impl<T: Task> SupervisedLearningStrategy<T::Learner> for Strategy<T> {
             saved_at: Instant::now(),
         };
         let result = match (training.train(), training.interrupter.error()) {
-            // Asked here and not of burn-train, whose dashboard forgets it at the end of a training.
+            // Asked here and not of burn-train, whose dashboard forgets it at the end of a
+            // training.
             (Ok(()) | Err(Stopped::Interrupted { .. }), Some(err)) => {
                 Err(TrainError::Training(err.to_string()).into())
             }

@@ -18,18 +18,19 @@ use crate::device::Devices;
 
 /// What differs between kinds of runs; the engine does all else.
 ///
-/// [`run`](super::run) makes a task with [`new`](Self::new), brings it to where a checkpoint was taken
-/// with [`restore`](Self::restore), and then asks for one epoch after the other:
+/// [`run`](super::run) makes a task with [`new`](Self::new), brings it to where a checkpoint was
+/// taken with [`restore`](Self::restore), and then asks for one epoch after the other:
 ///
 /// ```text
 /// start_epoch, step … step, validate, end_epoch          until an epoch is the last
 /// finish
 /// ```
 ///
-/// A step does what a training step does, from the batch to the updated parameters, and hands over its
-/// scalars unread. A task draws each random number from a seed that depends on the run's seed and the
-/// [`Position`] only (see [`random`](crate::random)), and puts all else that the next step depends on
-/// into [`snapshot`](Self::snapshot): then a run that is stopped anywhere ends with the same bits.
+/// A step does what a training step does, from the batch to the updated parameters, and hands over
+/// its scalars unread. A task draws each random number from a seed that depends on the run's seed
+/// and the [`Position`] only (see [`random`](crate::random)), and puts all else that the next step
+/// depends on into [`snapshot`](Self::snapshot): then a run that is stopped anywhere ends with the
+/// same bits.
 pub trait Task: Sized + 'static {
     /// Names the kind of run in checkpoints.
     const KIND: &'static str;
@@ -75,11 +76,12 @@ pub trait Task: Sized + 'static {
     /// [`TrainError::Data`] or [`TrainError::Task`].
     fn load(recipe: &Self::Recipe, store: &Store) -> Result<Self::Data, TrainError>;
 
-    /// The task before the first step, with parameters drawn from the first device's generator, which
-    /// is seeded.
+    /// The task before the first step, with parameters drawn from the first device's generator,
+    /// which is seeded.
     fn new(recipe: Self::Recipe, data: Self::Data, context: Context) -> Self;
 
-    /// The model, as burn-train sees it. Whoever holds it keeps parameters from being updated in place.
+    /// The model, as burn-train sees it. Whoever holds it keeps parameters from being updated in
+    /// place.
     fn learner(&self) -> Self::Learner;
 
     /// Trainable parameters of the model.
@@ -130,7 +132,8 @@ pub trait Task: Sized + 'static {
     /// Become what [`snapshot`](Self::snapshot) was taken of.
     fn restore(&mut self, snapshot: Snapshot<Self>);
 
-    /// Measure the trained model; `None` if `go_on`, told which part and how far it is, says `false`.
+    /// Measure the trained model; `None` if `go_on`, told which part and how far it is, says
+    /// `false`.
     ///
     /// # Errors
     ///

@@ -1,5 +1,5 @@
-//! A kind of run that is neither text nor images: the regression of a line. It shows what a kind of run
-//! has to bring along, and that the engine does all else.
+//! A kind of run that is neither text nor images: the regression of a line. It shows what a kind of
+//! run has to bring along, and that the engine does all else.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -28,7 +28,7 @@ use crate::device::{DeviceName, Devices};
 use crate::random::{GENERATOR, Purpose, seed};
 use crate::recipe::scale::Scale;
 
-// The task -------------------------------------------------------------------------------------------------
+// The task ----------------------------------------------------------------------------------------
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct ToyRecipe {
@@ -286,7 +286,7 @@ fn norm_of(gradients: GradientsParams, learner: &ToyLearner) -> (GradientsParams
     (gradients, weight.square().sum().sqrt())
 }
 
-// Runs -----------------------------------------------------------------------------------------------------
+// Runs --------------------------------------------------------------------------------------------
 
 const RECIPE: ToyRecipe = ToyRecipe { epochs: 3, steps: 10, learning_rate: 0.2, milliseconds: 0 };
 

@@ -1,7 +1,8 @@
 //! Images in batches: order, augmentation and normalisation, made ahead of the device.
 //!
-//! The order of an epoch is a hash of (run seed, epoch), what happens to an image one of (run seed, epoch, image): batches
-//! can be made in any order, by any number of threads, and a run that is continued sees what it would have seen.
+//! The order of an epoch is a hash of (run seed, epoch), what happens to an image one of (run seed,
+//! epoch, image): batches can be made in any order, by any number of threads, and a run that is
+//! continued sees what it would have seen.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -114,8 +115,8 @@ impl HostBatch {
         image_batch(self.pixels, self.labels, part, device)
     }
 
-    /// Bring an equal part to each of `devices`, in order; where the images do not go round, the last parts have fewer, or there
-    /// are fewer of them.
+    /// Bring an equal part to each of `devices`, in order; where the images do not go round, the
+    /// last parts have fewer, or there are fewer of them.
     pub fn to_devices(&self, devices: &[Device]) -> Vec<ImageBatch> {
         let batch_size = self.num_images();
         let images = batch_size.div_ceil(devices.len());

@@ -74,7 +74,8 @@ pub struct CheckpointScore {
     pub test: ImageScore,
 }
 
-/// Measure the network of a checkpoint on the test images of its recipe; `None` if `go_on` says `false`.
+/// Measure the network of a checkpoint on the test images of its recipe; `None` if `go_on` says
+/// `false`.
 ///
 /// # Errors
 ///

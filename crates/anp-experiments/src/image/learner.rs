@@ -35,8 +35,8 @@ pub struct BatchOutput {
     pub penalties: Vec<Tensor<1>>,
     /// Which part of a batch it was.
     pub part: Part,
-    /// Running mean and variance of each normalisation after a part of a batch, in the order of [`WideResNet::norms`]; empty
-    /// after a whole batch, whose statistics the network has already.
+    /// Running mean and variance of each normalisation after a part of a batch, in the order of
+    /// [`WideResNet::norms`]; empty after a whole batch, whose statistics the network has already.
     pub running: Vec<Tensor<1>>,
 }
 
@@ -92,8 +92,8 @@ impl TrainStep for ImageLearner {
     /// loss = Σ over images of nll / images + Σ penalties
     /// ```
     ///
-    /// Of a part of a batch it is what the part adds to the loss of the batch, so that the losses and the gradients of the parts
-    /// sum to those of the batch.
+    /// Of a part of a batch it is what the part adds to the loss of the batch, so that the losses
+    /// and the gradients of the parts sum to those of the batch.
     fn step(&self, batch: ImageBatch) -> TrainOutput<Report<BatchOutput>> {
         let is_whole = batch.is_whole();
         // A part's statistics must not meet those of the others before all are there.
@@ -111,7 +111,8 @@ impl TrainStep for ImageLearner {
             penalty * (weight(batch.part.batch_size) / weight(images))
         };
         let penalties: Vec<_> = self.penalties.iter().map(penalty).collect();
-        // Not a division: the gradient of Burn's has the reciprocal in single precision, in any dtype.
+        // Not a division: the gradient of Burn's has the reciprocal in single precision, in any
+        // dtype.
         let mean = nll_sum.clone() * (1.0 / batch.part.batch_size as f64);
         let loss = penalties.iter().fold(mean, |loss, penalty| loss + penalty.clone());
         let gradients = loss.backward();

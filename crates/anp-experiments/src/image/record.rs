@@ -40,7 +40,8 @@ pub struct ImageEpochRecord {
 pub struct ImageResult {
     /// Test images after the last epoch: the number of ours that is compared.
     pub test: ImageScore,
-    /// The epoch with the best test accuracy, the first of them: what the paper's code reports. It chooses by the test set.
+    /// The epoch with the best test accuracy, the first of them: what the paper's code reports. It
+    /// chooses by the test set.
     pub best_epoch: usize,
     /// Test images after that epoch.
     pub best: ImageScore,

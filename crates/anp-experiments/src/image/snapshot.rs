@@ -63,7 +63,8 @@ impl ImageTensors {
     }
 }
 
-/// Ids and sizes of the parameters of a module, running statistics among them, in the order of a visit.
+/// Ids and sizes of the parameters of a module, running statistics among them, in the order of a
+/// visit.
 #[derive(Default)]
 struct Places(Vec<(ParamId, usize)>);
 

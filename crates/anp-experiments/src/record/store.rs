@@ -6,10 +6,13 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::{Head, ImageRecord, Record, SCHEMA_VERSION, TextRecord};
+use super::kinds::{Head, Record};
 use crate::atomic;
+use crate::engine::SCHEMA_VERSION;
+use crate::image::record::ImageRecord;
 use crate::recipe::Scale;
 use crate::recipe::kind::Kind;
+use crate::text::record::TextRecord;
 
 /// A record and the file that it is in.
 #[derive(Debug, Clone, PartialEq)]
@@ -119,7 +122,8 @@ struct Header {
 }
 
 impl Record {
-    /// Name of the record's file: `<table>-<row>-<scale>-s<seed>-<first 8 of the recipe hash>.json`.
+    /// Name of the record's file: `<table>-<row>-<scale>-s<seed>-<first 8 of the recipe
+    /// hash>.json`.
     pub fn file_name(&self) -> String {
         let Head { table, row, scale, seed, recipe_hash, .. } = self.head();
         format!("{}.json", run_name(table, row, scale, seed, recipe_hash))
@@ -197,8 +201,9 @@ pub(crate) fn run_name(table: &str, row: &str, scale: Scale, seed: u64, hash: &s
 ///
 /// # Errors
 ///
-/// [`RecordError::Read`] if the folder cannot be read; [`RecordError::Folder`] if any of its records
-/// cannot, with all of them: a number is not left out of a mean because its file is damaged.
+/// [`RecordError::Read`] if the folder cannot be read; [`RecordError::Folder`] if any of its
+/// records cannot, with all of them: a number is not left out of a mean because its file is
+/// damaged.
 pub fn load_folder(folder: &Path) -> Result<Vec<StoredRecord>, RecordError> {
     let read = |source| RecordError::Read { path: folder.to_owned(), source };
     let entries = match fs::read_dir(folder) {

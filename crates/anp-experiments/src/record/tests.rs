@@ -3,7 +3,7 @@ use std::fs;
 use anp_models::Kernels;
 
 use super::*;
-use crate::recipe::{ImageRecipe, TextRecipe, test_recipe};
+use crate::recipe::{ImageRecipe, Scale, TextRecipe, test_recipe};
 
 /// A record with made-up numbers, as if `recipe` had been run.
 pub(crate) fn test_record(
@@ -137,6 +137,27 @@ fn a_record_reads_back_what_it_writes() {
     let path = record.save(folder.path()).unwrap();
     assert_eq!(path, folder.path().join(format!("table2-lstm_anp-demo-s7-{hash}.json")));
     assert_eq!(Record::load(&path).unwrap(), record);
+}
+
+/// Records from before there were kernels lack the key, and are read as of plain ones.
+#[test]
+fn committed_records_read_back_byte_for_byte() {
+    // Asked at run time: a target folder that checkouts share would give the path of another.
+    let crate_dir = std::env::var("CARGO_MANIFEST_DIR").expect("Cargo runs the tests");
+    let committed = std::path::Path::new(&crate_dir).join("../../experiments/records");
+    let folder = tempfile::tempdir().unwrap();
+    let records = load_folder(&committed).unwrap();
+    assert!(records.len() > 50, "the records are not there");
+    for StoredRecord { path, record } in records {
+        let text = fs::read_to_string(&path).unwrap();
+        assert_eq!(path.file_name().unwrap(), record.file_name().as_str());
+        let written = fs::read_to_string(record.save(folder.path()).unwrap()).unwrap();
+        if text.contains("\"kernels\"") {
+            assert_eq!(written, text, "{}", path.display());
+        } else {
+            assert_eq!(written.replace("    \"kernels\": \"plain\",\n", ""), text);
+        }
+    }
 }
 
 #[test]

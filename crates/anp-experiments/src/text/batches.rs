@@ -1,4 +1,5 @@
-//! A token stream cut into parallel streams and windows, as every language model of the tables reads it.
+//! A token stream cut into parallel streams and windows, as every language model of the tables
+//! reads it.
 
 use anp_models::LmState;
 use burn::tensor::{Device, Int, Tensor, TensorData};
@@ -52,8 +53,8 @@ pub struct TextTooShort {
     bptt: usize,
 }
 
-/// A text cut into `batch_size` contiguous streams (tokens that do not fill all are left out), read side
-/// by side in windows of `bptt` steps, in order.
+/// A text cut into `batch_size` contiguous streams (tokens that do not fill all are left out), read
+/// side by side in windows of `bptt` steps, in order.
 #[derive(Debug, Clone)]
 pub struct TokenStreams {
     /// Time-first: token `t` of stream `b` is at `t · batch_size + b`.
@@ -68,7 +69,8 @@ impl TokenStreams {
     ///
     /// # Errors
     ///
-    /// [`TextTooShort`] if there is not one window: a stream needs `bptt + 1` tokens, or 2 with [`Tail::Keep`].
+    /// [`TextTooShort`] if there is not one window: a stream needs `bptt + 1` tokens, or 2 with
+    /// [`Tail::Keep`].
     ///
     /// # Panics
     ///
@@ -139,8 +141,8 @@ impl TokenStreams {
 
     /// Windows of other lengths, in order: the one of index `i` has `length(i)` steps.
     ///
-    /// The last is as long as the text lets it, whatever the [`Tail`], and left out where that is a single step: so does the
-    /// code of AWD-LSTM.
+    /// The last is as long as the text lets it, whatever the [`Tail`], and left out where that is a
+    /// single step: so does the code of AWD-LSTM.
     pub fn spans_of_lengths(&self, length: impl Fn(usize) -> usize) -> Vec<Span> {
         let mut spans = Vec::new();
         let mut start = 0;
@@ -156,7 +158,8 @@ impl TokenStreams {
         Span { start, steps: drawn.min(self.num_steps() - start), drawn }
     }
 
-    /// The window at `span` on `device` after `change` had a look at its inputs and targets, step by step.
+    /// The window at `span` on `device` after `change` had a look at its inputs and targets, step
+    /// by step.
     ///
     /// # Panics
     ///
@@ -235,7 +238,8 @@ mod tests {
         assert_eq!(test.num_tokens(), 82_429);
     }
 
-    /// What a window does not reach is the next one's, and of the last only a single step is left out.
+    /// What a window does not reach is the next one's, and of the last only a single step is left
+    /// out.
     #[test]
     fn windows_of_any_length_cover_the_text() {
         let text: Vec<u32> = (0..24).collect();

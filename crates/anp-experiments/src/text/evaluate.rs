@@ -14,7 +14,8 @@ use crate::random::{self, Purpose};
 /// Cross-entropy of a text, state carried from window to window, zero at the start.
 ///
 /// `model` must be in evaluation mode (`model.valid()`): on an autodiff device dropout would be on.
-/// `progress` is called now and then; the evaluation is given up, and `None` returned, when it says `false`.
+/// `progress` is called now and then; the evaluation is given up, and `None` returned, when it says
+/// `false`.
 pub fn evaluate(
     model: &LmLearner,
     streams: &TokenStreams,
@@ -40,14 +41,16 @@ pub struct MonteCarlo {
     pub seed: u64,
 }
 
-/// Cross-entropy of a text under the mean of the probabilities that networks with dropped activations give:
+/// Cross-entropy of a text under the mean of the probabilities that networks with dropped
+/// activations give:
 ///
 /// ```text
 /// p(y) = 1/N Σ_n p(y | masks n)
 /// ```
 ///
-/// Gal & Ghahramani, 2016, table 1's "MC". Masks are drawn anew for each window, as in training; each of the N networks
-/// carries a state of its own. `model` must be in evaluation mode; `progress` is as in [`evaluate`].
+/// Gal & Ghahramani, 2016, table 1's "MC". Masks are drawn anew for each window, as in training;
+/// each of the N networks carries a state of its own. `model` must be in evaluation mode;
+/// `progress` is as in [`evaluate`].
 ///
 /// # Panics
 ///
@@ -121,8 +124,8 @@ fn score(
 
 /// Size of the activation at `site` over the first `num_windows` windows of `streams`.
 ///
-/// With a model on an autodiff device dropout is on; seed the device before. `progress` is called now and
-/// then; the measurement is given up, and `None` returned, when it says `false`.
+/// With a model on an autodiff device dropout is on; seed the device before. `progress` is called
+/// now and then; the measurement is given up, and `None` returned, when it says `false`.
 pub fn activation_statistics(
     model: &RecurrentLm,
     streams: &TokenStreams,
@@ -246,7 +249,8 @@ mod tests {
         evaluate(model, &streams, &Device::default(), |_| true).unwrap()
     }
 
-    /// The state is carried from window to window, and the words that a pointer points at, so where the text is cut makes no difference.
+    /// The state is carried from window to window, and the words that a pointer points at, so where
+    /// the text is cut makes no difference.
     #[test]
     fn the_score_does_not_depend_on_the_windows() {
         let _turn = GENERATOR.lock();

@@ -38,7 +38,8 @@ pub struct Objective {
     pub information: Option<InformationPenaltyConfig>,
     /// Weight of the supervision of a pointer, where the network has one.
     pub supervision: f64,
-    /// Windows of an epoch, over which the divergence of the weights from their prior is spread, where they have one.
+    /// Windows of an epoch, over which the divergence of the weights from their prior is spread,
+    /// where they have one.
     pub windows_per_epoch: usize,
     /// How the losses of a window's steps become one number.
     pub loss: LossReduction,
@@ -73,7 +74,8 @@ pub struct SitePenalty {
 }
 
 impl SitePenalty {
-    /// The penalty on one window. `logits_square` is the squared norm of the logits, if that is at hand.
+    /// The penalty on one window. `logits_square` is the squared norm of the logits, if that is at
+    /// hand.
     fn forward(
         &self,
         lm: &RecurrentLm,
@@ -167,16 +169,17 @@ impl StepOutput for WindowOutput {
 }
 
 impl LmLearner {
-    /// One window of truncated back-propagation with the given dropout masks, and the given noise on the weights: without
-    /// it they are their means.
+    /// One window of truncated back-propagation with the given dropout masks, and the given noise
+    /// on the weights: without it they are their means.
     ///
     /// ```text
     /// loss = Σ_t mean_b nll[t, b] + Σ penalties       or, with the mean over time, mean_t instead of Σ_t
     /// ```
     ///
-    /// The sum over the steps is what the learning rate 1, the clip at 5 and η of the paper refer to. Where the weights are
-    /// drawn, the last penalty is their divergence from the prior, `ln q(w) − ln p(w)`, over batch size and windows of an
-    /// epoch (and steps, with the mean over time): the data's share of one window in the bound on the text's likelihood.
+    /// The sum over the steps is what the learning rate 1, the clip at 5 and η of the paper refer
+    /// to. Where the weights are drawn, the last penalty is their divergence from the prior, `ln
+    /// q(w) − ln p(w)`, over batch size and windows of an epoch (and steps, with the mean over
+    /// time): the data's share of one window in the bound on the text's likelihood.
     ///
     /// # Panics
     ///
@@ -204,8 +207,9 @@ impl LmLearner {
         // A drawn embedding has a prior, whose gradient is dense.
         let sparse = lm.kernels() == Kernels::Fused && drawn.is_none();
         let embedded = if sparse {
-            // The gradient of a lookup is zero in all rows but those of the window: it stops before it becomes dense. And
-            // no graph sees the lookup, for that would hold on to the embedding, which is then copied to be updated.
+            // The gradient of a lookup is zero in all rows but those of the window: it stops before
+            // it becomes dense. And no graph sees the lookup, for that would hold on to the
+            // embedding, which is then copied to be updated.
             let inputs = batch.window.inputs.clone().inner();
             Tensor::from_inner(embedding(lm.embedding.val().inner(), inputs)).require_grad()
         } else {
@@ -236,7 +240,8 @@ impl LmLearner {
         penalties.extend(weight_penalty.as_ref().map(|penalty| penalty.forward(lm)));
         penalties.extend(information.as_ref().map(|penalty| penalty.forward(lm, &output)));
 
-        // Not a division: the gradient of Burn's has the reciprocal in single precision, in any dtype.
+        // Not a division: the gradient of Burn's has the reciprocal in single precision, in any
+        // dtype.
         let count = match loss {
             LossReduction::SumOverTime => batch_size,
             LossReduction::MeanOverTokens => batch_size * seq_length,
@@ -268,7 +273,8 @@ impl LmLearner {
 }
 
 impl LmLearner {
-    /// One step of plain stochastic gradient descent after one clip over all gradients; also their norm before it, `[1]`.
+    /// One step of plain stochastic gradient descent after one clip over all gradients; also their
+    /// norm before it, `[1]`.
     #[must_use]
     pub fn update(
         self,
@@ -421,7 +427,8 @@ mod tests {
         assert_eq!(summary, expected);
     }
 
-    /// Over an epoch the divergence counts once, as the loss of each token does, divided by the batch size.
+    /// Over an epoch the divergence counts once, as the loss of each token does, divided by the
+    /// batch size.
     #[test]
     fn the_divergence_is_spread_over_the_windows_of_an_epoch() {
         let _turn = GENERATOR.lock();
@@ -463,7 +470,8 @@ mod tests {
             // So large that rounding hides no step.
             let (learner, _) = learner.update(&mut optimizer, 1.0, 1.0, output.grads, rows);
             let after = values(&learner);
-            // Means of embedding, layers (3 each), decoder and its bias; a pointer's three; a ρ for each but the bias.
+            // Means of embedding, layers (3 each), decoder and its bias; a pointer's three; a ρ for
+            // each but the bias.
             assert_eq!(after.len(), 9 + 3 + 8);
             for (index, (before, after)) in before.iter().zip(&after).enumerate() {
                 let still = before.iter().zip(after).filter(|(before, after)| before == after);

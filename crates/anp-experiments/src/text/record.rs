@@ -62,8 +62,8 @@ pub struct Score {
     pub tokens: usize,
 }
 
-/// How large an activation is: readings of "L2 norm of the final output" in the paper's Table 6a, which does not say
-/// which one it means (`docs/theory.md`, errata).
+/// How large an activation is: readings of "L2 norm of the final output" in the paper's Table 6a,
+/// which does not say which one it means (`docs/theory.md`, errata).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ActivationStatistics {

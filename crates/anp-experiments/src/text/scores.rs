@@ -70,8 +70,8 @@ pub struct MonteCarloScores {
     pub scores: TextScores,
 }
 
-/// Score the best parameters of a checkpoint on the texts of its recipe, and again by Monte-Carlo dropout
-/// if `monte_carlo`, told the run's seed, asks for it; `None` if `go_on` says `false`.
+/// Score the best parameters of a checkpoint on the texts of its recipe, and again by Monte-Carlo
+/// dropout if `monte_carlo`, told the run's seed, asks for it; `None` if `go_on` says `false`.
 ///
 /// # Errors
 ///

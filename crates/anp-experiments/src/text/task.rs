@@ -50,8 +50,9 @@ impl TextData {
     }
 }
 
-/// Truncated back-propagation through time with carried state: the state goes from window to window,
-/// one norm is taken over all gradients, and the schedule may go back to the best parameters.
+/// Truncated back-propagation through time with carried state: the state goes from window to
+/// window, one norm is taken over all gradients, and the schedule may go back to the best
+/// parameters.
 pub struct TextTask {
     recipe: TextRecipe,
     data: TextData,
@@ -166,8 +167,8 @@ impl Task for TextTask {
         self.schedule.learning_rate()
     }
 
-    /// The windows follow from the seed and the step that the epoch began with, so that a run that goes
-    /// on in the middle has the same.
+    /// The windows follow from the seed and the step that the epoch began with, so that a run that
+    /// goes on in the middle has the same.
     fn start_epoch(&mut self, at: Position) -> usize {
         let streams = &self.data.texts.train;
         let data = &self.recipe.data;
@@ -322,8 +323,8 @@ impl Task for TextTask {
     }
 }
 
-/// Scores of a trained model, and its activations on the validation and the training text; `None` if
-/// `go_on` says `false`.
+/// Scores of a trained model, and its activations on the validation and the training text; `None`
+/// if `go_on` says `false`.
 fn measure(
     lm: RecurrentLm,
     texts: &Texts,

@@ -1,7 +1,8 @@
-//! What cannot be done: each with a message that names what and what to do, exit code 2, and nothing lost.
+//! What cannot be done: each with a message that names what and what to do, exit code 2, and
+//! nothing lost.
 //!
-//! Recipes, records and tables that cannot be used are in `tests/tables.rs`, downloads and corpora in
-//! `tests/data`.
+//! Recipes, records and tables that cannot be used are in `tests/tables.rs`, downloads and corpora
+//! in `tests/data`.
 
 use std::fs;
 use std::path::Path;
@@ -23,8 +24,8 @@ fn refused(output: &Output, phrases: &[&str]) {
     assert_eq!(stdout(output), "");
 }
 
-/// Check that `output` is of runs of which one failed, with a message that has all `phrases`, and a table that shows
-/// it.
+/// Check that `output` is of runs of which one failed, with a message that has all `phrases`, and a
+/// table that shows it.
 fn failed(output: &Output, phrases: &[&str]) {
     said(output, phrases);
     let table = stdout(output);
@@ -39,7 +40,7 @@ fn said(output: &Output, phrases: &[&str]) {
     }
 }
 
-// Recipes and data ----------------------------------------------------------------------------------------
+// Recipes and data --------------------------------------------------------------------------------
 
 #[test]
 fn a_value_out_of_range_is_reported_before_data_is_looked_for() {
@@ -146,7 +147,7 @@ fn a_refusal_has_its_exit_code_even_if_nobody_reads_the_message() {
     assert_eq!(status.code(), Some(2));
 }
 
-// Folders -------------------------------------------------------------------------------------------------
+// Folders -----------------------------------------------------------------------------------------
 
 #[test]
 fn a_run_folder_that_cannot_be_written_is_named_with_the_option_that_changes_it() {
@@ -158,7 +159,8 @@ fn a_run_folder_that_cannot_be_written_is_named_with_the_option_that_changes_it(
     assert_eq!(fs::read_to_string(&file).unwrap(), "in the way");
 }
 
-/// The records folder was there when the run began; whoever replaced it gets the record all the same.
+/// The records folder was there when the run began; whoever replaced it gets the record all the
+/// same.
 #[test]
 fn a_record_that_cannot_be_written_does_not_cost_the_run() {
     let workplace = Workplace::new();
@@ -179,7 +181,8 @@ fn a_record_that_cannot_be_written_does_not_cost_the_run() {
     assert_eq!(workplace.record().curve.len(), 1);
 }
 
-/// A shell in which `folder` is a file system of two megabytes; `None` if the system does not let us.
+/// A shell in which `folder` is a file system of two megabytes; `None` if the system does not let
+/// us.
 #[cfg(target_os = "linux")]
 fn with_small_disk(folder: &Path, script: &str) -> Option<Command> {
     let mount = format!("mount -t tmpfs -o size=2m tmpfs '{}'", folder.display());
@@ -228,7 +231,7 @@ fn a_full_disk_ends_the_run_and_what_was_saved_goes_on_where_there_is_room() {
     assert!(workplace.checkpoint("lstm").run.position.done > window);
 }
 
-// Checkpoints ---------------------------------------------------------------------------------------------
+// Checkpoints -------------------------------------------------------------------------------------
 
 #[test]
 fn a_checkpoint_with_any_byte_changed_cut_off_or_gone_is_refused() {
@@ -374,7 +377,7 @@ fn two_processes_do_not_work_on_one_run() {
     running.kill();
 }
 
-// Numbers -------------------------------------------------------------------------------------------------
+// Numbers -----------------------------------------------------------------------------------------
 
 #[test]
 fn a_loss_that_is_not_finite_stops_the_run_before_it_is_saved() {

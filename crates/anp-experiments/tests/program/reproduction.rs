@@ -4,8 +4,8 @@ use serde_json::Value;
 
 use crate::support::{Workplace, contents, stderr, stdout};
 
-/// Two rows are run, one without and one with the penalty, from the same seed; then everything that can be
-/// seen of them is looked at, because the runs are what takes the time.
+/// Two rows are run, one without and one with the penalty, from the same seed; then everything that
+/// can be seen of them is looked at, because the runs are what takes the time.
 #[test]
 fn each_row_is_run_once_and_the_penalty_is_seen_in_the_table() {
     let workplace = Workplace::new();

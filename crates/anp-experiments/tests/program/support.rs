@@ -98,8 +98,8 @@ fn penalty(site: &str, eta: f64) -> String {
     )
 }
 
-/// A temporary folder with experiments, records and runs; the table is `table2` with the rows `lstm`,
-/// `lstm_anp` and `sru`, which is not built.
+/// A temporary folder with experiments, records and runs; the table is `table2` with the rows
+/// `lstm`, `lstm_anp` and `sru`, which is not built.
 pub struct Workplace {
     folder: TempDir,
 }
@@ -130,8 +130,9 @@ impl Workplace {
         fs::write(self.path(&format!("experiments/table2/{name}.toml")), text).unwrap();
     }
 
-    /// Make of `lstm` a run whose loss grows beyond all numbers after a few dozen steps: the penalty on the
-    /// unbounded logits is far too strong for the learning rate, and nothing is clipped.
+    /// Make of `lstm` a run whose loss grows beyond all numbers after a few dozen steps: the
+    /// penalty on the unbounded logits is far too strong for the learning rate, and nothing is
+    /// clipped.
     pub fn make_lstm_diverge(&self) {
         let penalty = penalty("logits", 0.02);
         self.write_row("lstm", &row("LSTM", 1, 1.0, 1e30, &penalty));
@@ -182,8 +183,8 @@ impl Workplace {
         StoredCheckpoint::open(&self.newest(row, 1).expect("a checkpoint")).unwrap()
     }
 
-    /// Train in this process until `stop` says so or the run is done. `stop` is told how many windows of
-    /// the epoch are done; what it says takes effect a moment later.
+    /// Train in this process until `stop` says so or the run is done. `stop` is told how many
+    /// windows of the epoch are done; what it says takes effect a moment later.
     pub fn train(
         &self,
         row: &str,
@@ -217,8 +218,8 @@ impl Workplace {
         .unwrap()
     }
 
-    /// Begin a run, and move it forward to `windows_left` windows before the end of its first epoch, as if
-    /// it had not learnt anything up to there.
+    /// Begin a run, and move it forward to `windows_left` windows before the end of its first
+    /// epoch, as if it had not learnt anything up to there.
     pub fn begin(&self, row: &str, seed: u64, windows_left: usize) {
         let outcome = self.train(row, seed, PATIENCE, |_| true);
         let Outcome::Interrupted { checkpoint: Some(checkpoint) } = outcome else {
