@@ -161,13 +161,14 @@ pub struct DeviceName {
 pub enum DeviceError {
     /// The name is none.
     #[error(
-        "`{0}` is no device; a device is a backend and perhaps a number, as in flex, cuda:0 or vulkan:1 \
-         (`anp devices` lists them)"
+        "`{0}` is no device; a device is a backend and perhaps a number, as in flex, cuda:0 or \
+         vulkan:1 (`anp devices` lists them)"
     )]
     Unknown(String),
     /// The backend is not part of this build.
     #[error(
-        "{0} is not compiled in; build with `--features {backend}` (with xtask: `cargo xtask --features {backend} …`)",
+        "{0} is not compiled in; build with `--features {backend}` (with xtask: `cargo xtask \
+         --features {backend} …`)",
         backend = .0.backend
     )]
     NotCompiledIn(DeviceName),

@@ -196,7 +196,7 @@ fn finished(outcome: Outcome<ImageRecord>) -> Box<ImageRecord> {
 /// Six batches an epoch, a checkpoint after each: the run is stopped in the middle of both epochs,
 /// with a velocity, running statistics and sums that must all come back.
 #[test]
-fn a_run_that_was_stopped_in_the_middle_of_an_epoch_ends_as_one_that_was_not() {
+fn a_run_stopped_in_mid_epoch_ends_as_one_that_was_not() {
     let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
     let whole =
@@ -228,7 +228,7 @@ fn a_run_that_was_stopped_in_the_middle_of_an_epoch_ends_as_one_that_was_not() {
 /// Normalised by halves of a batch, a network is not that of one device, but close to it; stopped
 /// and continued, it is the same.
 #[test]
-fn a_run_on_two_devices_can_be_stopped_and_says_so_in_its_record() {
+fn a_run_on_two_devices_can_be_stopped_and_is_recorded() {
     let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
     let mut recipe = recipe();
@@ -266,7 +266,7 @@ fn a_run_on_two_devices_can_be_stopped_and_says_so_in_its_record() {
 /// A number of 8 bits is within 0.4 % of what it stands for. Losses stay within a percent in the
 /// first epoch, where runs have not drifted apart yet.
 #[test]
-fn bfloat16_convolutions_give_the_losses_of_single_precision_within_a_percent() {
+fn bfloat16_convolutions_keep_losses_within_a_percent() {
     let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
     let mut recipe = recipe();

@@ -236,7 +236,7 @@ fn a_run_that_was_stopped_ends_as_one_that_was_not() {
 }
 
 #[test]
-fn an_error_of_burn_train_is_no_interruption_although_its_dashboard_forgets_it() {
+fn an_error_of_burn_train_is_no_interruption() {
     let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
     let run_dir = folder.path().join("run");
@@ -331,16 +331,22 @@ fn turning_a_regulariser_on_changes_the_loss() {
     let base = finish(&plain, 3, &folder.path().join("plain"));
     let nats = |record: &TextRecord| (record.curve[0].train_nll, record.curve[0].valid_nll);
     let masks = |text: &str| format!("span = 'step'\nword_tie = 'token'\ngates = 'shared'\n{text}");
+    let of_window = |word_tie, gates, recurrent_dropout| {
+        format!(
+            "span = 'window'\nword_tie = '{word_tie}'\ngates = '{gates}'\nword_dropout = 0.0\n\
+             recurrent_dropout = {recurrent_dropout}"
+        )
+    };
     let penalty = |site: &str, norm: &str, more: &str| {
         format!(
             "[{{ site = '{site}', norm = '{norm}', reduction = 'half_sum', eta = 0.01{more} }}]"
         )
     };
     for (name, table, text, terms) in [
-        ("window", "variational", "span = 'window'\nword_tie = 'token'\ngates = 'shared'\nword_dropout = 0.0\nrecurrent_dropout = 0.0".to_owned(), 0),
+        ("window", "variational", of_window("token", "shared", "0.0"), 0),
         ("words", "variational", masks("word_dropout = 0.3\nrecurrent_dropout = 0.0"), 0),
         ("recurrence", "variational", masks("word_dropout = 0.0\nrecurrent_dropout = 0.3"), 0),
-        ("separate", "variational", "span = 'window'\nword_tie = 'sequence'\ngates = 'separate'\nword_dropout = 0.0\nrecurrent_dropout = 0.3".to_owned(), 0),
+        ("separate", "variational", of_window("sequence", "separate", "0.3"), 0),
         ("input", "model.lstm.input_dropout", "0.0".to_owned(), 0),
         ("inter_layer", "model.lstm.inter_layer_dropout", "0.0".to_owned(), 0),
         ("output", "model.lstm.output_dropout", "0.0".to_owned(), 0),
@@ -355,11 +361,39 @@ fn turning_a_regulariser_on_changes_the_loss() {
         ("kneser_ney", "data.noising", "kind = 'bigram_kneser_ney'\ngamma = 0.9".to_owned(), 0),
         ("half_sum", "weight_penalty", "form = 'half_sum_squares'\neta = 0.01".to_owned(), 1),
         ("global", "weight_penalty", "form = 'global_norm'\neta = 0.1".to_owned(), 1),
-        ("information", "information_penalty", "beta = 1.0\nreduction = 'mean_elements'\nsample_recurrence = true\ninitial_sigma = 0.1".to_owned(), 1),
-        ("bayes", "bayes_by_backprop", "prior_pi = 0.25\nprior_log_sigma1 = -1.0\nprior_log_sigma2 = -7.0\nmixture_over = 'weight'".to_owned(), 1),
-        ("pointer", "pointer_sentinel", "window = 7\nstate_gradient = true\nsupervision = 1.0".to_owned(), 1),
-        ("weights", "variational", masks("word_dropout = 0.0\nrecurrent_dropout = 0.0\nweight_dropout = 0.3"), 0),
-        ("lengths", "data.variable_bptt", "half_probability = 0.3\ndeviation = 1.0\nshortest = 2".to_owned(), 0),
+        (
+            "information",
+            "information_penalty",
+            "beta = 1.0\nreduction = 'mean_elements'\nsample_recurrence = true\ninitial_sigma = 0.1"
+                .to_owned(),
+            1,
+        ),
+        (
+            "bayes",
+            "bayes_by_backprop",
+            "prior_pi = 0.25\nprior_log_sigma1 = -1.0\nprior_log_sigma2 = -7.0\n\
+             mixture_over = 'weight'"
+                .to_owned(),
+            1,
+        ),
+        (
+            "pointer",
+            "pointer_sentinel",
+            "window = 7\nstate_gradient = true\nsupervision = 1.0".to_owned(),
+            1,
+        ),
+        (
+            "weights",
+            "variational",
+            masks("word_dropout = 0.0\nrecurrent_dropout = 0.0\nweight_dropout = 0.3"),
+            0,
+        ),
+        (
+            "lengths",
+            "data.variable_bptt",
+            "half_probability = 0.3\ndeviation = 1.0\nshortest = 2".to_owned(),
+            0,
+        ),
         ("decay", "training.weight_decay", "decoupled = 0.01".to_owned(), 0),
         ("coupled", "training.weight_decay", "coupled = 0.01".to_owned(), 0),
     ] {
@@ -426,8 +460,8 @@ fn awd() -> TextRecipe {
     let mut temporal = recipe.penalties[0].clone();
     (temporal.site, temporal.temporal) = ("output_raw".to_owned(), true);
     recipe.penalties.push(temporal);
-    let variational = "span = 'window'\nword_dropout = 0.1\nword_tie = 'window'\nrecurrent_dropout = 0.0\n\
-                       gates = 'shared'\nweight_dropout = 0.3";
+    let variational = "span = 'window'\nword_dropout = 0.1\nword_tie = 'window'\n\
+                       recurrent_dropout = 0.0\ngates = 'shared'\nweight_dropout = 0.3";
     recipe.variational = Some(toml::from_str(variational).unwrap());
     let lengths = "half_probability = 0.2\ndeviation = 1.5\nshortest = 2";
     recipe.data.variable_bptt = Some(toml::from_str(lengths).unwrap());
@@ -494,12 +528,13 @@ fn averages_are_evaluated_and_training_goes_on_without_them() {
 fn every_kind_of_layer_trains_and_goes_on_after_a_stop() {
     let _alone = alone();
     for model in [
-        "sru = { d_embed = 5, d_hidden = 6, num_layers = 2, tie_weights = false, input_dropout = 0.1, \
-         output_dropout = 0.1, rnn_dropout = 0.2, activation = 'tanh', highway_bias = -1.0, init_range = 0.3 }",
-        "rhn = { d_embed = 6, d_hidden = 6, depth = 3, tie_weights = true, input_dropout = 0.1, output_dropout = 0.1, \
-         transform_bias = -1.0, init_range = 0.3 }",
-        "nas = { d_embed = 6, d_hidden = 6, num_layers = 2, tie_weights = true, input_dropout = 0.1, \
-         inter_layer_dropout = 0.1, output_dropout = 0.1, init_range = 0.3 }",
+        "sru = { d_embed = 5, d_hidden = 6, num_layers = 2, tie_weights = false, \
+         input_dropout = 0.1, output_dropout = 0.1, rnn_dropout = 0.2, activation = 'tanh', \
+         highway_bias = -1.0, init_range = 0.3 }",
+        "rhn = { d_embed = 6, d_hidden = 6, depth = 3, tie_weights = true, \
+         input_dropout = 0.1, output_dropout = 0.1, transform_bias = -1.0, init_range = 0.3 }",
+        "nas = { d_embed = 6, d_hidden = 6, num_layers = 2, tie_weights = true, \
+         input_dropout = 0.1, inter_layer_dropout = 0.1, output_dropout = 0.1, init_range = 0.3 }",
     ] {
         let folder = tempfile::tempdir().unwrap();
         let model: toml::Table = model.parse().unwrap();
@@ -555,7 +590,7 @@ fn a_pointer_trains_and_goes_on_after_a_stop() {
 /// The second epoch is spoilt by an enormous step; the third runs at next to no learning rate, so
 /// its loss is that of the parameters it began with.
 #[test]
-fn a_plateau_goes_on_from_the_best_parameters_and_the_best_are_evaluated() {
+fn a_plateau_goes_on_from_the_best_which_are_evaluated() {
     let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
     let mut recipe = recipe(

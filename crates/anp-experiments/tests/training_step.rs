@@ -327,7 +327,8 @@ fn assert_values_close(actual: &[f64], expected: &[f64], place: &Place, what: &s
         let difference = (actual - expected).abs();
         assert!(
             difference <= place.tolerance * magnitude,
-            "{}: {what}[{index}] is {actual}, PyTorch says {expected} (largest magnitude {magnitude})",
+            "{}: {what}[{index}] is {actual}, PyTorch says {expected} (largest magnitude \
+             {magnitude})",
             place.name
         );
     }
@@ -438,7 +439,7 @@ fn a_whole_training_step_agrees_with_pytorch() {
 /// AWD-LSTM's activation regularisation at α = ηBH/2: the same value, and the same gradient of
 /// every parameter.
 #[test]
-fn the_penalty_is_activation_regularisation_with_another_strength() {
+fn the_penalty_is_activation_regularisation_rescaled() {
     let place = Place::all().into_iter().find(|place| place.dtype == DType::F64);
     let place = place.expect("tests are built with flex");
     let case =

@@ -138,7 +138,8 @@ impl Measurement {
         ];
         lines.extend(self.notes().into_iter().map(|note| format!("- {note}")));
         lines.push(format!(
-            "- {}{commit}: {}, {} cores ({}), load {} before; {} threads each, {turns} turns of {} steps.",
+            "- {}{commit}: {}, {} cores ({}), load {} before; {} threads each, {turns} turns of {} \
+             steps.",
             self.started_at,
             machine.cpu.as_deref().unwrap_or(&machine.platform),
             machine.cores,

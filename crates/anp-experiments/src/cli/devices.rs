@@ -15,7 +15,8 @@ Examples:
   anp devices                          what --device can name here
   anp reproduce table2 --device flex   compute on the CPU, whatever else there is
 
-A backend that is not compiled in needs a build with its feature: `cargo xtask --features cuda devices`.")]
+A backend that is not compiled in needs a build with its feature:
+`cargo xtask --features cuda devices`.")]
 pub(super) struct DevicesArgs {}
 
 /// Run `anp devices`.

@@ -25,12 +25,13 @@ Examples:
   anp evaluate my-run --device cuda:0
   anp evaluate my-run --mc-dropout 50
 
-Repeats the last evaluation of a run: no dropout, the parameters with the best validation loss (those of
-the checkpoint itself before the end of the first epoch), validation cut as in training and as one stream,
-test as one stream. Of a run on images: the test images, with the parameters of the checkpoint itself.
+Repeats the last evaluation of a run: no dropout, the parameters with the best validation loss
+(those of the checkpoint itself before the end of the first epoch), validation cut as in training
+and as one stream, test as one stream. Of a run on images: the test images, with the parameters of
+the checkpoint itself.
 
-With --mc-dropout the same texts are scored again by Monte-Carlo dropout (Gal & Ghahramani, 2016): the masks of training
-stay on, and the probabilities of so many passes are averaged.")]
+With --mc-dropout the same texts are scored again by Monte-Carlo dropout (Gal & Ghahramani, 2016):
+the masks of training stay on, and the probabilities of so many passes are averaged.")]
 pub(super) struct EvaluateArgs {
     /// Folder of a run, whose newest checkpoint is taken, or of one checkpoint
     #[arg(value_hint = clap::ValueHint::DirPath)]
@@ -90,7 +91,8 @@ pub(super) fn run(
         (Format::Json, scores) => serde_json::to_string_pretty(scores)? + "\n",
         (Format::Text, Scores::Text(scores)) => text(scores),
         (Format::Text, Scores::Image(CheckpointScore { checkpoint, epochs, test })) => format!(
-            "{}: parameters after {epochs} epochs\n{} test images: nll {:.4} nats, accuracy {:.2} %\n",
+            "{}: parameters after {epochs} epochs\n\
+             {} test images: nll {:.4} nats, accuracy {:.2} %\n",
             checkpoint.display(),
             test.images,
             test.nll,

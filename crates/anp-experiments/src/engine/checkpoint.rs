@@ -1,11 +1,11 @@
 //! Checkpoints: a folder each, that is whole or not there.
 //!
 //! ```text
-//! <run>/checkpoints/e00003-w000000412/ made under another name, synced, then renamed
-//!   model.bpk                         parameters and whatever else of the task is a tensor
-//!   optimizer.bpk                     what an optimizer of Burn remembers, if it remembers anything
-//!   trainer.json                      everything else
-//!   SHA256SUMS                        checksums of the others, as `sha256sum` writes and checks them
+//! <run>/checkpoints/e00003-w000000412/  made under another name, synced, then renamed
+//!   model.bpk        parameters and whatever else of the task is a tensor
+//!   optimizer.bpk    what an optimizer of Burn remembers, if it remembers anything
+//!   trainer.json     everything else
+//!   SHA256SUMS       checksums of the others, as `sha256sum` writes and checks them
 //! ```
 
 use std::fmt;

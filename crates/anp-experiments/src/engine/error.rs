@@ -40,8 +40,8 @@ pub enum TrainError {
     },
     /// The checkpoint is of another recipe or seed.
     #[error(
-        "the run folder {} belongs to another recipe or seed; choose another with --runs, or remove \
-         it to start again", .path.display()
+        "the run folder {} belongs to another recipe or seed; choose another with --runs, or \
+         remove it to start again", .path.display()
     )]
     OtherRun {
         /// The folder.
@@ -114,8 +114,8 @@ fn last_good(checkpoint: Option<&Path>) -> String {
 pub enum CheckpointError {
     /// A file could not be written.
     #[error(
-        "cannot write checkpoint {}; make room or make the folder writable, then run the same command \
-         again: it goes on from the checkpoint before, if there is one", .path.display()
+        "cannot write checkpoint {}; make room or make the folder writable, then run the same \
+         command again: it goes on from the checkpoint before, if there is one", .path.display()
     )]
     Write {
         /// Folder of the checkpoint.
@@ -133,7 +133,8 @@ pub enum CheckpointError {
     },
     /// There is no checkpoint in a folder.
     #[error(
-        "{} holds no checkpoint: it should be the folder of a run, or one in its `checkpoints` folder",
+        "{} holds no checkpoint: it should be the folder of a run, or one in its `checkpoints` \
+         folder",
         .path.display()
     )]
     Missing {
@@ -142,8 +143,8 @@ pub enum CheckpointError {
     },
     /// A file is not what was written.
     #[error(
-        "checkpoint file {} is damaged: {reason}; remove the folder {} to go on from the checkpoint \
-         before it, or the whole run folder to start again", .path.display(), .folder.display()
+        "checkpoint file {} is damaged: {reason}; remove the folder {} to go on from the \
+         checkpoint before it, or the whole run folder to start again", .path.display(), .folder.display()
     )]
     Damaged {
         /// The file.
@@ -155,8 +156,8 @@ pub enum CheckpointError {
     },
     /// Another build wrote it.
     #[error(
-        "checkpoint {} has format {found}, this build reads {readable}; finish it with the build that \
-         began it, or remove the run folder", .path.display()
+        "checkpoint {} has format {found}, this build reads {readable}; finish it with the build \
+         that began it, or remove the run folder", .path.display()
     )]
     Version {
         /// Folder of the checkpoint.

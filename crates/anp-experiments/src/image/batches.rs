@@ -360,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_seed_gives_the_same_epoch_and_other_epochs_are_others() {
+    fn a_seed_repeats_its_epoch_and_other_epochs_differ() {
         let source = source(37, 8);
         let epoch = |seed, epoch| source.epoch(seed, epoch, 0).collect::<Vec<_>>();
         let first = epoch(7, 1);

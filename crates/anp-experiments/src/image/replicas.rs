@@ -266,7 +266,7 @@ mod tests {
     /// Two halves that are the same have the statistics of the whole, so here normalisation by part
     /// makes no difference, and a run on two devices is one on one.
     #[test]
-    fn equal_halves_train_as_the_whole_and_leave_the_same_statistics() {
+    fn equal_halves_train_as_the_whole_with_the_same_statistics() {
         let _turn = GENERATOR.lock();
         let recipe = test_image_recipe();
         let beginning = learner(vec![(Norm::L2sq, Reduction::HalfSum, 1e-3)]);

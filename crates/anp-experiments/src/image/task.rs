@@ -60,8 +60,8 @@ impl ImageData {
 /// The devices compute in no such type.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "training.mixed_precision is {precision}, which {device} does not have; choose another device, or a \
-     recipe without it"
+    "training.mixed_precision is {precision}, which {device} does not have; choose another device, \
+     or a recipe without it"
 )]
 pub struct NoSuchPrecision {
     /// What the recipe asks for.
@@ -149,8 +149,8 @@ impl Task for ImageTask {
         if network.dropout > 0.0 && devices.are_several() {
             return Err(TrainError::SeveralDevices {
                 devices: devices.to_string(),
-                reason: "dropout draws from one generator, in the order in which the devices come by, \
-                         and no run could be repeated",
+                reason: "dropout draws from one generator, in the order in which the devices come \
+                         by, and no run could be repeated",
             });
         }
         Ok(())

@@ -50,7 +50,9 @@ pub enum RecordError {
         path: PathBuf,
     },
     /// The file is not JSON, or not a record.
-    #[error("{} is no record; restore it, or move it out of the folder and run again", .path.display())]
+    #[error(
+        "{} is no record; restore it, or move it out of the folder and run again", .path.display()
+    )]
     Corrupt {
         /// The file.
         path: PathBuf,
@@ -59,7 +61,8 @@ pub enum RecordError {
     },
     /// The file was written by an older anp.
     #[error(
-        "{} has schema version {found}, which is older than {SCHEMA_VERSION}, the one of this anp; move it out of the folder and run again, or use the anp that wrote it",
+        "{} has schema version {found}, which is older than {SCHEMA_VERSION}, the one of this anp; \
+         move it out of the folder and run again, or use the anp that wrote it",
         .path.display()
     )]
     Older {
@@ -70,7 +73,8 @@ pub enum RecordError {
     },
     /// The file was written by a newer anp.
     #[error(
-        "{} has schema version {found}, which is newer than {SCHEMA_VERSION}, the one of this anp; update anp, or move the file out of the folder",
+        "{} has schema version {found}, which is newer than {SCHEMA_VERSION}, the one of this anp; \
+         update anp, or move the file out of the folder",
         .path.display()
     )]
     Newer {
@@ -81,7 +85,8 @@ pub enum RecordError {
     },
     /// The recipe in the file is not the one that was run.
     #[error(
-        "{} was changed after it was written: its recipe hashes to {found}, but its recipe_hash is {recorded}",
+        "{} was changed after it was written: its recipe hashes to {found}, but its recipe_hash is \
+         {recorded}",
         .path.display()
     )]
     HashMismatch {

@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn a_single_stream_that_keeps_its_tail_predicts_every_token_but_the_first() {
+    fn a_single_stream_with_its_tail_predicts_all_but_one_token() {
         let text: Vec<u32> = (0..12).collect();
         let streams = TokenStreams::new(&text, 1, 4, Tail::Keep).unwrap();
         assert_eq!((streams.num_windows(), streams.num_tokens()), (3, 11));

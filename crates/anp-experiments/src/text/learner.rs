@@ -173,7 +173,7 @@ impl LmLearner {
     /// on the weights: without it they are their means.
     ///
     /// ```text
-    /// loss = Σ_t mean_b nll[t, b] + Σ penalties       or, with the mean over time, mean_t instead of Σ_t
+    /// loss = Σ_t mean_b nll[t, b] + Σ penalties      or, with the mean over time, mean_t for Σ_t
     /// ```
     ///
     /// The sum over the steps is what the learning rate 1, the clip at 5 and η of the paper refer

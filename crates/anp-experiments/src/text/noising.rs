@@ -4,9 +4,11 @@
 //! With `w` the input word at a position, independently for each position of a training window:
 //!
 //! ```text
-//! blank, unigram     with probability γ           the input becomes a blank, or a draw from the unigram frequencies
-//! Kneser–Ney kinds   with probability γ(w)        the input and the target become independent draws from
-//!                                                 q(v) ∝ N₁₊(· v), the number of distinct words seen before v
+//! blank, unigram     with probability γ     the input becomes a blank, or a draw from the unigram
+//!                                           frequencies
+//! Kneser–Ney kinds   with probability γ(w)  the input and the target become independent draws from
+//!                                           q(v) ∝ N₁₊(· v), the number of distinct words seen
+//!                                           before v
 //! bigram_kneser_ney:    γ(w) = γ N₁₊(w ·) / c(w ·)
 //! modified_kneser_ney:  γ(w) = γ (D₁ N₁(w ·) + D₂ N₂(w ·) + D₃₊ N₃₊(w ·)) / c(w ·)
 //! ```
@@ -225,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_word_without_a_left_neighbour_can_be_drawn_and_one_without_a_right_one_stays() {
+    fn words_without_a_left_or_right_neighbour_are_handled() {
         let config = NoisingConfig { kind: NoisingKind::BigramKneserNey, gamma: 1.0 };
         // 0 begins, 3 ends: N1+(. 0) would be 0.
         let noising = Noising::new(&config, &[0, 1, 2, 1, 3], 4);

@@ -204,7 +204,7 @@ mod tests {
 
     /// The losses of epochs, and the epoch after which the published condition holds.
     #[test]
-    fn averaging_begins_when_an_epoch_is_worse_than_the_best_but_for_the_last() {
+    fn averaging_begins_when_an_epoch_is_worse_than_an_early_one() {
         let begins = |interval, losses: &[f64]| {
             let config = training(ScheduleConfig::NonMonotoneAveraging { interval });
             let mut schedule = Schedule::new(&config);

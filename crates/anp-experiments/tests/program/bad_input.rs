@@ -45,7 +45,8 @@ fn said(output: &Output, phrases: &[&str]) {
 #[test]
 fn a_value_out_of_range_is_reported_before_data_is_looked_for() {
     let workplace = Workplace::new();
-    let rhn = "model={rhn={d_embed=8, d_hidden=8, depth=0, tie_weights=false, input_dropout=0.0, output_dropout=0.0, \
+    let rhn = "model={rhn={d_embed=8, d_hidden=8, depth=0, tie_weights=false, \
+               input_dropout=0.0, output_dropout=0.0, \
                transform_bias=-2.0, init_range=0.1}}";
     for (set, phrase) in [
         (rhn, "model.rhn.depth must be at least 1, but is 0"),
@@ -79,7 +80,7 @@ fn a_value_out_of_range_is_reported_before_data_is_looked_for() {
 }
 
 #[test]
-fn data_that_is_missing_cut_off_or_changed_is_named_with_its_remedy() {
+fn bad_data_files_are_named_with_their_remedy() {
     let workplace = Workplace::new();
     let folder = workplace.path("data");
     let reproduce = || {
@@ -139,7 +140,7 @@ fn a_time_that_is_none_is_refused() {
 
 #[cfg(unix)]
 #[test]
-fn a_refusal_has_its_exit_code_even_if_nobody_reads_the_message() {
+fn a_refusal_has_its_exit_code_even_if_nobody_reads() {
     let workplace = Workplace::new();
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
@@ -150,7 +151,7 @@ fn a_refusal_has_its_exit_code_even_if_nobody_reads_the_message() {
 // Folders -----------------------------------------------------------------------------------------
 
 #[test]
-fn a_run_folder_that_cannot_be_written_is_named_with_the_option_that_changes_it() {
+fn a_run_folder_that_cannot_be_written_is_named() {
     let workplace = Workplace::new();
     let file = workplace.path("file");
     fs::write(&file, "in the way").unwrap();
@@ -200,7 +201,7 @@ fn with_small_disk(folder: &Path, script: &str) -> Option<Command> {
 /// The model has 0.4 MB, a checkpoint as much, later twice as much: some fit, then one does not.
 #[cfg(target_os = "linux")]
 #[test]
-fn a_full_disk_ends_the_run_and_what_was_saved_goes_on_where_there_is_room() {
+fn a_full_disk_ends_the_run_and_what_was_saved_goes_on() {
     let workplace = Workplace::new();
     let small = workplace.path("small");
     fs::create_dir(&small).unwrap();
@@ -234,7 +235,7 @@ fn a_full_disk_ends_the_run_and_what_was_saved_goes_on_where_there_is_room() {
 // Checkpoints -------------------------------------------------------------------------------------
 
 #[test]
-fn a_checkpoint_with_any_byte_changed_cut_off_or_gone_is_refused() {
+fn a_checkpoint_with_any_byte_changed_is_refused() {
     let workplace = Workplace::new();
     workplace.begin("lstm", 1, 40);
     let checkpoint = workplace.newest("lstm", 1).unwrap();
@@ -272,7 +273,7 @@ fn a_checkpoint_with_any_byte_changed_cut_off_or_gone_is_refused() {
 }
 
 #[test]
-fn a_damaged_checkpoint_is_kept_and_the_one_before_it_goes_on_as_the_message_says() {
+fn a_damaged_checkpoint_is_kept_and_the_one_before_goes_on() {
     let workplace = Workplace::new();
     workplace.begin("lstm", 1, 40);
     let older = workplace.newest("lstm", 1).unwrap();
@@ -334,7 +335,7 @@ fn a_checkpoint_of_another_device_is_refused_with_the_device() {
 }
 
 #[test]
-fn a_checkpoint_of_another_version_is_refused_with_both_versions() {
+fn a_checkpoint_of_another_version_names_both_versions() {
     let workplace = Workplace::new();
     workplace.begin("lstm", 1, 40);
     let checkpoint = workplace.newest("lstm", 1).unwrap();
@@ -410,7 +411,7 @@ fn a_loss_that_is_not_finite_stops_the_run_before_it_is_saved() {
 
 /// Neither the run nor the interrupter that it shares with the next keeps that one from being made.
 #[test]
-fn a_run_that_fails_is_shown_in_the_table_beside_those_that_do_not() {
+fn a_run_that_fails_is_shown_in_the_table_beside_others() {
     let workplace = Workplace::new();
     workplace.make_lstm_diverge();
     workplace.begin("lstm_anp", 1, 40);

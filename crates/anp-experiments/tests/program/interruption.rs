@@ -103,7 +103,7 @@ fn scratch_folders(checkpoints: &Path) -> usize {
 
 #[cfg(unix)]
 #[test]
-fn a_signal_saves_says_how_to_go_on_and_the_same_command_goes_on() {
+fn a_signal_saves_and_the_same_command_goes_on() {
     let workplace = Workplace::new();
     workplace.begin("lstm", 1, 120);
     let command = || workplace.reproduce(&["--only", "lstm", "--checkpoint-every", "0"]);
@@ -127,7 +127,7 @@ fn a_signal_saves_says_how_to_go_on_and_the_same_command_goes_on() {
 
 #[cfg(unix)]
 #[test]
-fn a_second_signal_ends_at_once_and_the_checkpoint_before_is_good() {
+fn a_second_signal_ends_at_once_and_spares_the_checkpoint() {
     let workplace = Workplace::new();
     workplace.begin("lstm", 1, 500);
     let command = workplace.reproduce(&["--only", "lstm", "--checkpoint-every", "0"]);
