@@ -1,21 +1,12 @@
 //! Loss, accuracy and size of the features of an image classifier.
 
-use std::path::PathBuf;
-
-use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use burn::train::InferenceStep;
-use serde::Serialize;
 
 use super::batches::Source;
-use super::build::build;
 use super::learner::{BatchOutput, ImageLearner};
 use super::record::{FeatureStatistics, ImageScore};
-use super::snapshot::ImageTensors;
-use super::task::ImageTask;
-use crate::engine::{
-    EvaluationProgress, GoOn, GoOnPart, Place, StoredCheckpoint, Summary, Task, TrainError,
-};
+use crate::engine::{EvaluationProgress, GoOn, Summary};
 
 /// Loss, accuracy and size of the features over all images of `source`, as they are.
 ///
@@ -61,40 +52,4 @@ pub(super) fn evaluate(
         rms: (square / (count * width as f64)).sqrt(),
     };
     Some((score, features))
-}
-
-/// The score of a checkpoint's network.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct CheckpointScore {
-    /// The checkpoint.
-    pub checkpoint: PathBuf,
-    /// Epochs that are done.
-    pub epochs: usize,
-    /// On the test images of the recipe.
-    pub test: ImageScore,
-}
-
-/// Measure the network of a checkpoint on the test images of its recipe; `None` if `go_on` says
-/// `false`.
-///
-/// # Errors
-///
-/// [`TrainError::Data`], [`TrainError::Task`] and [`TrainError::Checkpoint`].
-pub fn evaluate_checkpoint(
-    stored: StoredCheckpoint<ImageTask>,
-    place: &Place,
-    go_on: &mut GoOnPart<'_>,
-) -> Result<Option<CheckpointScore>, TrainError> {
-    let recipe = &stored.recipe;
-    ImageTask::check(recipe, &place.devices)?;
-    let data = ImageTask::load(recipe, &place.store)?;
-    let checkpoint = stored.path.clone();
-    let device = place.devices.first().clone().autodiff();
-    let mut learner = build(recipe, data.num_classes, place.kernels, &device);
-    let template = ImageTensors::like(learner.net.clone(), &stored.state, &device);
-    let epochs = stored.run.curve.len();
-    learner.net = stored.load(template)?.tensors.net;
-    let mut go_on = |progress| go_on("test images", progress);
-    let measured = evaluate(&learner.valid(), &data.test, &device.inner(), &mut go_on);
-    Ok(measured.map(|(test, _)| CheckpointScore { checkpoint, epochs, test }))
 }

@@ -7,11 +7,12 @@ mod learner;
 pub mod recipe;
 pub(crate) mod record;
 mod replicas;
+mod score;
 mod snapshot;
 mod task;
 
-pub use evaluate::{CheckpointScore, evaluate_checkpoint};
 pub use learner::{BatchOutput, ImageLearner};
 pub use replicas::Replicas;
+pub use score::{CheckpointScore, evaluate_checkpoint};
 pub use snapshot::{ImageState, ImageTensors};
 pub use task::{ImageData, ImageTask, NoSuchPrecision};

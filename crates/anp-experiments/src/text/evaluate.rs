@@ -6,6 +6,7 @@ use burn::train::InferenceStep;
 use serde::Serialize;
 
 use super::batches::{LmBatch, TokenStreams, Window};
+use super::build::Texts;
 use super::learner::{LmLearner, token_nll};
 use super::record::{ActivationStatistics, Score};
 use crate::engine::{EvaluationProgress, Summary};
@@ -30,6 +31,36 @@ pub fn evaluate(
         output.nll_sum
     };
     score(streams, device, nll_of, progress)
+}
+
+/// The scores of the protocol's texts.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TextScores {
+    /// Validation in the training batch size, tail dropped.
+    pub valid: Score,
+    /// Validation as one stream.
+    pub valid_single_stream: Score,
+    /// Test as one stream.
+    pub test: Score,
+}
+
+impl TextScores {
+    /// Score each text; `None` as soon as `score` gives none.
+    pub fn of(
+        texts: &Texts,
+        mut score: impl FnMut(&'static str, &TokenStreams) -> Option<Score>,
+    ) -> Option<Self> {
+        Some(Self {
+            valid: score("validation", &texts.valid)?,
+            valid_single_stream: score("validation, one stream", &texts.valid_single)?,
+            test: score("test, one stream", &texts.test)?,
+        })
+    }
+
+    /// All of them, in order.
+    pub fn all(&self) -> [Score; 3] {
+        [self.valid, self.valid_single_stream, self.test]
+    }
 }
 
 /// Monte-Carlo dropout: how often masks are drawn, and from which seed.

@@ -12,15 +12,16 @@ mod ranges;
 pub mod recipe;
 pub(crate) mod record;
 mod schedule;
-mod scores;
+mod score;
 mod snapshot;
 mod task;
 
 pub use averaging::Averaging;
 pub use build::{Texts, build_learner, network};
 pub use clip::clip_by_global_norm;
+pub use evaluate::TextScores;
 pub use learner::{LmLearner, Objective, SitePenalty, WindowOutput};
 pub use schedule::{End, Schedule, Verdict};
-pub use scores::{CheckpointScores, MonteCarloScores, TextScores, evaluate_checkpoint};
+pub use score::{CheckpointScores, MonteCarloScores, evaluate_checkpoint};
 pub use snapshot::{TextState, TextTensors};
 pub use task::{TextData, TextTask};

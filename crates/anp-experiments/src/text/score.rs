@@ -5,44 +5,12 @@ use std::path::PathBuf;
 use burn::module::Module;
 use serde::Serialize;
 
-use super::batches::TokenStreams;
 use super::build::{Texts, build_learner};
-use super::evaluate::{MonteCarlo, evaluate, evaluate_monte_carlo};
+use super::evaluate::{MonteCarlo, TextScores, evaluate, evaluate_monte_carlo};
 use super::learner::{LmLearner, Objective};
-use super::record::Score;
 use super::snapshot::TextTensors;
 use super::task::TextTask;
 use crate::engine::{GoOnPart, Place, StoredCheckpoint, TrainError};
-
-/// The scores of the protocol's texts.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct TextScores {
-    /// Validation in the training batch size, tail dropped.
-    pub valid: Score,
-    /// Validation as one stream.
-    pub valid_single_stream: Score,
-    /// Test as one stream.
-    pub test: Score,
-}
-
-impl TextScores {
-    /// Score each text; `None` as soon as `score` gives none.
-    pub fn of(
-        texts: &Texts,
-        mut score: impl FnMut(&'static str, &TokenStreams) -> Option<Score>,
-    ) -> Option<Self> {
-        Some(Self {
-            valid: score("validation", &texts.valid)?,
-            valid_single_stream: score("validation, one stream", &texts.valid_single)?,
-            test: score("test, one stream", &texts.test)?,
-        })
-    }
-
-    /// All of them, in order.
-    pub fn all(&self) -> [Score; 3] {
-        [self.valid, self.valid_single_stream, self.test]
-    }
-}
 
 /// The scores of a checkpoint.
 #[derive(Debug, Clone, PartialEq, Serialize)]
