@@ -1,9 +1,9 @@
-//! Checkpoints: a folder each, that is whole or not there.
+//! Checkpoints: one folder each, which is complete or absent.
 //!
 //! ```text
-//! <run>/checkpoints/e00003-w000000412/  made under another name, synced, then renamed
-//!   model.bpk        parameters and whatever else of the task is a tensor
-//!   optimizer.bpk    what an optimizer of Burn remembers, if it remembers anything
+//! <run>/checkpoints/e00003-w000000412/  written under another name, synced, renamed
+//!   model.bpk        parameters and the task's other tensors
+//!   optimizer.bpk    state of a Burn optimizer, if it has any
 //!   trainer.json     everything else
 //!   SHA256SUMS       checksums of the others, as `sha256sum` writes and checks them
 //! ```
@@ -26,7 +26,7 @@ use crate::data::Sha256Hex;
 
 /// Version of the layout this build writes and reads.
 const FORMAT_VERSION: u32 = 5;
-/// Checkpoints of a run that are kept: the newest, and one to fall back to by hand.
+/// Number of checkpoints kept per run: the newest, and one to fall back to by hand.
 const KEEP: usize = 2;
 
 const MODEL_FILE: &str = "model.bpk";
@@ -34,7 +34,7 @@ const OPTIMIZER_FILE: &str = "optimizer.bpk";
 const TRAINER_FILE: &str = "trainer.json";
 const SUMS_FILE: &str = "SHA256SUMS";
 
-/// Beginning of the names of folders that are not whole yet, or no longer.
+/// Prefix of folders that are being written or removed.
 const SCRATCH: &str = ".anp-";
 
 /// `trainer.json`.
@@ -89,9 +89,9 @@ impl CheckpointFolder {
         Ok(found)
     }
 
-    /// Remove what a process that was killed left half written or half removed.
+    /// Remove what a killed process left half written or half removed.
     ///
-    /// Only for the holder of the lock of the run.
+    /// The caller must hold the lock of the run.
     ///
     /// # Errors
     ///
@@ -107,9 +107,9 @@ impl CheckpointFolder {
         Ok(())
     }
 
-    /// Remove all checkpoints, so that the run begins again.
+    /// Remove all checkpoints, so that the run starts again.
     ///
-    /// Only for the holder of the lock of the run.
+    /// The caller must hold the lock of the run.
     ///
     /// # Errors
     ///
@@ -123,12 +123,12 @@ impl CheckpointFolder {
 
     /// Write a checkpoint and remove those that are no longer needed.
     ///
-    /// Where there is a checkpoint of the same place, it stays as it is: a run comes to the same
-    /// place with the same content.
+    /// An existing checkpoint at the same position is kept: a run always reaches a position with
+    /// the same content.
     ///
     /// # Errors
     ///
-    /// [`CheckpointError::Write`]; earlier checkpoints are untouched then.
+    /// [`CheckpointError::Write`]; earlier checkpoints are then untouched.
     pub(super) fn save<T: Task>(
         &self,
         recipe: &T::Recipe,
@@ -173,7 +173,7 @@ impl CheckpointFolder {
         sync_folder(scratch.path()).map_err(write)?;
 
         fs::rename(scratch.path(), &path).map_err(write)?;
-        // Its folder has another name now; there is nothing left to remove.
+        // The folder has its final name now, so there is nothing left to remove.
         let _ = scratch.keep();
         sync_folder(&self.path).map_err(write)?;
 
@@ -185,7 +185,7 @@ impl CheckpointFolder {
         Ok(path)
     }
 
-    /// Remove a checkpoint so that no part of it is ever seen under its name.
+    /// Remove a checkpoint so that a partial one is never seen under its name.
     fn remove(&self, checkpoint: &Path) -> io::Result<()> {
         let name = checkpoint.file_name().unwrap_or_default().to_string_lossy();
         let doomed = self.path.join(format!("{SCRATCH}removing-{name}"));
@@ -194,7 +194,7 @@ impl CheckpointFolder {
     }
 }
 
-/// A checkpoint on disk whose files are known to be whole, of any kind of run.
+/// A verified checkpoint on disk, of any kind of run.
 #[derive(Debug)]
 pub struct Checkpoint {
     path: PathBuf,
@@ -205,7 +205,8 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Open a checkpoint: the folder of one, or of a run, whose newest is taken.
+    /// Open a checkpoint and verify its files. `path` is its folder, or the folder of a run, whose
+    /// newest checkpoint is taken.
     ///
     /// # Errors
     ///
@@ -232,7 +233,7 @@ impl Checkpoint {
             let (path, readable) = (path.clone(), FORMAT_VERSION);
             (found != readable).then_some(CheckpointError::Version { path, found, readable })
         };
-        // The first version had its checksums elsewhere.
+        // The first version kept its checksums elsewhere.
         let sums = read(SUMS_FILE).map_err(|err| other_version().unwrap_or(err))?;
         let sums = String::from_utf8_lossy(&sums);
         let listed =
@@ -262,12 +263,11 @@ impl Checkpoint {
         &self.kind
     }
 
-    /// The checkpoint, of a run of kind `T`.
+    /// Read it as a checkpoint of kind `T`.
     ///
     /// # Errors
     ///
-    /// [`CheckpointError::OtherKind`]; [`CheckpointError::Damaged`] if it is not what such a run
-    /// writes.
+    /// [`CheckpointError::OtherKind`], or [`CheckpointError::Damaged`] if its content does not fit.
     pub fn of<T: Task>(self) -> Result<StoredCheckpoint<T>, CheckpointError> {
         let Self { path, manifest, kind, has_optimizer } = self;
         if kind != T::KIND {
@@ -279,7 +279,7 @@ impl Checkpoint {
     }
 }
 
-/// A checkpoint on disk of a run of kind `T`.
+/// A verified checkpoint of a run of kind `T`.
 pub struct StoredCheckpoint<T: Task> {
     /// Folder of the checkpoint.
     pub path: PathBuf,
@@ -287,7 +287,7 @@ pub struct StoredCheckpoint<T: Task> {
     pub recipe: T::Recipe,
     /// Where the run is.
     pub run: RunState<T::Epoch>,
-    /// What the kind of run keeps beside.
+    /// The task's own state.
     pub state: T::State,
     has_optimizer: bool,
 }
@@ -302,11 +302,11 @@ impl<T: Task> StoredCheckpoint<T> {
         Checkpoint::open(path)?.of()
     }
 
-    /// Load the tensors into those of `template`, on their devices.
+    /// Load the tensors into `template`, on its devices.
     ///
     /// # Errors
     ///
-    /// [`CheckpointError::Damaged`] if the tensors are not like those of `template`.
+    /// [`CheckpointError::Damaged`] if the stored tensors do not fit `template`.
     pub fn load(self, template: T::Tensors) -> Result<Snapshot<T>, CheckpointError> {
         let path = &self.path;
         let damaged = |name| move |err: RecordError| damaged(path, name, err.to_string());
@@ -332,16 +332,16 @@ fn damaged(folder: &Path, name: &str, reason: String) -> CheckpointError {
     CheckpointError::Damaged { path: folder.join(name), folder: folder.to_owned(), reason }
 }
 
-/// What tells how the rest of a `trainer.json` is to be read.
+/// The part of `trainer.json` that says how to read the rest.
 #[derive(Deserialize)]
 struct Header {
     format_version: u32,
-    /// Earlier versions have none.
+    /// Missing in earlier versions.
     #[serde(default)]
     kind: String,
 }
 
-/// Whether a name is like `e00003-w000000412`.
+/// Whether a name looks like `e00003-w000000412`.
 fn is_checkpoint_name(name: &str) -> bool {
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     name.strip_prefix('e')

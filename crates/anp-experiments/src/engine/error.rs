@@ -5,17 +5,17 @@ use std::path::{Path, PathBuf};
 use crate::data::DataError;
 use crate::recipe::ranges::InvalidRecipe;
 
-/// Why a run could not be begun or finished.
+/// Why a run could not start or finish.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TrainError {
-    /// The recipe makes no sense.
+    /// The recipe is invalid.
     #[error("the recipe cannot be run")]
     Recipe(#[from] InvalidRecipe),
-    /// The data is not there or not right.
+    /// The data is missing or wrong.
     #[error(transparent)]
     Data(#[from] DataError),
-    /// What a kind of run says of its recipe, data and devices.
+    /// A kind of run rejects its recipe, data or devices.
     #[error(transparent)]
     Task(Box<dyn Error + Send + Sync>),
     /// A checkpoint could not be written or read.
@@ -29,7 +29,7 @@ pub enum TrainError {
         /// What the system says.
         source: io::Error,
     },
-    /// Another process is at it.
+    /// Another process is working on the run.
     #[error(
         "another process is working on this run; wait for it, or stop it ({} is locked)",
         .path.display()
@@ -38,7 +38,7 @@ pub enum TrainError {
         /// The lock file.
         path: PathBuf,
     },
-    /// The checkpoint is of another recipe or seed.
+    /// The checkpoint belongs to another recipe or seed.
     #[error(
         "the run folder {} belongs to another recipe or seed; choose another with --runs, or \
          remove it to start again", .path.display()
@@ -47,7 +47,7 @@ pub enum TrainError {
         /// The folder.
         path: PathBuf,
     },
-    /// The checkpoint is of another device.
+    /// The checkpoint belongs to another device.
     #[error(
         "the run in {} was begun on {begun_on}, and a record names one device; go on with \
          --device {begun_on}, or remove the folder to start again", .path.display()
@@ -58,7 +58,7 @@ pub enum TrainError {
         /// Devices and kernels of the checkpoint.
         begun_on: String,
     },
-    /// There are more devices than the run can use.
+    /// The run cannot use several devices.
     #[error(
         "this run cannot be on several devices ({devices}): {reason}; give --device one of them"
     )]
@@ -68,7 +68,7 @@ pub enum TrainError {
         /// Why not.
         reason: &'static str,
     },
-    /// A number that is infinite or not a number.
+    /// A number is infinite or NaN.
     #[error(
         "{quantity} became {value} in epoch {epoch}{} (step {step}), at learning rate \
          {learning_rate}; {}; try {remedy}", unit_in_epoch(.unit), last_good(.checkpoint.as_deref())
@@ -80,8 +80,7 @@ pub enum TrainError {
         value: f64,
         /// Epoch, from 1.
         epoch: usize,
-        /// What the steps of an epoch are called, and the number of this one, from 1; `None` after
-        /// training.
+        /// What a step is called, and its number in the epoch, from 1; `None` after training.
         unit: Option<(&'static str, usize)>,
         /// Step since the beginning, from 1.
         step: u64,
@@ -89,7 +88,7 @@ pub enum TrainError {
         learning_rate: f64,
         /// What to try.
         remedy: &'static str,
-        /// Newest checkpoint, from before.
+        /// Newest checkpoint, written before the number arose.
         checkpoint: Option<PathBuf>,
     },
     /// burn-train gave up.
@@ -131,7 +130,7 @@ pub enum CheckpointError {
         /// What the system says.
         source: io::Error,
     },
-    /// There is no checkpoint in a folder.
+    /// A folder holds no checkpoint.
     #[error(
         "{} holds no checkpoint: it should be the folder of a run, or one in its `checkpoints` \
          folder",
@@ -141,7 +140,7 @@ pub enum CheckpointError {
         /// The folder.
         path: PathBuf,
     },
-    /// A file is not what was written.
+    /// A file differs from what was written.
     #[error(
         "checkpoint file {} is damaged: {reason}; remove the folder {} to go on from the \
          checkpoint before it, or the whole run folder to start again", .path.display(), .folder.display()
@@ -154,7 +153,7 @@ pub enum CheckpointError {
         /// What is wrong with it.
         reason: String,
     },
-    /// Another build wrote it.
+    /// It was written by a build with another format.
     #[error(
         "checkpoint {} has format {found}, this build reads {readable}; finish it with the build \
          that began it, or remove the run folder", .path.display()
@@ -167,14 +166,14 @@ pub enum CheckpointError {
         /// The version of this build.
         readable: u32,
     },
-    /// It is of another kind of run.
+    /// It belongs to another kind of run.
     #[error("checkpoint {} is of a run on {found}, not on {expected}", .path.display())]
     OtherKind {
         /// Folder of the checkpoint.
         path: PathBuf,
         /// Its kind.
         found: String,
-        /// The kind that is asked for.
+        /// The requested kind.
         expected: &'static str,
     },
 }

@@ -1,4 +1,4 @@
-//! What a run shows while it goes on, as metrics of burn-train.
+//! What a run shows while it trains, as burn-train metrics.
 
 use std::sync::Arc;
 
@@ -9,8 +9,8 @@ use burn::train::metric::{
     NumericEntry, SerializedEntry,
 };
 
-/// What the training loop and the metrics exchange: what a step gives, or several steps whose
-/// scalars the loop has read.
+/// What the training loop and the metrics exchange: the output of one step, or a summary of several
+/// steps whose scalars the loop has read.
 #[derive(Debug, Clone)]
 pub enum Report<O> {
     /// One step, still on the device.
@@ -19,23 +19,23 @@ pub enum Report<O> {
     Summary(Summary),
 }
 
-/// What a step gives, as a summary of itself.
+/// The output of a step, which can summarise itself.
 pub trait StepOutput: Send + 'static {
-    /// Waits for the device.
+    /// The output as a summary. Waits for the device.
     fn summary(&self) -> Summary;
 }
 
 impl<O> Report<O> {
-    /// What a step gave.
+    /// The output of a step.
     pub fn step(output: O) -> Self {
         Self::Step(Box::new(output))
     }
 
-    /// What a step gave.
+    /// The output of a step.
     ///
     /// # Panics
     ///
-    /// If it is a summary: only the loop makes summaries.
+    /// If it is a summary: only the training loop makes summaries.
     pub fn into_step(self) -> O {
         match self {
             Self::Step(output) => *output,
@@ -44,7 +44,7 @@ impl<O> Report<O> {
     }
 }
 
-/// The values of several steps.
+/// Means over several steps.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Summary {
     /// Mean loss per item, without penalties: nats per token or image.
@@ -53,7 +53,7 @@ pub struct Summary {
     pub penalty: f64,
     /// Mean over the steps of the norm of all gradients, before a clip.
     pub grad_norm: f64,
-    /// Share of the items that are classified correctly, in percent; 0 where nothing is classified.
+    /// Share of the items that are classified correctly, in percent; 0 if nothing is classified.
     pub accuracy: f64,
     /// Tokens or images.
     pub items: usize,
@@ -68,8 +68,8 @@ impl<O: StepOutput> ItemLazy for Report<O> {
 }
 
 impl<O: StepOutput> Adaptor<Summary> for Report<O> {
-    /// The norm of a step's gradients, which only the loop computes, is missing from a step: the
-    /// loop of this crate hands on summaries, but burn-train's own would hand on what a step gives.
+    /// The gradient norm is missing from a step's output, because only the loop computes it. The
+    /// loop of this crate passes summaries; burn-train's own would pass outputs.
     fn adapt(&self) -> Summary {
         match self {
             Self::Step(output) => output.summary(),
@@ -78,7 +78,7 @@ impl<O: StepOutput> Adaptor<Summary> for Report<O> {
     }
 }
 
-/// A number that is shown of a [`Summary`].
+/// A number shown from a [`Summary`].
 #[derive(Debug, Clone, Copy)]
 pub struct Quantity {
     /// Name of the metric.
@@ -87,7 +87,7 @@ pub struct Quantity {
     pub higher_is_better: bool,
     /// The number, and its weight in the mean of an epoch.
     pub value: fn(&Summary) -> (f64, f64),
-    /// From the mean to what is shown.
+    /// Converts the mean to what is shown.
     pub shown: fn(f64) -> f64,
 }
 

@@ -1,5 +1,6 @@
-//! One run, of whatever kind: lock, resume, training loop, checkpoints, record. Knows neither text
-//! nor images: a kind of run is a [`Task`].
+//! One run of any kind: lock, resume, training loop, checkpoints, record.
+//!
+//! The engine knows neither text nor images; each kind of run implements [`Task`].
 
 mod checkpoint;
 mod error;

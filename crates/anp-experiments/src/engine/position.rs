@@ -3,14 +3,14 @@ use serde::{Deserialize, Serialize};
 use super::scalars::EpochSums;
 use crate::provenance::Course;
 
-/// A place in a training.
+/// A position in a training.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Position {
     /// Epoch that the run is in, from 1.
     pub epoch: usize,
-    /// Steps of this epoch that are done.
+    /// Completed steps of this epoch.
     pub done: usize,
-    /// Steps that are done since the beginning.
+    /// Completed steps since the beginning.
     pub step: u64,
 }
 
@@ -24,14 +24,14 @@ impl Position {
     }
 }
 
-/// Where a run is: what a checkpoint holds of every kind of run, beside tensors.
+/// The state that every kind of run has: what a checkpoint holds besides the task's own.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunState<E> {
     /// SHA-256 of the recipe.
     pub recipe_hash: String,
     /// Seed of the run.
     pub seed: u64,
-    /// Where it goes on.
+    /// Where it resumes.
     pub position: Position,
     /// Sums over the current epoch.
     pub sums: EpochSums,
@@ -39,6 +39,6 @@ pub struct RunState<E> {
     pub curve: Vec<E>,
     /// Whether training is over and only the last evaluation is left.
     pub ended: bool,
-    /// Where and how long it has run.
+    /// Where and for how long it has run.
     pub course: Course,
 }

@@ -20,7 +20,7 @@ use crate::random::{Purpose, seed};
 use crate::recipe::hash::content_hash;
 use crate::recipe::scale::Scale;
 
-/// One run.
+/// A run to make.
 pub struct RunRequest<R> {
     /// What to do.
     pub recipe: R,
@@ -28,7 +28,7 @@ pub struct RunRequest<R> {
     pub id: RunId,
     /// Where it runs.
     pub place: Place,
-    /// How it is saved, shown and stopped.
+    /// How it is saved, shown and interrupted.
     pub control: Control,
 }
 
@@ -41,7 +41,7 @@ pub struct RunId {
     pub row: String,
     /// Scale of the recipe.
     pub scale: Scale,
-    /// Seed of everything random.
+    /// Seed of all random draws.
     pub seed: u64,
 }
 
@@ -56,24 +56,24 @@ pub struct Place {
     pub store: Store,
 }
 
-/// How a run is saved, shown and stopped.
+/// How a run is saved, shown and interrupted.
 pub struct Control {
     /// Folder of the run's checkpoints.
     pub run_dir: PathBuf,
-    /// Time between two checkpoints; there is one after each epoch, too.
+    /// Time between checkpoints; one is also written after each epoch.
     pub checkpoint_interval: Duration,
     /// Stops the run at the next step.
     pub interrupter: Interrupter,
-    /// Begin again if the run is done already; one that was stopped goes on all the same.
+    /// Whether to start again if the run is already complete. An interrupted run resumes anyway.
     pub again: bool,
-    /// Shows how the training goes on.
+    /// Shows the progress of training.
     pub renderer: Box<dyn MetricsRenderer>,
-    /// Told how the last evaluation goes on: which part, and how far it is.
+    /// Called with the part and the progress of the last evaluation.
     pub on_evaluation: Box<dyn FnMut(&'static str, EvaluationProgress)>,
 }
 
 impl Control {
-    /// Save after each epoch only, and do not show the last evaluation.
+    /// Save only after each epoch, and do not show the last evaluation.
     pub fn new(
         run_dir: PathBuf,
         renderer: Box<dyn MetricsRenderer>,
@@ -93,11 +93,11 @@ impl Control {
 /// How a run ended.
 #[derive(Debug)]
 pub enum Outcome<R> {
-    /// It is done.
+    /// It is complete.
     Finished(Box<R>),
-    /// It was asked to stop, and can go on.
+    /// It was interrupted and can resume.
     Interrupted {
-        /// Where it goes on from; `None` if it was stopped before the first checkpoint.
+        /// Where it resumes; `None` if it was interrupted before the first checkpoint.
         checkpoint: Option<PathBuf>,
     },
 }
@@ -115,11 +115,11 @@ impl<R> Outcome<R> {
 /// The record of a run of kind `T`.
 pub type RecordOf<T> = RunRecord<<T as Task>::Recipe, <T as Task>::Epoch, <T as Task>::Result>;
 
-/// Train as the recipe says, or go on where a run in the same folder stopped, and evaluate.
+/// Train as the recipe says, or resume the run in the same folder, then evaluate.
 ///
 /// # Errors
 ///
-/// See [`TrainError`]. What was saved before stays.
+/// See [`TrainError`]. Earlier checkpoints are kept.
 pub fn run<T: Task>(request: RunRequest<T::Recipe>) -> Result<Outcome<RecordOf<T>>, TrainError> {
     T::check(&request.recipe, &request.place.devices)?;
     let data = T::load(&request.recipe, &request.place.store)?;
@@ -130,7 +130,7 @@ pub fn run<T: Task>(request: RunRequest<T::Recipe>) -> Result<Outcome<RecordOf<T
 ///
 /// # Errors
 ///
-/// See [`TrainError`]. What was saved before stays.
+/// See [`TrainError`]. Earlier checkpoints are kept.
 pub fn run_on<T: Task>(
     data: T::Data,
     request: RunRequest<T::Recipe>,
@@ -211,7 +211,7 @@ pub fn run_on<T: Task>(
     })))
 }
 
-/// Bring `task`, which is as it `begins`, to where the checkpoint was taken.
+/// Restore `task` from a checkpoint. `begins` is the state of a new run, which must match.
 fn resume<T: Task>(
     task: &mut T,
     begins: &RunState<T::Epoch>,

@@ -5,15 +5,14 @@ use super::checkpoint::CheckpointFolder;
 use super::error::TrainError;
 use crate::atomic::check_writable;
 
-/// The folder of a run, which no other process uses as long as this lives.
+/// The folder of a run, locked against other processes for as long as this value lives.
 pub(super) struct RunFolder {
     pub checkpoints: CheckpointFolder,
     _lock: File,
 }
 
 impl RunFolder {
-    /// Make the folder if it is not there, lock it, and remove what a killed process left half
-    /// written.
+    /// Create the folder if necessary, lock it, and remove what a killed process left half written.
     pub fn claim(path: &Path) -> Result<Self, TrainError> {
         let unusable = |source| TrainError::RunFolder { path: path.to_owned(), source };
         check_writable(path).map_err(unusable)?;

@@ -1,4 +1,4 @@
-//! The scalars of training steps: named, read from the device a few steps at a time, added up.
+//! Scalars of training steps: named, read from the device a few steps at a time, and summed.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::metrics::Summary;
 
-/// The scalars of one step: `[1]` each while they are on the device, `f64` once they are read.
+/// The scalars of one step: each `[1]` on the device, then `f64` once read.
 #[derive(Debug, Clone)]
 pub struct StepScalars<V = Tensor<1>> {
     /// Tokens or images.
@@ -18,18 +18,18 @@ pub struct StepScalars<V = Tensor<1>> {
     pub grad_norm: V,
     /// Norm above which the gradients were scaled down, if they are clipped.
     pub max_norm: Option<f64>,
-    /// Items that are classified correctly, if the task counts them.
+    /// Number of items classified correctly, if the task counts them.
     pub correct: Option<V>,
-    /// What else the task adds up, each with what a message calls it.
+    /// Other quantities that the task sums, each with its name in messages.
     pub extras: Vec<(&'static str, V)>,
     /// Each penalty, as added to the loss.
     pub penalties: Vec<V>,
 }
 
-/// A number that is infinite or not a number.
+/// A number that is infinite or NaN.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct NotFinite {
-    /// What it measures, as a message calls it.
+    /// Its name in messages.
     pub quantity: &'static str,
     /// The number.
     pub value: f64,
@@ -45,7 +45,7 @@ pub fn finite(quantity: &'static str, value: f64) -> Result<(), NotFinite> {
 }
 
 impl<V> StepScalars<V> {
-    /// Each scalar with what a message calls it.
+    /// Each scalar with its name in messages.
     fn named(&self) -> impl Iterator<Item = (&'static str, &V)> {
         let both = [("the loss", &self.loss), ("the norm of the gradients", &self.grad_norm)];
         let correct = self.correct.iter().map(|value| ("a count", value));
@@ -54,7 +54,7 @@ impl<V> StepScalars<V> {
         both.into_iter().chain(correct).chain(extras).chain(penalties)
     }
 
-    /// The same with each scalar replaced, in the order of [`named`](Self::named).
+    /// Replace each scalar, in the order of [`named`](Self::named).
     fn map<W>(self, mut with: impl FnMut(V) -> W) -> StepScalars<W> {
         StepScalars {
             items: self.items,
@@ -69,7 +69,7 @@ impl<V> StepScalars<V> {
 }
 
 impl StepScalars {
-    /// Read the scalars of several steps at once: the device is waited for only here.
+    /// Read the scalars of several steps at once. This is the only place that waits for the device.
     pub(super) fn read(steps: Vec<Self>) -> Vec<StepScalars<f64>> {
         let all = steps.iter().flat_map(|step| step.named().map(|(_, value)| value.clone()));
         let all = Tensor::cat(all.collect(), 0).into_data();
@@ -98,9 +98,9 @@ pub struct EpochSums {
     pub grad_norm: f64,
     /// Steps whose gradients were clipped.
     pub clipped: usize,
-    /// Items that are classified correctly.
+    /// Number of items classified correctly.
     pub correct: f64,
-    /// What else the task adds up, by name.
+    /// Other quantities, by name.
     pub extras: BTreeMap<String, f64>,
     /// Each penalty.
     pub penalties: Vec<f64>,

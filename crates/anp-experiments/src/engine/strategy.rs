@@ -23,7 +23,7 @@ use super::position::{Position, RunState};
 use super::scalars::{EpochSums, NotFinite, StepScalars};
 use super::task::{EpochEnd, EvaluationProgress, FinishedEpoch, Task};
 
-/// A run between its steps.
+/// A run and its state.
 pub(super) struct Run<T: Task> {
     pub recipe: T::Recipe,
     pub task: T,
@@ -31,7 +31,7 @@ pub(super) struct Run<T: Task> {
     pub checkpoints: CheckpointFolder,
 }
 
-/// How a training is shown, saved and stopped.
+/// How training is shown, saved and interrupted.
 pub(super) struct Launch {
     pub label: String,
     pub renderer: Box<dyn MetricsRenderer>,
@@ -58,7 +58,7 @@ pub(super) fn train<T: Task>(run: Run<T>, launch: Launch) -> Result<Run<T>, Stop
     let epochs_done = run.state.position.epoch - 1;
     let slot = Arc::new(Mutex::new(Slot::Waiting(run)));
     let strategy = Strategy { checkpoint_interval, slot: Arc::clone(&slot) };
-    // Where burn-train keeps its own checkpoints and logs, of which there are none.
+    // The folder is for checkpoints and logs of burn-train, which are off.
     let mut training = SupervisedTraining::new("", Arc::new(NoLoader), Arc::new(NoLoader))
         .with_application_logger(None)
         .with_metric_logger(NoMetricLogger)
@@ -79,7 +79,7 @@ pub(super) fn train<T: Task>(run: Run<T>, launch: Launch) -> Result<Run<T>, Stop
     }
     training = training.metric_train_numeric(LearningRateMetric::new());
 
-    // Learning rate and update are the task's; burn-train's are not asked.
+    // The task has its own learning rate and update; those given here are not used.
     let learner = Learner::new(learner, SgdConfig::new().init(), ConstantLr::new(0.0));
     let error = training.launch(learner).error;
     let ended = slot.lock().expect("no panic").take();
@@ -90,7 +90,7 @@ pub(super) fn train<T: Task>(run: Run<T>, launch: Launch) -> Result<Run<T>, Stop
     }
 }
 
-/// A run on its way into the strategy and out: its trait has no room for either.
+/// Carries a run into the strategy and out again, for which the trait has no parameters.
 enum Slot<T: Task> {
     Empty,
     Waiting(Run<T>),
@@ -103,9 +103,10 @@ impl<T: Task> Slot<T> {
     }
 }
 
-/// Epochs of a [`Task`], as a learning strategy of burn-train.
+/// A burn-train learning strategy that trains a [`Task`].
 ///
-/// A stock loop shuffles items, keeps nothing between them, and saves at the end of an epoch only.
+/// The stock loop shuffles items, keeps no state between them, and saves only at the end of an
+/// epoch.
 struct Strategy<T: Task> {
     checkpoint_interval: Duration,
     slot: Arc<Mutex<Slot<T>>>,
@@ -120,7 +121,7 @@ impl<T: Task> SupervisedLearningStrategy<T::Learner> for Strategy<T> {
         _valid: ValidLoader<T::Learner>,
         _starting_epoch: usize,
     ) -> (T::Learner, SupervisedTrainingEventProcessor<T::Learner>) {
-        // A second handle on every parameter, which would forbid updates in place.
+        // It holds a second handle on every parameter, which would prevent updates in place.
         drop(learner);
         let Slot::Waiting(run) = self.slot.lock().expect("no panic").take() else {
             panic!("a strategy is used once")
@@ -137,8 +138,7 @@ impl<T: Task> SupervisedLearningStrategy<T::Learner> for Strategy<T> {
             saved_at: Instant::now(),
         };
         let result = match (training.train(), training.interrupter.error()) {
-            // Asked here and not of burn-train, whose dashboard forgets it at the end of a
-            // training.
+            // Checked here because burn-train's dashboard clears the error when training ends.
             (Ok(()) | Err(Stopped::Interrupted { .. }), Some(err)) => {
                 Err(TrainError::Training(err.to_string()).into())
             }
@@ -151,7 +151,7 @@ impl<T: Task> SupervisedLearningStrategy<T::Learner> for Strategy<T> {
     }
 }
 
-/// A run while it trains.
+/// A run during training.
 struct Training<T: Task> {
     run: Run<T>,
     checkpoint_interval: Duration,
@@ -159,10 +159,10 @@ struct Training<T: Task> {
     num_steps: usize,
     events: SupervisedTrainingEventProcessor<T::Learner>,
     interrupter: Interrupter,
-    /// Steps whose scalars have not been read yet.
+    /// Scalars that have not been read yet.
     pending: Vec<StepScalars>,
     flushed_at: Instant,
-    /// When the run's `wall_seconds` were last brought up to date.
+    /// When the run's `wall_seconds` was last updated.
     clock: Instant,
     saved_at: Instant,
 }
@@ -210,7 +210,7 @@ impl<T: Task> Training<T> {
         Ok(())
     }
 
-    /// Read what the last steps gave, add it up, and check that it is finite.
+    /// Read the pending scalars, check that they are finite, and add them up.
     fn read_pending(&mut self) -> Result<(), Stopped> {
         if self.pending.is_empty() {
             return Ok(());
@@ -261,7 +261,7 @@ impl<T: Task> Training<T> {
             emit(LearnerEvent::ProcessedItem(item));
             !interrupter.should_stop()
         });
-        // Resuming starts at the end of the epoch and validates again.
+        // A resumed run starts at the end of the epoch and validates again.
         let Some(validation) = validation else { return self.save_and_stop() };
         emit(LearnerEvent::EndSplit(epoch));
 
@@ -287,7 +287,7 @@ impl<T: Task> Training<T> {
         self.clock = Instant::now();
         let path = checkpoints.save(recipe, state, task.snapshot())?;
         self.saved_at = Instant::now();
-        // Not training time.
+        // Saving is not training time.
         self.flushed_at = Instant::now();
         Ok(path)
     }
@@ -310,8 +310,8 @@ impl<T: Task> Run<T> {
     }
 }
 
-/// The error for a number that is not finite; `at` counts the step that gave it as done, and has no
-/// step done where the number is of no step.
+/// The error for a number that is not finite. `at` is the position after the step that produced it;
+/// `at.done` is 0 if no step did.
 pub(super) fn not_finite<T: Task>(
     err: NotFinite,
     at: Position,
@@ -330,7 +330,7 @@ pub(super) fn not_finite<T: Task>(
     }
 }
 
-/// burn-train wants loaders; the strategy has another way to its steps.
+/// burn-train requires loaders, but the strategy does not use them.
 struct NoLoader;
 
 impl<I> DataLoader<I> for NoLoader {
@@ -351,7 +351,7 @@ impl<I> DataLoader<I> for NoLoader {
     }
 }
 
-/// burn-train writes its metrics to files unless it is given a logger; the curve is in the record.
+/// Without a logger burn-train writes metrics to files; the curve is in the record instead.
 struct NoMetricLogger;
 
 impl MetricLogger for NoMetricLogger {

@@ -16,53 +16,54 @@ use super::scalars::{EpochSums, NotFinite, StepScalars};
 use crate::data::Store;
 use crate::device::Devices;
 
-/// What differs between kinds of runs; the engine does all else.
+/// What differs between kinds of runs. The engine does everything else.
 ///
-/// [`run`](super::run) makes a task with [`new`](Self::new), brings it to where a checkpoint was
-/// taken with [`restore`](Self::restore), and then asks for one epoch after the other:
+/// [`run`](super::run) creates a task with [`new`](Self::new), resumes it from a checkpoint with
+/// [`restore`](Self::restore), and then calls, epoch by epoch:
 ///
 /// ```text
-/// start_epoch, step … step, validate, end_epoch          until an epoch is the last
+/// start_epoch, step … step, validate, end_epoch      until an epoch is the last
 /// finish
 /// ```
 ///
-/// A step does what a training step does, from the batch to the updated parameters, and hands over
-/// its scalars unread. A task draws each random number from a seed that depends on the run's seed
-/// and the [`Position`] only (see [`random`](crate::random)), and puts all else that the next step
-/// depends on into [`snapshot`](Self::snapshot): then a run that is stopped anywhere ends with the
-/// same bits.
+/// [`step`](Self::step) is a complete training step, from the batch to the updated parameters; it
+/// returns its scalars unread. A run that is interrupted anywhere ends with the same bits if
+///
+/// - every random draw is seeded from the run's seed and the [`Position`] alone (see
+///   [`random`](crate::random)), and
+/// - [`snapshot`](Self::snapshot) holds everything else that the next step depends on.
 pub trait Task: Sized + 'static {
     /// Names the kind of run in checkpoints.
     const KIND: &'static str;
-    /// What messages call things.
+    /// Words for messages.
     const WORDS: Words;
     /// What is shown while it trains.
     const METRICS: Metrics;
-    /// Steps between two looks at the scalars: the device is not waited for at each.
+    /// Number of steps whose scalars are read together, so as not to wait for the device at each.
     const READ_EVERY: usize;
 
-    /// Everything that decides the result, but for the seed.
+    /// Everything that determines the result except the seed.
     type Recipe: Clone + Serialize + DeserializeOwned;
-    /// What is trained and evaluated on.
+    /// The data for training and evaluation.
     type Data;
-    /// What a step of the learner gives.
+    /// The output of the learner's steps.
     type Output: StepOutput;
     /// The model with its training and inference step, for burn-train.
     type Learner: LearnerModel
         + TrainStep<Output = Report<Self::Output>>
         + InferenceStep<Output = Report<Self::Output>>;
-    /// Everything a checkpoint must hold that is a tensor.
+    /// All tensors of a checkpoint.
     type Tensors: Module;
-    /// Everything else, beside what the engine keeps.
+    /// The rest of a checkpoint, apart from what the engine keeps.
     type State: Serialize + DeserializeOwned;
-    /// What is measured after each epoch.
+    /// The measurement after each epoch.
     type Validation;
-    /// One epoch in the record.
+    /// An epoch in the record.
     type Epoch: Clone + Serialize + DeserializeOwned;
     /// The numbers that go into the table.
     type Result;
 
-    /// Check the recipe, and that it can be run on these devices, before any data is read.
+    /// Check the recipe, and that it can run on these devices, before any data is read.
     ///
     /// # Errors
     ///
@@ -76,40 +77,39 @@ pub trait Task: Sized + 'static {
     /// [`TrainError::Data`] or [`TrainError::Task`].
     fn load(recipe: &Self::Recipe, store: &Store) -> Result<Self::Data, TrainError>;
 
-    /// The task before the first step, with parameters drawn from the first device's generator,
-    /// which is seeded.
+    /// Create the task before its first step. Parameters are drawn from the generator of the first
+    /// device, which is seeded.
     fn new(recipe: Self::Recipe, data: Self::Data, context: Context) -> Self;
 
-    /// The model, as burn-train sees it. Whoever holds it keeps parameters from being updated in
-    /// place.
+    /// A handle on the model for burn-train. While it lives, parameters cannot be updated in place.
     fn learner(&self) -> Self::Learner;
 
-    /// Trainable parameters of the model.
+    /// Number of trainable parameters.
     fn num_params(&self) -> usize;
 
     /// What each penalty amounts to in the conventions of the literature.
     fn penalties(&self) -> Vec<PenaltyEquivalent>;
 
-    /// Most epochs that are trained.
+    /// Largest number of epochs.
     fn max_epochs(&self) -> usize;
 
-    /// Learning rate of an epoch, from 1: the current one.
+    /// Learning rate of the current epoch, counted from 1.
     fn learning_rate(&self, epoch: usize) -> f64;
 
-    /// Get ready for the steps of the epoch from `at` on; how many steps the epoch has in all.
+    /// Prepare the steps of an epoch from `at` on; returns the number of steps of the whole epoch.
     fn start_epoch(&mut self, at: Position) -> usize;
 
-    /// One training step.
+    /// Make one training step.
     ///
     /// # Errors
     ///
     /// If a device fails.
     fn step(&mut self, at: Position) -> Result<StepScalars, StepError>;
 
-    /// Steps of a validation.
+    /// Number of steps of a validation.
     fn validation_steps(&self) -> usize;
 
-    /// Measure the model; `None` if `go_on`, told how far it is, says `false`.
+    /// Measure the model; `None` if `go_on` returns `false`.
     fn validate(&mut self, go_on: &mut GoOn<'_>) -> Option<Self::Validation>;
 
     /// Close an epoch.
@@ -123,17 +123,16 @@ pub trait Task: Sized + 'static {
         validation: Self::Validation,
     ) -> Result<EpochEnd<Self::Epoch>, NotFinite>;
 
-    /// Everything that the next step depends on, beside recipe, data and [`Context`].
+    /// Everything that the next step depends on, apart from recipe, data and [`Context`].
     fn snapshot(&self) -> Snapshot<Self>;
 
-    /// Tensors of the shapes that a checkpoint with this state has.
+    /// Tensors with the shapes of a checkpoint with this state.
     fn template(&self, state: &Self::State) -> Self::Tensors;
 
-    /// Become what [`snapshot`](Self::snapshot) was taken of.
+    /// Restore what [`snapshot`](Self::snapshot) returned.
     fn restore(&mut self, snapshot: Snapshot<Self>);
 
-    /// Measure the trained model; `None` if `go_on`, told which part and how far it is, says
-    /// `false`.
+    /// Measure the trained model; `None` if `go_on` returns `false`.
     ///
     /// # Errors
     ///
@@ -148,55 +147,55 @@ pub trait Task: Sized + 'static {
 /// Why a step failed.
 pub type StepError = Box<dyn Error + Send + Sync>;
 
-/// Told how far an evaluation is; says whether to go on.
+/// Called with the progress of an evaluation; returns whether to continue.
 pub type GoOn<'a> = dyn FnMut(EvaluationProgress) -> bool + 'a;
 
-/// Told which part of an evaluation is made, and how far it is; says whether to go on.
+/// Called with the part and the progress of an evaluation; returns whether to continue.
 pub type GoOnPart<'a> = dyn FnMut(&'static str, EvaluationProgress) -> bool + 'a;
 
-/// What messages call the parts of a run.
+/// Words for messages about a kind of run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Words {
-    /// A step: `window`, `batch`.
+    /// A step, for example `window`.
     pub step: &'static str,
-    /// Several.
+    /// Its plural.
     pub steps: &'static str,
-    /// What to try where numbers grow beyond all bounds.
+    /// What to try if numbers become infinite.
     pub remedy: &'static str,
 }
 
 /// What is shown while a run trains.
 #[derive(Debug, Clone, Copy)]
 pub struct Metrics {
-    /// In training and validation.
+    /// For training and validation.
     pub both: &'static [Quantity],
-    /// In training, beside the learning rate.
+    /// For training only, besides the learning rate.
     pub train: &'static [Quantity],
 }
 
-/// Where and with what seed a task runs.
+/// Devices, kernels and seed of a task.
 #[derive(Debug, Clone)]
 pub struct Context {
-    /// The devices, with gradients; the model is on the first.
+    /// The devices, with autodiff; the model is on the first.
     pub devices: Vec<Device>,
     /// How the model computes.
     pub kernels: Kernels,
-    /// Seed of everything random.
+    /// Seed of all random draws.
     pub seed: u64,
 }
 
-/// How far an evaluation or a measurement is.
+/// Progress of an evaluation.
 #[derive(Debug, Clone, Copy)]
 pub struct EvaluationProgress {
-    /// Steps done.
+    /// Completed steps.
     pub done: usize,
-    /// Steps in all.
+    /// All steps.
     pub total: usize,
-    /// The steps since the last report; `None` where no loss is measured.
+    /// The steps since the last report; `None` if no loss is measured.
     pub measured: Option<Summary>,
 }
 
-/// An epoch of training.
+/// The training of an epoch.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FinishedEpoch {
     /// Epoch, from 1.
@@ -207,7 +206,7 @@ pub struct FinishedEpoch {
     pub sums: EpochSums,
 }
 
-/// What follows from an epoch.
+/// The result of an epoch.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct EpochEnd<E> {
     /// The epoch, for the record.
@@ -216,11 +215,11 @@ pub struct EpochEnd<E> {
     pub is_last: bool,
 }
 
-/// What a checkpoint holds of a task.
+/// A task's part of a checkpoint.
 pub struct Snapshot<T: Task> {
-    /// Parameters, and whatever else is a tensor.
+    /// Parameters and all other tensors.
     pub tensors: T::Tensors,
-    /// What an optimizer of Burn remembers, if it remembers anything.
+    /// State of a Burn optimizer; empty if there is none.
     pub optimizer: OptimizerRecord,
     /// Everything else.
     pub state: T::State,
