@@ -1,5 +1,5 @@
-//! Where the kinds of runs meet: [`engine::run`] and the evaluation of a checkpoint for whatever
-//! kind a recipe or a checkpoint is of.
+//! Where the kinds of runs meet: [`engine::run`] for any recipe, and the evaluation of any
+//! checkpoint.
 
 use serde::Serialize;
 
@@ -10,11 +10,11 @@ use crate::record::Record;
 use crate::text::evaluate::MonteCarlo;
 use crate::text::{self, CheckpointScores, TextTask};
 
-/// [`engine::run`] for the kind of run that the recipe is of.
+/// [`engine::run`] for the recipe's kind of run.
 ///
 /// # Errors
 ///
-/// See [`TrainError`]. What was saved before stays.
+/// See [`TrainError`]. Earlier checkpoints are kept.
 pub fn run(request: RunRequest<Recipe>) -> Result<Outcome<Record>, TrainError> {
     let RunRequest { recipe, id, place, control } = request;
     match recipe {
@@ -39,8 +39,8 @@ pub enum Scores {
     Image(CheckpointScore),
 }
 
-/// Measure the parameters of a checkpoint; `None` if `go_on` says `false`. `monte_carlo` is asked
-/// for Monte-Carlo dropout where there is a language model, and told the run's seed.
+/// Measure the parameters of a checkpoint; `None` if `go_on` returns `false`. For a language model,
+/// `monte_carlo` is called with the run's seed and may ask for Monte-Carlo dropout.
 ///
 /// # Errors
 ///

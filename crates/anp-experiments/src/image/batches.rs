@@ -1,8 +1,8 @@
-//! Images in batches: order, augmentation and normalisation, made ahead of the device.
+//! Batches of images: order, augmentation and normalisation, prepared ahead of the device.
 //!
-//! The order of an epoch is a hash of (run seed, epoch), what happens to an image one of (run seed,
-//! epoch, image): batches can be made in any order, by any number of threads, and a run that is
-//! continued sees what it would have seen.
+//! The order of an epoch is seeded by (run seed, epoch), the augmentation of an image by (run seed,
+//! epoch, image). Batches can therefore be prepared in any order by any number of threads, and a
+//! resumed run sees the same batches.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -18,32 +18,32 @@ use crate::random::{Purpose, seed};
 
 /// Pixels of border from which a crop is cut.
 const PADDING: usize = 4;
-/// Batches that a thread makes ahead.
+/// Number of batches that a thread prepares ahead.
 const AHEAD: usize = 2;
-/// Most threads that make batches; a thread makes thousands of images a second.
+/// Largest number of threads; one prepares thousands of images per second.
 const MOST_THREADS: usize = 4;
 
-/// What happens to a training image: a crop of the padded image, and whether it is mirrored.
+/// Augmentation of a training image: a crop of the padded image, possibly mirrored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Augmentation {
     /// First row of the crop in the padded image, 0 to 8; 4 leaves the image where it is.
     pub top: usize,
     /// First column of the crop in the padded image, 0 to 8.
     pub left: usize,
-    /// Whether left and right change places.
+    /// Whether the image is mirrored.
     pub flip: bool,
 }
 
 impl Augmentation {
-    /// Nothing happens.
+    /// No change.
     pub const NONE: Self = Self { top: PADDING, left: PADDING, flip: false };
 
-    /// What happens to image `index` in `epoch` of the run with `run_seed`.
+    /// The augmentation of image `index` in `epoch` of the run with `run_seed`.
     pub fn draw(run_seed: u64, epoch: usize, index: usize) -> Self {
         let of_epoch = seed(run_seed, Purpose::Augmentation, epoch as u64);
         let bits = seed(of_epoch, Purpose::Augmentation, index as u64);
         let places = 2 * PADDING as u64 + 1;
-        // 64 bits are so many that the remainders are as good as even.
+        // With 64 bits the remainders are nearly uniform.
         Self {
             top: (bits % places) as usize,
             left: (bits / places % places) as usize,
@@ -51,7 +51,7 @@ impl Augmentation {
         }
     }
 
-    /// The pixels that an image of one plane becomes, row by row; 0 beyond its border.
+    /// The augmented pixels of one plane, row by row; 0 beyond the border.
     fn plane(self, plane: &[u8], mut put: impl FnMut(u8)) {
         for row in 0..IMAGE_SIDE {
             // The padded image begins `PADDING` before the image.
@@ -70,17 +70,17 @@ impl Augmentation {
     }
 }
 
-/// From bytes to what the network sees: `(byte / 255 − mean) / std`, channel by channel.
+/// Converts bytes to the network's input: `(byte / 255 − mean) / std`, channel by channel.
 ///
 /// The border of a crop is black before this, as in the public code (it pads images, not tensors).
 #[derive(Debug, Clone)]
 pub struct Normalization {
-    /// What each byte becomes, by channel.
+    /// The input for each byte, by channel.
     values: [[f32; 256]; 3],
 }
 
 impl Normalization {
-    /// Of the data set.
+    /// The normalisation of a data set.
     pub fn new(set: &ImageSet) -> Self {
         let value = |channel: usize, byte: usize| {
             (byte as f32 / 255.0 - set.mean[channel]) / set.std[channel]
@@ -95,7 +95,7 @@ impl Normalization {
     }
 }
 
-/// A batch that is not on a device yet.
+/// A batch in main memory.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HostBatch {
     /// `[batch_size, 3, 32, 32]`.
@@ -109,14 +109,14 @@ impl HostBatch {
         self.labels.len()
     }
 
-    /// Bring it to `device`.
+    /// Move the batch to `device`.
     pub fn to_device(self, device: &Device) -> ImageBatch {
         let part = Part { index: 0, batch_size: self.num_images() };
         image_batch(self.pixels, self.labels, part, device)
     }
 
-    /// Bring an equal part to each of `devices`, in order; where the images do not go round, the
-    /// last parts have fewer, or there are fewer of them.
+    /// Move an equal part to each of `devices`, in order. If the images cannot be divided equally,
+    /// the last parts are smaller, or there are fewer parts than devices.
     pub fn to_devices(&self, devices: &[Device]) -> Vec<ImageBatch> {
         let batch_size = self.num_images();
         let images = batch_size.div_ceil(devices.len());
@@ -141,10 +141,10 @@ fn image_batch(pixels: Vec<f32>, labels: Vec<i32>, part: Part, device: &Device) 
     }
 }
 
-/// What of a step's batch a device has.
+/// The part of a batch that a device has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Part {
-    /// Number of the part, from 0.
+    /// Index of the part, from 0.
     pub index: usize,
     /// Images of the whole batch.
     pub batch_size: usize,
@@ -162,7 +162,7 @@ pub struct ImageBatch {
 }
 
 impl ImageBatch {
-    /// Whether there is nothing else in the batch.
+    /// Whether this is the whole batch.
     pub fn is_whole(&self) -> bool {
         self.labels.dims() == [self.part.batch_size]
     }
@@ -173,16 +173,16 @@ impl ImageBatch {
 pub struct Source {
     /// The images.
     pub images: Arc<Images>,
-    /// What their bytes become.
+    /// Their normalisation.
     pub normalization: Arc<Normalization>,
-    /// Images a batch; the last batch takes what is left.
+    /// Images per batch; the last batch takes the rest.
     pub batch_size: usize,
     /// Whether training images are cropped and mirrored.
     pub augment: bool,
 }
 
 impl Source {
-    /// Batches in an epoch.
+    /// Number of batches per epoch.
     pub fn num_batches(&self) -> usize {
         self.images.len().div_ceil(self.batch_size)
     }
@@ -236,7 +236,7 @@ impl Source {
         HostBatch { pixels, labels }
     }
 
-    /// The batches of an epoch from `first` on, made by threads ahead of who takes them, in order.
+    /// The batches of an epoch from `first` on, in order, prepared ahead by threads.
     pub fn epoch(&self, run_seed: u64, epoch: usize, first: usize) -> Prepared {
         let order: Arc<[u32]> = self.order(run_seed, epoch).into();
         let num_batches = self.num_batches();
@@ -248,7 +248,7 @@ impl Source {
             thread::spawn(move || {
                 for batch in (first + worker..num_batches).step_by(threads) {
                     let batch = source.training_batch(&order, run_seed, epoch, batch);
-                    // Nobody waits for more.
+                    // The receiver is gone.
                     if sender.send(batch).is_err() {
                         break;
                     }
@@ -260,7 +260,7 @@ impl Source {
     }
 }
 
-/// Batches that threads make.
+/// Batches that threads prepare.
 #[derive(Debug)]
 pub struct Prepared {
     receivers: Vec<Receiver<HostBatch>>,

@@ -10,8 +10,8 @@ use crate::engine::{EvaluationProgress, GoOn, Summary};
 
 /// Loss, accuracy and size of the features over all images of `source`, as they are.
 ///
-/// `model` must be in evaluation mode (`model.valid()`). `go_on` is called after each batch; the
-/// evaluation is given up, and `None` returned, when it says `false`.
+/// `model` must be in evaluation mode (`model.valid()`). `go_on` is called after each batch: if it
+/// returns `false`, the evaluation stops and returns `None`.
 pub(super) fn evaluate(
     model: &ImageLearner,
     source: &Source,

@@ -8,7 +8,7 @@ use burn::train::{InferenceStep, TrainOutput, TrainStep};
 use super::batches::{ImageBatch, Part};
 use crate::engine::{Report, StepOutput, Summary};
 
-/// An image network and what its training minimises.
+/// An image network and its training objective.
 #[derive(Module, Debug)]
 pub struct ImageLearner {
     /// The network.
@@ -18,25 +18,26 @@ pub struct ImageLearner {
     pub penalties: Vec<(ImageSite, ActivationNorm)>,
 }
 
-/// What one batch gave, still on the device.
+/// The output of one batch, still on the device.
 #[derive(Debug, Clone)]
 pub struct BatchOutput {
     /// Images in the batch.
     pub images: usize,
     /// Negative log-likelihood summed over the images, nats: `[1]`.
     pub nll_sum: Tensor<1>,
-    /// Images that are classified rightly: `[1]`.
+    /// Number of correctly classified images: `[1]`.
     pub correct: Tensor<1>,
     /// ‖pooled features‖₂ summed over the images: `[1]`.
     pub norm_sum: Tensor<1>,
     /// ‖pooled features‖₂² summed over the images: `[1]`.
     pub square_sum: Tensor<1>,
-    /// Each penalty, as it was added to the loss: `[1]`; empty in evaluation.
+    /// Each penalty, as added to the loss: `[1]`; empty in evaluation.
     pub penalties: Vec<Tensor<1>>,
-    /// Which part of a batch it was.
+    /// The part of the batch.
     pub part: Part,
     /// Running mean and variance of each normalisation after a part of a batch, in the order of
-    /// [`WideResNet::norms`]; empty after a whole batch, whose statistics the network has already.
+    /// [`WideResNet::norms`]; empty after a whole batch, which updates the network's own
+    /// statistics.
     pub running: Vec<Tensor<1>>,
 }
 
@@ -92,11 +93,11 @@ impl TrainStep for ImageLearner {
     /// loss = Σ over images of nll / images + Σ penalties
     /// ```
     ///
-    /// Of a part of a batch it is what the part adds to the loss of the batch, so that the losses
-    /// and the gradients of the parts sum to those of the batch.
+    /// For a part of a batch it is the part's contribution to the loss of the batch, so that losses
+    /// and gradients of the parts sum to those of the batch.
     fn step(&self, batch: ImageBatch) -> TrainOutput<Report<BatchOutput>> {
         let is_whole = batch.is_whole();
-        // A part's statistics must not meet those of the others before all are there.
+        // The statistics of a part must not mix with those of others before all are complete.
         let own = (!is_whole).then(|| Self { net: self.net.with_own_statistics(), ..self.clone() });
         let learner = own.as_ref().unwrap_or(self);
         let (nll_sum, output) = learner.forward(&batch);
@@ -111,8 +112,8 @@ impl TrainStep for ImageLearner {
             penalty * (weight(batch.part.batch_size) / weight(images))
         };
         let penalties: Vec<_> = self.penalties.iter().map(penalty).collect();
-        // Not a division: the gradient of Burn's has the reciprocal in single precision, in any
-        // dtype.
+        // Not a division: Burn computes its gradient with the reciprocal in single precision,
+        // whatever the dtype.
         let mean = nll_sum.clone() * (1.0 / batch.part.batch_size as f64);
         let loss = penalties.iter().fold(mean, |loss, penalty| loss + penalty.clone());
         let gradients = loss.backward();

@@ -1,4 +1,4 @@
-//! What the record of an image classifier holds.
+//! The record of an image classifier.
 
 use serde::{Deserialize, Serialize};
 
@@ -16,13 +16,13 @@ pub struct ImageEpochRecord {
     pub epoch: usize,
     /// Learning rate during the epoch.
     pub learning_rate: f64,
-    /// Mean training loss in nats an image, of augmented images, without penalties.
+    /// Mean training loss in nats per augmented image, without penalties.
     pub train_nll: f64,
-    /// Share of these images that were classified rightly when they were trained on, in percent.
+    /// Share of these images that were classified correctly when trained on, in percent.
     pub train_accuracy: f64,
-    /// Loss in nats an image on the test images, without penalties.
+    /// Loss in nats per test image, without penalties.
     pub test_nll: f64,
-    /// Share of the test images that are classified rightly, in percent.
+    /// Share of the test images that are classified correctly, in percent.
     pub test_accuracy: f64,
     /// Mean over the epoch's steps of each penalty's term, as added to the loss.
     pub penalties: Vec<f64>,
@@ -38,16 +38,16 @@ pub struct ImageEpochRecord {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ImageResult {
-    /// Test images after the last epoch: the number of ours that is compared.
+    /// Score after the last epoch: the number that is compared with the paper.
     pub test: ImageScore,
-    /// The epoch with the best test accuracy, the first of them: what the paper's code reports. It
-    /// chooses by the test set.
+    /// First epoch with the best test accuracy, as reported by the paper's code. It is selected on
+    /// the test set.
     pub best_epoch: usize,
-    /// Test images after that epoch.
+    /// Score after that epoch.
     pub best: ImageScore,
     /// Pooled features of the test images after the last epoch.
     pub pooled: FeatureStatistics,
-    /// What is to be said of images that are not the official ones, if any is not.
+    /// A note on images that are not the official ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data_variant: Option<String>,
 }
@@ -56,15 +56,15 @@ pub struct ImageResult {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ImageScore {
-    /// Mean negative log-likelihood, nats an image.
+    /// Mean negative log-likelihood, nats per image.
     pub nll: f64,
-    /// Share of the images that are classified rightly, in percent.
+    /// Share of correctly classified images, in percent.
     pub accuracy: f64,
     /// Images.
     pub images: usize,
 }
 
-/// How large the features of an image are.
+/// Size of an image's features.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FeatureStatistics {

@@ -1,4 +1,4 @@
-//! A training step of images on one device or several.
+//! A training step of an image network on one or several devices.
 
 use burn::data::dataloader::{DataLoaderIterator, Progress};
 use burn::data::dataset::DatasetError;
@@ -10,19 +10,19 @@ use burn::train::train::{MultiDeviceStepError, MultiDevicesTrainStep};
 use super::batches::{HostBatch, ImageBatch};
 use super::learner::{BatchOutput, ImageLearner};
 
-/// The devices that share each batch. With more than one, each has a thread and, for the length of
-/// a step, a copy of the network: burn-train's workers.
+/// The devices that share each batch. With several devices, each has a worker thread of burn-train
+/// and, for the duration of a step, a copy of the network.
 ///
-/// A device normalises its part of the batch by the part's own statistics. What enters the running
-/// statistics is the mean over the parts, each with the weight of its images.
+/// A device normalises its part of the batch by the part's own statistics. The running statistics
+/// are updated with the mean over the parts, weighted by their images.
 pub struct Replicas {
     devices: Vec<Device>,
-    /// Absent where there is but one device.
+    /// Absent if there is only one device.
     workers: Option<MultiDevicesTrainStep<ImageLearner>>,
 }
 
 impl Replicas {
-    /// Start a thread for each device, if there are several; the network lives on the first.
+    /// Start a thread for each device, if there are several. The network is on the first.
     ///
     /// # Panics
     ///
@@ -33,12 +33,12 @@ impl Replicas {
         Self { devices, workers }
     }
 
-    /// Loss and gradients of a batch, on the first device: with several devices the sums of what
-    /// their parts add to both.
+    /// Loss and gradients of a batch, on the first device; with several devices, sums over the
+    /// parts.
     ///
     /// # Errors
     ///
-    /// If a worker's step panicked, as where a device has too little memory.
+    /// If a worker's step panicked, for example because a device has too little memory.
     pub fn step(
         &self,
         model: &ImageLearner,
@@ -55,8 +55,7 @@ impl Replicas {
         let (outputs, _) = workers.step(&mut parts, model)?;
         let outputs = outputs.into_iter().map(|it| (it.output.item.into_step(), it.output.grads));
         let mut outputs: Vec<_> = outputs.collect();
-        // Sums in the order in which the parts come by would differ in their last bits from run to
-        // run.
+        // Summing the parts in the order of arrival would change the last bits from run to run.
         outputs.sort_by_key(|(output, _)| output.part.index);
 
         let inner = main.clone().inner();
@@ -80,7 +79,7 @@ impl Replicas {
     }
 }
 
-/// The part's numbers on `main`, its running statistics times its share of the batch.
+/// The output of a part on `main`, with the running statistics weighted by its share.
 fn weighted(output: BatchOutput, main: &Device) -> BatchOutput {
     let inner = main.clone().inner();
     let to_main = |tensor: Tensor<1>| tensor.to_device(&inner);
@@ -112,7 +111,7 @@ fn add(left: BatchOutput, right: BatchOutput) -> BatchOutput {
     }
 }
 
-/// A loader of one part, or of none: a worker asks for the next.
+/// A loader of at most one part, from which a worker takes its batch.
 struct Once(Option<ImageBatch>);
 
 impl Iterator for Once {

@@ -17,13 +17,13 @@ use crate::engine::{GoOnPart, Place, StoredCheckpoint, Task, TrainError};
 pub struct CheckpointScore {
     /// The checkpoint.
     pub checkpoint: PathBuf,
-    /// Epochs that are done.
+    /// Number of completed epochs.
     pub epochs: usize,
-    /// On the test images of the recipe.
+    /// Score on the test images of the recipe.
     pub test: ImageScore,
 }
 
-/// Measure the network of a checkpoint on the test images of its recipe; `None` if `go_on` says
+/// Measure the network of a checkpoint on the test images of its recipe; `None` if `go_on` returns
 /// `false`.
 ///
 /// # Errors

@@ -1,4 +1,4 @@
-//! What a checkpoint holds of an image classifier.
+//! The contents of an image classifier's checkpoint.
 
 use std::collections::HashMap;
 
@@ -9,19 +9,19 @@ use serde::{Deserialize, Serialize};
 
 use super::record::{FeatureStatistics, ImageScore};
 
-/// What momentum has made of each parameter's gradients, flat.
+/// The velocity of each parameter, flat.
 pub(super) type Velocities = HashMap<ParamId, Tensor<1>>;
 
-/// Everything but tensors.
+/// Everything except tensors.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ImageState {
     /// Score and features after the last finished epoch.
     pub last: Option<(ImageScore, FeatureStatistics)>,
-    /// Places, in the order of a visit, of the parameters that have a velocity.
+    /// Positions, in the order of a visit, of the parameters that have a velocity.
     velocities: Vec<usize>,
 }
 
-/// The tensors as one module, so that Burn writes them as one file.
+/// The tensors, as one module that Burn writes to one file.
 #[derive(Module, Debug)]
 pub struct ImageTensors {
     /// The network, with its running statistics.
@@ -44,7 +44,7 @@ impl ImageTensors {
         (Self { net, velocities }, ImageState { last, velocities: places })
     }
 
-    /// Those of a checkpoint with this state, to load it into; `device` is that of `net`.
+    /// Tensors like those of a checkpoint with this state; `device` is the one of `net`.
     pub fn like(net: WideResNet, state: &ImageState, device: &Device) -> Self {
         let device = device.clone().inner();
         let sizes = Places::of(&net);
@@ -63,8 +63,7 @@ impl ImageTensors {
     }
 }
 
-/// Ids and sizes of the parameters of a module, running statistics among them, in the order of a
-/// visit.
+/// Ids and sizes of a module's parameters and running statistics, in the order of a visit.
 #[derive(Default)]
 struct Places(Vec<(ParamId, usize)>);
 

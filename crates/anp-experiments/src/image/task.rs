@@ -25,13 +25,13 @@ use crate::random::{Purpose, seed};
 /// ‖pooled features‖₂, summed over the images of a step.
 const FEATURE_NORM: &str = "the norm of the features";
 
-/// What an image classifier is trained and tested on.
+/// The data of an image classifier.
 #[derive(Debug, Clone)]
 pub struct ImageData {
     train: Source,
     pub(super) test: Source,
     pub(super) num_classes: usize,
-    /// What is to be said of images that are not the official ones.
+    /// A note on images that are not the official ones.
     variant: Option<String>,
 }
 
@@ -57,25 +57,25 @@ impl ImageData {
     }
 }
 
-/// The devices compute in no such type.
+/// A device lacks the type for mixed precision.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "training.mixed_precision is {precision}, which {device} does not have; choose another device, \
      or a recipe without it"
 )]
 pub struct NoSuchPrecision {
-    /// What the recipe asks for.
+    /// The requested type.
     precision: MixedPrecision,
     /// The device without it.
     device: DeviceName,
 }
 
-/// Epochs of augmented images with momentum, which may be forgotten after each.
+/// Training with momentum on augmented images. The momentum may be reset after each epoch.
 pub struct ImageTask {
     recipe: ImageRecipe,
     network: WideResNetConfig,
     data: ImageData,
-    /// The network lives on the first; all share each batch.
+    /// All share each batch; the network is on the first.
     devices: Vec<Device>,
     seed: u64,
     replicas: Replicas,
@@ -84,7 +84,7 @@ pub struct ImageTask {
     optimizer: ClippedSgd,
     /// Score and features after the last finished epoch.
     last: Option<(ImageScore, FeatureStatistics)>,
-    /// The rest of the current epoch, made ahead.
+    /// The remaining batches of the current epoch, prepared ahead.
     batches: Option<Prepared>,
 }
 
@@ -260,7 +260,7 @@ impl Task for ImageTask {
     }
 
     fn snapshot(&self) -> Snapshot<Self> {
-        // Brings the running statistics up to date, which lag by a step.
+        // Updates the running statistics, which lag by a step.
         self.model().valid();
         let net = self.model().net.clone();
         let (tensors, state) = ImageTensors::new(net, &self.optimizer.velocities, self.last);
@@ -280,7 +280,7 @@ impl Task for ImageTask {
         self.last = state.last;
     }
 
-    /// Nothing is left to be measured.
+    /// The last epoch has measured everything.
     fn finish(
         self,
         curve: &[ImageEpochRecord],

@@ -10,13 +10,13 @@ use crate::text::record::TextRecord;
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Record {
-    /// Of a language model.
+    /// A language model.
     Text(Box<TextRecord>),
-    /// Of an image classifier.
+    /// An image classifier.
     Image(Box<ImageRecord>),
 }
 
-/// What records of all kinds have.
+/// The part that records of all kinds have.
 #[derive(Debug, Clone, Copy)]
 pub struct Head<'a> {
     /// Table that the row belongs to.

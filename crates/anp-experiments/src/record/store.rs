@@ -43,7 +43,7 @@ pub enum RecordError {
         /// What the system says.
         source: io::Error,
     },
-    /// A number is infinite or not a number, which JSON cannot hold.
+    /// A number is infinite or NaN, which JSON cannot represent.
     #[error("the record for {} holds a number that is not finite", .path.display())]
     NotFinite {
         /// The file that was to be written.
@@ -105,12 +105,12 @@ pub enum RecordError {
     Folder {
         /// The folder.
         folder: PathBuf,
-        /// One error a file, in the order of their names.
+        /// One error per file, in the order of their names.
         bad: Vec<RecordError>,
     },
 }
 
-/// One line an error, its causes behind it.
+/// One line per error, with its causes.
 fn list(errors: &[RecordError]) -> String {
     let line = |err: &RecordError| match std::error::Error::source(err) {
         Some(source) => format!("\n  {err}: {source}"),
@@ -119,7 +119,7 @@ fn list(errors: &[RecordError]) -> String {
     errors.iter().map(line).collect()
 }
 
-/// What tells how the rest of a record is to be read.
+/// The part of a record that says how to read the rest.
 #[derive(Deserialize)]
 struct Header {
     schema_version: u32,
@@ -136,7 +136,7 @@ impl Record {
 
     /// Write the record into `folder`, under its [`file_name`](Self::file_name).
     ///
-    /// A record of the same run and recipe is replaced; any other file stays.
+    /// A record of the same run and recipe is replaced; other files are kept.
     ///
     /// # Errors
     ///
@@ -145,7 +145,7 @@ impl Record {
         let path = folder.join(self.file_name());
         let mut json = serde_json::to_vec_pretty(self).expect("a record has string keys only");
         json.push(b'\n');
-        // Numbers that are not finite become `null`, which no reader takes.
+        // Numbers that are not finite become `null`, which no reader accepts.
         if Self::parse(&json, &path).ok().as_ref() != Some(self) {
             return Err(RecordError::NotFinite { path });
         }
@@ -194,7 +194,7 @@ impl Record {
     }
 }
 
-/// What a run is called: its record, and the folder of its checkpoints.
+/// Name of a run: of its record, and of the folder of its checkpoints.
 pub(crate) fn run_name(table: &str, row: &str, scale: Scale, seed: u64, hash: &str) -> String {
     let hash = hash.get(..8).unwrap_or(hash);
     format!("{table}-{row}-{scale}-s{seed}-{hash}")

@@ -4,16 +4,16 @@ use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-/// Averaging of the parameters from step to step: how far it is, but for the averages.
+/// Averaging of parameters over steps: its state without the averages themselves.
 ///
 /// ```text
 /// after step k:  a ← p               k ≤ 2
 ///                a ← a + (p − a) / (k − 1)   k > 2
 /// ```
 ///
-/// Polyak & Juditsky, 1992, as `torch.optim.ASGD` with `t0 = 0` and `lambd = 0` does it, with which
-/// the published AWD-LSTM was trained: the mean is that of all steps but the first, and a step has
-/// the learning rate of the step before it, which shows where windows are of different lengths.
+/// Polyak & Juditsky, 1992, as implemented by `torch.optim.ASGD` with `t0 = 0` and `lambd = 0`,
+/// which trained the published AWD-LSTM: the mean excludes the first step, and each step uses the
+/// learning rate of the step before it. The latter matters only if windows have different lengths.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Averaging {
     steps: u64,
@@ -21,16 +21,16 @@ pub struct Averaging {
 }
 
 impl Averaging {
-    /// The learning rate of the coming step, whose window asks for `learning_rate`.
+    /// The learning rate of the next step, whose window has `learning_rate`.
     pub fn learning_rate(&mut self, learning_rate: f64) -> f64 {
         self.next_learning_rate.replace(learning_rate).unwrap_or(learning_rate)
     }
 
-    /// The average with the parameters of `module` after another step.
+    /// Add the parameters of `module` after another step to the average.
     ///
     /// # Panics
     ///
-    /// If `average` is there and has other parameters than `module`.
+    /// If `average` has other parameters than `module`.
     #[must_use]
     pub fn add<M: Module>(&mut self, average: Option<M>, module: &M) -> M {
         self.steps += 1;
@@ -56,7 +56,7 @@ impl ModuleVisitor for Parameters {
     }
 }
 
-/// Moves each parameter towards the next of `parameters`.
+/// Moves each parameter towards its counterpart in `parameters`.
 struct Mean {
     parameters: Parameters,
     weight: f64,
@@ -96,7 +96,7 @@ mod tests {
         layer
     }
 
-    /// Of 10, 1, 2 and 6 the first is left out.
+    /// Of 10, 1, 2 and 6, the first is excluded.
     #[test]
     fn the_average_is_the_mean_of_all_steps_but_the_first() {
         for device in [Device::default(), Device::default().autodiff()] {

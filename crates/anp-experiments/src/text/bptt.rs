@@ -1,11 +1,11 @@
-//! Lengths of the training windows drawn at random (Merity et al., 2017), so that not every epoch
-//! cuts the text at the same places.
+//! Random lengths of the training windows (Merity et al., 2017), so that epochs cut the text at
+//! different places.
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-/// `[data.variable_bptt]`: how the lengths of the training windows are drawn.
+/// `[data.variable_bptt]`: how the lengths of training windows are drawn.
 ///
 /// ```text
 /// mean = bptt / 2 with half_probability, else bptt
@@ -22,7 +22,7 @@ pub struct VariableBptt {
     pub half_probability: f64,
     /// Standard deviation of the length, in steps.
     pub deviation: f64,
-    /// Fewest steps that are drawn.
+    /// Smallest length, in steps.
     pub shortest: usize,
 }
 
@@ -35,7 +35,7 @@ impl VariableBptt {
         // Box & Muller's transform; 1 − u is never zero.
         let (u, v) = (rng.random::<f64>(), rng.random::<f64>());
         let normal = (-2.0 * (1.0 - u).ln()).sqrt() * (std::f64::consts::TAU * v).cos();
-        // The conversion cuts the fraction off, and makes what is negative 0.
+        // The conversion drops the fraction and turns negative numbers into 0.
         ((mean + self.deviation * normal) as usize).max(self.shortest)
     }
 }

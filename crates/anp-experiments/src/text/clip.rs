@@ -8,9 +8,9 @@ use burn::tensor::Tensor;
 /// g ← g · min(1, max_norm / ‖g‖₂),  ‖g‖₂² = Σ over all parameters and elements of g²
 /// ```
 ///
-/// Burn's own clipping takes each tensor's norm by itself, which is another optimiser.
+/// Burn's own clipping uses the norm of each tensor separately, which is a different optimizer.
 ///
-/// Returns the gradients and `‖g‖₂` before the clip, `[1]`. The device is not waited for.
+/// Returns the gradients and `‖g‖₂` before the clip, `[1]`. Does not wait for the device.
 ///
 /// # Panics
 ///

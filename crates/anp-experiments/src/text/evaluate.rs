@@ -12,11 +12,11 @@ use super::record::{ActivationStatistics, Score};
 use crate::engine::{EvaluationProgress, Summary};
 use crate::random::{self, Purpose};
 
-/// Cross-entropy of a text, state carried from window to window, zero at the start.
+/// Cross-entropy of a text. The state is zero at the start and carried from window to window.
 ///
-/// `model` must be in evaluation mode (`model.valid()`): on an autodiff device dropout would be on.
-/// `progress` is called now and then; the evaluation is given up, and `None` returned, when it says
-/// `false`.
+/// `model` must be in evaluation mode (`model.valid()`): on an autodiff device dropout would be
+/// active. `progress` is called now and then; if it returns `false`, the evaluation stops and
+/// returns `None`.
 pub fn evaluate(
     model: &LmLearner,
     streams: &TokenStreams,
@@ -45,7 +45,7 @@ pub struct TextScores {
 }
 
 impl TextScores {
-    /// Score each text; `None` as soon as `score` gives none.
+    /// Score each text; `None` as soon as `score` returns `None`.
     pub fn of(
         texts: &Texts,
         mut score: impl FnMut(&'static str, &TokenStreams) -> Option<Score>,
@@ -63,25 +63,24 @@ impl TextScores {
     }
 }
 
-/// Monte-Carlo dropout: how often masks are drawn, and from which seed.
+/// Number of passes and seed of Monte-Carlo dropout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct MonteCarlo {
-    /// Masks that are drawn for each window, at least 1.
+    /// Number of masks drawn for each window, at least 1.
     pub passes: usize,
-    /// Seed of the masks; that of a pass does not depend on how many there are.
+    /// Seed of the masks. The masks of a pass do not depend on the number of passes.
     pub seed: u64,
 }
 
-/// Cross-entropy of a text under the mean of the probabilities that networks with dropped
-/// activations give:
+/// Cross-entropy of a text under the mean of the probabilities from networks with dropout:
 ///
 /// ```text
 /// p(y) = 1/N Σ_n p(y | masks n)
 /// ```
 ///
-/// Gal & Ghahramani, 2016, table 1's "MC". Masks are drawn anew for each window, as in training;
-/// each of the N networks carries a state of its own. `model` must be in evaluation mode;
-/// `progress` is as in [`evaluate`].
+/// Gal & Ghahramani, 2016, table 1's "MC". Masks are drawn for each window, as in training, and
+/// each of the N networks carries its own state. `model` must be in evaluation mode; `progress` is
+/// as in [`evaluate`].
 ///
 /// # Panics
 ///
@@ -127,7 +126,7 @@ fn nll_of_mean_probability(nll: Tensor<2>) -> Tensor<1> {
     (smallest - mean.log()).reshape([-1])
 }
 
-/// Add up what `nll_of` says of each window, given its index: nats summed over the tokens, `[1]`.
+/// Sum `nll_of` over the windows, given their index: nats summed over tokens, `[1]`.
 fn score(
     streams: &TokenStreams,
     device: &Device,
@@ -155,8 +154,8 @@ fn score(
 
 /// Size of the activation at `site` over the first `num_windows` windows of `streams`.
 ///
-/// With a model on an autodiff device dropout is on; seed the device before. `progress` is called
-/// now and then; the measurement is given up, and `None` returned, when it says `false`.
+/// With a model on an autodiff device dropout is active; seed the device first. `progress` is
+/// called now and then; if it returns `false`, the measurement stops and returns `None`.
 pub fn activation_statistics(
     model: &RecurrentLm,
     streams: &TokenStreams,
@@ -197,8 +196,8 @@ pub fn activation_statistics(
     })
 }
 
-/// A sum in double precision of scalars that are read from the device a few at a time, so that the
-/// device need not be waited for at each.
+/// A sum of scalars in double precision. Scalars are read a few at a time, so as not to wait for
+/// the device at each.
 #[derive(Default)]
 struct ScalarSum {
     total: f64,
@@ -208,7 +207,7 @@ struct ScalarSum {
 impl ScalarSum {
     const READ_EVERY: usize = 32;
 
-    /// Add a scalar; whether the sum was brought up to date.
+    /// Add a scalar; returns whether the sum was updated.
     fn add(&mut self, value: Tensor<1>) -> bool {
         self.pending.push(value.inner());
         let full = self.pending.len() == Self::READ_EVERY;
@@ -218,7 +217,7 @@ impl ScalarSum {
         full
     }
 
-    /// The sum up to now.
+    /// The sum so far.
     fn read(&mut self) -> f64 {
         if !self.pending.is_empty() {
             let values = Tensor::cat(std::mem::take(&mut self.pending), 0).into_data();
@@ -280,8 +279,7 @@ mod tests {
         evaluate(model, &streams, &Device::default(), |_| true).unwrap()
     }
 
-    /// The state is carried from window to window, and the words that a pointer points at, so where
-    /// the text is cut makes no difference.
+    /// The state and the words of a pointer are carried over, so the cuts make no difference.
     #[test]
     fn the_score_does_not_depend_on_the_windows() {
         let _turn = GENERATOR.lock();

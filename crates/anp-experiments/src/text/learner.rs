@@ -17,38 +17,38 @@ use super::recipe::{
 };
 use crate::engine::{Report, StepOutput, Summary};
 
-/// A language model and what its training minimises.
+/// A language model and its training objective.
 #[derive(Module, Debug)]
 pub struct LmLearner {
     /// The network.
     pub lm: RecurrentLm,
-    /// The loss beside the likelihood, and what an update does.
+    /// The other terms of the loss, and the update.
     #[module(skip)]
     pub objective: Objective,
 }
 
-/// What training minimises, and how.
+/// The terms of the loss besides the likelihood, and the update.
 #[derive(Debug, Clone)]
 pub struct Objective {
-    /// The penalties on activations, in the order of the recipe.
+    /// Penalties on activations, in the order of the recipe.
     pub penalties: Vec<SitePenalty>,
-    /// The penalty on the recurrent layers' weights.
+    /// Penalty on the weights of the recurrent layers.
     pub weight_penalty: Option<WeightPenaltyConfig>,
-    /// The penalty on what the noisy activation tells of the input.
+    /// Penalty on the information that the noisy activation has about the input.
     pub information: Option<InformationPenaltyConfig>,
-    /// Weight of the supervision of a pointer, where the network has one.
+    /// Weight of the pointer's supervision, if the network has a pointer.
     pub supervision: f64,
-    /// Windows of an epoch, over which the divergence of the weights from their prior is spread,
-    /// where they have one.
+    /// Windows per epoch, over which the divergence of the weights from their prior is spread, if
+    /// they have one.
     pub windows_per_epoch: usize,
-    /// How the losses of a window's steps become one number.
+    /// How the losses of a window's steps are reduced to one number.
     pub loss: LossReduction,
     /// Decay of all parameters.
     pub weight_decay: WeightDecay,
 }
 
 impl Default for Objective {
-    /// The likelihood alone, summed over the steps.
+    /// Only the likelihood, summed over the steps.
     fn default() -> Self {
         Self {
             penalties: Vec::new(),
@@ -62,20 +62,19 @@ impl Default for Objective {
     }
 }
 
-/// A penalty and the activation that it is put on.
+/// A penalty and its site.
 #[derive(Debug, Clone)]
 pub struct SitePenalty {
     /// The activation.
     pub site: Site,
     /// The penalty.
     pub norm: ActivationNorm,
-    /// Whether it is on the difference between a step and the one before.
+    /// Whether it applies to the difference between successive steps.
     pub temporal: bool,
 }
 
 impl SitePenalty {
-    /// The penalty on one window. `logits_square` is the squared norm of the logits, if that is at
-    /// hand.
+    /// The penalty on one window. `logits_square` is the squared norm of the logits, if known.
     fn forward(
         &self,
         lm: &RecurrentLm,
@@ -105,7 +104,7 @@ impl SitePenalty {
     }
 }
 
-/// `h_t − h_{t−1}` inside a window; zero, and one step long, where there is one step.
+/// `h_t − h_{t−1}` within a window; a single zero step if the window has one step.
 fn differences(activation: Tensor<3>) -> Tensor<3> {
     let [seq_length, _, _] = activation.dims();
     if seq_length == 1 {
@@ -141,18 +140,18 @@ impl InformationPenaltyConfig {
     }
 }
 
-/// What one window gave, still on the device.
+/// The output of one window, still on the device.
 #[derive(Debug, Clone)]
 pub struct WindowOutput {
     /// Negative log-likelihood summed over all tokens, nats: `[1]`.
     pub nll_sum: Tensor<1>,
-    /// Tokens predicted.
+    /// Number of predicted tokens.
     pub tokens: usize,
-    /// Each penalty, as it was added to the loss: `[1]`; empty in evaluation.
+    /// Each penalty, as added to the loss: `[1]`; empty in evaluation.
     pub penalties: Vec<Tensor<1>>,
-    /// State to carry on, cut from the graph.
+    /// Final state, detached from the graph.
     pub state: LmState,
-    /// Gradient of the embedding, where it is not among the others.
+    /// Gradient of the embedding, if it is not among the others.
     pub rows: Option<RowGradient>,
 }
 
@@ -169,17 +168,17 @@ impl StepOutput for WindowOutput {
 }
 
 impl LmLearner {
-    /// One window of truncated back-propagation with the given dropout masks, and the given noise
-    /// on the weights: without it they are their means.
+    /// One window of truncated back-propagation with the given dropout masks and noise on the
+    /// weights. Without noise the weights are their means.
     ///
     /// ```text
     /// loss = Σ_t mean_b nll[t, b] + Σ penalties      or, with the mean over time, mean_t for Σ_t
     /// ```
     ///
     /// The sum over the steps is what the learning rate 1, the clip at 5 and η of the paper refer
-    /// to. Where the weights are drawn, the last penalty is their divergence from the prior, `ln
-    /// q(w) − ln p(w)`, over batch size and windows of an epoch (and steps, with the mean over
-    /// time): the data's share of one window in the bound on the text's likelihood.
+    /// to. If weights are drawn, the last penalty is their divergence from the prior, `ln q(w) − ln
+    /// p(w)`, divided by the batch size and the windows of an epoch (and the steps, with the mean
+    /// over time): one window's share in the bound on the text's likelihood.
     ///
     /// # Panics
     ///
@@ -207,9 +206,9 @@ impl LmLearner {
         // A drawn embedding has a prior, whose gradient is dense.
         let sparse = lm.kernels() == Kernels::Fused && drawn.is_none();
         let embedded = if sparse {
-            // The gradient of a lookup is zero in all rows but those of the window: it stops before
-            // it becomes dense. And no graph sees the lookup, for that would hold on to the
-            // embedding, which is then copied to be updated.
+            // The gradient of a lookup is zero except in the window's rows, so the graph starts
+            // after the lookup and the gradient never becomes dense. A graph with the lookup would
+            // also hold the embedding, and its update would then copy it.
             let inputs = batch.window.inputs.clone().inner();
             Tensor::from_inner(embedding(lm.embedding.val().inner(), inputs)).require_grad()
         } else {
@@ -240,8 +239,8 @@ impl LmLearner {
         penalties.extend(weight_penalty.as_ref().map(|penalty| penalty.forward(lm)));
         penalties.extend(information.as_ref().map(|penalty| penalty.forward(lm, &output)));
 
-        // Not a division: the gradient of Burn's has the reciprocal in single precision, in any
-        // dtype.
+        // Not a division: Burn computes its gradient with the reciprocal in single precision,
+        // whatever the dtype.
         let count = match loss {
             LossReduction::SumOverTime => batch_size,
             LossReduction::MeanOverTokens => batch_size * seq_length,
@@ -273,8 +272,8 @@ impl LmLearner {
 }
 
 impl LmLearner {
-    /// One step of plain stochastic gradient descent after one clip over all gradients; also their
-    /// norm before it, `[1]`.
+    /// One step of plain stochastic gradient descent after clipping all gradients together. Also
+    /// returns their norm before the clip, `[1]`.
     #[must_use]
     pub fn update(
         self,
@@ -311,7 +310,7 @@ impl TrainStep for LmLearner {
     }
 }
 
-/// Negative log-likelihood of each target, with what the pointer says, if there is one.
+/// Negative log-likelihood of each target, including the pointer's share, if there is one.
 pub(crate) fn token_nll(
     lm: &RecurrentLm,
     dropped: Tensor<3>,

@@ -1,5 +1,5 @@
-//! Data noising (Xie et al., 2017): words of the training text replaced at random, as smoothing
-//! does in n-gram models.
+//! Data noising (Xie et al., 2017): random replacement of words in the training text, the
+//! counterpart of smoothing in n-gram models.
 //!
 //! With `w` the input word at a position, independently for each position of a training window:
 //!
@@ -14,8 +14,8 @@
 //! ```
 //!
 //! `c(w ·)` counts `w` before another word; `N_k(w ·)` are the distinct words that follow it k
-//! times. A target that was replaced is not what the next input becomes. As in the authors' public
-//! code (GitHub `stanfordmlgroup/nlm-noising`).
+//! times. A replaced target does not become the next input. This follows the authors' public code
+//! (GitHub `stanfordmlgroup/nlm-noising`).
 
 use std::collections::HashMap;
 
@@ -38,9 +38,9 @@ pub struct NoisingConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NoisingKind {
-    /// A blank, which is one more word of the vocabulary.
+    /// A blank, an additional word of the vocabulary.
     Blank,
-    /// A word drawn as often as it is in the text.
+    /// A word drawn by its frequency in the text.
     Unigram,
     /// As in Kneser–Ney smoothing with one discount; inputs and targets.
     BigramKneserNey,
@@ -49,13 +49,13 @@ pub enum NoisingKind {
 }
 
 impl NoisingConfig {
-    /// Words that the network's vocabulary has beside those of the text.
+    /// Number of words that the vocabulary of the network has in addition to those of the text.
     pub fn extra_words(&self) -> usize {
         usize::from(self.kind == NoisingKind::Blank)
     }
 }
 
-/// The statistics of a training text, ready to noise its windows.
+/// The statistics of a training text, from which its windows are noised.
 #[derive(Debug, Clone)]
 pub struct Noising {
     /// Probability of replacing each word.
@@ -71,7 +71,7 @@ enum Replacement {
 }
 
 impl Noising {
-    /// Count what `config` needs in the training text, whose words are below `vocab_size`.
+    /// Collect the counts that `config` needs from a training text with words below `vocab_size`.
     ///
     /// # Panics
     ///
@@ -101,7 +101,7 @@ impl Noising {
         Self { gamma, replacement }
     }
 
-    /// Replace words of one training window, the same ones for the same `seed`.
+    /// Replace words of one training window; the same `seed` replaces the same words.
     ///
     /// # Panics
     ///
@@ -139,7 +139,7 @@ fn draw(words: &WeightedIndex<f64>, rng: &mut ChaCha8Rng) -> i32 {
     i32::try_from(words.sample(rng)).expect("a vocabulary fits 31 bits")
 }
 
-/// What the Kneser–Ney kinds count.
+/// Counts for the Kneser–Ney kinds.
 struct Bigrams {
     /// `c(w ·)`.
     left: Vec<f64>,

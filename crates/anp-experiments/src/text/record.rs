@@ -1,4 +1,4 @@
-//! What the record of a language model holds.
+//! The record of a language model.
 
 use serde::{Deserialize, Serialize};
 
@@ -16,9 +16,9 @@ pub struct EpochRecord {
     pub epoch: usize,
     /// Learning rate during the epoch.
     pub learning_rate: f64,
-    /// Mean training loss in nats a token, dropout on, without penalties.
+    /// Mean training loss in nats per token, dropout on, without penalties.
     pub train_nll: f64,
-    /// Validation loss in nats a token, dropout off, without penalties.
+    /// Validation loss in nats per token, dropout off, without penalties.
     pub valid_nll: f64,
     /// Validation perplexity.
     pub valid_perplexity: f64,
@@ -36,7 +36,7 @@ pub struct EpochRecord {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunResult {
-    /// Epoch whose parameters were kept: the best on validation.
+    /// Epoch with the best validation loss, whose parameters were kept.
     pub best_epoch: usize,
     /// Validation, cut into the training batch size, state carried, tail dropped.
     pub valid: Score,
@@ -54,11 +54,11 @@ pub struct RunResult {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Score {
-    /// Mean negative log-likelihood, nats a token.
+    /// Mean negative log-likelihood, nats per token.
     pub nll: f64,
     /// `exp(nll)`.
     pub perplexity: f64,
-    /// Tokens predicted.
+    /// Number of predicted tokens.
     pub tokens: usize,
 }
 

@@ -2,29 +2,30 @@ use serde::{Deserialize, Serialize};
 
 use super::recipe::{ScheduleConfig, TrainingConfig};
 
-/// What follows an epoch.
+/// What to do after an epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Verdict {
     /// The epoch's parameters are the best so far.
     pub improved: bool,
-    /// Go on from the best parameters instead of the current ones.
+    /// Continue from the best parameters instead of the current ones.
     pub restore_best: bool,
-    /// Training is over, for this reason.
+    /// Why training ends, if it does.
     pub end: Option<End>,
 }
 
 /// Why training ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    /// All epochs of the recipe are done.
+    /// All epochs of the recipe are complete.
     MaxEpochs,
-    /// One more decay would be needed than the recipe allows.
+    /// Another decay is due, but the recipe allows no more.
     MaxDecays,
     /// Too many epochs in a row without a better validation loss.
     Patience,
 }
 
-/// The learning rate from epoch to epoch; all that it depends on is in it, so that it can be saved.
+/// The learning rate of each epoch. It holds everything that it depends on, so that it can be
+/// saved.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Schedule {
     config: ScheduleConfig,
@@ -36,7 +37,7 @@ pub struct Schedule {
     decays: usize,
     best: Option<Best>,
     epochs_since_best: usize,
-    /// Validation losses until the averaging begins, for the schedule that looks back.
+    /// Validation losses until averaging begins, for the schedule that compares with earlier ones.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     valid_nlls: Vec<f64>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -67,17 +68,17 @@ impl Schedule {
         }
     }
 
-    /// The learning rate of the coming epoch.
+    /// The learning rate of the next epoch.
     pub fn learning_rate(&self) -> f64 {
         self.learning_rate
     }
 
-    /// Whether the parameters of the coming epochs are averaged.
+    /// Whether parameters are averaged from the next epoch on.
     pub fn is_averaging(&self) -> bool {
         self.is_averaging
     }
 
-    /// Epochs that are done.
+    /// Number of completed epochs.
     pub fn epochs(&self) -> usize {
         self.epochs
     }
@@ -87,12 +88,12 @@ impl Schedule {
         self.best.map(|best| best.epoch)
     }
 
-    /// Take note of an epoch's validation loss and set the learning rate of the next.
+    /// Record an epoch's validation loss and set the learning rate of the next epoch.
     ///
-    /// On a plateau the rule is that of the public code of Xie et al., 2017 (GitHub
+    /// The rule on a plateau follows the public code of Xie et al., 2017 (GitHub
     /// `stanfordmlgroup/nlm-noising`), whose LSTM rows the paper copies: decay unless the epoch is
-    /// at least as good as the best, restore the best parameters, and end with the decay after the
-    /// last allowed.
+    /// at least as good as the best, restore the best parameters, and end when more decays would be
+    /// needed than allowed.
     pub fn end_epoch(&mut self, valid_nll: f64) -> Verdict {
         self.epochs += 1;
         let as_good = self.best.is_none_or(|best| valid_nll <= best.valid_nll);
@@ -119,8 +120,7 @@ impl Schedule {
                 }
             }
             ScheduleConfig::Fixed { hold_epochs, divide_by } => {
-                // From the first value each time, so that the rate is the same however the run was
-                // cut.
+                // Computed from the first rate each time, so that interruptions do not change it.
                 let divisions = (self.epochs + 1).saturating_sub(hold_epochs);
                 let divisions = i32::try_from(divisions).expect("fewer than 2³¹ epochs");
                 self.learning_rate = self.first_learning_rate / divide_by.powi(divisions);

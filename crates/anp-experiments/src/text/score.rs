@@ -17,7 +17,7 @@ use crate::engine::{GoOnPart, Place, StoredCheckpoint, TrainError};
 pub struct CheckpointScores {
     /// The checkpoint.
     pub checkpoint: PathBuf,
-    /// Epoch of the parameters; `None` if they are those of an unfinished first epoch.
+    /// Epoch of the parameters; `None` during the first epoch.
     pub best_epoch: Option<usize>,
     /// Without dropout.
     #[serde(flatten)]
@@ -27,7 +27,7 @@ pub struct CheckpointScores {
     pub mc_dropout: Option<MonteCarloScores>,
 }
 
-/// The scores of Monte-Carlo dropout, and what repeats them.
+/// The scores of Monte-Carlo dropout, with the settings that reproduce them.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct MonteCarloScores {
     /// Number of passes and seed of their masks.
@@ -38,8 +38,9 @@ pub struct MonteCarloScores {
     pub scores: TextScores,
 }
 
-/// Score the best parameters of a checkpoint on the texts of its recipe, and again by Monte-Carlo
-/// dropout if `monte_carlo`, told the run's seed, asks for it; `None` if `go_on` says `false`.
+/// Score the best parameters of a checkpoint on the texts of its recipe. Monte-Carlo dropout is
+/// added if `monte_carlo`, given the run's seed, returns its settings. `None` if `go_on` returns
+/// `false`.
 ///
 /// # Errors
 ///

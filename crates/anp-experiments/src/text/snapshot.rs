@@ -1,4 +1,4 @@
-//! What a checkpoint holds of a language model.
+//! The contents of a language model's checkpoint.
 
 use anp_models::{LayerState, LmState, PointerState, RecurrentLm};
 use burn::module::{Module, Param, ParamId};
@@ -8,28 +8,28 @@ use serde::{Deserialize, Serialize};
 use super::averaging::Averaging;
 use super::schedule::Schedule;
 
-/// Everything but tensors.
+/// Everything except tensors.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TextState {
-    /// Words of the vocabulary.
+    /// Size of the vocabulary.
     pub vocab_size: usize,
     /// Learning rate, best validation loss, decays.
     pub schedule: Schedule,
-    /// The averaging of the parameters, once it has begun.
+    /// State of the averaging, once it has begun.
     pub averaging: Option<Averaging>,
     pub(super) has_best: bool,
     pub(super) has_average: bool,
     pub(super) has_state: bool,
 }
 
-/// The tensors as one module, so that Burn writes them as one file.
+/// The tensors, as one module that Burn writes to one file.
 #[derive(Module, Debug)]
 pub struct TextTensors {
     /// Parameters after the last step.
     pub model: RecurrentLm,
     /// Parameters with the best validation loss.
     pub best: Option<RecurrentLm>,
-    /// Averages of the parameters, once there are some.
+    /// Averaged parameters, once averaging has begun.
     pub average: Option<RecurrentLm>,
     hidden: Vec<Option<Param<Tensor<2>>>>,
     cell: Vec<Option<Param<Tensor<2>>>>,
@@ -58,14 +58,14 @@ impl TextTensors {
         Self { model, best, average, hidden, cell, pointer_states, pointer_words }
     }
 
-    /// Those of a checkpoint with this state, to load it into, on the device of `model`.
+    /// Tensors like those of a checkpoint with this state, on the device of `model`.
     pub fn like(model: &RecurrentLm, state: &TextState, batch_size: usize) -> Self {
         let copy = |is_there: bool| is_there.then(|| model.clone());
         let carried = state.has_state.then(|| model.zero_state(batch_size));
         Self::new(model.clone(), copy(state.has_best), copy(state.has_average), carried)
     }
 
-    /// State to start the next window with.
+    /// Remove and return the state that the next window starts with.
     pub(super) fn take_state(&mut self) -> Option<LmState> {
         let layers: Vec<_> = std::mem::take(&mut self.hidden)
             .into_iter()

@@ -22,10 +22,10 @@ use crate::engine::{
 };
 use crate::random::{Purpose, seed};
 
-/// Windows over which a trained model's activations are measured on the training text.
+/// Number of training windows on which the activations of a trained model are measured.
 const STATISTICS_WINDOWS: usize = 200;
 
-/// What a language model is trained and evaluated on.
+/// The data of a language model.
 pub struct TextData {
     texts: Texts,
     noising: Option<Noising>,
@@ -37,7 +37,7 @@ impl TextData {
     ///
     /// # Errors
     ///
-    /// If a text is too short to be cut so.
+    /// If a text is too short.
     pub fn new(corpus: &Corpus, recipe: &TextRecipe) -> Result<Self, TrainError> {
         let texts = Texts::cut(corpus, recipe)?;
         let num_words = corpus.vocabulary.len();
@@ -49,13 +49,13 @@ impl TextData {
     }
 }
 
-/// Truncated back-propagation through time with carried state: the state goes from window to
-/// window, one norm is taken over all gradients, and the schedule may go back to the best
+/// Truncated back-propagation through time with carried state: the state passes from window to
+/// window, all gradients are clipped by one norm, and the schedule may return to the best
 /// parameters.
 pub struct TextTask {
     recipe: TextRecipe,
     data: TextData,
-    /// Where it trains.
+    /// Device for training.
     device: Device,
     seed: u64,
     objective: Objective,
@@ -64,9 +64,9 @@ pub struct TextTask {
     optimizer: ModuleOptimizer,
     /// Parameters with the best validation loss.
     best: Option<RecurrentLm>,
-    /// Averages of the parameters, once there are some.
+    /// Averaged parameters, once averaging has begun.
     average: Option<RecurrentLm>,
-    /// State to start the next window with.
+    /// State that the next window starts with.
     state: Option<LmState>,
     schedule: Schedule,
     averaging: Option<Averaging>,
@@ -79,7 +79,7 @@ impl TextTask {
         self.model.as_ref().expect("the model is there between steps")
     }
 
-    /// The parameters that count: the averages, where there are some.
+    /// The parameters to evaluate: the averages, if there are some.
     fn evaluated(&self) -> &RecurrentLm {
         self.average.as_ref().unwrap_or(&self.model().lm)
     }
@@ -108,7 +108,8 @@ impl Task for TextTask {
     type Epoch = EpochRecord;
     type Result = RunResult;
 
-    /// Windows follow each other on one device.
+    /// A language model needs a single device, because each window starts from the state of the
+    /// last.
     fn check(recipe: &TextRecipe, devices: &Devices) -> Result<(), TrainError> {
         recipe.validate()?;
         if devices.are_several() {
@@ -166,8 +167,8 @@ impl Task for TextTask {
         self.schedule.learning_rate()
     }
 
-    /// The windows follow from the seed and the step that the epoch began with, so that a run that
-    /// goes on in the middle has the same.
+    /// The windows depend only on the seed and the first step of the epoch, so a resumed run has
+    /// the same.
     fn start_epoch(&mut self, at: Position) -> usize {
         let streams = &self.data.texts.train;
         let data = &self.recipe.data;
@@ -199,7 +200,7 @@ impl Task for TextTask {
         let max_norm = self.recipe.training.grad_clip_norm;
         let mut rate = self.schedule.learning_rate();
         if self.recipe.data.variable_bptt.is_some() {
-            // As drawn: the end of the text does not count.
+            // The length as drawn, before the end of the text cut it.
             rate = rate * span.drawn as f64 / self.recipe.data.bptt as f64;
         }
         if let Some(averaging) = &mut self.averaging {
@@ -298,7 +299,7 @@ impl Task for TextTask {
         self.averaging = state.averaging;
     }
 
-    /// The scores and activations of the best parameters.
+    /// Measure the best parameters.
     fn finish(
         self,
         curve: &[EpochRecord],
@@ -322,8 +323,8 @@ impl Task for TextTask {
     }
 }
 
-/// Scores of a trained model, and its activations on the validation and the training text; `None`
-/// if `go_on` says `false`.
+/// The scores of a trained model and its activations on the validation and training text; `None` if
+/// `go_on` returns `false`.
 fn measure(
     lm: RecurrentLm,
     texts: &Texts,
