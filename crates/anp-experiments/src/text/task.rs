@@ -306,9 +306,12 @@ impl Task for TextTask {
         go_on: &mut GoOnPart<'_>,
     ) -> Result<Option<RunResult>, NotFinite> {
         let best_epoch = self.schedule.best_epoch().unwrap_or(curve.len());
-        let Self { model, best, data: TextData { texts, .. }, device, seed: run_seed, .. } = self;
+        let seed = seed(self.seed, Purpose::Statistics, 0);
+        let Self { model, best, average, data: TextData { texts, .. }, device, .. } = self;
+        // Measuring needs memory, but only one set of parameters.
+        drop(average);
         let lm = best.or(model.map(|model| model.lm)).expect("the model is there between steps");
-        let result = measure(lm, &texts, &device, seed(run_seed, Purpose::Statistics, 0), go_on);
+        let result = measure(lm, &texts, &device, seed, go_on);
         let Some((scores, activation_valid, activation_train)) = result else { return Ok(None) };
         let TextScores { valid, valid_single_stream, test } = scores;
         finite("the test perplexity", test.perplexity)?;
