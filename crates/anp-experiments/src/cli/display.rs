@@ -14,7 +14,7 @@ use burn::train::{Interrupter, LearnerSummary};
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use super::terminal;
-use crate::engine::{EvaluationProgress, Quantity};
+use crate::engine::{OnEvaluation, Quantity};
 
 /// Time between two lines within an epoch.
 const LINE_EVERY: Duration = Duration::from_secs(10);
@@ -35,7 +35,7 @@ pub(super) fn renderer(quiet: bool, interrupter: &Interrupter) -> Box<dyn Metric
 
 /// What shows how an evaluation goes on: a bar on stderr with rate and time left, where there is a
 /// terminal.
-pub(super) fn evaluation(quiet: bool) -> Box<dyn FnMut(&'static str, EvaluationProgress)> {
+pub(super) fn evaluation(quiet: bool) -> OnEvaluation {
     let target = if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
     let style = ProgressStyle::with_template(
         "{msg:24} {bar:30} {pos}/{len} windows  {per_sec}  {eta} left",

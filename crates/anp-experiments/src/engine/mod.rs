@@ -20,7 +20,7 @@ pub use error::{CheckpointError, TrainError};
 pub use metrics::{Quantity, Report, StepOutput, Summary, SummaryMetric};
 pub use position::{Position, RunState};
 pub use record::{PenaltyEquivalent, RunRecord, SCHEMA_VERSION};
-pub use run::{Control, Outcome, Place, RecordOf, RunId, RunRequest, run, run_on};
+pub use run::{Control, OnEvaluation, Outcome, Place, RecordOf, RunId, RunRequest, run, run_on};
 pub use scalars::{EpochSums, NotFinite, StepScalars, finite};
 pub use task::{
     Context, EpochEnd, EvaluationProgress, FinishedEpoch, GoOn, GoOnPart, Metrics, Snapshot,

@@ -69,8 +69,11 @@ pub struct Control {
     /// Shows the progress of training.
     pub renderer: Box<dyn MetricsRenderer>,
     /// Called with the part and the progress of the last evaluation.
-    pub on_evaluation: Box<dyn FnMut(&'static str, EvaluationProgress)>,
+    pub on_evaluation: OnEvaluation,
 }
+
+/// Called with the part and the progress of an evaluation.
+pub type OnEvaluation = Box<dyn FnMut(&'static str, EvaluationProgress)>;
 
 impl Control {
     /// Save only after each epoch, and do not show the last evaluation.
@@ -136,7 +139,7 @@ pub fn run_on<T: Task>(
     request: RunRequest<T::Recipe>,
 ) -> Result<Outcome<RecordOf<T>>, TrainError> {
     let RunRequest { recipe, id, place, control } = request;
-    let Control { run_dir, checkpoint_interval, interrupter, again, renderer, mut on_evaluation } =
+    let Control { run_dir, checkpoint_interval, interrupter, again, renderer, on_evaluation } =
         control;
     T::check(&recipe, &place.devices)?;
     let folder = RunFolder::claim(&run_dir)?;
@@ -178,6 +181,16 @@ pub fn run_on<T: Task>(
         };
     }
 
+    finish(run, id, &interrupter, on_evaluation)
+}
+
+/// Measure a trained run and make its record.
+fn finish<T: Task>(
+    run: Run<T>,
+    id: RunId,
+    interrupter: &Interrupter,
+    mut on_evaluation: OnEvaluation,
+) -> Result<Outcome<RecordOf<T>>, TrainError> {
     let Run { recipe, task, state, checkpoints } = run;
     let RunState { recipe_hash, position, curve, mut course, .. } = state;
     let started = Instant::now();
