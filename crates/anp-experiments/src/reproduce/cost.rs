@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anp_models::Kernels;
 
-use super::PlannedRun;
+use super::plan::PlannedRun;
 use crate::data::{self, Split};
 use crate::recipe::{ModelConfig, Recipe, ScheduleConfig, Shape, TextRecipe, TrainingConfig};
 use crate::record::StoredRecord;
