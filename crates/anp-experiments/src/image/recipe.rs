@@ -9,9 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::data::Split;
 use crate::recipe::hash::content_hash;
 use crate::recipe::penalty::PenaltyConfig;
-use crate::recipe::ranges::{
-    InvalidRecipe, at_least_one, data_set, part_of, positive, probability, require,
-};
+use crate::recipe::ranges::{InvalidRecipe, check_numbers, data_set, part_of, require};
 
 /// Everything but the seed that decides the result of a run on images.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -142,21 +140,16 @@ impl ImageRecipe {
     ///
     /// [`InvalidRecipe`] for the first value that is wrong, naming its key as `--set` takes it.
     pub fn validate(&self) -> Result<(), InvalidRecipe> {
+        check_numbers(self)?;
         self.data.validate()?;
         let ImageModelConfig::WideResnet(network) = &self.model;
-        let WideResnetRecipe { depth, width, .. } = *network;
-        let exists = WideResNetConfig::blocks_per_group(depth).is_some();
+        let exists = WideResNetConfig::blocks_per_group(network.depth).is_some();
         let depths = "6n + 4 with n at least 1 (10, 16, 22, 28, …)";
-        require("model.wide_resnet.depth", depths, depth as f64, exists)?;
-        at_least_one("model.wide_resnet.width", width)?;
-        probability("model.wide_resnet.dropout", network.dropout)?;
-        for (index, penalty) in self.penalties.iter().enumerate() {
-            penalty.validate(index)?;
-            if penalty.temporal {
-                return Err(InvalidRecipe::NoUse { key: "penalty.temporal", kind: "wide_resnet" });
-            }
+        require("model.wide_resnet.depth", depths, network.depth as f64, exists)?;
+        if self.penalties.iter().any(|penalty| penalty.temporal) {
+            return Err(InvalidRecipe::NoUse { key: "penalty.temporal", kind: "wide_resnet" });
         }
-        self.training.validate()
+        Ok(())
     }
 
     /// The network, for a data set with so many classes.
@@ -177,7 +170,6 @@ impl ImageRecipe {
 impl ImageDataConfig {
     fn validate(&self) -> Result<(), InvalidRecipe> {
         let manifest = data_set("data.images", &self.images, true)?;
-        at_least_one("data.batch_size", self.batch_size)?;
         let part = |key, split, used| part_of(&manifest, key, used, manifest.images(split));
         let images = part("data.train_images", Split::Train, self.train_images)?;
         part("data.test_images", Split::Test, self.test_images)?;
@@ -186,20 +178,6 @@ impl ImageDataConfig {
             return Err(InvalidRecipe::BatchTooLarge { batch_size, images, name });
         }
         Ok(())
-    }
-}
-
-impl ImageTrainingConfig {
-    fn validate(&self) -> Result<(), InvalidRecipe> {
-        at_least_one("training.max_epochs", self.max_epochs)?;
-        positive("training.learning_rate", self.learning_rate)?;
-        positive("training.decay_factor", self.decay_factor)?;
-        for (index, &epoch) in self.decay_after.iter().enumerate() {
-            at_least_one(format!("training.decay_after.{index}"), epoch)?;
-        }
-        probability("training.momentum", self.momentum)?;
-        let decay = self.weight_decay;
-        require("training.weight_decay", "in [0, 1)", decay, (0.0..1.0).contains(&decay))
     }
 }
 

@@ -1,8 +1,6 @@
 use anp_core::{ActivationNorm, ActivationNormConfig, Norm, Reduction};
 use serde::{Deserialize, Serialize};
 
-use super::ranges::{InvalidRecipe, not_negative};
-
 /// One `[[penalty]]`: a term of the training loss on one site of the network.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -22,11 +20,6 @@ pub struct PenaltyConfig<Site> {
 }
 
 impl<Site> PenaltyConfig<Site> {
-    /// Check the strength; `index` is the penalty's position in the recipe.
-    pub(crate) fn validate(&self, index: usize) -> Result<(), InvalidRecipe> {
-        not_negative(format!("penalty.{index}.eta"), self.eta)
-    }
-
     /// The norm to add to the loss.
     ///
     /// # Panics

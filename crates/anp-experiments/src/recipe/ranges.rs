@@ -1,8 +1,8 @@
 //! What can be wrong with a recipe that can be read, and the checks that both kinds of recipe share.
 
-use std::fmt::Display;
-
 use anp_models::Site;
+use serde::Serialize;
+use toml::Value;
 
 use crate::data::{self, Manifest};
 
@@ -111,28 +111,75 @@ pub enum InvalidRecipe {
     },
 }
 
-pub(crate) fn at_least_one(key: impl Display, value: usize) -> Result<(), InvalidRecipe> {
-    require(key, "at least 1", value as f64, value >= 1)
+/// Words that end keys, the numbers that these keys allow, in words and as a test.
+type Range = (&'static str, &'static str, fn(f64) -> bool);
+
+/// The numbers that recipes of both kinds allow; see [`check_numbers`].
+const RANGES: [Range; 9] = [
+    (
+        "batch_size bptt d_embed d_hidden d_output decay_after depth interval max_epochs num_layers \
+         patience test_images train_images train_tokens width window",
+        "at least 1",
+        |value| value >= 1.0,
+    ),
+    ("num_biases", "1 or 2", |value| value == 1.0 || value == 2.0),
+    ("divide_by", "in [1, ∞)", |value| value.is_finite() && value >= 1.0),
+    (
+        "coupled decoupled dropout input_dropout inter_layer_dropout momentum output_dropout \
+         recurrent_dropout rnn_dropout weight_decay weight_dropout word_dropout",
+        "in [0, 1)",
+        |value| (0.0..1.0).contains(&value),
+    ),
+    ("gamma half_probability", "in [0, 1]", |value| (0.0..=1.0).contains(&value)),
+    ("factor prior_pi", "in (0, 1)", |value| value > 0.0 && value < 1.0),
+    ("beta deviation eta supervision", "in [0, ∞)", |value| value.is_finite() && value >= 0.0),
+    (
+        "decay_factor grad_clip_norm init_range initial_sigma layer_init_range learning_rate",
+        "in (0, ∞)",
+        |value| value.is_finite() && value > 0.0,
+    ),
+    // The reciprocal of σ² must be finite in single precision.
+    ("prior_log_sigma1 prior_log_sigma2", "in [-20, 20]", |value| value.abs() <= 20.0),
+];
+
+/// Any other number.
+const FINITE: Range = ("", "finite", f64::is_finite);
+
+/// Check every number of a recipe against the range of its key.
+///
+/// # Panics
+///
+/// If a count is larger than TOML's integers.
+pub(crate) fn check_numbers(recipe: &impl Serialize) -> Result<(), InvalidRecipe> {
+    let recipe = Value::try_from(recipe).expect("TOML can hold a recipe");
+    check("", "", &recipe)
 }
 
-pub(crate) fn probability(key: impl Display, value: f64) -> Result<(), InvalidRecipe> {
-    require(key, "in [0, 1)", value, (0.0..1.0).contains(&value))
-}
-
-pub(crate) fn not_negative(key: impl Display, value: f64) -> Result<(), InvalidRecipe> {
-    require(key, "in [0, ∞)", value, value.is_finite() && value >= 0.0)
-}
-
-pub(crate) fn positive(key: impl Display, value: f64) -> Result<(), InvalidRecipe> {
-    require(key, "in (0, ∞)", value, value.is_finite() && value > 0.0)
-}
-
-pub(crate) fn finite(key: &str, value: f64) -> Result<(), InvalidRecipe> {
-    require(key, "finite", value, value.is_finite())
+/// Check the numbers in `value`, which stands at `path`; `name` is the last part that is a word.
+fn check(path: &str, name: &str, value: &Value) -> Result<(), InvalidRecipe> {
+    let below = |key: &str| match path {
+        "" => key.to_owned(),
+        _ => format!("{path}.{key}"),
+    };
+    let number = match value {
+        Value::Table(table) => {
+            return table.iter().try_for_each(|(key, value)| check(&below(key), key, value));
+        }
+        Value::Array(items) => {
+            let mut items = items.iter().enumerate();
+            return items.try_for_each(|(at, item)| check(&below(&at.to_string()), name, item));
+        }
+        Value::Integer(number) => *number as f64,
+        Value::Float(number) => *number,
+        _ => return Ok(()),
+    };
+    let range = RANGES.iter().find(|(words, ..)| words.split(' ').any(|word| word == name));
+    let (_, allowed, holds) = range.unwrap_or(&FINITE);
+    require(path, allowed, number, holds(number))
 }
 
 pub(crate) fn require(
-    key: impl Display,
+    key: &str,
     allowed: &'static str,
     value: f64,
     holds: bool,
@@ -140,7 +187,7 @@ pub(crate) fn require(
     if holds {
         return Ok(());
     }
-    Err(InvalidRecipe::OutOfRange { key: key.to_string(), allowed, value })
+    Err(InvalidRecipe::OutOfRange { key: key.to_owned(), allowed, value })
 }
 
 /// The manifest of the data set that `key` names, among those of images or those of texts.
@@ -168,10 +215,36 @@ pub(crate) fn part_of(
     existing: usize,
 ) -> Result<usize, InvalidRecipe> {
     let used = used.unwrap_or(existing);
-    at_least_one(key, used)?;
     if used > existing {
         let name = manifest.name.clone();
         return Err(InvalidRecipe::MoreThanThereAre { key, used, existing, name });
     }
     Ok(used)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_has_one_range() {
+        let mut names: Vec<_> = RANGES.iter().flat_map(|(words, ..)| words.split(' ')).collect();
+        let all = names.len();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), all);
+    }
+
+    #[test]
+    fn the_path_of_a_number_is_named_as_set_takes_it() {
+        let recipe = |text: &str| text.parse::<toml::Table>().unwrap();
+        let refused = |text: &str| check_numbers(&recipe(text)).unwrap_err().to_string();
+        assert_eq!(refused("a.b = nan"), "a.b must be finite, but is NaN");
+        assert_eq!(
+            refused("a = [1, 0]\n[[b]]\neta = -inf"),
+            "b.0.eta must be in [0, ∞), but is -inf"
+        );
+        assert_eq!(refused("decay_after = [5, 0]"), "decay_after.1 must be at least 1, but is 0");
+        assert_eq!(check_numbers(&recipe("eta = 0.0\nsite = 'x'\ntemporal = true")), Ok(()));
+    }
 }

@@ -2,16 +2,9 @@
 
 use anp_models::{GateMasks, Site};
 
-use super::bptt::VariableBptt;
-use super::recipe::{
-    BayesByBackpropConfig, DataConfig, ModelConfig, ScheduleConfig, Shape, TextRecipe,
-    TrainingConfig, VariationalConfig, WeightDecayConfig,
-};
+use super::recipe::{DataConfig, ModelConfig, Shape, TextRecipe, VariationalConfig};
 use crate::data::Split;
-use crate::recipe::ranges::{
-    InvalidRecipe, at_least_one, data_set, finite, not_negative, part_of, positive, probability,
-    require,
-};
+use crate::recipe::ranges::{InvalidRecipe, check_numbers, data_set, part_of, require};
 
 impl TextRecipe {
     /// Check every value, and that the values fit each other.
@@ -20,6 +13,7 @@ impl TextRecipe {
     ///
     /// [`InvalidRecipe`] for the first value that is wrong, naming its key as `--set` takes it.
     pub fn validate(&self) -> Result<(), InvalidRecipe> {
+        check_numbers(self)?;
         self.data.validate()?;
         self.model.validate()?;
         if let Some(variational) = &self.variational {
@@ -27,123 +21,49 @@ impl TextRecipe {
         }
         for (index, penalty) in self.penalties.iter().enumerate() {
             self.model.check_site(index, penalty.site)?;
-            penalty.validate(index)?;
         }
-        if let Some(penalty) = &self.information_penalty {
-            not_negative("information_penalty.beta", penalty.beta)?;
-            positive("information_penalty.initial_sigma", penalty.initial_sigma)?;
-            if penalty.sample_recurrence && matches!(self.model, ModelConfig::Sru(_)) {
-                let (key, kind) = ("information_penalty.sample_recurrence", self.model.kind());
-                return Err(InvalidRecipe::NoUse { key, kind });
-            }
+        if self.information_penalty.as_ref().is_some_and(|penalty| penalty.sample_recurrence)
+            && matches!(self.model, ModelConfig::Sru(_))
+        {
+            let (key, kind) = ("information_penalty.sample_recurrence", self.model.kind());
+            return Err(InvalidRecipe::NoUse { key, kind });
         }
-        if let Some(bayes) = &self.bayes_by_backprop {
-            bayes.validate()?;
-            if self.training.weight_decay.is_some() {
-                return Err(InvalidRecipe::Together {
-                    key: "training.weight_decay",
-                    other: "bayes_by_backprop",
-                    reason: "it would decay ρ, which is no weight, and the prior decays the weights \
-                             already",
-                });
-            }
+        if self.bayes_by_backprop.is_some() && self.training.weight_decay.is_some() {
+            return Err(InvalidRecipe::Together {
+                key: "training.weight_decay",
+                other: "bayes_by_backprop",
+                reason: "it would decay ρ, which is no weight, and the prior decays the weights \
+                         already",
+            });
         }
-        if let Some(pointer) = &self.pointer_sentinel {
-            at_least_one("pointer_sentinel.window", pointer.window)?;
-            not_negative("pointer_sentinel.supervision", pointer.supervision)?;
-        }
-        if let Some(penalty) = &self.weight_penalty {
-            not_negative("weight_penalty.eta", penalty.eta)?;
-        }
-        self.training.validate()
+        Ok(())
     }
 }
 
 impl DataConfig {
     fn validate(&self) -> Result<(), InvalidRecipe> {
         let manifest = data_set("data.corpus", &self.corpus, false)?;
-        at_least_one("data.batch_size", self.batch_size)?;
-        at_least_one("data.bptt", self.bptt)?;
         let existing = manifest.file(Split::Train).tokens;
         part_of(&manifest, "data.train_tokens", self.train_tokens, existing)?;
-        if let Some(variable) = &self.variable_bptt {
-            let VariableBptt { half_probability, deviation, shortest } = *variable;
-            let allowed = (0.0..=1.0).contains(&half_probability);
-            require("data.variable_bptt.half_probability", "in [0, 1]", half_probability, allowed)?;
-            not_negative("data.variable_bptt.deviation", deviation)?;
-            let allowed = (2..=self.bptt).contains(&shortest);
-            require(
-                "data.variable_bptt.shortest",
-                "at least 2 and at most data.bptt",
-                shortest as f64,
-                allowed,
-            )?;
-        }
-        let gamma = self.noising.as_ref().map_or(0.0, |noising| noising.gamma);
-        require("data.noising.gamma", "in [0, 1]", gamma, (0.0..=1.0).contains(&gamma))
+        let Some(variable) = &self.variable_bptt else { return Ok(()) };
+        let (key, shortest) = ("data.variable_bptt.shortest", variable.shortest);
+        let holds = (2..=self.bptt).contains(&shortest);
+        require(key, "at least 2 and at most data.bptt", shortest as f64, holds)
     }
 }
 
 impl ModelConfig {
     fn validate(&self) -> Result<(), InvalidRecipe> {
-        let kind = self.kind();
-        let key = |name: &str| format!("model.{kind}.{name}");
-        let Shape { d_embed, d_hidden, d_output, num_layers, tie_weights } = self.shape();
-        at_least_one(key("d_embed"), d_embed)?;
-        at_least_one(key("d_hidden"), d_hidden)?;
-        at_least_one(key("d_output"), d_output)?;
-        at_least_one(key("num_layers"), num_layers)?;
+        let Shape { d_embed, d_output, tie_weights, .. } = self.shape();
         if tie_weights && d_embed != d_output {
-            return Err(InvalidRecipe::TiedWidths { kind, d_embed, d_output });
+            return Err(InvalidRecipe::TiedWidths { kind: self.kind(), d_embed, d_output });
         }
-        let rates: &[(&str, f64)] = match self {
-            Self::Lstm(lstm) => &[
-                ("input_dropout", lstm.input_dropout),
-                ("inter_layer_dropout", lstm.inter_layer_dropout),
-                ("output_dropout", lstm.output_dropout),
-            ],
-            Self::Sru(sru) => &[
-                ("input_dropout", sru.input_dropout),
-                ("output_dropout", sru.output_dropout),
-                ("rnn_dropout", sru.rnn_dropout),
-            ],
-            Self::Rhn(rhn) => {
-                &[("input_dropout", rhn.input_dropout), ("output_dropout", rhn.output_dropout)]
+        match self {
+            Self::Lstm(lstm) if lstm.layer_init_range.is_some() && lstm.layer_init_by_units => {
+                Err(InvalidRecipe::TwoRanges)
             }
-            Self::Nas(nas) => &[
-                ("input_dropout", nas.input_dropout),
-                ("inter_layer_dropout", nas.inter_layer_dropout),
-                ("output_dropout", nas.output_dropout),
-            ],
-        };
-        for (name, value) in rates {
-            probability(key(name), *value)?;
+            _ => Ok(()),
         }
-        let init_range = match self {
-            Self::Lstm(lstm) => {
-                finite("model.lstm.forget_bias", lstm.forget_bias)?;
-                let biases = lstm.num_biases;
-                require("model.lstm.num_biases", "1 or 2", biases as f64, matches!(biases, 1 | 2))?;
-                if let Some(range) = lstm.layer_init_range {
-                    positive("model.lstm.layer_init_range", range)?;
-                    if lstm.layer_init_by_units {
-                        return Err(InvalidRecipe::TwoRanges);
-                    }
-                }
-                lstm.init_range
-            }
-            Self::Sru(sru) => {
-                finite("model.sru.highway_bias", sru.highway_bias)?;
-                sru.init_range
-            }
-            Self::Rhn(rhn) => {
-                at_least_one("model.rhn.depth", rhn.depth)?;
-                finite("model.rhn.transform_bias", rhn.transform_bias)?;
-                rhn.init_range
-            }
-            Self::Nas(nas) => nas.init_range,
-        };
-        positive(key("init_range"), init_range)
     }
 
     /// Check that the network has the site of the penalty at position `index`.
@@ -164,9 +84,6 @@ impl ModelConfig {
 
 impl VariationalConfig {
     fn validate(&self, model: &ModelConfig) -> Result<(), InvalidRecipe> {
-        probability("variational.word_dropout", self.word_dropout)?;
-        probability("variational.recurrent_dropout", self.recurrent_dropout)?;
-        probability("variational.weight_dropout", self.weight_dropout)?;
         let has_gate_masks = matches!(model, ModelConfig::Lstm(_) | ModelConfig::Rhn(_));
         // An SRU has a rate of its own, for masks in other places.
         let is_sru = matches!(model, ModelConfig::Sru(_));
@@ -183,54 +100,10 @@ impl VariationalConfig {
     }
 }
 
-impl BayesByBackpropConfig {
-    fn validate(&self) -> Result<(), InvalidRecipe> {
-        let pi = self.prior_pi;
-        require("bayes_by_backprop.prior_pi", "in (0, 1)", pi, pi > 0.0 && pi < 1.0)?;
-        for (key, value) in [
-            ("bayes_by_backprop.prior_log_sigma1", self.prior_log_sigma1),
-            ("bayes_by_backprop.prior_log_sigma2", self.prior_log_sigma2),
-        ] {
-            // The reciprocal of its square must be finite in single precision.
-            require(key, "in [-20, 20]", value, (-20.0..=20.0).contains(&value))?;
-        }
-        Ok(())
-    }
-}
-
-impl TrainingConfig {
-    fn validate(&self) -> Result<(), InvalidRecipe> {
-        at_least_one("training.max_epochs", self.max_epochs)?;
-        positive("training.learning_rate", self.learning_rate)?;
-        positive("training.grad_clip_norm", self.grad_clip_norm)?;
-        if let Some(decay) = &self.weight_decay {
-            let (kind, share) = match *decay {
-                WeightDecayConfig::Coupled(factor) => ("coupled", factor),
-                WeightDecayConfig::Decoupled(share) => ("decoupled", share),
-            };
-            probability(format!("training.weight_decay.{kind}"), share)?;
-        }
-        match self.schedule {
-            ScheduleConfig::OnPlateau { factor, max_decays: _ } => {
-                let allowed = factor > 0.0 && factor < 1.0;
-                require("training.schedule.on_plateau.factor", "in (0, 1)", factor, allowed)?;
-            }
-            ScheduleConfig::Fixed { hold_epochs: _, divide_by } => {
-                let allowed = divide_by.is_finite() && divide_by >= 1.0;
-                require("training.schedule.fixed.divide_by", "in [1, ∞)", divide_by, allowed)?;
-            }
-            ScheduleConfig::NonMonotoneAveraging { interval } => {
-                at_least_one("training.schedule.non_monotone_averaging.interval", interval)?;
-            }
-        }
-        self.patience.map_or(Ok(()), |patience| at_least_one("training.patience", patience))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::text::recipe::{LstmConfig, test_recipe};
+    use crate::text::recipe::{LstmConfig, ScheduleConfig, test_recipe};
 
     fn refusal(change: impl FnOnce(&mut TextRecipe, &mut LstmConfig)) -> String {
         let mut recipe = test_recipe();
