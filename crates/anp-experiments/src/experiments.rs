@@ -131,23 +131,20 @@ impl Experiments {
     ///
     /// [`ExperimentsError::NoTables`] if there are none; [`ExperimentsError::Read`].
     pub fn table_names(&self) -> Result<Vec<String>, ExperimentsError> {
-        let read = |source| ExperimentsError::Read { path: self.root.clone(), source };
-        let none = || ExperimentsError::NoTables { root: self.root.clone() };
-        let entries = match fs::read_dir(&self.root) {
-            Err(err) if matches!(err.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
-                return Err(none());
+        let names = match names(&self.root) {
+            Err(ExperimentsError::Read { source, .. })
+                if matches!(source.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
+            {
+                Vec::new()
             }
-            entries => entries.map_err(read)?,
+            names => names?,
         };
-        let mut names = Vec::new();
-        for entry in entries {
-            let entry = entry.map_err(read)?;
-            if entry.path().join(TABLE_FILE).is_file() {
-                names.push(entry.file_name().to_string_lossy().into_owned());
-            }
+        let is_table = |name: &String| self.root.join(name).join(TABLE_FILE).is_file();
+        let tables: Vec<_> = names.into_iter().filter(is_table).collect();
+        if tables.is_empty() {
+            return Err(ExperimentsError::NoTables { root: self.root.clone() });
         }
-        names.sort();
-        if names.is_empty() { Err(none()) } else { Ok(names) }
+        Ok(tables)
     }
 
     /// Names of the tables that have a row of the paper, sorted.
@@ -156,16 +153,13 @@ impl Experiments {
     ///
     /// As [`table`](Self::table).
     pub fn paper_tables(&self) -> Result<Vec<String>, ExperimentsError> {
-        let mut names = self.table_names()?;
-        let mut failure = None;
-        names.retain(|name| match self.table(name) {
-            Ok(table) => table.rows.iter().any(|row| !row.ours),
-            Err(err) => {
-                failure.get_or_insert(err);
-                false
+        let mut names = Vec::new();
+        for name in self.table_names()? {
+            if self.table(&name)?.rows.iter().any(|row| !row.ours) {
+                names.push(name);
             }
-        });
-        failure.map_or(Ok(names), Err)
+        }
+        Ok(names)
     }
 
     /// Read a table and all its rows, and check every value.
@@ -205,19 +199,21 @@ impl Experiments {
     }
 }
 
-/// Names of the row files in a table's folder.
+/// Names of the row files in a table's folder, without their ending.
 fn row_names(folder: &Path) -> Result<BTreeSet<String>, ExperimentsError> {
+    let mut names = names(folder)?;
+    names.retain(|name| name != TABLE_FILE && !name.starts_with('.'));
+    Ok(names.iter().filter_map(|name| name.strip_suffix(".toml")).map(str::to_owned).collect())
+}
+
+/// Names of what is in a folder, sorted.
+fn names(folder: &Path) -> Result<Vec<String>, ExperimentsError> {
     let read = |source| ExperimentsError::Read { path: folder.to_owned(), source };
-    let mut names = BTreeSet::new();
+    let mut names = Vec::new();
     for entry in fs::read_dir(folder).map_err(read)? {
-        let name = entry.map_err(read)?.file_name().to_string_lossy().into_owned();
-        if name != TABLE_FILE
-            && !name.starts_with('.')
-            && let Some(stem) = name.strip_suffix(".toml")
-        {
-            names.insert(stem.to_owned());
-        }
+        names.push(entry.map_err(read)?.file_name().to_string_lossy().into_owned());
     }
+    names.sort();
     Ok(names)
 }
 

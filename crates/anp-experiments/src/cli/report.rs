@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 
-use super::recipe::RecipeArgs;
+use super::run::RecipeArgs;
 use crate::experiments::{Experiments, Table};
 use crate::record::{self, StoredRecord};
 use crate::report::{self, Failure, Format, TableReport};

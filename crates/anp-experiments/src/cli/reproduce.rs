@@ -10,12 +10,13 @@ use anyhow::Context;
 use comfy_table::{CellAlignment, Table};
 use indicatif::{HumanCount, HumanDuration};
 
+use super::interrupt;
 use super::report::{Loaded, TableArgs};
+use super::run::make;
 use super::session::{CheckpointArgs, DeviceArgs, Session};
-use super::{display, interrupt};
 use crate::atomic;
 use crate::device::{self, Backend, DeviceName};
-use crate::engine::{self, Outcome, RunRequest};
+use crate::engine::Outcome;
 use crate::recipe::Scale;
 use crate::record;
 use crate::report::LINES;
@@ -120,39 +121,21 @@ pub(super) fn run(
         }
         let runs_dir = args.runs.clone().unwrap_or_else(|| experiments.runs());
 
-        let make = |index: usize, run: &PlannedRun| {
+        let start = |index: usize, run: &PlannedRun| {
             if session.asked.to_stop() {
                 return Ok(Outcome::Interrupted { checkpoint: None });
             }
-            let run_dir = runs_dir.join(run.name());
             if !quiet {
                 super::note(format!("run {} of {}: {}", index + 1, runs.len(), run.name()));
             }
-            engine::run_any(RunRequest {
-                table: run.table.clone(),
-                row: run.row.clone(),
-                scale: run.scale,
-                seed: run.seed,
-                recipe: run.recipe.clone(),
-                device: session.device.clone(),
-                other_devices: session.other_devices.clone(),
-                device_name: session.device_name.clone(),
-                kernels: session.kernels,
-                store: session.store.clone(),
-                run_dir,
-                again: args.force,
-                checkpoint_interval: args.checkpoints.checkpoint_every,
-                interrupter: session.interrupter.clone(),
-                renderer: display::renderer(quiet, &session.interrupter),
-                on_evaluation: display::evaluation(quiet),
-            })
+            make(run, &session, &runs_dir, args.checkpoints, args.force, quiet)
         };
         let on_failure = |failed: &FailedRun| {
             super::complain(failed);
             // What stopped this run must not stop the next one; `asked` remembers signals.
             session.interrupter.reset();
         };
-        let ended = execute(&runs, &records_dir, make, on_failure)?;
+        let ended = execute(&runs, &records_dir, start, on_failure)?;
         if let Some(Interrupted { checkpoint, remaining }) = ended.interrupted {
             super::note(how_to_go_on(checkpoint.as_deref(), remaining, args.force));
             return Ok(interrupt::exit_code());

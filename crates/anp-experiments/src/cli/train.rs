@@ -5,14 +5,15 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 
-use super::recipe::RecipeArgs;
+use super::interrupt;
 use super::reproduce::how_to_go_on;
+use super::run::{RecipeArgs, make};
 use super::session::{CheckpointArgs, DeviceArgs, Session};
-use super::{display, interrupt};
 use crate::atomic;
-use crate::engine::{Outcome, RunRequest, run_any};
+use crate::engine::Outcome;
 use crate::experiments::Row;
-use crate::record::{AnyRecord, run_name};
+use crate::record::AnyRecord;
+use crate::reproduce::PlannedRun;
 
 /// Arguments of `anp train`.
 #[derive(Debug, clap::Args)]
@@ -81,34 +82,21 @@ pub(super) fn run(
             if scales.is_empty() { "it one".to_owned() } else { scales.join(" or ") },
         );
     };
-    let recipe = runs.recipe;
-    let seed = args.seed.unwrap_or(runs.seeds[0]);
-    let folder =
-        args.file.canonicalize().ok().and_then(|path| Some(path.parent()?.file_name()?.to_owned()));
-    let table = folder.unwrap_or_default().to_string_lossy().into_owned();
-    let name = run_name(&table, &row.id, scale, seed, &recipe.content_hash());
+    let file = args.file.canonicalize().unwrap_or_default();
+    let folder = file.parent().and_then(Path::file_name).unwrap_or_default();
+    let run = PlannedRun {
+        table: folder.to_string_lossy().into_owned(),
+        row: row.id,
+        scale,
+        seed: args.seed.unwrap_or(runs.seeds[0]),
+        recipe_hash: runs.recipe.content_hash(),
+        recipe: runs.recipe,
+    };
 
     atomic::check_writable(&args.records)
         .with_context(|| format!("cannot write records to {}", args.records.display()))?;
     let session = Session::open(&args.device, data_dir, quiet)?;
-    let outcome = run_any(RunRequest {
-        table,
-        row: row.id.clone(),
-        scale,
-        seed,
-        recipe,
-        device: session.device.clone(),
-        other_devices: session.other_devices.clone(),
-        device_name: session.device_name.clone(),
-        kernels: session.kernels,
-        store: session.store.clone(),
-        run_dir: args.runs.join(name),
-        again: false,
-        checkpoint_interval: args.checkpoints.checkpoint_every,
-        renderer: display::renderer(quiet, &session.interrupter),
-        on_evaluation: display::evaluation(quiet),
-        interrupter: session.interrupter,
-    })?;
+    let outcome = make(&run, &session, &args.runs, args.checkpoints, false, quiet)?;
     match outcome {
         Outcome::Finished(record) => {
             let path = record.save(&args.records)?;

@@ -115,7 +115,7 @@ pub enum InvalidRecipe {
 type Range = (&'static str, &'static str, fn(f64) -> bool);
 
 /// The numbers that recipes of both kinds allow; see [`check_numbers`].
-const RANGES: [Range; 9] = [
+const RANGES: [Range; 10] = [
     (
         "batch_size bptt d_embed d_hidden d_output decay_after depth interval max_epochs num_layers \
          patience test_images train_images train_tokens width window",
@@ -138,18 +138,20 @@ const RANGES: [Range; 9] = [
         "in (0, ∞)",
         |value| value.is_finite() && value > 0.0,
     ),
+    (
+        "forget_bias highway_bias hold_epochs max_decays shortest transform_bias",
+        "finite",
+        |value| value.is_finite(),
+    ),
     // The reciprocal of σ² must be finite in single precision.
     ("prior_log_sigma1 prior_log_sigma2", "in [-20, 20]", |value| value.abs() <= 20.0),
 ];
-
-/// Any other number.
-const FINITE: Range = ("", "finite", f64::is_finite);
 
 /// Check every number of a recipe against the range of its key.
 ///
 /// # Panics
 ///
-/// If a count is larger than TOML's integers.
+/// If a number has no range here, or a count is larger than TOML's integers.
 pub(crate) fn check_numbers(recipe: &impl Serialize) -> Result<(), InvalidRecipe> {
     let recipe = Value::try_from(recipe).expect("TOML can hold a recipe");
     check("", "", &recipe)
@@ -173,8 +175,10 @@ fn check(path: &str, name: &str, value: &Value) -> Result<(), InvalidRecipe> {
         Value::Float(number) => *number,
         _ => return Ok(()),
     };
-    let range = RANGES.iter().find(|(words, ..)| words.split(' ').any(|word| word == name));
-    let (_, allowed, holds) = range.unwrap_or(&FINITE);
+    let mut ranges = RANGES.iter();
+    let (_, allowed, holds) = ranges
+        .find(|(words, ..)| words.split(' ').any(|word| word == name))
+        .unwrap_or_else(|| panic!("the range of {path} is missing"));
     require(path, allowed, number, holds(number))
 }
 
@@ -239,11 +243,8 @@ mod tests {
     fn the_path_of_a_number_is_named_as_set_takes_it() {
         let recipe = |text: &str| text.parse::<toml::Table>().unwrap();
         let refused = |text: &str| check_numbers(&recipe(text)).unwrap_err().to_string();
-        assert_eq!(refused("a.b = nan"), "a.b must be finite, but is NaN");
-        assert_eq!(
-            refused("a = [1, 0]\n[[b]]\neta = -inf"),
-            "b.0.eta must be in [0, ∞), but is -inf"
-        );
+        assert_eq!(refused("a.forget_bias = nan"), "a.forget_bias must be finite, but is NaN");
+        assert_eq!(refused("[[b]]\neta = -inf"), "b.0.eta must be in [0, ∞), but is -inf");
         assert_eq!(refused("decay_after = [5, 0]"), "decay_after.1 must be at least 1, but is 0");
         assert_eq!(check_numbers(&recipe("eta = 0.0\nsite = 'x'\ntemporal = true")), Ok(()));
     }

@@ -157,6 +157,21 @@ impl Statistic {
     }
 }
 
+impl Readings {
+    /// The mean of each; `None` if there are none.
+    fn mean(all: &[Self]) -> Option<Self> {
+        let mean = |value: fn(&Self) -> f64| {
+            Some(Statistic::of(&all.iter().map(value).collect::<Vec<_>>())?.mean)
+        };
+        Some(Self {
+            half_squared_norm: mean(|it| it.half_squared_norm)?,
+            frobenius_per_step: mean(|it| it.frobenius_per_step)?,
+            frobenius_per_step_dropped: mean(|it| it.frobenius_per_step_dropped)?,
+            rms: mean(|it| it.rms)?,
+        })
+    }
+}
+
 impl TableReport {
     /// Note that a run of `row` failed at the report's scale. Rows of other tables are ignored.
     pub fn add_failure(&mut self, table: &str, row: &str, failure: Failure) {
@@ -193,6 +208,12 @@ impl RowReport {
                 None
             }
         }
+    }
+
+    /// The files of the records that count.
+    pub(super) fn records(&self) -> Vec<String> {
+        let records = self.measured().map_or(&[][..], |it| &it.records);
+        records.iter().map(|path| path.display().to_string()).collect()
     }
 
     /// Ours minus the published number, on validation and on test.
@@ -319,18 +340,7 @@ fn measure<'a>(
     let statistic = |value: fn(&Numbers) -> Option<f64>| {
         Statistic::of(&numbers.iter().filter_map(value).collect::<Vec<_>>())
     };
-    let reading = |value: fn(&Readings) -> f64| {
-        let values = numbers.iter().filter_map(|it| it.readings.as_ref().map(value));
-        Some(Statistic::of(&values.collect::<Vec<_>>())?.mean)
-    };
-    let readings = || {
-        Some(Readings {
-            half_squared_norm: reading(|it| it.half_squared_norm)?,
-            frobenius_per_step: reading(|it| it.frobenius_per_step)?,
-            frobenius_per_step_dropped: reading(|it| it.frobenius_per_step_dropped)?,
-            rms: reading(|it| it.rms)?,
-        })
-    };
+    let readings: Vec<_> = numbers.iter().filter_map(|it| it.readings).collect();
     let measured = || {
         Some(Measured {
             valid: statistic(|it| it.valid),
@@ -338,7 +348,7 @@ fn measure<'a>(
             best_epoch: statistic(|it| it.best_epoch),
             penalty: statistic(|it| Some(it.penalty))?,
             activation_norm: statistic(|it| Some(it.activation_norm))?,
-            readings: readings(),
+            readings: Readings::mean(&readings),
             records: by_seed.values().map(|stored| stored.path.clone()).collect(),
         })
     };

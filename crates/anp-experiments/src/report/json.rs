@@ -43,10 +43,6 @@ pub(super) fn render(reports: &[TableReport]) -> String {
 }
 
 fn json_row<'a>(report: &'a TableReport, row: &'a RowReport) -> JsonRow<'a> {
-    let ours = row.measured();
-    let records = ours.map_or_else(Vec::new, |it| {
-        it.records.iter().map(|path| path.display().to_string()).collect()
-    });
     let [valid, test] = row.differences();
     JsonRow {
         table: &report.table,
@@ -57,10 +53,10 @@ fn json_row<'a>(report: &'a TableReport, row: &'a RowReport) -> JsonRow<'a> {
         metric: report.metric,
         state: state(row),
         paper: row.published.as_ref(),
-        ours,
+        ours: row.measured(),
         difference: JsonDifference { valid, test },
         verdict: report.verdict(row),
-        records,
+        records: row.records(),
         failures: &row.failures,
     }
 }
