@@ -50,6 +50,17 @@ pub enum ExperimentsError {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// A row extends a file that does not exist.
+    #[error(
+        "{} extends {name}, but there is no such file beside it or in `experiments`",
+        .path.display()
+    )]
+    NothingToExtend {
+        /// The row's file.
+        path: PathBuf,
+        /// The missing file.
+        name: String,
+    },
     /// A row's recipe has unknown, missing or wrong keys.
     #[error(
         "{}{} makes a wrong recipe at {scale} scale{}",

@@ -77,7 +77,10 @@ impl Chain {
                 return Err(ExperimentsError::Row { path, reason });
             }
             let (text, file): (_, RowFile) = read_toml(&path)?;
-            next = file.extends.as_ref().map(|name| extended_path(&path, name));
+            next = match &file.extends {
+                Some(name) => Some(extended_path(&path, name)?),
+                None => None,
+            };
             sources.push(Source { path, text, file });
         }
         Ok(Self(sources))
@@ -126,12 +129,11 @@ impl Source {
     /// How many of the keys stand here below each other, and the line of the last of them.
     fn find(&self, scale: Scale, keys: &[String]) -> Option<(usize, usize)> {
         let document = DeTable::parse(&self.text).ok()?.into_inner();
-        let base = document.get("base").map(|it| it.get_ref());
-        let scale =
-            document.get("scale").and_then(|it| it.get_ref().get(scale.to_string().as_str()));
-        let sections = scale.map(|it| it.get_ref()).into_iter().chain(base);
-        let (depth, at) =
-            sections.filter_map(|it| find(it, keys)).max_by_key(|&(depth, _)| depth)?;
+        let scale = scale.to_string();
+        let scale = document.get("scale").and_then(|it| it.get_ref().get(scale.as_str()));
+        let sections = document.get("base").into_iter().chain(scale);
+        let found = sections.filter_map(|it| find(it.get_ref(), keys));
+        let (depth, at) = found.max_by_key(|&(depth, _)| depth)?;
         Some((depth, 1 + self.text[..at].matches('\n').count()))
     }
 }
@@ -166,17 +168,20 @@ pub(super) fn read_toml<T: DeserializeOwned>(path: &Path) -> Result<(String, T),
     Ok((text, file))
 }
 
-/// The file that the file at `path` extends. `folder/file` is looked for in the folders above, and
-/// in their `experiments`, so that a row file can be copied to anywhere in a checkout.
-fn extended_path(path: &Path, name: &str) -> PathBuf {
+/// The file that the file at `path` extends: `file` is beside it; `folder/file` is looked for in the
+/// folders above and in their `experiments`, so that a row can be copied anywhere in a checkout.
+fn extended_path(path: &Path, name: &str) -> Result<PathBuf, ExperimentsError> {
     let name = format!("{name}.toml");
-    if !name.contains('/') {
-        return path.with_file_name(name);
-    }
     let absolute = std::path::absolute(path).unwrap_or_default();
-    let folders = path.ancestors().chain(absolute.ancestors()).skip(1);
-    let mut candidates = folders.flat_map(|it| [it.join(&name), it.join(FOLDER).join(&name)]);
-    candidates.find(|it| it.is_file()).unwrap_or_else(|| Path::new(FOLDER).join(&name))
+    let folders: Vec<_> = path.ancestors().chain(absolute.ancestors()).skip(1).collect();
+    let candidates = match name.contains('/') {
+        true => {
+            folders.iter().flat_map(|it| [it.join(&name), it.join(FOLDER).join(&name)]).collect()
+        }
+        false => vec![path.with_file_name(&name)],
+    };
+    let found = candidates.into_iter().find(|it| it.is_file());
+    found.ok_or_else(|| ExperimentsError::NothingToExtend { path: path.to_owned(), name })
 }
 
 /// The path of the key that an error is about, as far as the error tells. The `toml` crate gives the

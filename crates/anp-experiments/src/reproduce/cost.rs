@@ -1,5 +1,6 @@
 //! What a run will cost, before it is made. These are estimates.
 
+use std::mem::discriminant;
 use std::path::PathBuf;
 
 use anp_models::Kernels;
@@ -116,30 +117,20 @@ fn expected_epochs(training: &TrainingConfig) -> usize {
 
 /// Floating-point operations per second on `machine`, and where that is from.
 fn speed(run: &PlannedRun, machine: &Machine, records: &[StoredRecord]) -> (f64, Basis) {
-    let flops_per_item = |recipe: &Recipe| Work::of(recipe).flops_per_item;
-    let size = flops_per_item(&run.recipe);
-    let unlikeness =
-        |stored: &StoredRecord| (flops_per_item(&stored.record.recipe()) / size).ln().abs();
-    let same_kind = |stored: &StoredRecord| {
-        std::mem::discriminant(&stored.record.recipe()) == std::mem::discriminant(&run.recipe)
-    };
-    let measured = records
-        .iter()
-        .filter(|stored| {
-            let provenance = stored.record.provenance();
-            same_kind(stored)
-                && data::manifest(stored.record.recipe().data_set()).is_some()
-                && provenance.device == machine.device
-                && (!machine.is_cpu || provenance.threads == machine.threads)
-                && provenance.tokens_per_second > 0.0
-        })
-        .min_by(|left, right| unlikeness(left).total_cmp(&unlikeness(right)));
-    match measured {
-        Some(stored) => {
-            let items_per_second = stored.record.provenance().tokens_per_second;
-            let speed = items_per_second * flops_per_item(&stored.record.recipe());
-            (speed, Basis::Record(stored.path.clone()))
-        }
+    let size = Work::of(&run.recipe).flops_per_item;
+    let measured = records.iter().filter_map(|stored| {
+        let (recipe, provenance) = (stored.record.recipe(), stored.record.provenance());
+        let is_comparable = discriminant(&recipe) == discriminant(&run.recipe)
+            && data::manifest(recipe.data_set()).is_ok()
+            && provenance.device == machine.device
+            && (!machine.is_cpu || provenance.threads == machine.threads)
+            && provenance.tokens_per_second > 0.0;
+        let flops_per_item = is_comparable.then(|| Work::of(&recipe).flops_per_item)?;
+        let unlikeness = (flops_per_item / size).ln().abs();
+        Some((unlikeness, provenance.tokens_per_second * flops_per_item, &stored.path))
+    });
+    match measured.min_by(|(left, ..), (right, ..)| left.total_cmp(right)) {
+        Some((_, speed, path)) => (speed, Basis::Record(path.clone())),
         None if machine.is_cpu => (CPU_THREAD_FLOPS * machine.threads as f64, Basis::RuleOfThumb),
         None => (GPU_FLOPS, Basis::RuleOfThumb),
     }
