@@ -1,5 +1,5 @@
-//! The experiments of "From Information Bottleneck to Activation Norm Penalty": data, recipes, training,
-//! evaluation, records and tables, and the `anp` program.
+//! The experiments of "From Information Bottleneck to Activation Norm Penalty": data, recipes,
+//! training, evaluation, records and tables, and the `anp` program.
 //!
 //! | module | what it does |
 //! | --- | --- |
@@ -8,9 +8,12 @@
 //! | [`engine`] | one run: lock, resume, checkpoints |
 //! | [`text`] | language models: recipe, windows, training step, perplexity, size of activations |
 //! | [`image`] | image classifiers: recipe, batches, training step, accuracy |
-//! | [`record`], [`provenance`] | the JSON of a finished run |
+//! | [`runs`] | where the kinds of runs meet: running, evaluating a checkpoint |
+//! | [`record`] | the JSON of a finished run |
+//! | [`provenance`] | what was built, and where it ran |
 //! | [`reproduce`], [`report`] | what has no record yet; tables from records |
-//! | [`device`], [`random`], [`atomic`] | devices by name, counter-based seeds, files that are whole or not there |
+//! | [`device`], [`random`] | devices by name, counter-based seeds |
+//! | [`atomic`] | files that are whole or not there |
 //! | [`cli`] | the program; the only module that prints |
 //!
 //! A text is cut into streams that are read side by side, in windows:
@@ -37,5 +40,6 @@ pub mod recipe;
 pub mod record;
 pub mod report;
 pub mod reproduce;
+pub mod runs;
 pub mod startup;
 pub mod text;

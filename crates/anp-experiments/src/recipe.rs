@@ -4,14 +4,16 @@
 //! [`experiments`](crate::experiments) for the files that hold them.
 
 pub(crate) mod hash;
+pub(crate) mod kind;
 mod overrides;
 pub(crate) mod penalty;
 pub(crate) mod ranges;
-mod scale;
+pub(crate) mod scale;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-pub(crate) use hash::content_hash;
+use hash::content_hash;
+use kind::Kind;
 pub use overrides::{OverrideError, apply_overrides};
 pub use penalty::PenaltyConfig;
 pub use ranges::InvalidRecipe;
@@ -50,10 +52,9 @@ impl Recipe {
     ///
     /// If a key is unknown or missing, or has a value of the wrong type.
     pub fn from_toml(document: toml::Value) -> Result<Self, toml::de::Error> {
-        if is_of_images(&document) {
-            document.try_into().map(Self::Image)
-        } else {
-            document.try_into().map(Self::Text)
+        match Kind::deserialize(document.clone()) {
+            Ok(Kind::Image) => document.try_into().map(Self::Image),
+            Ok(Kind::Text) | Err(_) => document.try_into().map(Self::Text),
         }
     }
 
@@ -109,13 +110,6 @@ impl From<ImageRecipe> for Recipe {
     fn from(recipe: ImageRecipe) -> Self {
         Self::Image(recipe)
     }
-}
-
-/// Whether these are the tables of an [`ImageRecipe`], which has `data.images`, or of a
-/// [`TextRecipe`], which has `data.corpus`.
-pub(crate) fn is_of_images(recipe: &impl Serialize) -> bool {
-    let value = serde_json::to_value(recipe).unwrap_or_default();
-    value.pointer("/data/images").is_some()
 }
 
 #[cfg(test)]

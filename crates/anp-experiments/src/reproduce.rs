@@ -9,7 +9,7 @@ pub use cost::{Basis, Cost, Machine};
 pub use plan::{Plan, PlannedRun, Selection, plan};
 
 use crate::engine::{Outcome, TrainError};
-use crate::record::{AnyRecord, RecordError};
+use crate::record::{Record, RecordError};
 
 /// How [`execute`] ended.
 #[derive(Debug, Default)]
@@ -67,7 +67,7 @@ pub enum ReproduceError {
 pub fn execute(
     runs: &[PlannedRun],
     records: &Path,
-    mut run: impl FnMut(usize, &PlannedRun) -> Result<Outcome<AnyRecord>, TrainError>,
+    mut run: impl FnMut(usize, &PlannedRun) -> Result<Outcome<Record>, TrainError>,
     mut on_failure: impl FnMut(&FailedRun),
 ) -> Result<Ended, ReproduceError> {
     let mut ended = Ended::default();

@@ -7,7 +7,8 @@ use std::process::{Command, Output};
 use anp_experiments::experiments::Experiments;
 use anp_experiments::recipe::Scale;
 use anp_experiments::record::{
-    ActivationStatistics, EpochRecord, Provenance, Record, RunResult, SCHEMA_VERSION, Score,
+    ActivationStatistics, EpochRecord, Provenance, Record, RunRecord, RunResult, SCHEMA_VERSION,
+    Score,
 };
 
 /// At run time: with a shared target folder, another checkout may have compiled this.
@@ -56,7 +57,7 @@ fn write_records(table: &str, distance: f64, folder: &Path) {
                 rms: 0.25,
                 saturated: 0.0,
             };
-            let record = Record {
+            let record = RunRecord {
                 schema_version: SCHEMA_VERSION,
                 table: table.id.clone(),
                 row: row.id.clone(),
@@ -101,7 +102,7 @@ fn write_records(table: &str, distance: f64, folder: &Path) {
                     activation_train: activation,
                 },
             };
-            record.save(folder).unwrap();
+            Record::from(record).save(folder).unwrap();
         }
     }
 }

@@ -111,7 +111,7 @@ impl Steps for OurSteps {
             Mode::Train => {
                 let output = TrainStep::step(&learner, batch);
                 let gradients = output.grads;
-                let output = output.item.into_window();
+                let output = output.item.into_step();
                 let Case { learning_rate, clip, .. } = self.case;
                 let rows = output.rows.clone();
                 let (learner, _) =
@@ -120,7 +120,7 @@ impl Steps for OurSteps {
                 output
             }
             Mode::Evaluate => {
-                let output = InferenceStep::step(&learner, batch).into_window();
+                let output = InferenceStep::step(&learner, batch).into_step();
                 self.learner = Some(learner);
                 output
             }

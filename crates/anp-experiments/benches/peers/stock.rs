@@ -63,7 +63,8 @@ impl StockLm {
         }
     }
 
-    /// The last layer's output after dropout; `state` becomes the next window's, cut from the graph.
+    /// The last layer's output after dropout; `state` becomes the next window's, cut from the
+    /// graph.
     fn forward(&self, window: &Window, state: &mut [Option<LstmState<2>>]) -> Tensor<3> {
         let mut x = self.input_dropout.forward(self.embedding.forward(window.inputs.clone()));
         for (index, (layer, state)) in self.layers.iter().zip(state).enumerate() {

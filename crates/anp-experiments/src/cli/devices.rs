@@ -15,7 +15,8 @@ Examples:
   anp devices                          what --device can name here
   anp reproduce table2 --device flex   compute on the CPU, whatever else there is
 
-A backend that is not compiled in needs a build with its feature: `cargo xtask --features cuda devices`.")]
+A backend that is not compiled in needs a build with its feature:
+`cargo xtask --features cuda devices`.")]
 pub(super) struct DevicesArgs {}
 
 /// Run `anp devices`.
@@ -53,7 +54,8 @@ pub(super) fn run() -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The names that `--device` takes, each with what the device calls itself and whether it is software.
+/// The names that `--device` takes, each with what the device calls itself and whether it is
+/// software.
 fn names(backend: Backend, devices: &[Device]) -> Vec<String> {
     let name = |(index, device): (usize, &Device)| {
         let name = DeviceName { backend, index };

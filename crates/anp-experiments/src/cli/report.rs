@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 
-use super::run::RecipeArgs;
+use super::recipe::RecipeArgs;
 use crate::experiments::{Experiments, Table};
 use crate::record::{self, StoredRecord};
 use crate::report::{self, Failure, Format, TableReport};
@@ -101,9 +101,9 @@ impl TableArgs {
             .map(|table| report::fold(table, *scale, overrides, records))
             .collect::<Result<Vec<_>, _>>()?;
         for FailedRun { run, source } in failed {
-            let failure = Failure { seed: run.seed, reason: super::chain(source).join(": ") };
+            let failure = Failure { seed: run.id.seed, reason: super::chain(source).join(": ") };
             for report in &mut reports {
-                report.add_failure(&run.table, &run.row, failure.clone());
+                report.add_failure(&run.id.table, &run.id.row, failure.clone());
             }
         }
         super::print(report::render(&reports, self.format, width()))

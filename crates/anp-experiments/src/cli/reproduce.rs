@@ -12,17 +12,17 @@ use indicatif::{HumanCount, HumanDuration};
 
 use super::interrupt;
 use super::report::{Loaded, TableArgs};
-use super::run::make;
 use super::session::{CheckpointArgs, DeviceArgs, Session};
 use crate::atomic;
 use crate::device::{self, Backend, DeviceName};
-use crate::engine::Outcome;
+use crate::engine::{Outcome, RunRequest};
 use crate::recipe::Scale;
 use crate::record;
 use crate::report::LINES;
 use crate::reproduce::{
     Basis, Cost, FailedRun, Interrupted, Machine, Plan, PlannedRun, Selection, execute, plan,
 };
+use crate::runs;
 
 /// Arguments of `anp reproduce`.
 #[derive(Debug, clap::Args)]
@@ -117,7 +117,7 @@ pub(super) fn run(
             .with_context(|| format!("cannot write records to {}", records_dir.display()))?;
         let session = Session::open(&args.device, data_dir, quiet)?;
         for name in runs.iter().map(|run| run.recipe.data_set()).collect::<BTreeSet<_>>() {
-            session.store.check_readable(name)?;
+            session.place.store.check_readable(name)?;
         }
         let runs_dir = args.runs.clone().unwrap_or_else(|| experiments.runs());
 
@@ -128,7 +128,13 @@ pub(super) fn run(
             if !quiet {
                 super::note(format!("run {} of {}: {}", index + 1, runs.len(), run.name()));
             }
-            make(run, &session, &runs_dir, args.checkpoints, args.force, quiet)
+            let run_dir = runs_dir.join(run.name());
+            runs::run(RunRequest {
+                recipe: run.recipe.clone(),
+                id: run.id.clone(),
+                place: session.place.clone(),
+                control: session.control(run_dir, args.checkpoints, args.force),
+            })
         };
         let on_failure = |failed: &FailedRun| {
             super::complain(failed);
@@ -216,9 +222,9 @@ fn dry_run(
             Basis::RuleOfThumb => "a rule of thumb".to_owned(),
         };
         table.add_row([
-            run.table.clone(),
-            run.row.clone(),
-            run.seed.to_string(),
+            run.id.table.clone(),
+            run.id.row.clone(),
+            run.id.seed.to_string(),
             cost.epochs.to_string(),
             HumanCount(cost.items).to_string(),
             duration(cost.seconds),
@@ -259,15 +265,13 @@ fn duration(seconds: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::RunId;
     use crate::recipe::test_recipe;
 
     fn runs() -> Vec<PlannedRun> {
         let recipe = test_recipe();
         let run = |row: &str, seed| PlannedRun {
-            table: "table2".to_owned(),
-            row: row.to_owned(),
-            scale: Scale::Demo,
-            seed,
+            id: RunId { table: "table2".to_owned(), row: row.to_owned(), scale: Scale::Demo, seed },
             recipe_hash: recipe.content_hash(),
             recipe: recipe.clone().into(),
         };

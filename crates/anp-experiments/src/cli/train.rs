@@ -6,14 +6,14 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 
 use super::interrupt;
+use super::recipe::RecipeArgs;
 use super::reproduce::how_to_go_on;
-use super::run::{RecipeArgs, make};
 use super::session::{CheckpointArgs, DeviceArgs, Session};
 use crate::atomic;
-use crate::engine::Outcome;
-use crate::experiments::Row;
-use crate::record::AnyRecord;
-use crate::reproduce::PlannedRun;
+use crate::engine::{Outcome, RunId, RunRequest};
+use crate::experiments::{Row, Runs};
+use crate::record::{Record, run_name};
+use crate::runs;
 
 /// Arguments of `anp train`.
 #[derive(Debug, clap::Args)]
@@ -74,7 +74,7 @@ pub(super) fn run(
 ) -> anyhow::Result<ExitCode> {
     let row = Row::load(&args.file)?;
     let scale = args.recipe.scale;
-    let Some(runs) = row.runs(scale, &args.recipe.overrides)? else {
+    let Some(Runs { recipe, seeds }) = row.runs(scale, &args.recipe.overrides)? else {
         let scales: Vec<_> = row.scales().map(|scale| format!("--scale {scale}")).collect();
         bail!(
             "{} has no recipe at {scale} scale; give {}",
@@ -84,30 +84,29 @@ pub(super) fn run(
     };
     let file = args.file.canonicalize().unwrap_or_default();
     let folder = file.parent().and_then(Path::file_name).unwrap_or_default();
-    let run = PlannedRun {
-        table: folder.to_string_lossy().into_owned(),
-        row: row.id,
-        scale,
-        seed: args.seed.unwrap_or(runs.seeds[0]),
-        recipe_hash: runs.recipe.content_hash(),
-        recipe: runs.recipe,
-    };
+    let (table, seed) = (folder.to_string_lossy().into_owned(), args.seed.unwrap_or(seeds[0]));
+    let name = run_name(&table, &row.id, scale, seed, &recipe.content_hash());
 
     atomic::check_writable(&args.records)
         .with_context(|| format!("cannot write records to {}", args.records.display()))?;
     let session = Session::open(&args.device, data_dir, quiet)?;
-    let outcome = make(&run, &session, &args.runs, args.checkpoints, false, quiet)?;
+    let outcome = runs::run(RunRequest {
+        recipe,
+        id: RunId { table, row: row.id, scale, seed },
+        place: session.place.clone(),
+        control: session.control(args.runs.join(name), args.checkpoints, false),
+    })?;
     match outcome {
         Outcome::Finished(record) => {
             let path = record.save(&args.records)?;
             let result = match *record {
-                AnyRecord::Text(record) => format!(
+                Record::Text(record) => format!(
                     "validation perplexity {:.2} (epoch {}), test perplexity {:.2}",
                     record.result.valid.perplexity,
                     record.result.best_epoch,
                     record.result.test.perplexity,
                 ),
-                AnyRecord::Image(record) => format!(
+                Record::Image(record) => format!(
                     "test accuracy {:.2} % after the last epoch, \
                      {:.2} % after epoch {}, the best on test",
                     record.result.test.accuracy,

@@ -1,32 +1,31 @@
 //! Checkpoints: a folder each, that is whole or not there.
 //!
 //! ```text
-//! <run>/checkpoints/e00003-w000000412/ made under another name, synced, then renamed
-//!   model.bpk                         parameters, best parameters, averages, carried state
-//!   optimizer.bpk                     what the optimiser remembers, if it remembers anything
-//!   trainer.json                      everything else
-//!   SHA256SUMS                        checksums of the others, as `sha256sum` writes and checks them
+//! <run>/checkpoints/e00003-w000000412/  made under another name, synced, then renamed
+//!   model.bpk        parameters and whatever else of the task is a tensor
+//!   optimizer.bpk    what an optimizer of Burn remembers, if it remembers anything
+//!   trainer.json     everything else
+//!   SHA256SUMS       checksums of the others, as `sha256sum` writes and checks them
 //! ```
 
+use std::fmt;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use anp_models::{LayerState, LmState, PointerState, RecurrentLm};
-use burn::module::{Module, Param, ParamId};
+use burn::module::Module;
 use burn::optim::OptimizerRecord;
 use burn::store::{ModuleRecord, RecordError};
-use burn::tensor::{Int, Tensor};
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::error::CheckpointError;
+use super::position::RunState;
+use super::task::{Snapshot, Task};
 use crate::atomic::{sync_file, sync_folder, temporary_folder};
 use crate::data::Sha256Hex;
-use crate::engine::position::TrainerState;
-use crate::recipe::TextRecipe;
 
 /// Version of the layout this build writes and reads.
-pub(crate) const FORMAT_VERSION: u32 = 4;
+const FORMAT_VERSION: u32 = 5;
 /// Checkpoints of a run that are kept: the newest, and one to fall back to by hand.
 const KEEP: usize = 2;
 
@@ -38,132 +37,16 @@ const SUMS_FILE: &str = "SHA256SUMS";
 /// Beginning of the names of folders that are not whole yet, or no longer.
 const SCRATCH: &str = ".anp-";
 
-/// Why a checkpoint could not be written or read.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum CheckpointError {
-    /// The system refused.
-    #[error(
-        "cannot write checkpoint {}; make room or make the folder writable, then run the same command again: \
-         it goes on from the checkpoint before, if there is one", .path.display()
-    )]
-    Write {
-        /// Folder of the checkpoint.
-        path: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
-    /// Burn could not write the tensors.
-    #[error(
-        "cannot write checkpoint {}; make room or make the folder writable, then run the same command again: \
-         it goes on from the checkpoint before, if there is one", .path.display()
-    )]
-    WriteTensors {
-        /// Folder of the checkpoint.
-        path: PathBuf,
-        /// What Burn says.
-        source: RecordError,
-    },
-    /// A file cannot be read.
-    #[error("cannot read {}", .path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
-    /// There is no checkpoint in a folder.
-    #[error("{} holds no checkpoint: it should be the folder of a run, or one in its `checkpoints` folder", .path.display())]
-    Missing {
-        /// The folder.
-        path: PathBuf,
-    },
-    /// A file is not what was written.
-    #[error(
-        "checkpoint file {} is damaged: {reason}; remove the folder {} to go on from the checkpoint \
-         before it, or the whole run folder to start again", .path.display(), .folder.display()
-    )]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// The checkpoint it belongs to.
-        folder: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// Another build wrote it.
-    #[error("checkpoint {} has format {found}, this build reads {FORMAT_VERSION}; finish it with the build that began it, or remove the run folder", .path.display())]
-    Version {
-        /// Folder of the checkpoint.
-        path: PathBuf,
-        /// Its version.
-        found: u32,
-    },
-}
-
-/// All that a run needs to go on as if it had never stopped.
-#[derive(Debug)]
-pub struct Snapshot {
-    /// Parameters after the last step.
-    pub model: RecurrentLm,
-    /// Parameters with the best validation loss.
-    pub best: Option<RecurrentLm>,
-    /// Averages of the parameters, once there are some.
-    pub average: Option<RecurrentLm>,
-    /// State to start the next window with.
-    pub state: Option<LmState>,
-    /// What the optimiser remembers.
-    pub optimizer: OptimizerRecord,
-    /// Schedule, position, sums and curve.
-    pub trainer: TrainerState,
-}
-
-/// `trainer.json` of a language model.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Manifest {
+/// `trainer.json`.
+#[derive(Serialize, Deserialize)]
+#[serde(bound = "")]
+struct Manifest<T: Task> {
     format_version: u32,
-    recipe: TextRecipe,
-    vocab_size: usize,
-    has_best: bool,
-    #[serde(default)]
-    has_average: bool,
-    has_optimizer: bool,
-    state_layers: usize,
-    trainer: TrainerState,
-}
-
-/// The tensors of a checkpoint as one module, so that Burn writes them as one file.
-#[derive(Module, Debug)]
-struct SavedTensors {
-    model: RecurrentLm,
-    best: Option<RecurrentLm>,
-    average: Option<RecurrentLm>,
-    hidden: Vec<Option<Param<Tensor<2>>>>,
-    cell: Vec<Option<Param<Tensor<2>>>>,
-    pointer_states: Option<Param<Tensor<3>>>,
-    pointer_words: Option<Param<Tensor<2, Int>>>,
-}
-
-impl SavedTensors {
-    fn new(
-        model: RecurrentLm,
-        best: Option<RecurrentLm>,
-        average: Option<RecurrentLm>,
-        state: Option<LmState>,
-    ) -> Self {
-        let LmState { layers, pointer } =
-            state.unwrap_or(LmState { layers: Vec::new(), pointer: None });
-        let saved = |state: Option<Tensor<2>>| state.map(Param::from_tensor);
-        let (hidden, cell) =
-            layers.into_iter().map(|layer| (saved(layer.hidden), saved(layer.cell))).unzip();
-        let (pointer_states, pointer_words) = pointer
-            .map(|PointerState { states, words }| {
-                let words = Param::initialized(ParamId::new(), words);
-                (Param::from_tensor(states), words)
-            })
-            .unzip();
-        Self { model, best, average, hidden, cell, pointer_states, pointer_words }
-    }
+    /// [`Task::KIND`].
+    kind: String,
+    recipe: T::Recipe,
+    run: RunState<T::Epoch>,
+    task: T::State,
 }
 
 /// The checkpoints of one run.
@@ -208,7 +91,7 @@ impl CheckpointFolder {
 
     /// Remove what a process that was killed left half written or half removed.
     ///
-    /// Only for who holds the lock of the run.
+    /// Only for the holder of the lock of the run.
     ///
     /// # Errors
     ///
@@ -226,7 +109,7 @@ impl CheckpointFolder {
 
     /// Remove all checkpoints, so that the run begins again.
     ///
-    /// Only for who holds the lock of the run.
+    /// Only for the holder of the lock of the run.
     ///
     /// # Errors
     ///
@@ -240,63 +123,42 @@ impl CheckpointFolder {
 
     /// Write a checkpoint and remove those that are no longer needed.
     ///
-    /// Where there is a checkpoint of the same place, it stays as it is: a run comes to the same place with the
-    /// same content.
+    /// Where there is a checkpoint of the same place, it stays as it is: a run comes to the same
+    /// place with the same content.
     ///
     /// # Errors
     ///
-    /// [`CheckpointError::Write`], [`CheckpointError::WriteTensors`]; earlier checkpoints are untouched then.
-    pub fn save(
+    /// [`CheckpointError::Write`]; earlier checkpoints are untouched then.
+    pub(super) fn save<T: Task>(
         &self,
-        snapshot: Snapshot,
-        recipe: &TextRecipe,
-        vocab_size: usize,
+        recipe: &T::Recipe,
+        run: &RunState<T::Epoch>,
+        snapshot: Snapshot<T>,
     ) -> Result<PathBuf, CheckpointError> {
-        let Snapshot { model, best, average, state, optimizer, trainer } = snapshot;
-        let state_layers = state.as_ref().map_or(0, |state| state.layers.len());
-        let tensors = SavedTensors::new(model, best, average, state);
-        let manifest = Manifest {
-            format_version: FORMAT_VERSION,
-            recipe: recipe.clone(),
-            vocab_size,
-            has_best: tensors.best.is_some(),
-            has_average: tensors.average.is_some(),
-            has_optimizer: !optimizer.is_empty(),
-            state_layers,
-            trainer,
-        };
-        let optimizer = manifest.has_optimizer.then_some(optimizer);
-        self.save_parts(&manifest.trainer.checkpoint_name(), tensors, optimizer, &manifest)
-    }
-
-    /// Write the parts of a checkpoint under `name`; see [`save`](Self::save).
-    pub(crate) fn save_parts(
-        &self,
-        name: &str,
-        tensors: impl Module,
-        optimizer: Option<OptimizerRecord>,
-        manifest: &impl Serialize,
-    ) -> Result<PathBuf, CheckpointError> {
-        let path = self.path.join(name);
+        let path = self.path.join(run.position.checkpoint_name());
         let write = |source| CheckpointError::Write { path: path.clone(), source };
         if path.exists() {
             return Ok(path);
         }
         fs::create_dir_all(&self.path).map_err(write)?;
         let scratch = temporary_folder(&self.path, &format!("{SCRATCH}saving-")).map_err(write)?;
-        let tensors_error = |path: &Path| {
-            let path = path.to_owned();
-            move |source| CheckpointError::WriteTensors { path, source }
-        };
+        let write_tensors = |source: RecordError| write(io::Error::other(source));
         let mut names = vec![MODEL_FILE, TRAINER_FILE];
         let model_path = scratch.path().join(MODEL_FILE);
-        tensors.into_record().save(&model_path).map_err(tensors_error(&path))?;
-        if let Some(optimizer) = optimizer {
+        snapshot.tensors.into_record().save(&model_path).map_err(write_tensors)?;
+        if !snapshot.optimizer.is_empty() {
             names.push(OPTIMIZER_FILE);
             let optimizer_path = scratch.path().join(OPTIMIZER_FILE);
-            optimizer.save(&optimizer_path).map_err(tensors_error(&path))?;
+            snapshot.optimizer.save(&optimizer_path).map_err(write_tensors)?;
         }
-        let text = serde_json::to_vec(manifest).expect("a manifest is plain data");
+        let manifest = Manifest::<T> {
+            format_version: FORMAT_VERSION,
+            kind: T::KIND.to_owned(),
+            recipe: recipe.clone(),
+            run: run.clone(),
+            task: snapshot.state,
+        };
+        let text = serde_json::to_vec(&manifest).expect("a manifest is plain data");
         fs::write(scratch.path().join(TRAINER_FILE), text).map_err(write)?;
 
         let mut sums = String::new();
@@ -332,178 +194,151 @@ impl CheckpointFolder {
     }
 }
 
-/// A checkpoint on disk whose files are known to be whole.
+/// A checkpoint on disk whose files are known to be whole, of any kind of run.
 #[derive(Debug)]
-pub struct StoredCheckpoint<M = Manifest> {
+pub struct Checkpoint {
     path: PathBuf,
-    manifest: M,
+    /// `trainer.json`.
+    manifest: Vec<u8>,
+    kind: String,
+    has_optimizer: bool,
 }
 
-impl<M: DeserializeOwned> StoredCheckpoint<M> {
+impl Checkpoint {
     /// Open a checkpoint: the folder of one, or of a run, whose newest is taken.
     ///
     /// # Errors
     ///
-    /// [`CheckpointError::Missing`], [`Read`](CheckpointError::Read), [`Damaged`](CheckpointError::Damaged) or
-    /// [`Version`](CheckpointError::Version).
-    pub fn open_of(path: &Path) -> Result<Self, CheckpointError> {
+    /// [`CheckpointError::Missing`], [`Read`](CheckpointError::Read),
+    /// [`Damaged`](CheckpointError::Damaged) or [`Version`](CheckpointError::Version).
+    pub fn open(path: &Path) -> Result<Self, CheckpointError> {
         let files = [MODEL_FILE, TRAINER_FILE, SUMS_FILE];
         let path = match CheckpointFolder::new(path).newest()? {
             Some(newest) => newest,
             None if files.iter().any(|name| path.join(name).exists()) => path.to_owned(),
             None => return Err(CheckpointError::Missing { path: path.to_owned() }),
         };
-        let damaged = |name: &str, reason: String| CheckpointError::Damaged {
-            path: path.join(name),
-            folder: path.clone(),
-            reason,
-        };
+        let damaged = |name: &str, reason: String| damaged(&path, name, reason);
         let unreadable = |name: &str, source: io::Error| match source.kind() {
             io::ErrorKind::NotFound => damaged(name, "it is missing".to_owned()),
             _ => CheckpointError::Read { path: path.join(name), source },
         };
         let read = |name| fs::read(path.join(name)).map_err(|err| unreadable(name, err));
 
-        let text = read(TRAINER_FILE)?;
+        let manifest = read(TRAINER_FILE)?;
+        let header = serde_json::from_slice::<Header>(&manifest);
         let other_version = || {
-            let found = format_version(&text).filter(|&found| found != FORMAT_VERSION)?;
-            Some(CheckpointError::Version { path: path.clone(), found })
+            let found = header.as_ref().ok()?.format_version;
+            let (path, readable) = (path.clone(), FORMAT_VERSION);
+            (found != readable).then_some(CheckpointError::Version { path, found, readable })
         };
         // The first version had its checksums elsewhere.
         let sums = read(SUMS_FILE).map_err(|err| other_version().unwrap_or(err))?;
         let sums = String::from_utf8_lossy(&sums);
-        let check = |name: &str, found: Sha256Hex| {
-            let expected =
-                sums.lines().find_map(|line| line.strip_suffix(name)?.strip_suffix("  "));
-            match expected {
-                Some(expected) if expected == found.as_str() => Ok(()),
-                Some(expected) => {
-                    let reason = format!("its SHA-256 is {found}, but {SUMS_FILE} says {expected}");
-                    Err(damaged(name, reason))
-                }
-                None => Err(damaged(SUMS_FILE, format!("it does not list {name}"))),
+        let listed =
+            |name: &str| sums.lines().find_map(|line| line.strip_suffix(name)?.strip_suffix("  "));
+        let check = |name: &str, found: Sha256Hex| match listed(name) {
+            Some(expected) if expected == found.as_str() => Ok(()),
+            Some(expected) => {
+                let reason = format!("its SHA-256 is {found}, but {SUMS_FILE} says {expected}");
+                Err(damaged(name, reason))
             }
+            None => Err(damaged(SUMS_FILE, format!("it does not list {name}"))),
         };
-        check(TRAINER_FILE, Sha256Hex::of(&text))?;
+        check(TRAINER_FILE, Sha256Hex::of(&manifest))?;
         if let Some(err) = other_version() {
             return Err(err);
         }
-        let is_listed = |name: &str| sums.lines().any(|line| line.ends_with(&format!("  {name}")));
-        for name in [MODEL_FILE, OPTIMIZER_FILE] {
-            if name == OPTIMIZER_FILE && !is_listed(name) {
-                continue;
-            }
+        let has_optimizer = listed(OPTIMIZER_FILE).is_some();
+        for name in [MODEL_FILE].into_iter().chain(has_optimizer.then_some(OPTIMIZER_FILE)) {
             check(name, hash(&path.join(name)).map_err(|err| unreadable(name, err))?)?;
         }
-        // After the files are known to be whole: what does not fit is of another kind of run.
-        let manifest =
-            serde_json::from_slice(&text).map_err(|err| damaged(TRAINER_FILE, err.to_string()))?;
-        Ok(Self { path, manifest })
+        let Header { kind, .. } = header.map_err(|err| damaged(TRAINER_FILE, err.to_string()))?;
+        Ok(Self { path, manifest, kind, has_optimizer })
     }
 
-    /// Folder of the checkpoint.
-    pub fn path(&self) -> &Path {
-        &self.path
+    /// [`Task::KIND`] of the run.
+    pub fn kind(&self) -> &str {
+        &self.kind
     }
 
-    /// `trainer.json`.
-    pub(crate) fn manifest(&self) -> &M {
-        &self.manifest
-    }
-
-    /// Load the tensors into a module like `template`.
-    pub(crate) fn load_tensors<T: Module>(&self, template: T) -> Result<T, CheckpointError> {
-        let path = self.path.join(MODEL_FILE);
-        ModuleRecord::load(&path)
-            .and_then(|record| template.try_load_record(record))
-            .map_err(|err| self.damaged(&path, err))
-    }
-
-    fn damaged(&self, path: &Path, err: RecordError) -> CheckpointError {
-        CheckpointError::Damaged {
-            path: path.to_owned(),
-            folder: self.path.clone(),
-            reason: err.to_string(),
+    /// The checkpoint, of a run of kind `T`.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckpointError::OtherKind`]; [`CheckpointError::Damaged`] if it is not what such a run
+    /// writes.
+    pub fn of<T: Task>(self) -> Result<StoredCheckpoint<T>, CheckpointError> {
+        let Self { path, manifest, kind, has_optimizer } = self;
+        if kind != T::KIND {
+            return Err(CheckpointError::OtherKind { path, found: kind, expected: T::KIND });
         }
+        let Manifest::<T> { recipe, run, task: state, .. } = serde_json::from_slice(&manifest)
+            .map_err(|err| damaged(&path, TRAINER_FILE, err.to_string()))?;
+        Ok(StoredCheckpoint { path, recipe, run, state, has_optimizer })
     }
 }
 
-impl StoredCheckpoint {
-    /// Open a checkpoint of a language model; see [`open_of`](StoredCheckpoint::open_of).
-    ///
-    /// # Errors
-    ///
-    /// As [`open_of`](StoredCheckpoint::open_of).
-    pub fn open(path: &Path) -> Result<Self, CheckpointError> {
-        Self::open_of(path)
-    }
-
+/// A checkpoint on disk of a run of kind `T`.
+pub struct StoredCheckpoint<T: Task> {
+    /// Folder of the checkpoint.
+    pub path: PathBuf,
     /// Recipe of the run.
-    pub fn recipe(&self) -> &TextRecipe {
-        &self.manifest.recipe
-    }
+    pub recipe: T::Recipe,
+    /// Where the run is.
+    pub run: RunState<T::Epoch>,
+    /// What the kind of run keeps beside.
+    pub state: T::State,
+    has_optimizer: bool,
+}
 
-    /// Words of the vocabulary.
-    pub fn vocab_size(&self) -> usize {
-        self.manifest.vocab_size
-    }
-
-    /// Schedule, position, sums and curve.
-    pub fn trainer(&self) -> &TrainerState {
-        &self.manifest.trainer
-    }
-
-    /// Load everything into models like `model`, on its device.
+impl<T: Task> StoredCheckpoint<T> {
+    /// [`Checkpoint::open`], for this kind of run.
     ///
     /// # Errors
     ///
-    /// [`CheckpointError::Damaged`] if the tensors are not those of such a model.
-    pub fn load(self, model: &RecurrentLm) -> Result<Snapshot, CheckpointError> {
-        let state = (self.manifest.state_layers > 0)
-            .then(|| model.zero_state(self.manifest.recipe.data.batch_size));
-        let best = self.manifest.has_best.then(|| model.clone());
-        let average = self.manifest.has_average.then(|| model.clone());
-        let template = SavedTensors::new(model.clone(), best, average, state);
+    /// As [`Checkpoint::open`] and [`Checkpoint::of`].
+    pub fn open(path: &Path) -> Result<Self, CheckpointError> {
+        Checkpoint::open(path)?.of()
+    }
 
-        let tensors = self.load_tensors(template)?;
-        let optimizer = if self.manifest.has_optimizer {
-            let path = self.path.join(OPTIMIZER_FILE);
-            OptimizerRecord::load(&path).map_err(|err| self.damaged(&path, err))?
+    /// Load the tensors into those of `template`, on their devices.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckpointError::Damaged`] if the tensors are not like those of `template`.
+    pub fn load(self, template: T::Tensors) -> Result<Snapshot<T>, CheckpointError> {
+        let path = &self.path;
+        let damaged = |name| move |err: RecordError| damaged(path, name, err.to_string());
+        let tensors = ModuleRecord::load(path.join(MODEL_FILE))
+            .and_then(|record| template.try_load_record(record))
+            .map_err(damaged(MODEL_FILE))?;
+        let optimizer = if self.has_optimizer {
+            OptimizerRecord::load(path.join(OPTIMIZER_FILE)).map_err(damaged(OPTIMIZER_FILE))?
         } else {
             OptimizerRecord::default()
         };
-        let layers: Vec<_> = tensors
-            .hidden
-            .into_iter()
-            .zip(tensors.cell)
-            .map(|(hidden, cell)| LayerState {
-                hidden: hidden.map(|hidden| hidden.val().detach()),
-                cell: cell.map(|cell| cell.val().detach()),
-            })
-            .collect();
-        let pointer = tensors.pointer_states.zip(tensors.pointer_words);
-        let pointer = pointer.map(|(states, words)| PointerState {
-            states: states.val().detach(),
-            words: words.val(),
-        });
-        Ok(Snapshot {
-            model: tensors.model,
-            best: tensors.best,
-            average: tensors.average,
-            state: (!layers.is_empty()).then_some(LmState { layers, pointer }),
-            optimizer,
-            trainer: self.manifest.trainer,
-        })
+        Ok(Snapshot { tensors, optimizer, state: self.state })
     }
 }
 
-/// Version of the layout that a `trainer.json` is of.
-fn format_version(text: &[u8]) -> Option<u32> {
-    #[derive(Deserialize)]
-    struct Version {
-        format_version: u32,
+impl<T: Task> fmt::Debug for StoredCheckpoint<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoredCheckpoint").field("path", &self.path).finish_non_exhaustive()
     }
-    serde_json::from_slice(text).ok().map(|Version { format_version }| format_version)
+}
+
+fn damaged(folder: &Path, name: &str, reason: String) -> CheckpointError {
+    CheckpointError::Damaged { path: folder.join(name), folder: folder.to_owned(), reason }
+}
+
+/// What tells how the rest of a `trainer.json` is to be read.
+#[derive(Deserialize)]
+struct Header {
+    format_version: u32,
+    /// Earlier versions have none.
+    #[serde(default)]
+    kind: String,
 }
 
 /// Whether a name is like `e00003-w000000412`.

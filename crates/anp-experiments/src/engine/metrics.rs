@@ -9,72 +9,120 @@ use burn::train::metric::{
     NumericEntry, SerializedEntry,
 };
 
-use crate::text::learner::WindowOutput;
-
-/// What the training loop and the metrics exchange: a window as the model gives it, or several windows
-/// whose values the loop has read.
+/// What the training loop and the metrics exchange: what a step gives, or several steps whose
+/// scalars the loop has read.
 #[derive(Debug, Clone)]
-pub enum StepReport {
-    /// One window, still on the device.
-    Window(Box<WindowOutput>),
-    /// Several windows.
+pub enum Report<O> {
+    /// One step, still on the device.
+    Step(Box<O>),
+    /// Several steps.
     Summary(Summary),
 }
 
-impl StepReport {
-    /// The window that a step gave.
+/// What a step gives, as a summary of itself.
+pub trait StepOutput: Send + 'static {
+    /// Waits for the device.
+    fn summary(&self) -> Summary;
+}
+
+impl<O> Report<O> {
+    /// What a step gave.
+    pub fn step(output: O) -> Self {
+        Self::Step(Box::new(output))
+    }
+
+    /// What a step gave.
     ///
     /// # Panics
     ///
-    /// If it is a summary: steps give windows, only the loop makes summaries.
-    pub fn into_window(self) -> WindowOutput {
+    /// If it is a summary: only the loop makes summaries.
+    pub fn into_step(self) -> O {
         match self {
-            Self::Window(window) => *window,
-            Self::Summary(_) => panic!("a step gives a window"),
+            Self::Step(output) => *output,
+            Self::Summary(_) => panic!("a step gives no summary"),
         }
     }
 }
 
-/// The values of several windows.
+/// The values of several steps.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Summary {
-    /// Mean loss without penalties, nats a token.
-    pub nll: f64,
-    /// Mean over the windows of all penalties together, as added to the summed loss.
+    /// Mean loss per item, without penalties: nats per token or image.
+    pub loss: f64,
+    /// Mean over the steps of all penalties together, as added to the loss.
     pub penalty: f64,
-    /// Mean over the windows of the norm of all gradients, before the clip.
+    /// Mean over the steps of the norm of all gradients, before a clip.
     pub grad_norm: f64,
-    /// Share of the images that are classified rightly, in percent; 0 for texts.
+    /// Share of the items that are classified correctly, in percent; 0 where nothing is classified.
     pub accuracy: f64,
-    /// Tokens predicted, or images.
-    pub tokens: usize,
-    /// Seconds that the windows took.
+    /// Tokens or images.
+    pub items: usize,
+    /// Seconds that the steps took.
     pub seconds: f64,
 }
 
-impl ItemLazy for StepReport {
+impl<O: StepOutput> ItemLazy for Report<O> {
     fn sync(self) -> Result<Self, ExecutionError> {
         Ok(self)
     }
 }
 
-impl Adaptor<Summary> for StepReport {
-    /// A window's values are waited for, and the norm of its gradients, which only the loop computes, is missing: the
+impl<O: StepOutput> Adaptor<Summary> for Report<O> {
+    /// The norm of a step's gradients, which only the loop computes, is missing from a step: the
     /// loop of this crate hands on summaries, but burn-train's own would hand on what a step gives.
     fn adapt(&self) -> Summary {
         match self {
+            Self::Step(output) => output.summary(),
             Self::Summary(summary) => *summary,
-            Self::Window(window) => Summary {
-                nll: window.nll_sum.clone().into_scalar::<f64>() / window.tokens as f64,
-                penalty: window.penalties.iter().map(|p| p.clone().into_scalar::<f64>()).sum(),
-                tokens: window.tokens,
-                ..Summary::default()
-            },
         }
     }
 }
 
-/// A quantity of [`Summary`], averaged over an epoch.
+/// A number that is shown of a [`Summary`].
+#[derive(Debug, Clone, Copy)]
+pub struct Quantity {
+    /// Name of the metric.
+    pub name: &'static str,
+    /// Whether more is better.
+    pub higher_is_better: bool,
+    /// The number, and its weight in the mean of an epoch.
+    pub value: fn(&Summary) -> (f64, f64),
+    /// From the mean to what is shown.
+    pub shown: fn(f64) -> f64,
+}
+
+impl Quantity {
+    /// Loss without penalties, nats per token or image.
+    pub const LOSS: Self = Self::per_item("Loss", |it| (it.loss, it.items as f64));
+    /// The exponential of the mean loss, not a mean of exponentials.
+    pub const PERPLEXITY: Self = Self { name: "Perplexity", shown: f64::exp, ..Self::LOSS };
+    /// All penalties together.
+    pub const PENALTY: Self = Self::per_item("Penalty", |it| (it.penalty, it.items as f64));
+    /// Norm of all gradients, before a clip.
+    pub const GRAD_NORM: Self =
+        Self::per_item("Gradient norm", |it| (it.grad_norm, it.items as f64));
+    /// Share of the items that are classified correctly, in percent.
+    pub const ACCURACY: Self = Self {
+        higher_is_better: true,
+        ..Self::per_item("Accuracy", |it| (it.accuracy, it.items as f64))
+    };
+    /// Speed of training.
+    pub const TOKENS_PER_SECOND: Self = Self {
+        name: "Tokens per second",
+        higher_is_better: true,
+        value: |it| (it.items as f64 / it.seconds, it.seconds),
+        shown: |mean| mean,
+    };
+    /// Speed of training.
+    pub const IMAGES_PER_SECOND: Self =
+        Self { name: "Images per second", ..Self::TOKENS_PER_SECOND };
+
+    const fn per_item(name: &'static str, value: fn(&Summary) -> (f64, f64)) -> Self {
+        Self { name, higher_is_better: false, value, shown: |mean| mean }
+    }
+}
+
+/// A [`Quantity`], averaged over an epoch.
 #[derive(Debug, Clone)]
 pub struct SummaryMetric {
     name: Arc<String>,
@@ -84,66 +132,23 @@ pub struct SummaryMetric {
     current: f64,
 }
 
-/// Which quantity a [`SummaryMetric`] shows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Quantity {
-    /// Loss, nats a token.
-    Loss,
-    /// Perplexity: the exponential of the mean loss, not a mean of exponentials.
-    Perplexity,
-    /// All penalties together.
-    Penalty,
-    /// Norm of all gradients before the clip.
-    GradNorm,
-    /// Tokens a second.
-    TokensPerSecond,
-    /// Share of the images that are classified rightly, in percent.
-    Accuracy,
-    /// Images a second.
-    ImagesPerSecond,
-}
-
-impl Quantity {
-    /// Name of the metric.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Loss => "Loss",
-            Self::Perplexity => "Perplexity",
-            Self::Penalty => "Penalty",
-            Self::GradNorm => "Gradient norm",
-            Self::TokensPerSecond => "Tokens per second",
-            Self::Accuracy => "Accuracy",
-            Self::ImagesPerSecond => "Images per second",
-        }
-    }
-}
-
 impl SummaryMetric {
     /// A metric of `quantity`.
     pub fn new(quantity: Quantity) -> Self {
-        Self {
-            name: Arc::new(quantity.name().to_owned()),
-            quantity,
-            sum: 0.0,
-            weight: 0.0,
-            current: f64::NAN,
-        }
-    }
-
-    /// From what is averaged to what is shown.
-    fn shown(&self, mean: f64) -> f64 {
-        match self.quantity {
-            Quantity::Perplexity => mean.exp(),
-            _ => mean,
-        }
+        let name = Arc::new(quantity.name.to_owned());
+        Self { name, quantity, sum: 0.0, weight: 0.0, current: f64::NAN }
     }
 
     fn mean(&self) -> f64 {
-        self.shown(self.sum / self.weight)
+        (self.quantity.shown)(self.sum / self.weight)
+    }
+
+    fn current(&self) -> f64 {
+        (self.quantity.shown)(self.current)
     }
 
     fn entry(&self) -> SerializedEntry {
-        let formatted = format!("epoch {:.4} - batch {:.4}", self.mean(), self.shown(self.current));
+        let formatted = format!("epoch {:.4} - batch {:.4}", self.mean(), self.current());
         SerializedEntry::new(formatted, NumericEntry::Value(self.mean()).serialize())
     }
 }
@@ -156,14 +161,7 @@ impl Metric for SummaryMetric {
     }
 
     fn attributes(&self) -> MetricAttributes {
-        NumericAttributes {
-            unit: None,
-            higher_is_better: matches!(
-                self.quantity,
-                Quantity::TokensPerSecond | Quantity::ImagesPerSecond | Quantity::Accuracy
-            ),
-        }
-        .into()
+        NumericAttributes { unit: None, higher_is_better: self.quantity.higher_is_better }.into()
     }
 
     fn update(
@@ -171,16 +169,7 @@ impl Metric for SummaryMetric {
         summary: &Summary,
         _metadata: &MetricMetadata,
     ) -> Result<SerializedEntry, TensorReadError> {
-        let tokens = summary.tokens as f64;
-        let (value, weight) = match self.quantity {
-            Quantity::Loss | Quantity::Perplexity => (summary.nll, tokens),
-            Quantity::Penalty => (summary.penalty, tokens),
-            Quantity::GradNorm => (summary.grad_norm, tokens),
-            Quantity::Accuracy => (summary.accuracy, tokens),
-            Quantity::TokensPerSecond | Quantity::ImagesPerSecond => {
-                (tokens / summary.seconds, summary.seconds)
-            }
-        };
+        let (value, weight) = (self.quantity.value)(summary);
         self.current = value;
         self.sum += value * weight;
         self.weight += weight;
@@ -198,7 +187,7 @@ impl Metric for SummaryMetric {
 
 impl Numeric for SummaryMetric {
     fn value(&self) -> Option<NumericEntry> {
-        Some(NumericEntry::Value(self.shown(self.current)))
+        Some(NumericEntry::Value(self.current()))
     }
 
     fn running_value(&self) -> Option<NumericEntry> {
@@ -212,35 +201,17 @@ impl Numeric for SummaryMetric {
 
 #[cfg(test)]
 mod tests {
-    use anp_models::LmState;
     use burn::data::dataloader::Progress;
-    use burn::tensor::{Device, Tensor};
 
     use super::*;
 
     #[test]
-    fn a_window_that_is_read_is_a_summary_of_one() {
-        let device = Device::default();
-        let scalar = |value: f32| Tensor::<1>::from_data([value], &device);
-        let report = StepReport::Window(Box::new(WindowOutput {
-            nll_sum: scalar(6.0),
-            tokens: 4,
-            penalties: vec![scalar(0.5), scalar(0.25)],
-            state: LmState { layers: Vec::new(), pointer: None },
-            rows: None,
-        }));
-        let summary: Summary = report.adapt();
-        let expected = Summary { nll: 1.5, penalty: 0.75, tokens: 4, ..Summary::default() };
-        assert_eq!(summary, expected);
-    }
-
-    #[test]
     fn perplexity_is_the_exponential_of_the_mean_loss_over_tokens() {
-        let mut metric = SummaryMetric::new(Quantity::Perplexity);
+        let mut metric = SummaryMetric::new(Quantity::PERPLEXITY);
         let metadata =
             MetricMetadata { progress: Progress::new(1, 1, None), iteration: None, lr: None };
-        for (nll, tokens) in [(2.0, 30), (6.0, 10)] {
-            let summary = Summary { nll, tokens, ..Summary::default() };
+        for (loss, items) in [(2.0, 30), (6.0, 10)] {
+            let summary = Summary { loss, items, ..Summary::default() };
             metric.update(&summary, &metadata).unwrap();
         }
         assert!((metric.running_value().unwrap().current() - 3.0_f64.exp()).abs() < 1e-12);

@@ -1,12 +1,27 @@
-//! One run, from a recipe to a record.
+//! One run, of whatever kind: lock, resume, training loop, checkpoints, record. Knows neither text
+//! nor images: a kind of run is a [`Task`].
 
-pub(crate) mod checkpoint;
-pub(crate) mod metrics;
-pub(crate) mod position;
-pub(crate) mod run;
-pub(crate) mod strategy;
+mod checkpoint;
+mod error;
+mod metrics;
+mod position;
+mod record;
+mod run;
+mod run_folder;
+mod scalars;
+mod strategy;
+mod task;
+#[cfg(all(test, feature = "flex"))]
+mod tests;
 
-pub use checkpoint::{CheckpointError, CheckpointFolder, Manifest, Snapshot, StoredCheckpoint};
-pub use metrics::{Quantity, StepReport, Summary, SummaryMetric};
-pub use position::{EpochSums, TrainerState};
-pub use run::{Outcome, RunRequest, TrainError, run, run_any, run_on};
+pub use checkpoint::{Checkpoint, CheckpointFolder, StoredCheckpoint};
+pub use error::{CheckpointError, TrainError};
+pub use metrics::{Quantity, Report, StepOutput, Summary, SummaryMetric};
+pub use position::{Position, RunState};
+pub use record::{PenaltyEquivalent, RunRecord, SCHEMA_VERSION};
+pub use run::{Control, Outcome, Place, RecordOf, RunId, RunRequest, run, run_on};
+pub use scalars::{EpochSums, NotFinite, StepScalars, finite};
+pub use task::{
+    Context, EpochEnd, EvaluationProgress, FinishedEpoch, GoOn, GoOnPart, Metrics, Snapshot,
+    StepError, Task, Words,
+};

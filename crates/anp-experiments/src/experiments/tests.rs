@@ -119,8 +119,8 @@ fn committed_records_count_unless_their_recipe_is_old() {
     let old: Vec<_> = records
         .iter()
         .filter(|it| {
-            let scale = it.record.scale().to_string();
-            !current.contains(&(scale.as_str(), it.record.recipe_hash()))
+            let scale = it.record.head().scale.to_string();
+            !current.contains(&(scale.as_str(), it.record.head().recipe_hash))
         })
         .map(|it| it.path.file_stem().unwrap().to_string_lossy())
         .collect();

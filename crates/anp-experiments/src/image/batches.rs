@@ -1,14 +1,13 @@
 //! Images in batches: order, augmentation and normalisation, made ahead of the device.
 //!
-//! The order of an epoch is a hash of (run seed, epoch), what happens to an image one of (run seed, epoch, image): batches
-//! can be made in any order, by any number of threads, and a run that is continued sees what it would have seen.
+//! The order of an epoch is a hash of (run seed, epoch), what happens to an image one of (run seed,
+//! epoch, image): batches can be made in any order, by any number of threads, and a run that is
+//! continued sees what it would have seen.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
 
-use burn::data::dataloader::{DataLoader, DataLoaderIterator, Progress};
-use burn::data::dataset::DatasetError;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
@@ -69,20 +68,6 @@ impl Augmentation {
             }
         }
     }
-
-    /// The bytes that an image becomes.
-    ///
-    /// # Panics
-    ///
-    /// If `image` is not [`IMAGE_BYTES`] long.
-    pub fn apply(self, image: &[u8]) -> Vec<u8> {
-        assert_eq!(image.len(), IMAGE_BYTES, "an image has three planes");
-        let mut bytes = Vec::with_capacity(IMAGE_BYTES);
-        image.chunks_exact(IMAGE_SIDE * IMAGE_SIDE).for_each(|plane| {
-            self.plane(plane, |pixel| bytes.push(pixel));
-        });
-        bytes
-    }
 }
 
 /// From bytes to what the network sees: `(byte / 255 − mean) / std`, channel by channel.
@@ -120,30 +105,20 @@ pub struct HostBatch {
 
 impl HostBatch {
     /// Images in the batch.
-    pub fn len(&self) -> usize {
+    pub fn num_images(&self) -> usize {
         self.labels.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.labels.is_empty()
-    }
-
-    /// The normalised pixels, image by image.
-    pub fn pixels(&self) -> &[f32] {
-        &self.pixels
     }
 
     /// Bring it to `device`.
     pub fn to_device(self, device: &Device) -> ImageBatch {
-        let part = Part { index: 0, batch_size: self.labels.len() };
+        let part = Part { index: 0, batch_size: self.num_images() };
         image_batch(self.pixels, self.labels, part, device)
     }
 
-    /// Bring an equal part to each of `devices`, in order; where the images do not go round, the last parts have fewer, or there
-    /// are fewer of them.
+    /// Bring an equal part to each of `devices`, in order; where the images do not go round, the
+    /// last parts have fewer, or there are fewer of them.
     pub fn to_devices(&self, devices: &[Device]) -> Vec<ImageBatch> {
-        let batch_size = self.labels.len();
+        let batch_size = self.num_images();
         let images = batch_size.div_ceil(devices.len());
         let pixels = self.pixels.chunks(images * IMAGE_BYTES).map(<[f32]>::to_vec);
         let labels = self.labels.chunks(images).map(<[i32]>::to_vec);
@@ -302,78 +277,21 @@ impl Iterator for Prepared {
     }
 }
 
-/// Burn's data loader over images as they are, in order.
-#[derive(Debug, Clone)]
-pub struct ImageLoader {
-    source: Source,
-    first: usize,
-    end: usize,
-    device: Device,
-}
-
-impl ImageLoader {
-    /// All images of `source`, made on `device`.
-    pub fn new(source: Source, device: Device) -> Self {
-        let end = source.num_batches();
-        Self { source, first: 0, end, device }
-    }
-
-    /// Images in all batches.
-    pub fn num_images(&self) -> usize {
-        self.source.images.len()
-    }
-}
-
-impl DataLoader<ImageBatch> for ImageLoader {
-    fn iter<'a>(&'a self) -> Box<dyn DataLoaderIterator<ImageBatch> + 'a> {
-        Box::new(ImageIterator { loader: self, next: self.first })
-    }
-
-    fn num_items(&self) -> usize {
-        self.end - self.first
-    }
-
-    fn to_device(&self, device: &Device) -> Arc<dyn DataLoader<ImageBatch>> {
-        Arc::new(Self { device: device.clone(), ..self.clone() })
-    }
-
-    fn slice(&self, start: usize, end: usize) -> Arc<dyn DataLoader<ImageBatch>> {
-        let end = (self.first + end).min(self.end);
-        Arc::new(Self { first: (self.first + start).min(end), end, ..self.clone() })
-    }
-}
-
-struct ImageIterator<'a> {
-    loader: &'a ImageLoader,
-    next: usize,
-}
-
-impl Iterator for ImageIterator<'_> {
-    type Item = Result<ImageBatch, DatasetError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.next >= self.loader.end {
-            return None;
-        }
-        let batch = self.loader.source.plain_batch(self.next);
-        self.next += 1;
-        Some(Ok(batch.to_device(&self.loader.device)))
-    }
-}
-
-impl DataLoaderIterator<ImageBatch> for ImageIterator<'_> {
-    fn progress(&self) -> Progress {
-        let done = self.next - self.loader.first;
-        Progress::new(done, self.loader.num_items(), Some("batches".to_owned()))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn image(index: usize) -> Vec<u8> {
         (0..IMAGE_BYTES).map(|place| (place * 7 + place / 32 + index * 13) as u8).collect()
+    }
+
+    /// The bytes that an image becomes.
+    fn apply(augmentation: Augmentation, image: &[u8]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        image.chunks_exact(IMAGE_SIDE * IMAGE_SIDE).for_each(|plane| {
+            augmentation.plane(plane, |pixel| bytes.push(pixel));
+        });
+        bytes
     }
 
     fn source(count: usize, batch_size: usize) -> Source {
@@ -401,20 +319,20 @@ mod tests {
     fn a_flip_keeps_the_pixels_of_every_row_and_two_keep_the_image() {
         let image = image(3);
         let flip = Augmentation { flip: true, ..Augmentation::NONE };
-        let flipped = flip.apply(&image);
+        let flipped = apply(flip, &image);
         assert_ne!(flipped, image);
         for (row, flipped) in image.chunks(IMAGE_SIDE).zip(flipped.chunks(IMAGE_SIDE)) {
             assert!(row.iter().eq(flipped.iter().rev()));
         }
-        assert_eq!(flip.apply(&flipped), image);
-        assert_eq!(Augmentation::NONE.apply(&image), image);
+        assert_eq!(apply(flip, &flipped), image);
+        assert_eq!(apply(Augmentation::NONE, &image), image);
     }
 
     #[test]
     fn a_crop_is_the_image_moved_with_zeros_behind() {
         let image = image(1);
         for (top, left) in [(0, 0), (8, 8), (0, 8), (3, 5)] {
-            let crop = Augmentation { top, left, flip: false }.apply(&image);
+            let crop = apply(Augmentation { top, left, flip: false }, &image);
             for (place, &pixel) in crop.iter().enumerate() {
                 let (plane, row, column) = (place / 1024, place / 32 % 32, place % 32);
                 let [y, x] = [(row + top) as isize - 4, (column + left) as isize - 4];
@@ -442,11 +360,11 @@ mod tests {
     }
 
     #[test]
-    fn the_same_seed_gives_the_same_epoch_and_other_epochs_are_others() {
+    fn a_seed_repeats_its_epoch_and_other_epochs_differ() {
         let source = source(37, 8);
         let epoch = |seed, epoch| source.epoch(seed, epoch, 0).collect::<Vec<_>>();
         let first = epoch(7, 1);
-        assert_eq!(first.iter().map(HostBatch::len).collect::<Vec<_>>(), [8, 8, 8, 8, 5]);
+        assert_eq!(first.iter().map(HostBatch::num_images).collect::<Vec<_>>(), [8, 8, 8, 8, 5]);
         assert_eq!(first, epoch(7, 1));
         assert_ne!(first, epoch(7, 2));
         assert_ne!(first, epoch(8, 1));
@@ -466,7 +384,7 @@ mod tests {
         for (channel, mean, std) in [(0, 0.5, 0.5), (1, 0.25, 0.25), (2, 0.0, 1.0)] {
             let place = channel * 1024 + 77;
             let expected = (f32::from(image[place]) / 255.0 - mean) / std;
-            assert_eq!(batch.pixels()[IMAGE_BYTES + place], expected);
+            assert_eq!(batch.pixels[IMAGE_BYTES + place], expected);
         }
         assert_eq!(batch.labels, [0, 1]);
     }

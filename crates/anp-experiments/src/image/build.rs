@@ -6,8 +6,8 @@ use burn::tensor::Device;
 
 use super::learner::ImageLearner;
 use super::recipe::ImageRecipe;
+use crate::engine::PenaltyEquivalent;
 use crate::recipe::penalty::PenaltyConfig;
-use crate::record::PenaltyEquivalent;
 
 /// The network and the penalties of a recipe, drawn from the device's random number generator.
 pub(super) fn build(

@@ -1,13 +1,12 @@
 use anp_core::ActivationNorm;
 use anp_models::{ImageOutput, ImageSite, WideResNet};
 use burn::module::Module;
+use burn::tensor::Tensor;
 use burn::tensor::activation::log_softmax;
-use burn::tensor::{ExecutionError, Tensor};
-use burn::train::metric::Adaptor;
-use burn::train::{InferenceStep, ItemLazy, TrainOutput, TrainStep};
+use burn::train::{InferenceStep, TrainOutput, TrainStep};
 
 use super::batches::{ImageBatch, Part};
-use crate::engine::metrics::Summary;
+use crate::engine::{Report, StepOutput, Summary};
 
 /// An image network and what its training minimises.
 #[derive(Module, Debug)]
@@ -17,15 +16,6 @@ pub struct ImageLearner {
     /// The penalties on activations, in the order of the recipe.
     #[module(skip)]
     pub penalties: Vec<(ImageSite, ActivationNorm)>,
-}
-
-/// What the training loop and the metrics exchange.
-#[derive(Debug, Clone)]
-pub enum ImageReport {
-    /// One batch, still on the device.
-    Batch(Box<BatchOutput>),
-    /// Several batches, whose values the loop has read.
-    Summary(Summary),
 }
 
 /// What one batch gave, still on the device.
@@ -45,8 +35,8 @@ pub struct BatchOutput {
     pub penalties: Vec<Tensor<1>>,
     /// Which part of a batch it was.
     pub part: Part,
-    /// Running mean and variance of each normalisation after a part of a batch, in the order of [`WideResNet::norms`]; empty
-    /// after a whole batch, whose statistics the network has already.
+    /// Running mean and variance of each normalisation after a part of a batch, in the order of
+    /// [`WideResNet::norms`]; empty after a whole batch, whose statistics the network has already.
     pub running: Vec<Tensor<1>>,
 }
 
@@ -69,42 +59,16 @@ impl BatchOutput {
     }
 }
 
-impl ImageReport {
-    /// The batch that a step gave.
-    ///
-    /// # Panics
-    ///
-    /// If it is a summary: steps give batches, only the loop makes summaries.
-    pub fn into_batch(self) -> BatchOutput {
-        match self {
-            Self::Batch(batch) => *batch,
-            Self::Summary(_) => panic!("a step gives a batch"),
-        }
-    }
-}
-
-impl ItemLazy for ImageReport {
-    fn sync(self) -> Result<Self, ExecutionError> {
-        Ok(self)
-    }
-}
-
-impl Adaptor<Summary> for ImageReport {
-    /// A batch's values are waited for; the loop of this crate hands on summaries, but burn-train's own would hand on what
-    /// a step gives.
-    fn adapt(&self) -> Summary {
-        match self {
-            Self::Summary(summary) => *summary,
-            Self::Batch(batch) => {
-                let images = batch.images as f64;
-                Summary {
-                    nll: batch.nll_sum.clone().into_scalar::<f64>() / images,
-                    accuracy: 100.0 * batch.correct.clone().into_scalar::<f64>() / images,
-                    penalty: batch.penalties.iter().map(|p| p.clone().into_scalar::<f64>()).sum(),
-                    tokens: batch.images,
-                    ..Summary::default()
-                }
-            }
+impl StepOutput for BatchOutput {
+    fn summary(&self) -> Summary {
+        let scalar = |value: &Tensor<1>| value.clone().into_scalar::<f64>();
+        let images = self.images as f64;
+        Summary {
+            loss: scalar(&self.nll_sum) / images,
+            accuracy: 100.0 * scalar(&self.correct) / images,
+            penalty: self.penalties.iter().map(scalar).sum(),
+            items: self.images,
+            ..Summary::default()
         }
     }
 }
@@ -122,15 +86,15 @@ impl ImageLearner {
 
 impl TrainStep for ImageLearner {
     type Input = ImageBatch;
-    type Output = ImageReport;
+    type Output = Report<BatchOutput>;
 
     /// ```text
     /// loss = Σ over images of nll / images + Σ penalties
     /// ```
     ///
-    /// Of a part of a batch it is what the part adds to the loss of the batch, so that the losses and the gradients of the parts
-    /// sum to those of the batch.
-    fn step(&self, batch: ImageBatch) -> TrainOutput<ImageReport> {
+    /// Of a part of a batch it is what the part adds to the loss of the batch, so that the losses
+    /// and the gradients of the parts sum to those of the batch.
+    fn step(&self, batch: ImageBatch) -> TrainOutput<Report<BatchOutput>> {
         let is_whole = batch.is_whole();
         // A part's statistics must not meet those of the others before all are there.
         let own = (!is_whole).then(|| Self { net: self.net.with_own_statistics(), ..self.clone() });
@@ -147,7 +111,8 @@ impl TrainStep for ImageLearner {
             penalty * (weight(batch.part.batch_size) / weight(images))
         };
         let penalties: Vec<_> = self.penalties.iter().map(penalty).collect();
-        // Not a division: the gradient of Burn's has the reciprocal in single precision, in any dtype.
+        // Not a division: the gradient of Burn's has the reciprocal in single precision, in any
+        // dtype.
         let mean = nll_sum.clone() * (1.0 / batch.part.batch_size as f64);
         let loss = penalties.iter().fold(mean, |loss, penalty| loss + penalty.clone());
         let gradients = loss.backward();
@@ -158,16 +123,16 @@ impl TrainStep for ImageLearner {
             let running = norms.flat_map(|it| [&it.running_mean, &it.running_var]);
             item.running = running.map(|running| running.value()).collect();
         }
-        TrainOutput::new(learner, gradients, ImageReport::Batch(Box::new(item)))
+        TrainOutput::new(learner, gradients, Report::step(item))
     }
 }
 
 impl InferenceStep for ImageLearner {
     type Input = ImageBatch;
-    type Output = ImageReport;
+    type Output = Report<BatchOutput>;
 
-    fn step(&self, batch: ImageBatch) -> ImageReport {
+    fn step(&self, batch: ImageBatch) -> Report<BatchOutput> {
         let (nll_sum, output) = self.forward(&batch);
-        ImageReport::Batch(Box::new(BatchOutput::new(&output, nll_sum, batch)))
+        Report::step(BatchOutput::new(&output, nll_sum, batch))
     }
 }

@@ -2,15 +2,16 @@
 
 pub mod batches;
 mod build;
-pub(crate) mod learner;
+mod evaluate;
+mod learner;
 pub mod recipe;
+pub(crate) mod record;
 mod replicas;
-mod run;
+mod snapshot;
 mod task;
 
-pub use learner::{BatchOutput, ImageLearner, ImageReport};
+pub use evaluate::{CheckpointScore, evaluate_checkpoint};
+pub use learner::{BatchOutput, ImageLearner};
 pub use replicas::Replicas;
-pub use run::{
-    CheckpointScore, evaluate_checkpoint, is_checkpoint_of_images, run_images, run_images_on,
-};
-pub use task::{ImageManifest, ImageTrainer};
+pub use snapshot::{ImageState, ImageTensors};
+pub use task::{ImageData, ImageTask, NoSuchPrecision};

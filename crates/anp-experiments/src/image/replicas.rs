@@ -10,11 +10,11 @@ use burn::train::train::{MultiDeviceStepError, MultiDevicesTrainStep};
 use super::batches::{HostBatch, ImageBatch};
 use super::learner::{BatchOutput, ImageLearner};
 
-/// The devices that share each batch. With more than one, each has a thread and, for the length of a step, a copy of the network:
-/// burn-train's workers.
+/// The devices that share each batch. With more than one, each has a thread and, for the length of
+/// a step, a copy of the network: burn-train's workers.
 ///
-/// A device normalises its part of the batch by the part's own statistics. What enters the running statistics is the mean over
-/// the parts, each with the weight of its images.
+/// A device normalises its part of the batch by the part's own statistics. What enters the running
+/// statistics is the mean over the parts, each with the weight of its images.
 pub struct Replicas {
     devices: Vec<Device>,
     /// Absent where there is but one device.
@@ -33,7 +33,8 @@ impl Replicas {
         Self { devices, workers }
     }
 
-    /// Loss and gradients of a batch, on the first device: with several devices the sums of what their parts add to both.
+    /// Loss and gradients of a batch, on the first device: with several devices the sums of what
+    /// their parts add to both.
     ///
     /// # Errors
     ///
@@ -44,17 +45,18 @@ impl Replicas {
         batch: HostBatch,
     ) -> Result<(BatchOutput, GradientsParams), MultiDeviceStepError> {
         let main = &self.devices[0];
-        let Some(workers) = self.workers.as_ref().filter(|_| batch.len() > 1) else {
+        let Some(workers) = self.workers.as_ref().filter(|_| batch.num_images() > 1) else {
             let output = TrainStep::step(model, batch.to_device(main));
-            return Ok((output.item.into_batch(), output.grads));
+            return Ok((output.item.into_step(), output.grads));
         };
         let mut parts = batch.to_devices(&self.devices).into_iter();
         let mut parts: Vec<Box<dyn DataLoaderIterator<ImageBatch>>> =
             self.devices.iter().map(|_| Box::new(Once(parts.next())) as _).collect();
         let (outputs, _) = workers.step(&mut parts, model)?;
-        let outputs = outputs.into_iter().map(|it| (it.output.item.into_batch(), it.output.grads));
+        let outputs = outputs.into_iter().map(|it| (it.output.item.into_step(), it.output.grads));
         let mut outputs: Vec<_> = outputs.collect();
-        // Sums in the order in which the parts come by would differ in their last bits from run to run.
+        // Sums in the order in which the parts come by would differ in their last bits from run to
+        // run.
         outputs.sort_by_key(|(output, _)| output.part.index);
 
         let inner = main.clone().inner();
@@ -129,7 +131,6 @@ impl DataLoaderIterator<ImageBatch> for Once {
 
 #[cfg(all(test, feature = "flex"))]
 mod tests {
-    use std::collections::HashMap;
     use std::sync::Arc;
 
     use anp_core::{ActivationNormConfig, Norm, Reduction};
@@ -139,7 +140,9 @@ mod tests {
     use super::*;
     use crate::data::Store;
     use crate::image::batches::{Normalization, Source};
+    use crate::image::snapshot::Velocities;
     use crate::image::task::optimizer;
+    use crate::random::GENERATOR;
     use crate::recipe::test_image_recipe;
 
     /// So many devices; where the build has two, every other one is the second.
@@ -178,8 +181,8 @@ mod tests {
         }
     }
 
-    /// The same parameters, with statistics of their own. (Drawn again they could be others: tests run beside each other, and share
-    /// the random number generator.)
+    /// The same parameters, with statistics of their own. (Drawn again they could be others: tests
+    /// run beside each other, and share the random number generator.)
     fn own(learner: &ImageLearner) -> ImageLearner {
         ImageLearner { net: learner.net.with_own_statistics(), ..learner.clone() }
     }
@@ -225,9 +228,11 @@ mod tests {
         }
     }
 
-    /// With the statistics frozen nothing tells an image of the others in its batch; seven images on three devices are 3 + 3 + 1.
+    /// With the statistics frozen nothing tells an image of the others in its batch; seven images
+    /// on three devices are 3 + 3 + 1.
     #[test]
     fn loss_penalties_and_gradients_are_those_of_the_whole_batch() {
+        let _turn = GENERATOR.lock();
         let all = |norm| Reduction::ALL.map(|reduction| (norm, reduction, 0.01));
         let learner = learner(Norm::ALL.into_iter().flat_map(all).collect());
         let learner = learner.map(&mut Freeze);
@@ -258,15 +263,16 @@ mod tests {
         }
     }
 
-    /// Two halves that are the same have the statistics of the whole, so here normalisation by part makes no difference, and a
-    /// run on two devices is one on one.
+    /// Two halves that are the same have the statistics of the whole, so here normalisation by part
+    /// makes no difference, and a run on two devices is one on one.
     #[test]
-    fn equal_halves_train_as_the_whole_and_leave_the_same_statistics() {
+    fn equal_halves_train_as_the_whole_with_the_same_statistics() {
+        let _turn = GENERATOR.lock();
         let recipe = test_image_recipe();
         let beginning = learner(vec![(Norm::L2sq, Reduction::HalfSum, 1e-3)]);
         let train = |devices| {
             let replicas = Replicas::new(self::devices(devices));
-            let mut optimizer = optimizer(&recipe.training, Kernels::Fused, HashMap::new());
+            let mut optimizer = optimizer(&recipe.training, Kernels::Fused, Velocities::new());
             let mut learner = own(&beginning);
             let mut losses = Vec::new();
             for _ in 0..6 {
@@ -286,13 +292,15 @@ mod tests {
         assert!(losses[11] < 0.8 * losses[1], "it learns nothing: {losses:?}");
         agree(&losses_of_two, &losses, 1e-4);
         agree(&means_of_two, &means, 1e-4);
-        // n / (n − 1) makes a half's unbiased variance larger: by 0.2 % in the last layer, with n = 4 · 8 · 8 values.
+        // n / (n − 1) makes a half's unbiased variance larger: by 0.2 % in the last layer, with n =
+        // 4 · 8 · 8 values.
         agree(&variances_of_two, &variances, 3e-3);
     }
 
     /// The threads come by in any order.
     #[test]
     fn several_devices_give_the_same_bits_each_time() {
+        let _turn = GENERATOR.lock();
         let beginning = learner(vec![(Norm::L2sq, Reduction::HalfSum, 1e-3)]);
         let once = || {
             let learner = own(&beginning);

@@ -9,7 +9,7 @@ use statrs::statistics::Statistics;
 
 use crate::experiments::{ExperimentsError, Metric, Published, Table};
 use crate::recipe::Scale;
-use crate::record::{AnyRecord, Record, StoredRecord};
+use crate::record::{Record, StoredRecord, TextRecord};
 
 /// A table with what was measured.
 #[derive(Debug, Clone, PartialEq)]
@@ -270,8 +270,10 @@ pub fn fold(
                 let recipe_hash = runs.recipe.content_hash();
                 let of_row = |stored: &&StoredRecord| {
                     let record = &stored.record;
-                    let is_of_row = (record.table(), record.row()) == (&table.id, &row.id);
-                    record.scale() == scale && (is_of_row || record.recipe_hash() == recipe_hash)
+                    let is_of_row =
+                        (record.head().table, record.head().row) == (&table.id, &row.id);
+                    record.head().scale == scale
+                        && (is_of_row || record.head().recipe_hash == recipe_hash)
                 };
                 measure(records.iter().filter(of_row), &recipe_hash, &mut uncounted)
             }
@@ -317,21 +319,21 @@ fn measure<'a>(
         uncounted.push(Uncounted { path: stored.path.clone(), reason });
     };
     for stored in records {
-        if stored.record.recipe_hash() != hash {
+        if stored.record.head().recipe_hash != hash {
             leave_out(stored, UncountedReason::OtherRecipe);
             continue;
         }
-        let finished = |stored: &StoredRecord| stored.record.provenance().finished_at.clone();
-        match by_seed.get(&stored.record.seed()) {
+        let finished = |stored: &StoredRecord| stored.record.head().provenance.finished_at.clone();
+        match by_seed.get(&stored.record.head().seed) {
             Some(other) if finished(other) > finished(stored) => {
                 leave_out(stored, UncountedReason::SameSeed);
             }
             Some(other) => {
                 leave_out(other, UncountedReason::SameSeed);
-                by_seed.insert(stored.record.seed(), stored);
+                by_seed.insert(stored.record.head().seed, stored);
             }
             None => {
-                by_seed.insert(stored.record.seed(), stored);
+                by_seed.insert(stored.record.head().seed, stored);
             }
         }
     }
@@ -366,9 +368,9 @@ struct Numbers {
 }
 
 impl Numbers {
-    fn of(record: &AnyRecord) -> Self {
+    fn of(record: &Record) -> Self {
         match record {
-            AnyRecord::Text(record) => {
+            Record::Text(record) => {
                 let result = &record.result;
                 Self {
                     valid: Some(result.valid.perplexity),
@@ -384,7 +386,7 @@ impl Numbers {
                     }),
                 }
             }
-            AnyRecord::Image(record) => {
+            Record::Image(record) => {
                 let result = &record.result;
                 Self {
                     valid: None,
@@ -401,7 +403,7 @@ impl Numbers {
 
 /// All penalties of the best epoch, in nats per token. The loss that they are part of is a sum over
 /// the window, or a mean.
-fn penalty_per_token(record: &Record) -> f64 {
+fn penalty_per_token(record: &TextRecord) -> f64 {
     let best = record.curve.iter().find(|epoch| epoch.epoch == record.result.best_epoch);
     let total: f64 = best.map_or(0.0, |epoch| epoch.penalties.iter().sum());
     match record.recipe.training.loss {

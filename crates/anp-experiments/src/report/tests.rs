@@ -5,7 +5,7 @@ use anp_core::LossReduction;
 use super::*;
 use crate::experiments::{Experiments, Table};
 use crate::recipe::Scale;
-use crate::record::{AnyRecord, Record, StoredRecord, test_image_record, test_record};
+use crate::record::{Record, StoredRecord, TextRecord, test_image_record, test_record};
 
 /// One with rows of all kinds, where one is made to lack its recipes.
 const TABLE: &str = "table1";
@@ -31,15 +31,16 @@ fn records(table: &Table, scale: Scale, test: f64) -> Vec<StoredRecord> {
         for (seed, test) in [(1, test), (2, test + 1.0)] {
             let mut record = test_record(&table.id, &row.id, scale, seed, &recipe);
             record.result.test.perplexity = test;
+            let record = Record::from(record);
             let path = PathBuf::from("records").join(record.file_name());
-            records.push(StoredRecord { path, record: record.into() });
+            records.push(StoredRecord { path, record });
         }
     }
     records
 }
 
-fn text(stored: &mut StoredRecord) -> &mut Record {
-    let AnyRecord::Text(record) = &mut stored.record else { panic!("it is of a language model") };
+fn text(stored: &mut StoredRecord) -> &mut TextRecord {
+    let Record::Text(record) = &mut stored.record else { panic!("it is of a language model") };
     record
 }
 
@@ -55,8 +56,9 @@ fn a_table_of_images_shows_accuracies() {
             test_image_record("table4", &table.rows[0].id, Scale::Paper, seed, &recipe);
         record.result.test.accuracy = accuracy;
         record.result.best.accuracy = accuracy + 0.25;
+        let record = Record::from(record);
         let path = PathBuf::from("records").join(record.file_name());
-        records.push(StoredRecord { path, record: record.into() });
+        records.push(StoredRecord { path, record });
     }
     let report = fold(&table, Scale::Paper, &[], &records).unwrap();
     let measured = report.rows[0].measured().unwrap();
@@ -98,7 +100,8 @@ fn rows_say_what_there_is_of_them() {
 fn a_run_that_failed_is_shown_with_its_reason() {
     let table = table(TABLE);
     let mut records = records(&table, Scale::Demo, 80.0);
-    records.retain(|stored| (stored.record.row(), stored.record.seed()) == ("lstm_anp", 1));
+    records
+        .retain(|stored| (stored.record.head().row, stored.record.head().seed) == ("lstm_anp", 1));
     let mut report = fold(&table, Scale::Demo, &[], &records).unwrap();
     let failure = |seed| Failure { seed, reason: "the loss became inf".to_owned() };
     report.add_failure(TABLE, "lstm", failure(1));
@@ -224,7 +227,7 @@ fn the_latest_record_of_a_seed_counts() {
 
     // A record of the same recipe counts whatever row it was made for; another scale's, or another row's with another
     // recipe, is nobody's business here.
-    records.retain(|stored| stored.record.row() == "lstm");
+    records.retain(|stored| stored.record.head().row == "lstm");
     let mut other = records[0].clone();
     text(&mut other).recipe_hash = "0".repeat(64);
     records.push(other);

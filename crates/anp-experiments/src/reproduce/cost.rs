@@ -60,8 +60,8 @@ impl Cost {
     /// If the run's recipe is not valid.
     pub fn estimate(run: &PlannedRun, machine: &Machine, records: &[StoredRecord]) -> Self {
         let work = Work::of(&run.recipe);
-        let of_recipe = records.iter().filter(|it| it.record.recipe_hash() == run.recipe_hash);
-        let lengths: Vec<usize> = of_recipe.map(|it| it.record.num_epochs()).collect();
+        let of_recipe = records.iter().filter(|it| it.record.head().recipe_hash == run.recipe_hash);
+        let lengths: Vec<usize> = of_recipe.map(|it| it.record.head().num_epochs).collect();
         let epochs = match lengths.len() {
             0 => work.epochs,
             seeds => lengths.iter().sum::<usize>().div_ceil(seeds),
@@ -119,7 +119,7 @@ fn expected_epochs(training: &TrainingConfig) -> usize {
 fn speed(run: &PlannedRun, machine: &Machine, records: &[StoredRecord]) -> (f64, Basis) {
     let size = Work::of(&run.recipe).flops_per_item;
     let measured = records.iter().filter_map(|stored| {
-        let (recipe, provenance) = (stored.record.recipe(), stored.record.provenance());
+        let (recipe, provenance) = (stored.record.recipe(), stored.record.head().provenance);
         let is_comparable = discriminant(&recipe) == discriminant(&run.recipe)
             && data::manifest(recipe.data_set()).is_ok()
             && provenance.device == machine.device
@@ -156,16 +156,19 @@ fn multiply_adds_per_token(recipe: &TextRecipe, vocabulary: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::RunId;
     use crate::recipe::{Scale, test_recipe};
     use crate::record::test_record;
 
     fn run() -> PlannedRun {
         let recipe = test_recipe();
         PlannedRun {
-            table: "table2".to_owned(),
-            row: "lstm".to_owned(),
-            scale: Scale::Demo,
-            seed: 1,
+            id: RunId {
+                table: "table2".to_owned(),
+                row: "lstm".to_owned(),
+                scale: Scale::Demo,
+                seed: 1,
+            },
             recipe_hash: recipe.content_hash(),
             recipe: recipe.into(),
         }
@@ -205,7 +208,7 @@ mod tests {
         let cost = Cost::estimate(&run(), &cpu(), std::slice::from_ref(&stored));
         assert_eq!(cost.epochs, 1);
         assert_eq!(cost.basis, Basis::Record(path));
-        let seconds = cost.items as f64 / stored.record.provenance().tokens_per_second;
+        let seconds = cost.items as f64 / stored.record.head().provenance.tokens_per_second;
         assert!((cost.seconds - seconds).abs() < 1e-9 * seconds);
 
         let other = Machine { threads: 64, ..cpu() };

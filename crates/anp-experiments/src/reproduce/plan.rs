@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use crate::engine::RunId;
 use crate::experiments::{ExperimentsError, Table};
 use crate::recipe::{Recipe, Scale};
 use crate::record::{StoredRecord, run_name};
@@ -22,14 +23,8 @@ pub struct Selection {
 /// A run to make.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PlannedRun {
-    /// Table of the row.
-    pub table: String,
-    /// Row.
-    pub row: String,
-    /// Scale of the recipe.
-    pub scale: Scale,
-    /// Seed.
-    pub seed: u64,
+    /// Which run it is.
+    pub id: RunId,
     /// What to run.
     pub recipe: Recipe,
     /// [`Recipe::content_hash`] of it.
@@ -48,7 +43,8 @@ pub struct Plan {
 impl PlannedRun {
     /// Name of its record, without the ending, and of its run folder.
     pub fn name(&self) -> String {
-        run_name(&self.table, &self.row, self.scale, self.seed, &self.recipe_hash)
+        let RunId { table, row, scale, seed } = &self.id;
+        run_name(table, row, *scale, *seed, &self.recipe_hash)
     }
 }
 
@@ -75,7 +71,7 @@ pub fn plan(
     let recorded: HashSet<_> = records
         .iter()
         .map(|StoredRecord { record, .. }| {
-            (record.recipe_hash().to_owned(), record.scale(), record.seed())
+            (record.head().recipe_hash.to_owned(), record.head().scale, record.head().seed)
         })
         .collect();
 
@@ -94,19 +90,16 @@ pub fn plan(
             let recipe = runs.recipe;
             let recipe_hash = recipe.content_hash();
             for seed in seeds {
-                let run = PlannedRun {
-                    table: table.id.clone(),
-                    row: row.id.clone(),
-                    scale,
-                    seed,
-                    recipe: recipe.clone(),
-                    recipe_hash: recipe_hash.clone(),
-                };
-                let key = (run.recipe_hash.clone(), scale, seed);
+                let key = (recipe_hash.clone(), scale, seed);
                 let has_record = recorded.contains(&key);
                 plan.recorded += usize::from(has_record);
                 if (selection.force || !has_record) && planned.insert(key) {
-                    plan.runs.push(run);
+                    let (table, row) = (table.id.clone(), row.id.clone());
+                    plan.runs.push(PlannedRun {
+                        id: RunId { table, row, scale, seed },
+                        recipe: recipe.clone(),
+                        recipe_hash: recipe_hash.clone(),
+                    });
                 }
             }
         }

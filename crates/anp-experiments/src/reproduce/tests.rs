@@ -3,7 +3,7 @@ use std::fs;
 use super::*;
 use crate::experiments::{Experiments, Table};
 use crate::recipe::{Scale, test_recipe};
-use crate::record::{AnyRecord, StoredRecord, load_folder, test_record};
+use crate::record::{Record, StoredRecord, load_folder, test_record};
 use crate::report::{self, RowState, Statistic};
 
 /// A folder with one table of three rows: two that can run at demo scale, and one that cannot.
@@ -27,15 +27,15 @@ fn experiments() -> (tempfile::TempDir, Vec<Table>) {
     (folder, tables)
 }
 
-fn finished(run: &PlannedRun) -> Result<Outcome<AnyRecord>, TrainError> {
+fn finished(run: &PlannedRun) -> Result<Outcome<Record>, TrainError> {
     let recipe = run.recipe.clone().text().unwrap();
-    let record = test_record(&run.table, &run.row, run.scale, run.seed, &recipe);
+    let record = test_record(&run.id.table, &run.id.row, run.id.scale, run.id.seed, &recipe);
     Ok(Outcome::Finished(Box::new(record.into())))
 }
 
 fn planned(tables: &[Table], selection: &Selection, records: &[StoredRecord]) -> Vec<String> {
     let plan = plan(tables, Scale::Demo, selection, records).unwrap();
-    plan.runs.iter().map(|run| format!("{} {}", run.row, run.seed)).collect()
+    plan.runs.iter().map(|run| format!("{} {}", run.id.row, run.id.seed)).collect()
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn an_interrupted_run_and_those_after_it_have_no_record() {
     assert_eq!(planned(&tables, &Selection::default(), &stored), ["a 2", "b 1", "b 2"]);
 }
 
-fn fail() -> Result<Outcome<AnyRecord>, TrainError> {
+fn fail() -> Result<Outcome<Record>, TrainError> {
     Err(TrainError::Training("the device is gone".to_owned()))
 }
 
@@ -182,7 +182,7 @@ fn the_table_is_made_of_the_records_of_a_reproduction() {
 
     let tests: Vec<f64> = stored
         .iter()
-        .filter(|stored| stored.record.row() == "b")
+        .filter(|stored| stored.record.head().row == "b")
         .map(|stored: &StoredRecord| -> f64 {
             stored.record.clone().text().unwrap().result.test.perplexity
         })

@@ -11,9 +11,9 @@ use serde::{Deserialize, Serialize};
 ///                a ← a + (p − a) / (k − 1)   k > 2
 /// ```
 ///
-/// Polyak & Juditsky, 1992, as `torch.optim.ASGD` with `t0 = 0` and `lambd = 0` does it, with which the published AWD-LSTM
-/// was trained: the mean is that of all steps but the first, and a step has the learning rate of the step before it, which
-/// shows where windows are of different lengths.
+/// Polyak & Juditsky, 1992, as `torch.optim.ASGD` with `t0 = 0` and `lambd = 0` does it, with which
+/// the published AWD-LSTM was trained: the mean is that of all steps but the first, and a step has
+/// the learning rate of the step before it, which shows where windows are of different lengths.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Averaging {
     steps: u64,

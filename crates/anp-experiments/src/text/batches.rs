@@ -1,10 +1,7 @@
-//! A token stream cut into parallel streams and windows, as every language model of the tables reads it.
-
-use std::sync::Arc;
+//! A token stream cut into parallel streams and windows, as every language model of the tables
+//! reads it.
 
 use anp_models::LmState;
-use burn::data::dataloader::{DataLoader, DataLoaderIterator, Progress};
-use burn::data::dataset::DatasetError;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 /// One back-propagation window.
@@ -56,8 +53,8 @@ pub struct TextTooShort {
     bptt: usize,
 }
 
-/// A text cut into `batch_size` contiguous streams (tokens that do not fill all are left out), read side
-/// by side in windows of `bptt` steps, in order.
+/// A text cut into `batch_size` contiguous streams (tokens that do not fill all are left out), read
+/// side by side in windows of `bptt` steps, in order.
 #[derive(Debug, Clone)]
 pub struct TokenStreams {
     /// Time-first: token `t` of stream `b` is at `t · batch_size + b`.
@@ -72,7 +69,8 @@ impl TokenStreams {
     ///
     /// # Errors
     ///
-    /// [`TextTooShort`] if there is not one window: a stream needs `bptt + 1` tokens, or 2 with [`Tail::Keep`].
+    /// [`TextTooShort`] if there is not one window: a stream needs `bptt + 1` tokens, or 2 with
+    /// [`Tail::Keep`].
     ///
     /// # Panics
     ///
@@ -131,15 +129,20 @@ impl TokenStreams {
         self.window_with(self.span(index * self.bptt, self.bptt), device, |_, _| {})
     }
 
-    /// All windows of one pass, in order.
+    /// All windows of one pass on `device`, in order.
+    pub fn windows<'a>(&'a self, device: &'a Device) -> impl Iterator<Item = Window> + 'a {
+        (0..self.num_windows()).map(|index| self.window(index, device))
+    }
+
+    /// Where the windows of one pass lie, in order.
     pub fn spans(&self) -> Vec<Span> {
         (0..self.num_windows()).map(|index| self.span(index * self.bptt, self.bptt)).collect()
     }
 
     /// Windows of other lengths, in order: the one of index `i` has `length(i)` steps.
     ///
-    /// The last is as long as the text lets it, whatever the [`Tail`], and left out where that is a single step: so does the
-    /// code of AWD-LSTM.
+    /// The last is as long as the text lets it, whatever the [`Tail`], and left out where that is a
+    /// single step: so does the code of AWD-LSTM.
     pub fn spans_of_lengths(&self, length: impl Fn(usize) -> usize) -> Vec<Span> {
         let mut spans = Vec::new();
         let mut start = 0;
@@ -155,7 +158,8 @@ impl TokenStreams {
         Span { start, steps: drawn.min(self.num_steps() - start), drawn }
     }
 
-    /// The window at `span` on `device` after `change` had a look at its inputs and targets, step by step.
+    /// The window at `span` on `device` after `change` had a look at its inputs and targets, step
+    /// by step.
     ///
     /// # Panics
     ///
@@ -193,72 +197,6 @@ pub struct LmBatch {
     pub state: Option<LmState>,
 }
 
-/// Burn's data loader over [`TokenStreams`]; an item is a window, in order, without a carried state.
-#[derive(Debug, Clone)]
-pub struct WindowLoader {
-    streams: Arc<TokenStreams>,
-    first: usize,
-    end: usize,
-    device: Device,
-}
-
-impl WindowLoader {
-    /// All windows of `streams`, made on `device`.
-    pub fn new(streams: Arc<TokenStreams>, device: Device) -> Self {
-        let end = streams.num_windows();
-        Self { streams, first: 0, end, device }
-    }
-
-    /// The text behind the loader.
-    pub fn streams(&self) -> &TokenStreams {
-        &self.streams
-    }
-}
-
-impl DataLoader<LmBatch> for WindowLoader {
-    fn iter<'a>(&'a self) -> Box<dyn DataLoaderIterator<LmBatch> + 'a> {
-        Box::new(WindowIterator { loader: self, next: self.first })
-    }
-
-    fn num_items(&self) -> usize {
-        self.end - self.first
-    }
-
-    fn to_device(&self, device: &Device) -> Arc<dyn DataLoader<LmBatch>> {
-        Arc::new(Self { device: device.clone(), ..self.clone() })
-    }
-
-    fn slice(&self, start: usize, end: usize) -> Arc<dyn DataLoader<LmBatch>> {
-        let end = (self.first + end).min(self.end);
-        Arc::new(Self { first: (self.first + start).min(end), end, ..self.clone() })
-    }
-}
-
-struct WindowIterator<'a> {
-    loader: &'a WindowLoader,
-    next: usize,
-}
-
-impl Iterator for WindowIterator<'_> {
-    type Item = Result<LmBatch, DatasetError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.next >= self.loader.end {
-            return None;
-        }
-        let window = self.loader.streams.window(self.next, &self.loader.device);
-        self.next += 1;
-        Some(Ok(LmBatch { window, state: None }))
-    }
-}
-
-impl DataLoaderIterator<LmBatch> for WindowIterator<'_> {
-    fn progress(&self) -> Progress {
-        let done = self.next - self.loader.first;
-        Progress::new(done, self.loader.num_items(), Some("windows".to_owned()))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -280,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn a_single_stream_that_keeps_its_tail_predicts_every_token_but_the_first() {
+    fn a_single_stream_with_its_tail_predicts_all_but_one_token() {
         let text: Vec<u32> = (0..12).collect();
         let streams = TokenStreams::new(&text, 1, 4, Tail::Keep).unwrap();
         assert_eq!((streams.num_windows(), streams.num_tokens()), (3, 11));
@@ -300,7 +238,8 @@ mod tests {
         assert_eq!(test.num_tokens(), 82_429);
     }
 
-    /// What a window does not reach is the next one's, and of the last only a single step is left out.
+    /// What a window does not reach is the next one's, and of the last only a single step is left
+    /// out.
     #[test]
     fn windows_of_any_length_cover_the_text() {
         let text: Vec<u32> = (0..24).collect();

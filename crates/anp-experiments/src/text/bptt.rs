@@ -1,4 +1,5 @@
-//! Lengths of the training windows drawn at random (Merity et al., 2017), so that not every epoch cuts the text at the same places.
+//! Lengths of the training windows drawn at random (Merity et al., 2017), so that not every epoch
+//! cuts the text at the same places.
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -12,7 +13,8 @@ use serde::{Deserialize, Serialize};
 /// ```
 ///
 /// The learning rate of a step is that of the epoch times steps / bptt. [Merity, Keskar & Socher,
-/// 2017](https://arxiv.org/abs/1708.02182), section 4.1, in the form of their code (GitHub `salesforce/awd-lstm-lm`).
+/// 2017](https://arxiv.org/abs/1708.02182), section 4.1, in the form of their code (GitHub
+/// `salesforce/awd-lstm-lm`).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VariableBptt {

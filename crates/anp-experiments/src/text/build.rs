@@ -10,13 +10,12 @@ use anp_models::{
 };
 use burn::tensor::Device;
 
-use super::batches::{Tail, TokenStreams};
+use super::batches::{Tail, TextTooShort, TokenStreams};
 use super::learner::{LmLearner, Objective, SitePenalty};
 use super::recipe::{ModelConfig, Shape, TextRecipe, WeightDecayConfig};
 use crate::data::Corpus;
-use crate::engine::TrainError;
+use crate::engine::{PenaltyEquivalent, TrainError};
 use crate::recipe::penalty::PenaltyConfig;
-use crate::record::PenaltyEquivalent;
 
 /// The texts of a corpus, cut as the protocol says.
 pub struct Texts {
@@ -30,18 +29,28 @@ pub struct Texts {
     pub test: Arc<TokenStreams>,
 }
 
+/// A text is too short.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the {split} text cannot be cut")]
+pub struct CannotCut {
+    /// Which text.
+    split: &'static str,
+    /// What is wrong.
+    source: TextTooShort,
+}
+
 impl Texts {
     /// Cut `corpus` as `recipe` says.
     ///
     /// # Errors
     ///
-    /// [`TrainError::TooShort`].
+    /// [`TrainError::Task`] with [`CannotCut`].
     pub fn cut(corpus: &Corpus, recipe: &TextRecipe) -> Result<Self, TrainError> {
         let data = &recipe.data;
         let cut = |split, text: &[u32], batch_size, tail| {
             TokenStreams::new(text, batch_size, data.bptt, tail)
                 .map(Arc::new)
-                .map_err(|source| TrainError::TooShort { split, source })
+                .map_err(|source| TrainError::Task(Box::new(CannotCut { split, source })))
         };
         Ok(Self {
             train: cut("training", data.training_text(&corpus.train), data.batch_size, Tail::Drop)?,

@@ -1,47 +1,39 @@
 //! Perplexity of a text under a trained model, and the size of its activations.
 
 use anp_models::{LmState, RecurrentLm, Site};
-use burn::data::dataloader::DataLoader;
 use burn::tensor::{Device, Tensor};
 use burn::train::InferenceStep;
+use serde::Serialize;
 
-use super::batches::{LmBatch, TokenStreams, Window, WindowLoader};
+use super::batches::{LmBatch, TokenStreams, Window};
 use super::learner::{LmLearner, token_nll};
+use super::record::{ActivationStatistics, Score};
+use crate::engine::{EvaluationProgress, Summary};
 use crate::random::{self, Purpose};
-use crate::record::{ActivationStatistics, Score};
-
-/// How far an evaluation or a measurement is.
-#[derive(Debug, Clone, Copy)]
-pub struct EvaluationProgress {
-    /// Windows done.
-    pub windows: usize,
-    /// Windows in all.
-    pub num_windows: usize,
-    /// Mean loss so far, nats a token; NaN where none is measured.
-    pub nll: f64,
-}
 
 /// Cross-entropy of a text, state carried from window to window, zero at the start.
 ///
 /// `model` must be in evaluation mode (`model.valid()`): on an autodiff device dropout would be on.
-/// `progress` is called now and then; the evaluation is given up, and `None` returned, when it says `false`.
+/// `progress` is called now and then; the evaluation is given up, and `None` returned, when it says
+/// `false`.
 pub fn evaluate(
     model: &LmLearner,
-    loader: &WindowLoader,
+    streams: &TokenStreams,
+    device: &Device,
     progress: impl FnMut(EvaluationProgress) -> bool,
 ) -> Option<Score> {
     let mut state = None;
     let nll_of = |_, window| {
         let batch = LmBatch { window, state: state.take() };
-        let output = InferenceStep::step(model, batch).into_window();
+        let output = InferenceStep::step(model, batch).into_step();
         state = Some(output.state);
         output.nll_sum
     };
-    score(loader, nll_of, progress)
+    score(streams, device, nll_of, progress)
 }
 
 /// Monte-Carlo dropout: how often masks are drawn, and from which seed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct MonteCarlo {
     /// Masks that are drawn for each window, at least 1.
     pub passes: usize,
@@ -49,21 +41,24 @@ pub struct MonteCarlo {
     pub seed: u64,
 }
 
-/// Cross-entropy of a text under the mean of the probabilities that networks with dropped activations give:
+/// Cross-entropy of a text under the mean of the probabilities that networks with dropped
+/// activations give:
 ///
 /// ```text
 /// p(y) = 1/N Σ_n p(y | masks n)
 /// ```
 ///
-/// Gal & Ghahramani, 2016, table 1's "MC". Masks are drawn anew for each window, as in training; each of the N networks
-/// carries a state of its own. `model` must be in evaluation mode; `progress` is as in [`evaluate`].
+/// Gal & Ghahramani, 2016, table 1's "MC". Masks are drawn anew for each window, as in training;
+/// each of the N networks carries a state of its own. `model` must be in evaluation mode;
+/// `progress` is as in [`evaluate`].
 ///
 /// # Panics
 ///
 /// If there are no passes.
 pub fn evaluate_monte_carlo(
     model: &RecurrentLm,
-    loader: &WindowLoader,
+    streams: &TokenStreams,
+    device: &Device,
     monte_carlo: MonteCarlo,
     progress: impl FnMut(EvaluationProgress) -> bool,
 ) -> Option<Score> {
@@ -85,7 +80,7 @@ pub fn evaluate_monte_carlo(
         let nlls = states.iter_mut().enumerate().map(of_pass).collect();
         nll_of_mean_probability(Tensor::cat(nlls, 0)).sum()
     };
-    score(loader, nll_of, progress)
+    score(streams, device, nll_of, progress)
 }
 
 /// `−ln 1/N Σ_n exp(−nll_n)` for each token.
@@ -103,19 +98,23 @@ fn nll_of_mean_probability(nll: Tensor<2>) -> Tensor<1> {
 
 /// Add up what `nll_of` says of each window, given its index: nats summed over the tokens, `[1]`.
 fn score(
-    loader: &WindowLoader,
+    streams: &TokenStreams,
+    device: &Device,
     mut nll_of: impl FnMut(usize, Window) -> Tensor<1>,
     mut progress: impl FnMut(EvaluationProgress) -> bool,
 ) -> Option<Score> {
-    let num_windows = loader.num_items();
+    let total = streams.num_windows();
     let mut nll_sum = ScalarSum::default();
-    let mut tokens = 0;
-    for (index, batch) in loader.iter().enumerate() {
-        let window = batch.expect("windows are cut from memory").window;
+    let (mut tokens, mut reported) = (0, (0.0, 0));
+    for (index, window) in streams.windows(device).enumerate() {
         tokens += window.num_tokens();
-        if nll_sum.add(nll_of(index, window)) || index + 1 == num_windows {
-            let nll = nll_sum.read() / tokens as f64;
-            if !progress(EvaluationProgress { windows: index + 1, num_windows, nll }) {
+        if nll_sum.add(nll_of(index, window)) || index + 1 == total {
+            let nll = nll_sum.read();
+            let items = tokens - reported.1;
+            let loss = (nll - reported.0) / items as f64;
+            reported = (nll, tokens);
+            let measured = Some(Summary { loss, items, ..Summary::default() });
+            if !progress(EvaluationProgress { done: index + 1, total, measured }) {
                 return None;
             }
         }
@@ -125,8 +124,8 @@ fn score(
 
 /// Size of the activation at `site` over the first `num_windows` windows of `streams`.
 ///
-/// With a model on an autodiff device dropout is on; seed the device before. `progress` is called now and
-/// then; the measurement is given up, and `None` returned, when it says `false`.
+/// With a model on an autodiff device dropout is on; seed the device before. `progress` is called
+/// now and then; the measurement is given up, and `None` returned, when it says `false`.
 pub fn activation_statistics(
     model: &RecurrentLm,
     streams: &TokenStreams,
@@ -149,7 +148,7 @@ pub fn activation_statistics(
         norm.add(squared_norms.clone().sqrt().sum());
         squares.add(squared_norms.sum());
         let read = saturated.add(activation.abs().greater_scalar(0.9).int().sum().float());
-        let done = EvaluationProgress { windows: index + 1, num_windows, nll: f64::NAN };
+        let done = EvaluationProgress { done: index + 1, total: num_windows, measured: None };
         if read && !progress(done) {
             return None;
         }
@@ -165,14 +164,6 @@ pub fn activation_statistics(
         rms: (squares / elements as f64).sqrt(),
         saturated: saturated.read() / elements as f64,
     })
-}
-
-impl Score {
-    /// The score of a summed loss.
-    pub fn from_sum(nll_sum: f64, tokens: usize) -> Self {
-        let nll = nll_sum / tokens as f64;
-        Self { nll, perplexity: nll.exp(), tokens }
-    }
 }
 
 /// A sum in double precision of scalars that are read from the device a few at a time, so that the
@@ -208,12 +199,11 @@ impl ScalarSum {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use anp_models::{BiasInit, CellConfig, Dropout, Kernels, PointerConfig, RecurrentLmConfig};
     use burn::module::Module;
 
     use super::*;
+    use crate::random::GENERATOR;
     use crate::text::batches::Tail;
     use crate::text::learner::Objective;
 
@@ -256,13 +246,14 @@ mod tests {
 
     fn score(model: &LmLearner, bptt: usize) -> Score {
         let streams = TokenStreams::new(&TEXT, 1, bptt, Tail::Keep).unwrap();
-        let loader = WindowLoader::new(Arc::new(streams), Device::default());
-        evaluate(model, &loader, |_| true).unwrap()
+        evaluate(model, &streams, &Device::default(), |_| true).unwrap()
     }
 
-    /// The state is carried from window to window, and the words that a pointer points at, so where the text is cut makes no difference.
+    /// The state is carried from window to window, and the words that a pointer points at, so where
+    /// the text is cut makes no difference.
     #[test]
     fn the_score_does_not_depend_on_the_windows() {
+        let _turn = GENERATOR.lock();
         for pointer in [None, Some(PointerConfig { window: 9, state_gradient: true })] {
             let model = model(pointer);
             let whole = score(&model, 60);
@@ -280,17 +271,17 @@ mod tests {
 
     fn monte_carlo(model: &LmLearner, passes: usize, seed: u64) -> Score {
         let streams = TokenStreams::new(&TEXT, 2, 7, Tail::Keep).unwrap();
-        let loader = WindowLoader::new(Arc::new(streams), Device::default());
-        evaluate_monte_carlo(&model.lm, &loader, MonteCarlo { passes, seed }, |_| true).unwrap()
+        let (device, monte_carlo) = (Device::default(), MonteCarlo { passes, seed });
+        evaluate_monte_carlo(&model.lm, &streams, &device, monte_carlo, |_| true).unwrap()
     }
 
     #[test]
     fn without_rates_monte_carlo_dropout_is_the_evaluation() {
+        let _turn = GENERATOR.lock();
         for pointer in [None, Some(PointerConfig { window: 9, state_gradient: true })] {
             let model = model_with(Dropout::default(), pointer);
             let streams = TokenStreams::new(&TEXT, 2, 7, Tail::Keep).unwrap();
-            let loader = WindowLoader::new(Arc::new(streams), Device::default());
-            let ordinary = evaluate(&model, &loader, |_| true).unwrap();
+            let ordinary = evaluate(&model, &streams, &Device::default(), |_| true).unwrap();
             assert_eq!(monte_carlo(&model, 1, 3), ordinary);
             // The mean of equal numbers, rounded.
             assert!((monte_carlo(&model, 3, 3).nll - ordinary.nll).abs() < 1e-6);
@@ -299,13 +290,14 @@ mod tests {
 
     #[test]
     fn an_evaluation_that_is_told_to_stop_gives_no_score() {
+        let _turn = GENERATOR.lock();
         let streams = TokenStreams::new(&TEXT, 1, 5, Tail::Keep).unwrap();
-        let loader = WindowLoader::new(Arc::new(streams), Device::default());
-        assert!(evaluate(&model(None), &loader, |_| false).is_none());
+        assert!(evaluate(&model(None), &streams, &Device::default(), |_| false).is_none());
     }
 
     #[test]
     fn statistics_are_those_of_the_activations() {
+        let _turn = GENERATOR.lock();
         let model = model(None).lm;
         let streams = TokenStreams::new(&TEXT, 2, 10, Tail::Drop).unwrap();
         let device = Device::default();

@@ -15,7 +15,7 @@ use super::clip::clip_by_global_norm;
 use super::recipe::{
     InformationPenaltyConfig, InformationReduction, WeightPenaltyConfig, WeightPenaltyForm,
 };
-use crate::engine::metrics::StepReport;
+use crate::engine::{Report, StepOutput, Summary};
 
 /// A language model and what its training minimises.
 #[derive(Module, Debug)]
@@ -38,7 +38,8 @@ pub struct Objective {
     pub information: Option<InformationPenaltyConfig>,
     /// Weight of the supervision of a pointer, where the network has one.
     pub supervision: f64,
-    /// Windows of an epoch, over which the divergence of the weights from their prior is spread, where they have one.
+    /// Windows of an epoch, over which the divergence of the weights from their prior is spread,
+    /// where they have one.
     pub windows_per_epoch: usize,
     /// How the losses of a window's steps become one number.
     pub loss: LossReduction,
@@ -73,7 +74,8 @@ pub struct SitePenalty {
 }
 
 impl SitePenalty {
-    /// The penalty on one window. `logits_square` is the squared norm of the logits, if that is at hand.
+    /// The penalty on one window. `logits_square` is the squared norm of the logits, if that is at
+    /// hand.
     fn forward(
         &self,
         lm: &RecurrentLm,
@@ -154,17 +156,30 @@ pub struct WindowOutput {
     pub rows: Option<RowGradient>,
 }
 
+impl StepOutput for WindowOutput {
+    fn summary(&self) -> Summary {
+        let scalar = |value: &Tensor<1>| value.clone().into_scalar::<f64>();
+        Summary {
+            loss: scalar(&self.nll_sum) / self.tokens as f64,
+            penalty: self.penalties.iter().map(scalar).sum(),
+            items: self.tokens,
+            ..Summary::default()
+        }
+    }
+}
+
 impl LmLearner {
-    /// One window of truncated back-propagation with the given dropout masks, and the given noise on the weights: without
-    /// it they are their means.
+    /// One window of truncated back-propagation with the given dropout masks, and the given noise
+    /// on the weights: without it they are their means.
     ///
     /// ```text
-    /// loss = Σ_t mean_b nll[t, b] + Σ penalties       or, with the mean over time, mean_t instead of Σ_t
+    /// loss = Σ_t mean_b nll[t, b] + Σ penalties      or, with the mean over time, mean_t for Σ_t
     /// ```
     ///
-    /// The sum over the steps is what the learning rate 1, the clip at 5 and η of the paper refer to. Where the weights are
-    /// drawn, the last penalty is their divergence from the prior, `ln q(w) − ln p(w)`, over batch size and windows of an
-    /// epoch (and steps, with the mean over time): the data's share of one window in the bound on the text's likelihood.
+    /// The sum over the steps is what the learning rate 1, the clip at 5 and η of the paper refer
+    /// to. Where the weights are drawn, the last penalty is their divergence from the prior, `ln
+    /// q(w) − ln p(w)`, over batch size and windows of an epoch (and steps, with the mean over
+    /// time): the data's share of one window in the bound on the text's likelihood.
     ///
     /// # Panics
     ///
@@ -174,7 +189,7 @@ impl LmLearner {
         batch: LmBatch,
         masks: &LmMasks,
         noise: Option<Vec<Tensor<1>>>,
-    ) -> TrainOutput<StepReport> {
+    ) -> TrainOutput<Report<WindowOutput>> {
         let tokens = batch.window.num_tokens();
         let [seq_length, batch_size] = batch.window.inputs.dims();
         let Objective {
@@ -192,8 +207,9 @@ impl LmLearner {
         // A drawn embedding has a prior, whose gradient is dense.
         let sparse = lm.kernels() == Kernels::Fused && drawn.is_none();
         let embedded = if sparse {
-            // The gradient of a lookup is zero in all rows but those of the window: it stops before it becomes dense. And
-            // no graph sees the lookup, for that would hold on to the embedding, which is then copied to be updated.
+            // The gradient of a lookup is zero in all rows but those of the window: it stops before
+            // it becomes dense. And no graph sees the lookup, for that would hold on to the
+            // embedding, which is then copied to be updated.
             let inputs = batch.window.inputs.clone().inner();
             Tensor::from_inner(embedding(lm.embedding.val().inner(), inputs)).require_grad()
         } else {
@@ -224,7 +240,8 @@ impl LmLearner {
         penalties.extend(weight_penalty.as_ref().map(|penalty| penalty.forward(lm)));
         penalties.extend(information.as_ref().map(|penalty| penalty.forward(lm, &output)));
 
-        // Not a division: the gradient of Burn's has the reciprocal in single precision, in any dtype.
+        // Not a division: the gradient of Burn's has the reciprocal in single precision, in any
+        // dtype.
         let count = match loss {
             LossReduction::SumOverTime => batch_size,
             LossReduction::MeanOverTokens => batch_size * seq_length,
@@ -251,12 +268,13 @@ impl LmLearner {
             state: output.state.detach(),
             rows,
         };
-        TrainOutput::new(self, gradients, StepReport::Window(Box::new(item)))
+        TrainOutput::new(self, gradients, Report::step(item))
     }
 }
 
 impl LmLearner {
-    /// One step of plain stochastic gradient descent after one clip over all gradients; also their norm before it, `[1]`.
+    /// One step of plain stochastic gradient descent after one clip over all gradients; also their
+    /// norm before it, `[1]`.
     #[must_use]
     pub fn update(
         self,
@@ -284,9 +302,9 @@ impl LmLearner {
 
 impl TrainStep for LmLearner {
     type Input = LmBatch;
-    type Output = StepReport;
+    type Output = Report<WindowOutput>;
 
-    fn step(&self, batch: LmBatch) -> TrainOutput<StepReport> {
+    fn step(&self, batch: LmBatch) -> TrainOutput<Report<WindowOutput>> {
         let masks = self.lm.sample_masks(&batch.window.inputs);
         let noise = self.lm.posterior.as_ref().map(WeightPosterior::sample_noise);
         self.step_with_masks(batch, &masks, noise)
@@ -309,41 +327,38 @@ pub(crate) fn token_nll(
 
 impl InferenceStep for LmLearner {
     type Input = LmBatch;
-    type Output = StepReport;
+    type Output = Report<WindowOutput>;
 
-    fn step(&self, batch: LmBatch) -> StepReport {
+    fn step(&self, batch: LmBatch) -> Report<WindowOutput> {
         let tokens = batch.window.num_tokens();
         let [_, batch_size] = batch.window.inputs.dims();
         let state = batch.state.unwrap_or_else(|| self.lm.zero_state(batch_size));
         let output = self.lm.forward(batch.window.inputs, state);
         let targets = batch.window.targets;
         let nll = token_nll(&self.lm, output.dropped, output.pointing, targets);
-        StepReport::Window(Box::new(WindowOutput {
+        Report::step(WindowOutput {
             nll_sum: nll.sum().inner(),
             tokens,
             penalties: Vec::new(),
             state: output.state.detach(),
             rows: None,
-        }))
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
-
     use anp_models::{
         BiasInit, CellConfig, Dropout, MixtureOver, PointerConfig, RecurrentLmConfig, ScaleMixture,
     };
     use burn::module::{ModuleVisitor, Param};
     use burn::optim::SgdConfig;
     use burn::tensor::{Device, Int};
+    use burn::train::metric::Adaptor;
 
     use super::*;
+    use crate::random::GENERATOR;
     use crate::text::batches::Window;
-
-    /// The generator of a device is shared by all threads: tests that draw from it take turns.
-    static GENERATOR: Mutex<()> = Mutex::new(());
 
     /// Weights that are drawn, and a pointer.
     fn learner(kernels: Kernels, loss: LossReduction, device: &Device) -> LmLearner {
@@ -396,7 +411,24 @@ mod tests {
         values.0
     }
 
-    /// Over an epoch the divergence counts once, as the loss of each token does, divided by the batch size.
+    #[test]
+    fn a_window_that_is_read_is_a_summary_of_one() {
+        let device = Device::default();
+        let scalar = |value: f32| Tensor::<1>::from_data([value], &device);
+        let report = Report::step(WindowOutput {
+            nll_sum: scalar(6.0),
+            tokens: 4,
+            penalties: vec![scalar(0.5), scalar(0.25)],
+            state: LmState { layers: Vec::new(), pointer: None },
+            rows: None,
+        });
+        let summary: Summary = report.adapt();
+        let expected = Summary { loss: 1.5, penalty: 0.75, items: 4, ..Summary::default() };
+        assert_eq!(summary, expected);
+    }
+
+    /// Over an epoch the divergence counts once, as the loss of each token does, divided by the
+    /// batch size.
     #[test]
     fn the_divergence_is_spread_over_the_windows_of_an_epoch() {
         let _turn = GENERATOR.lock();
@@ -409,7 +441,7 @@ mod tests {
             let divergence = learner.lm.draw_weights(noise.clone()).divergence.into_scalar::<f64>();
             let step = |noise| {
                 let masks = LmMasks::default();
-                learner.step_with_masks(batch(&device), &masks, noise).item.into_window()
+                learner.step_with_masks(batch(&device), &masks, noise).item.into_step()
             };
             let drawn = step(Some(noise));
             assert_eq!(drawn.penalties.len(), 2);
@@ -433,12 +465,13 @@ mod tests {
             device.seed(8);
             let output = TrainStep::step(&learner, batch(&device));
             let mut optimizer = SgdConfig::new().init();
-            let rows = output.item.into_window().rows;
+            let rows = output.item.into_step().rows;
             assert!(rows.is_none(), "the prior reaches every row of the embedding");
             // So large that rounding hides no step.
             let (learner, _) = learner.update(&mut optimizer, 1.0, 1.0, output.grads, rows);
             let after = values(&learner);
-            // Means of embedding, layers (3 each), decoder and its bias; a pointer's three; a ρ for each but the bias.
+            // Means of embedding, layers (3 each), decoder and its bias; a pointer's three; a ρ for
+            // each but the bias.
             assert_eq!(after.len(), 9 + 3 + 8);
             for (index, (before, after)) in before.iter().zip(&after).enumerate() {
                 let still = before.iter().zip(after).filter(|(before, after)| before == after);

@@ -1,17 +1,21 @@
-//! Data noising (Xie et al., 2017): words of the training text replaced at random, as smoothing does in n-gram models.
+//! Data noising (Xie et al., 2017): words of the training text replaced at random, as smoothing
+//! does in n-gram models.
 //!
 //! With `w` the input word at a position, independently for each position of a training window:
 //!
 //! ```text
-//! blank, unigram     with probability γ           the input becomes a blank, or a draw from the unigram frequencies
-//! Kneser–Ney kinds   with probability γ(w)        the input and the target become independent draws from
-//!                                                 q(v) ∝ N₁₊(· v), the number of distinct words seen before v
+//! blank, unigram     with probability γ     the input becomes a blank, or a draw from the unigram
+//!                                           frequencies
+//! Kneser–Ney kinds   with probability γ(w)  the input and the target become independent draws from
+//!                                           q(v) ∝ N₁₊(· v), the number of distinct words seen
+//!                                           before v
 //! bigram_kneser_ney:    γ(w) = γ N₁₊(w ·) / c(w ·)
 //! modified_kneser_ney:  γ(w) = γ (D₁ N₁(w ·) + D₂ N₂(w ·) + D₃₊ N₃₊(w ·)) / c(w ·)
 //! ```
 //!
-//! `c(w ·)` counts `w` before another word; `N_k(w ·)` are the distinct words that follow it k times. A target that was
-//! replaced is not what the next input becomes. As in the authors' public code (GitHub `stanfordmlgroup/nlm-noising`).
+//! `c(w ·)` counts `w` before another word; `N_k(w ·)` are the distinct words that follow it k
+//! times. A target that was replaced is not what the next input becomes. As in the authors' public
+//! code (GitHub `stanfordmlgroup/nlm-noising`).
 
 use std::collections::HashMap;
 
@@ -167,7 +171,8 @@ impl Bigrams {
                 bigrams.counts_of_counts[count - 1] += 1.0;
             }
         }
-        // The word that the text begins with may follow no other, and counts as seen once all the same.
+        // The word that the text begins with may follow no other, and counts as seen once all the
+        // same.
         if let Some(&first) = train.first() {
             let continuations = &mut bigrams.continuations[first as usize];
             *continuations = continuations.max(1.0);
@@ -188,7 +193,8 @@ impl Bigrams {
         .map(|discount| if discount.is_finite() { discount.max(0.0) } else { 0.0 })
     }
 
-    /// Share of each word's mass that smoothing gives to unseen followers; zero for a word that none follows.
+    /// Share of each word's mass that smoothing gives to unseen followers; zero for a word that
+    /// none follows.
     fn escape(&self, discounts: [f64; 3]) -> impl Iterator<Item = f64> {
         self.left.iter().zip(&self.followers).map(move |(&left, followers)| {
             let mass: f64 = followers.iter().zip(discounts).map(|(n, d)| n * d).sum();
@@ -212,7 +218,8 @@ mod tests {
     fn kneser_ney_rates_are_those_of_the_text() {
         // N1+(a .) / c(a .) = 1/2, N1+(b .) / c(b .) = 2/2, N1+(c .) / c(c .) = 1/1.
         assert_eq!(noising(NoisingKind::BigramKneserNey, 0.5).rates(), [0.25, 0.5, 0.5]);
-        // n1 = 3, n2 = 1: Y = 3/5, D1 = 1 − 2·3/5·1/3 = 3/5, D2 = 2 − 0 = 2. γ(a) = γ·2·1/2, γ(b) = γ·3/5·2/2.
+        // n1 = 3, n2 = 1: Y = 3/5, D1 = 1 − 2·3/5·1/3 = 3/5, D2 = 2 − 0 = 2. γ(a) = γ·2·1/2, γ(b) =
+        // γ·3/5·2/2.
         let modified = noising(NoisingKind::ModifiedKneserNey, 0.5);
         for (rate, expected) in modified.rates().iter().zip([0.5, 0.3, 0.3]) {
             assert!((rate - expected).abs() < 1e-12, "{:?}", modified.rates());
@@ -220,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_word_without_a_left_neighbour_can_be_drawn_and_one_without_a_right_one_stays() {
+    fn words_without_a_left_or_right_neighbour_are_handled() {
         let config = NoisingConfig { kind: NoisingKind::BigramKneserNey, gamma: 1.0 };
         // 0 begins, 3 ends: N1+(. 0) would be 0.
         let noising = Noising::new(&config, &[0, 1, 2, 1, 3], 4);
@@ -279,7 +286,8 @@ mod tests {
         }
     }
 
-    /// Shares of inputs and of targets that change, and how often each word is drawn, over a long text.
+    /// Shares of inputs and of targets that change, and how often each word is drawn, over a long
+    /// text.
     #[test]
     fn words_are_replaced_as_often_as_the_formula_says() {
         let length = 300_000_u32;
@@ -293,7 +301,8 @@ mod tests {
             let noising = noising(kind, 0.3);
             let (mut inputs, mut targets) = (text.clone(), text.clone());
             noising.apply(&mut inputs, &mut targets, 7);
-            // Probability of each word as a replacement: unigrams are 3 : 2 : 1, continuations 2 : 1 : 1.
+            // Probability of each word as a replacement: unigrams are 3 : 2 : 1, continuations 2 :
+            // 1 : 1.
             let q = match kind {
                 NoisingKind::Blank => [0.0; 3],
                 NoisingKind::Unigram => [0.5, 1.0 / 3.0, 1.0 / 6.0],

@@ -89,9 +89,10 @@ impl Schedule {
 
     /// Take note of an epoch's validation loss and set the learning rate of the next.
     ///
-    /// On a plateau the rule is that of the public code of Xie et al., 2017 (GitHub `stanfordmlgroup/nlm-noising`),
-    /// whose LSTM rows the paper copies: decay unless the epoch is at least as good as the best, restore the best
-    /// parameters, and end with the decay after the last allowed.
+    /// On a plateau the rule is that of the public code of Xie et al., 2017 (GitHub
+    /// `stanfordmlgroup/nlm-noising`), whose LSTM rows the paper copies: decay unless the epoch is
+    /// at least as good as the best, restore the best parameters, and end with the decay after the
+    /// last allowed.
     pub fn end_epoch(&mut self, valid_nll: f64) -> Verdict {
         self.epochs += 1;
         let as_good = self.best.is_none_or(|best| valid_nll <= best.valid_nll);
@@ -118,13 +119,15 @@ impl Schedule {
                 }
             }
             ScheduleConfig::Fixed { hold_epochs, divide_by } => {
-                // From the first value each time, so that the rate is the same however the run was cut.
+                // From the first value each time, so that the rate is the same however the run was
+                // cut.
                 let divisions = (self.epochs + 1).saturating_sub(hold_epochs);
                 let divisions = i32::try_from(divisions).expect("fewer than 2³¹ epochs");
                 self.learning_rate = self.first_learning_rate / divide_by.powi(divisions);
             }
-            // `len(logs) > n and v > min(logs[:-n])` before v is logged, as in the public code of Merity et al., 2017
-            // (GitHub `salesforce/awd-lstm-lm`); their paper's algorithm 1 says the same.
+            // `len(logs) > n and v > min(logs[:-n])` before v is logged, as in the public code of
+            // Merity et al., 2017 (GitHub `salesforce/awd-lstm-lm`); their paper's algorithm 1 says
+            // the same.
             ScheduleConfig::NonMonotoneAveraging { interval } => {
                 if !self.is_averaging {
                     let compared = self.valid_nlls.len().saturating_sub(interval);
@@ -201,7 +204,7 @@ mod tests {
 
     /// The losses of epochs, and the epoch after which the published condition holds.
     #[test]
-    fn averaging_begins_when_an_epoch_is_worse_than_the_best_but_for_the_last() {
+    fn averaging_begins_when_an_epoch_is_worse_than_an_early_one() {
         let begins = |interval, losses: &[f64]| {
             let config = training(ScheduleConfig::NonMonotoneAveraging { interval });
             let mut schedule = Schedule::new(&config);
@@ -215,7 +218,8 @@ mod tests {
             assert_eq!(schedule.learning_rate(), 1.0);
             begins
         };
-        // The third and the fourth are worse than the second, but only the fifth is compared with it.
+        // The third and the fourth are worse than the second, but only the fifth is compared with
+        // it.
         assert_eq!(begins(2, &[5.0, 4.0, 4.5, 4.1, 4.2]), Some(4));
         assert_eq!(begins(1, &[5.0, 4.0, 4.5, 4.1]), Some(3));
         assert_eq!(begins(2, &[5.0, 4.0, 3.9, 4.0, 3.8, 3.95]), Some(5));

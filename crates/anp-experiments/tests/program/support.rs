@@ -9,12 +9,14 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anp_experiments::data::{Sha256Hex, Store};
-use anp_experiments::device::DeviceName;
-use anp_experiments::engine::{self, CheckpointFolder, Outcome, RunRequest, StoredCheckpoint};
+use anp_experiments::device::Devices;
+use anp_experiments::engine::{
+    self, CheckpointFolder, Control, Outcome, Place, RunId, RunRequest, StoredCheckpoint,
+};
 use anp_experiments::experiments::Experiments;
 use anp_experiments::recipe::{Scale, TextRecipe};
-use anp_experiments::record::{Record, load_folder};
-use anp_experiments::text::Texts;
+use anp_experiments::record::{TextRecord, load_folder};
+use anp_experiments::text::{TextTask, Texts};
 use anp_models::Kernels;
 use burn::train::logger::{EvaluationProgressLogger, TrainingProgressLogger};
 use burn::train::metric::MetricDefinition;
@@ -96,8 +98,8 @@ fn penalty(site: &str, eta: f64) -> String {
     )
 }
 
-/// A temporary folder with experiments, records and runs; the table is `table2` with the rows `lstm`,
-/// `lstm_anp` and `sru`, which is not built.
+/// A temporary folder with experiments, records and runs; the table is `table2` with the rows
+/// `lstm`, `lstm_anp` and `sru`, which is not built.
 pub struct Workplace {
     folder: TempDir,
 }
@@ -128,8 +130,9 @@ impl Workplace {
         fs::write(self.path(&format!("experiments/table2/{name}.toml")), text).unwrap();
     }
 
-    /// Make of `lstm` a run whose loss grows beyond all numbers after a few dozen steps: the penalty on the
-    /// unbounded logits is far too strong for the learning rate, and nothing is clipped.
+    /// Make of `lstm` a run whose loss grows beyond all numbers after a few dozen steps: the
+    /// penalty on the unbounded logits is far too strong for the learning rate, and nothing is
+    /// clipped.
     pub fn make_lstm_diverge(&self) {
         let penalty = penalty("logits", 0.02);
         self.write_row("lstm", &row("LSTM", 1, 1.0, 1e30, &penalty));
@@ -176,19 +179,19 @@ impl Workplace {
     }
 
     /// The newest checkpoint of the run with seed 1, opened.
-    pub fn checkpoint(&self, row: &str) -> StoredCheckpoint {
+    pub fn checkpoint(&self, row: &str) -> StoredCheckpoint<TextTask> {
         StoredCheckpoint::open(&self.newest(row, 1).expect("a checkpoint")).unwrap()
     }
 
-    /// Train in this process until `stop` says so or the run is done. `stop` is told how many windows of
-    /// the epoch are done; what it says takes effect a moment later.
+    /// Train in this process until `stop` says so or the run is done. `stop` is told how many
+    /// windows of the epoch are done; what it says takes effect a moment later.
     pub fn train(
         &self,
         row: &str,
         seed: u64,
         checkpoint_interval: Duration,
         stop: impl Fn(usize) -> bool + Send + Sync + 'static,
-    ) -> Outcome {
+    ) -> Outcome<TextRecord> {
         // All of the process shares one random number generator.
         static RANDOM: Mutex<()> = Mutex::new(());
         let _alone: MutexGuard<'_, ()> = RANDOM.lock().unwrap_or_else(|err| err.into_inner());
@@ -197,30 +200,26 @@ impl Workplace {
         if stop(0) {
             interrupter.stop(None);
         }
-        let device: DeviceName = "flex".parse().unwrap();
-        engine::run(RunRequest {
-            table: "table2".to_owned(),
-            row: row.to_owned(),
-            scale: Scale::Demo,
-            seed,
+        let name = "flex".parse().unwrap();
+        let renderer = Watcher { stop, interrupter: interrupter.clone() };
+        engine::run::<TextTask>(RunRequest {
             recipe: self.recipe(row),
-            device: device.open().unwrap(),
-            other_devices: Vec::new(),
-            device_name: device.to_string(),
-            kernels: Kernels::Fused,
-            store: Store::locate(None),
-            run_dir: self.run_dir(row, seed),
-            checkpoint_interval,
-            interrupter: interrupter.clone(),
-            again: false,
-            renderer: Box::new(Watcher { stop, interrupter }),
-            on_evaluation: Box::new(|_, _| ()),
+            id: RunId { table: "table2".to_owned(), row: row.to_owned(), scale: Scale::Demo, seed },
+            place: Place {
+                devices: Devices::open(&[name]).unwrap(),
+                kernels: Kernels::Fused,
+                store: Store::locate(None),
+            },
+            control: Control {
+                checkpoint_interval,
+                ..Control::new(self.run_dir(row, seed), Box::new(renderer), interrupter)
+            },
         })
         .unwrap()
     }
 
-    /// Begin a run, and move it forward to `windows_left` windows before the end of its first epoch, as if
-    /// it had not learnt anything up to there.
+    /// Begin a run, and move it forward to `windows_left` windows before the end of its first
+    /// epoch, as if it had not learnt anything up to there.
     pub fn begin(&self, row: &str, seed: u64, windows_left: usize) {
         let outcome = self.train(row, seed, PATIENCE, |_| true);
         let Outcome::Interrupted { checkpoint: Some(checkpoint) } = outcome else {
@@ -229,20 +228,20 @@ impl Workplace {
         let corpus = Store::locate(None).load("demo").unwrap();
         let num_windows = Texts::cut(&corpus, &self.recipe(row)).unwrap().train.num_windows();
         edit_trainer(&checkpoint, |manifest| {
-            let window = num_windows - windows_left;
-            manifest["trainer"]["window"] = window.into();
-            manifest["trainer"]["step"] = window.into();
+            let done = num_windows - windows_left;
+            manifest["run"]["position"]["done"] = done.into();
+            manifest["run"]["position"]["step"] = done.into();
         });
     }
 
     /// The records there are.
-    pub fn records(&self) -> Vec<Record> {
+    pub fn records(&self) -> Vec<TextRecord> {
         let stored = load_folder(&self.path("experiments/records")).unwrap();
         stored.into_iter().map(|stored| stored.record.text().unwrap()).collect()
     }
 
     /// The only record.
-    pub fn record(&self) -> Record {
+    pub fn record(&self) -> TextRecord {
         let mut records = self.records();
         assert_eq!(records.len(), 1, "one record");
         records.remove(0)
@@ -278,7 +277,7 @@ pub fn edit_trainer(checkpoint: &Path, edit: impl FnOnce(&mut Value)) {
 }
 
 /// What a record says, without times and without what tells one machine or session from another.
-pub fn essence(record: &Record) -> Value {
+pub fn essence(record: &TextRecord) -> Value {
     let mut value = serde_json::to_value(record).unwrap();
     value.as_object_mut().unwrap().remove("provenance").unwrap();
     for epoch in value["curve"].as_array_mut().unwrap() {
