@@ -8,6 +8,7 @@ mod devices;
 mod display;
 mod evaluate;
 mod interrupt;
+mod output;
 mod recipe;
 mod report;
 mod reproduce;
@@ -15,14 +16,13 @@ mod session;
 mod terminal;
 mod train;
 
-use std::error::Error;
-use std::io::{self, ErrorKind, Write};
-use std::iter::successors;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
+
+use output::{complain, print};
 
 /// Train recurrent language models with the activation norm penalty, and compare with the paper.
 #[derive(Debug, Parser)]
@@ -107,32 +107,6 @@ fn dispatch() -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
     }
-}
-
-/// Write to stdout. If it is closed, the reader has read enough, as in `anp report | head`.
-fn print(text: impl AsRef<[u8]>) -> io::Result<()> {
-    let mut stdout = io::stdout().lock();
-    match stdout.write_all(text.as_ref()).and_then(|()| stdout.flush()) {
-        Err(err) if err.kind() == ErrorKind::BrokenPipe => Ok(()),
-        done => done,
-    }
-}
-
-/// Write a line to stderr. If it is closed, nobody wants to know; a run goes on regardless.
-fn note(line: String) {
-    let _ = writeln!(io::stderr(), "{line}");
-}
-
-/// The messages of an error and its causes, the outermost first.
-fn chain(err: &(dyn Error + 'static)) -> Vec<String> {
-    successors(Some(err), |&err| err.source()).map(ToString::to_string).collect()
-}
-
-/// Write an error and its causes to stderr, one line each.
-fn complain(err: &(dyn Error + 'static)) {
-    // Some causes quote lines of a file.
-    let lines = chain(err).into_iter().map(|text| text.trim_end().replace('\n', "\n    "));
-    note(format!("error: {}", lines.collect::<Vec<_>>().join("\n  caused by: ")));
 }
 
 #[cfg(test)]

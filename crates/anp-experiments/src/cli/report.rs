@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 
+use super::output::{chain, print};
 use super::recipe::RecipeArgs;
 use crate::experiments::{Experiments, Table};
 use crate::record::{self, StoredRecord};
@@ -101,12 +102,12 @@ impl TableArgs {
             .map(|table| report::fold(table, *scale, overrides, records))
             .collect::<Result<Vec<_>, _>>()?;
         for FailedRun { run, source } in failed {
-            let failure = Failure { seed: run.id.seed, reason: super::chain(source).join(": ") };
+            let failure = Failure { seed: run.id.seed, reason: chain(source).join(": ") };
             for report in &mut reports {
                 report.add_failure(&run.id.table, &run.id.row, failure.clone());
             }
         }
-        super::print(report::render(&reports, self.format, width()))
+        print(report::render(&reports, self.format, width()))
             .context("cannot write the table to stdout")?;
         Ok(if !failed.is_empty() {
             ExitCode::from(2)

@@ -11,6 +11,7 @@ use comfy_table::{CellAlignment, Table};
 use indicatif::{HumanCount, HumanDuration};
 
 use super::interrupt;
+use super::output::{complain, note, print};
 use super::report::{Loaded, TableArgs};
 use super::session::{CheckpointArgs, DeviceArgs, Session};
 use crate::atomic;
@@ -104,12 +105,12 @@ pub(super) fn run(
         let machine = machine(&args.device.names()?);
         let costs: Vec<_> =
             runs.iter().map(|run| Cost::estimate(run, &machine, &records)).collect();
-        super::print(dry_run(&runs, &costs, recorded, args.common.recipe.scale, &machine))?;
+        print(dry_run(&runs, &costs, recorded, args.common.recipe.scale, &machine))?;
         return Ok(ExitCode::SUCCESS);
     }
 
     if !quiet {
-        super::note(summary(runs.len(), recorded, args.common.recipe.scale));
+        note(summary(runs.len(), recorded, args.common.recipe.scale));
     }
     let mut failed = Vec::new();
     if !runs.is_empty() {
@@ -126,7 +127,7 @@ pub(super) fn run(
                 return Ok(Outcome::Interrupted { checkpoint: None });
             }
             if !quiet {
-                super::note(format!("run {} of {}: {}", index + 1, runs.len(), run.name()));
+                note(format!("run {} of {}: {}", index + 1, runs.len(), run.name()));
             }
             let run_dir = runs_dir.join(run.name());
             runs::run(RunRequest {
@@ -137,19 +138,19 @@ pub(super) fn run(
             })
         };
         let on_failure = |failed: &FailedRun| {
-            super::complain(failed);
+            complain(failed);
             // What stopped this run must not stop the next one; `asked` remembers signals.
             session.interrupter.reset();
         };
         let ended = execute(&runs, &records_dir, start, on_failure)?;
         if let Some(Interrupted { checkpoint, remaining }) = ended.interrupted {
-            super::note(how_to_go_on(checkpoint.as_deref(), remaining, args.force));
+            note(how_to_go_on(checkpoint.as_deref(), remaining, args.force));
             return Ok(interrupt::exit_code());
         }
         failed = ended.failed;
         if !failed.is_empty() {
             let [failed, all] = [failed.len(), runs.len()];
-            super::note(format!("failed: {failed} of {all} runs; the same command tries again"));
+            note(format!("failed: {failed} of {all} runs; the same command tries again"));
         }
     }
     args.common.print(&tables, &record::load_folder(&records_dir)?, &failed)

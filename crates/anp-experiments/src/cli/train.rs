@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 
 use super::interrupt;
+use super::output::{note, print};
 use super::recipe::RecipeArgs;
 use super::reproduce::how_to_go_on;
 use super::session::{CheckpointArgs, DeviceArgs, Session};
@@ -114,11 +115,11 @@ pub(super) fn run(
                     record.result.best_epoch,
                 ),
             };
-            super::print(format!("{result}\nrecord: {}\n", path.display()))?;
+            print(format!("{result}\nrecord: {}\n", path.display()))?;
             Ok(ExitCode::SUCCESS)
         }
         Outcome::Interrupted { checkpoint } => {
-            super::note(how_to_go_on(checkpoint.as_deref(), 1, false));
+            note(how_to_go_on(checkpoint.as_deref(), 1, false));
             Ok(interrupt::exit_code())
         }
     }
