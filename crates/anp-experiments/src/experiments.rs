@@ -166,8 +166,9 @@ impl Experiments {
     ///
     /// # Errors
     ///
-    /// [`ExperimentsError`], naming the file: an unknown table, a file that does not fit the schema,
-    /// a value out of range, a row that is listed without a file, or a file without being listed.
+    /// [`ExperimentsError`], naming the file: an unknown table, a file that does not fit the
+    /// schema, a value out of range, a row that is listed without a file or has one without being
+    /// listed.
     pub fn table(&self, id: &str) -> Result<Table, ExperimentsError> {
         let names = self.table_names()?;
         if names.iter().all(|name| name != id) {

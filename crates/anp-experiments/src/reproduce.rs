@@ -58,8 +58,8 @@ pub enum ReproduceError {
 
 /// Make runs one after another; each has its record in the folder `records` before the next begins.
 ///
-/// `run` makes one; it gets the position of the run, from 0. When a run fails, `on_failure` is called
-/// at once and the next run begins. The first run that is interrupted is the last.
+/// `run` makes one; it gets the position of the run, from 0. When a run fails, `on_failure` is
+/// called at once and the next run begins. The first run that is interrupted is the last.
 ///
 /// # Errors
 ///

@@ -40,7 +40,7 @@ fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
-/// A record of each run of `table` at paper scale, with the published test perplexity plus `distance`.
+/// A record of each run of `table` at paper scale: the published test perplexity plus `distance`.
 fn write_records(table: &str, distance: f64, folder: &Path) {
     let table = Experiments::locate(Some(&experiments())).unwrap().table(table).unwrap();
     for row in &table.rows {
@@ -239,7 +239,7 @@ fn missing_data_is_noticed_before_anything_runs() {
 }
 
 #[test]
-fn a_records_folder_that_cannot_be_written_is_noticed_before_anything_runs() {
+fn an_unwritable_records_folder_is_noticed_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("file");
     fs::write(&file, "in the way").unwrap();

@@ -89,7 +89,8 @@ impl TableArgs {
         Ok(Loaded { experiments, tables, records_dir, records })
     }
 
-    /// Print the tables. The exit code is 2 if a run `failed`, else 1 if a row misses at paper scale.
+    /// Print the tables. The exit code is 2 if a run `failed`, else 1 if a row misses at paper
+    /// scale.
     pub fn print(
         &self,
         tables: &[Table],

@@ -32,7 +32,7 @@ Examples:
   anp reproduce table2                              demo scale: minutes, no data needed
   anp reproduce table2 --scale small --dry-run      what would be run, and about how long it takes
   anp reproduce table2 --scale small --only lstm_anp --seeds 1
-  anp reproduce all                                 every table of the paper, in a quarter of an hour
+  anp reproduce all                                 every table of the paper: a quarter of an hour
   anp reproduce table1 table2 --scale paper --device cuda:0
   anp reproduce baselines --scale paper --only zaremba_small
   anp reproduce table2 --set training.max_epochs=1 --records trial --runs trial/runs

@@ -109,8 +109,8 @@ impl Chain {
         section
     }
 
-    /// The error for a section that is no recipe. It names the file and the line that hold the wrong
-    /// key: those that have most of the key's path, preferably in the row's own file.
+    /// The error for a section that is no recipe. It names the file and the line that hold the
+    /// wrong key: those that have most of the key's path, preferably in the row's own file.
     pub fn recipe_error(&self, scale: Scale, source: toml::de::Error) -> ExperimentsError {
         let keys = wrong_key(&source);
         let (mut most, mut path, mut line) = (0, &self.0[0].path, None);
@@ -168,8 +168,9 @@ pub(super) fn read_toml<T: DeserializeOwned>(path: &Path) -> Result<(String, T),
     Ok((text, file))
 }
 
-/// The file that the file at `path` extends: `file` is beside it; `folder/file` is looked for in the
-/// folders above and in their `experiments`, so that a row can be copied anywhere in a checkout.
+/// The file that the file at `path` extends: `file` is beside it; `folder/file` is looked for in
+/// the folders above and in their `experiments`, so that a row can be copied anywhere in a
+/// checkout.
 fn extended_path(path: &Path, name: &str) -> Result<PathBuf, ExperimentsError> {
     let name = format!("{name}.toml");
     let absolute = std::path::absolute(path).unwrap_or_default();
@@ -184,9 +185,9 @@ fn extended_path(path: &Path, name: &str) -> Result<PathBuf, ExperimentsError> {
     found.ok_or_else(|| ExperimentsError::NothingToExtend { path: path.to_owned(), name })
 }
 
-/// The path of the key that an error is about, as far as the error tells. The `toml` crate gives the
-/// path only in the last line of the message (``in `training.schedule` ``), and serde an unknown key
-/// only in the first (``unknown field `epochs` ``).
+/// The path of the key that an error is about, as far as the error tells. The `toml` crate gives
+/// the path only in the last line of the message (``in `training.schedule` ``), and serde an
+/// unknown key only in the first (``unknown field `epochs` ``).
 fn wrong_key(err: &toml::de::Error) -> Vec<String> {
     let message = err.to_string();
     let path = message.trim_end().rsplit_once("\nin `").map_or("", |(_, path)| path);

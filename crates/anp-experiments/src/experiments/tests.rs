@@ -83,8 +83,8 @@ fn recipes_say_all_and_only_what_the_schema_asks() {
     }
 }
 
-/// Records count by the hash of their recipe, so a row file may be written differently, but must not
-/// come to another recipe. A row that is meant to change gets a new line in the fixture.
+/// Records count by the hash of their recipe, so a row file may be written differently, but must
+/// not come to another recipe. A row that is meant to change gets a new line in the fixture.
 #[test]
 fn recipes_keep_their_hashes() {
     let mut found = String::new();

@@ -80,8 +80,8 @@ pub struct ImageTrainingConfig {
     pub decay_factor: f64,
     /// Momentum `μ`, without dampening.
     pub momentum: f64,
-    /// Whether the velocity is forgotten after each epoch, as in code that makes a new optimiser for
-    /// each epoch.
+    /// Whether the velocity is forgotten after each epoch, as in code that makes a new optimiser
+    /// for each epoch.
     pub reset_momentum: bool,
     /// This multiple of each parameter, including scales, shifts and biases, is added to its
     /// gradient.
@@ -97,8 +97,8 @@ pub struct ImageTrainingConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MixedPrecision {
-    /// bfloat16: the range of single precision with 8 of its 24 bits. float16 has a smaller range and
-    /// would need a scaled loss.
+    /// bfloat16: the range of single precision with 8 of its 24 bits. float16 has a smaller range
+    /// and would need a scaled loss.
     Bf16,
 }
 

@@ -32,7 +32,7 @@ pub enum OverrideError {
         /// The part of the key that was looked for in it.
         segment: String,
     },
-    /// The key leads through an array, but names neither a position in it nor the one after its end.
+    /// The key leads through an array, but names neither a position in it nor the one after it.
     #[error("`{text}`: `{parent}` has {len} entries, counted from 0; `{segment}` is none of them")]
     Index {
         /// The override, as given.
@@ -48,8 +48,8 @@ pub enum OverrideError {
 
 /// Apply `KEY=VALUE` overrides in order; the last override of a key wins.
 ///
-/// A key is the path of a value, with dots: `training.schedule.on_plateau.factor=0.5`. A number is a
-/// position in an array, from 0: `penalty.0.eta=1e-3`; the position after the last one appends.
+/// A key is the path of a value, with dots: `training.schedule.on_plateau.factor=0.5`. A number is
+/// a position in an array, from 0: `penalty.0.eta=1e-3`; the position after the last one appends.
 /// A value is TOML; what is not TOML is taken as a string, so that words need no quotes:
 /// `data.corpus=wikitext_2`. A table can be replaced as a whole:
 /// `training.schedule={fixed={hold_epochs=4, divide_by=2.0}}`.

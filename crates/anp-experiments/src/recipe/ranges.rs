@@ -1,4 +1,4 @@
-//! What can be wrong with a recipe that can be read, and the checks that both kinds of recipe share.
+//! What can be wrong with a recipe that can be read, and the checks that both kinds share.
 
 use anp_models::Site;
 use serde::Serialize;
@@ -117,8 +117,8 @@ type Range = (&'static str, &'static str, fn(f64) -> bool);
 /// The numbers that recipes of both kinds allow; see [`check_numbers`].
 const RANGES: [Range; 10] = [
     (
-        "batch_size bptt d_embed d_hidden d_output decay_after depth interval max_epochs num_layers \
-         patience test_images train_images train_tokens width window",
+        "batch_size bptt d_embed d_hidden d_output decay_after depth interval max_epochs \
+         num_layers patience test_images train_images train_tokens width window",
         "at least 1",
         |value| value >= 1.0,
     ),

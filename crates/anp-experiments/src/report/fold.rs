@@ -84,8 +84,8 @@ pub struct Measured {
     /// The sum of all penalties: in the best epoch in nats per token, or in the last epoch in nats
     /// per image. Zero if the recipe has none.
     pub penalty: Statistic,
-    /// Mean ‖h‖₂ of the last hidden activation over validation tokens, or of the pooled features over
-    /// test images.
+    /// Mean ‖h‖₂ of the last hidden activation over validation tokens, or of the pooled features
+    /// over test images.
     pub activation_norm: Statistic,
     /// Other readings of its size, for language models.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -269,11 +269,9 @@ pub fn fold(
             Some(runs) => {
                 let recipe_hash = runs.recipe.content_hash();
                 let of_row = |stored: &&StoredRecord| {
-                    let record = &stored.record;
-                    let is_of_row =
-                        (record.head().table, record.head().row) == (&table.id, &row.id);
-                    record.head().scale == scale
-                        && (is_of_row || record.head().recipe_hash == recipe_hash)
+                    let head = stored.record.head();
+                    let is_of_row = (head.table, head.row) == (&table.id, &row.id);
+                    head.scale == scale && (is_of_row || head.recipe_hash == recipe_hash)
                 };
                 measure(records.iter().filter(of_row), &recipe_hash, &mut uncounted)
             }
@@ -314,29 +312,16 @@ fn measure<'a>(
     hash: &str,
     uncounted: &mut Vec<Uncounted>,
 ) -> RowState {
-    let mut by_seed: BTreeMap<u64, &StoredRecord> = BTreeMap::new();
-    let mut leave_out = |stored: &StoredRecord, reason| {
-        uncounted.push(Uncounted { path: stored.path.clone(), reason });
-    };
-    for stored in records {
-        if stored.record.head().recipe_hash != hash {
-            leave_out(stored, UncountedReason::OtherRecipe);
-            continue;
-        }
-        let finished = |stored: &StoredRecord| stored.record.head().provenance.finished_at.clone();
-        match by_seed.get(&stored.record.head().seed) {
-            Some(other) if finished(other) > finished(stored) => {
-                leave_out(stored, UncountedReason::SameSeed);
-            }
-            Some(other) => {
-                leave_out(other, UncountedReason::SameSeed);
-                by_seed.insert(stored.record.head().seed, stored);
-            }
-            None => {
-                by_seed.insert(stored.record.head().seed, stored);
-            }
-        }
-    }
+    let (mut counted, others): (Vec<_>, Vec<_>) =
+        records.partition(|stored| stored.record.head().recipe_hash == hash);
+    let finished = |stored: &StoredRecord| stored.record.head().provenance.finished_at.clone();
+    counted.sort_by_cached_key(|stored| finished(stored));
+    let mut by_seed = BTreeMap::new();
+    let insert = |stored: &'a StoredRecord| by_seed.insert(stored.record.head().seed, stored);
+    let earlier: Vec<_> = counted.into_iter().filter_map(insert).collect();
+    let leave_out = |reason| move |it: &StoredRecord| Uncounted { path: it.path.clone(), reason };
+    uncounted.extend(others.into_iter().map(leave_out(UncountedReason::OtherRecipe)));
+    uncounted.extend(earlier.into_iter().map(leave_out(UncountedReason::SameSeed)));
 
     let numbers: Vec<_> = by_seed.values().map(|stored| Numbers::of(&stored.record)).collect();
     let statistic = |value: fn(&Numbers) -> Option<f64>| {

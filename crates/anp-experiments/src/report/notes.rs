@@ -117,8 +117,8 @@ impl<'a> Notes<'a> {
                  with the paper, the difference means nothing; compare our rows with each other."
             }
             Scale::Paper => {
-                "Scale paper: as published. `ok`: our mean on test is within the row's tolerance of \
-                 the paper's number; `MISS`: it is not."
+                "Scale paper: as published. `ok`: our mean on test is within the row's tolerance \
+                 of the paper's number; `MISS`: it is not."
             }
         };
         if self.report.overrides.is_empty() {

@@ -22,7 +22,8 @@ fn table(id: &str) -> Table {
     table
 }
 
-/// A record of each row that can be run at `scale`, for two seeds, test perplexities `test` and `test` + 1.
+/// A record of each row that can run at `scale`, for two seeds, with the test perplexities `test`
+/// and `test` + 1.
 fn records(table: &Table, scale: Scale, test: f64) -> Vec<StoredRecord> {
     let mut records = Vec::new();
     for row in &table.rows {
@@ -44,7 +45,7 @@ fn text(stored: &mut StoredRecord) -> &mut TextRecord {
     record
 }
 
-/// Test accuracy after the last epoch is ours, the best epoch's stands beside it, and higher is better.
+/// Our test accuracy is that after the last epoch, beside that of the best one; higher is better.
 #[test]
 fn a_table_of_images_shows_accuracies() {
     let table = table("table4");
@@ -189,7 +190,7 @@ fn changed_recipes_are_not_judged() {
     assert!(render(&[report], Format::Text, 100).contains("training.max_epochs=1"));
 }
 
-/// A key of one kind of network does not keep the rows of another from being shown; one of none is an error.
+/// A key of one kind of network leaves the rows of other kinds out; an unknown key is an error.
 #[test]
 fn overrides_need_not_fit_every_row() {
     let fold = |text: &str| fold(&table("table2"), Scale::Demo, &[text.to_owned()], &[]);
@@ -225,8 +226,8 @@ fn the_latest_record_of_a_seed_counts() {
         assert_eq!(report.uncounted, [Uncounted { path: earlier.clone(), reason }]);
     }
 
-    // A record of the same recipe counts whatever row it was made for; another scale's, or another row's with another
-    // recipe, is nobody's business here.
+    // A record of the same recipe counts whatever row it was made for. One of another scale, or of
+    // another row with another recipe, is ignored.
     records.retain(|stored| stored.record.head().row == "lstm");
     let mut other = records[0].clone();
     text(&mut other).recipe_hash = "0".repeat(64);

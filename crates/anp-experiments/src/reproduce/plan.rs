@@ -48,8 +48,8 @@ impl PlannedRun {
     }
 }
 
-/// Find the runs that are needed so that every selected row of `tables` has a record of its recipe at
-/// `scale` for each of its seeds. Rows without a recipe at `scale` need none.
+/// Find the runs that are needed so that every selected row of `tables` has a record of its recipe
+/// at `scale` for each of its seeds. Rows without a recipe at `scale` need none.
 ///
 /// # Errors
 ///

@@ -90,7 +90,7 @@ fn another_recipe_is_run_again_and_reported_as_not_counted() {
 }
 
 #[test]
-fn an_override_that_fits_no_recipe_is_refused_before_anything_runs() {
+fn an_override_that_fits_no_recipe_is_refused_at_once() {
     let (_folder, tables) = experiments();
     let selection =
         Selection { overrides: vec!["training.epochs=1".to_owned()], ..Selection::default() };
@@ -140,7 +140,7 @@ fn a_failed_run_is_named_at_once_and_the_others_are_made() {
 }
 
 #[test]
-fn runs_that_failed_are_among_those_that_are_left_after_an_interruption() {
+fn failed_runs_are_left_to_make_after_an_interruption() {
     let (_folder, tables) = experiments();
     let records = tempfile::tempdir().unwrap();
     let all = plan(&tables, Scale::Demo, &Selection::default(), &[]).unwrap();

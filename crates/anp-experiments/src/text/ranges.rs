@@ -171,15 +171,16 @@ mod tests {
     fn what_other_networks_cannot_have_is_refused() {
         let rhn = |depth, tie_weights| {
             format!(
-                "rhn = {{ d_embed = 7, d_hidden = 8, depth = {depth}, tie_weights = {tie_weights}, input_dropout = 0.0, \
-                 output_dropout = 0.0, transform_bias = -2.0, init_range = 0.1 }}"
+                "rhn = {{ d_embed = 7, d_hidden = 8, depth = {depth}, tie_weights = {tie_weights}, \
+                 input_dropout = 0.0, output_dropout = 0.0, transform_bias = -2.0, \
+                 init_range = 0.1 }}"
             )
         };
         let sru = |rnn_dropout| {
             format!(
-                "sru = {{ d_embed = 8, d_hidden = 8, num_layers = 2, tie_weights = true, input_dropout = 0.0, \
-                 output_dropout = 0.0, rnn_dropout = {rnn_dropout}, activation = 'identity', highway_bias = -3.0, \
-                 init_range = 0.1 }}"
+                "sru = {{ d_embed = 8, d_hidden = 8, num_layers = 2, tie_weights = true, \
+                 input_dropout = 0.0, output_dropout = 0.0, rnn_dropout = {rnn_dropout}, \
+                 activation = 'identity', highway_bias = -3.0, init_range = 0.1 }}"
             )
         };
         let variational = |gates, recurrent| {
@@ -190,8 +191,8 @@ mod tests {
         };
         let bayes = |pi, log_sigma2| {
             format!(
-                "bayes_by_backprop = {{ prior_pi = {pi:?}, prior_log_sigma1 = -1.0, prior_log_sigma2 = {log_sigma2:?}, \
-                 mixture_over = 'weight' }}"
+                "bayes_by_backprop = {{ prior_pi = {pi:?}, prior_log_sigma1 = -1.0, \
+                 prior_log_sigma2 = {log_sigma2:?}, mixture_over = 'weight' }}"
             )
         };
         let dotted = |recurrent| {
@@ -202,22 +203,25 @@ mod tests {
         };
         let variable_bptt = |keys| {
             format!(
-                "data = {{ corpus = 'demo', batch_size = 4, bptt = 5, variable_bptt = {{ {keys} }} }}"
+                "data = {{ corpus = 'demo', batch_size = 4, bptt = 5, \
+                 variable_bptt = {{ {keys} }} }}"
             )
         };
-        let penalty = "penalty = [{ site = 'layer[0].cell', norm = 'l1', reduction = 'half_sum', eta = 0.1 }]";
-        let information = "information_penalty = { beta = 1.0, reduction = 'sum', sample_recurrence = true, \
-                           initial_sigma = 0.1 }";
+        let penalty = "penalty = [{ site = 'layer[0].cell', norm = 'l1', reduction = 'half_sum', \
+                       eta = 0.1 }]";
+        let information = "information_penalty = { beta = 1.0, reduction = 'sum', \
+                           sample_recurrence = true, initial_sigma = 0.1 }";
         for (message, expected) in [
             (refusal_of(&rhn(0, false), ""), "model.rhn.depth must be at least 1, but is 0"),
             (
                 refusal_of(&rhn(3, true), ""),
-                "model.rhn.tie_weights = true needs an embedding as wide as the last layer, but d_embed is 7 and \
-                 the layer has 8 units",
+                "model.rhn.tie_weights = true needs an embedding as wide as the last layer, \
+                 but d_embed is 7 and the layer has 8 units",
             ),
             (
                 refusal_of(&rhn(3, false), penalty),
-                "penalty.0.site is `layer[0].cell`, but the layers of a model.rhn have no cell states",
+                "penalty.0.site is `layer[0].cell`, but the layers of a model.rhn have no cell \
+                 states",
             ),
             (refusal_of(&sru(1.0), ""), "model.sru.rnn_dropout must be in [0, 1), but is 1"),
             (
@@ -239,7 +243,8 @@ mod tests {
             (
                 refusal_of(
                     "",
-                    "data = { corpus = 'demo', batch_size = 4, bptt = 5, noising = { kind = 'blank', gamma = 1.5 } }",
+                    "data = { corpus = 'demo', batch_size = 4, bptt = 5, \
+                     noising = { kind = 'blank', gamma = 1.5 } }",
                 ),
                 "data.noising.gamma must be in [0, 1], but is 1.5",
             ),
@@ -302,13 +307,14 @@ mod tests {
                 refusal_of(
                     "",
                     &format!(
-                        "{}\ntraining = {{ max_epochs = 1, learning_rate = 1.0, grad_clip_norm = 5.0, weight_decay = \
-                         {{ coupled = 0.1 }}, schedule = {{ fixed = {{ hold_epochs = 1, divide_by = 2.0 }} }} }}",
+                        "{}\ntraining = {{ max_epochs = 1, learning_rate = 1.0, \
+                         grad_clip_norm = 5.0, weight_decay = {{ coupled = 0.1 }}, \
+                         schedule = {{ fixed = {{ hold_epochs = 1, divide_by = 2.0 }} }} }}",
                         bayes(0.25, -7.0)
                     ),
                 ),
-                "training.weight_decay cannot be together with bayes_by_backprop: it would decay ρ, which is no \
-                 weight, and the prior decays the weights already; remove one of them",
+                "training.weight_decay cannot be together with bayes_by_backprop: it would decay \
+                 ρ, which is no weight, and the prior decays the weights already; remove one of them",
             ),
         ] {
             assert_eq!(message, expected);
@@ -316,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn an_averaging_that_compares_with_nothing_and_two_ranges_are_refused() {
+    fn an_empty_interval_and_two_initial_ranges_are_refused() {
         let never = ScheduleConfig::NonMonotoneAveraging { interval: 0 };
         assert_eq!(
             refusal(|recipe, _| recipe.training.schedule = never),
@@ -327,7 +333,8 @@ mod tests {
                 lstm.layer_init_range = Some(0.1);
                 lstm.layer_init_by_units = true;
             }),
-            "model.lstm.layer_init_range and model.lstm.layer_init_by_units exclude each other; remove one"
+            "model.lstm.layer_init_range and model.lstm.layer_init_by_units exclude each other; \
+             remove one"
         );
     }
 
@@ -356,8 +363,8 @@ mod tests {
                 lstm.tie_weights = true;
                 lstm.d_embed = 7;
             }),
-            "model.lstm.tie_weights = true needs an embedding as wide as the last layer, but d_embed is 7 and \
-             the layer has 8 units"
+            "model.lstm.tie_weights = true needs an embedding as wide as the last layer, \
+             but d_embed is 7 and the layer has 8 units"
         );
         assert_eq!(
             refusal(|recipe, _| recipe.penalties[0].site = Site::LayerCell(2)),

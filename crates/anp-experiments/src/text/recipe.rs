@@ -396,8 +396,9 @@ pub enum ScheduleConfig {
         /// Each later epoch divides the learning rate by this, at least 1.
         divide_by: f64,
     },
-    /// Constant. Once an epoch is worse than the best one before the last few, the parameters of all
-    /// further steps are averaged, and the averages are evaluated (NT-ASGD: Merity et al., 2017).
+    /// Constant. Once an epoch is worse than the best one before the last few, the parameters of
+    /// all further steps are averaged, and the averages are evaluated (NT-ASGD: Merity et al.,
+    /// 2017).
     NonMonotoneAveraging {
         /// Number of last epochs that the current one is not compared with.
         interval: usize,
