@@ -6,6 +6,7 @@ use burn::tensor::Device;
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
 
+use super::output::print;
 use crate::device::{Backend, DeviceName};
 
 /// Arguments of `anp devices`.
@@ -50,7 +51,7 @@ pub(super) fn run() -> anyhow::Result<ExitCode> {
     if let Ok(best) = DeviceName::best() {
         text.push_str(&format!("Without --device, anp takes {best}.\n"));
     }
-    super::print(text)?;
+    print(text)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -13,6 +13,7 @@ use burn::train::renderer::{
 use burn::train::{Interrupter, LearnerSummary};
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
+use super::output::note;
 use super::terminal;
 use crate::engine::{OnEvaluation, Quantity};
 
@@ -29,7 +30,7 @@ pub(super) fn renderer(quiet: bool, interrupter: &Interrupter) -> Box<dyn Metric
         terminal::keep_ctrl_c();
         Box::new(dashboard)
     } else {
-        Box::new(Lines::new(super::note))
+        Box::new(Lines::new(note))
     }
 }
 

@@ -7,6 +7,7 @@ use anyhow::bail;
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 
+use super::output::print;
 use super::session::{DeviceArgs, Session};
 use super::{display, interrupt};
 use crate::engine::{Checkpoint, Task};
@@ -87,7 +88,7 @@ pub(super) fn run(
     };
     let scores = runs::evaluate(checkpoint, &session.place, monte_carlo, &mut go_on)?;
     let Some(scores) = scores else { return Ok(interrupt::exit_code()) };
-    super::print(match (args.format, &scores) {
+    print(match (args.format, &scores) {
         (Format::Json, scores) => serde_json::to_string_pretty(scores)? + "\n",
         (Format::Text, Scores::Text(scores)) => text(scores),
         (Format::Text, Scores::Image(CheckpointScore { checkpoint, epochs, test })) => format!(

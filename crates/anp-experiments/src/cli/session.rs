@@ -9,6 +9,7 @@ use burn::train::Interrupter;
 
 use super::display;
 use super::interrupt::{self, Asked};
+use super::output::note;
 use crate::data::Store;
 use crate::device::{self, DeviceName, Devices};
 use crate::engine::{Control, Place};
@@ -73,7 +74,7 @@ impl Session {
             let of = |name: &DeviceName| format!("{name} ({})", name.backend.description());
             let what = if names.len() == 1 { "device" } else { "devices" };
             let all: Vec<_> = names.iter().map(of).collect();
-            super::note(format!("{what}: {}", all.join(", ")));
+            note(format!("{what}: {}", all.join(", ")));
         }
         let (interrupter, asked) = interrupt::on_signal()?;
         let place = Place { devices, kernels: args.kernels, store: Store::locate(data_dir) };

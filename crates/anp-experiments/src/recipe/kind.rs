@@ -1,8 +1,8 @@
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-/// What a recipe is of. It has no tag: one of images names an image set in `data.images`, one of text
-/// a corpus in `data.corpus`.
+/// The kind of a recipe. It has no tag: a recipe for images names an image set in `data.images`,
+/// one for text a corpus in `data.corpus`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(from = "Tables")]
 pub(crate) enum Kind {

@@ -47,7 +47,8 @@ pub struct ScaleMixture {
 }
 
 /// What is drawn from one component of a [`ScaleMixture`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum MixtureOver {
     /// Each weight by itself, as Blundell et al. write.
     Weight,
