@@ -6,10 +6,12 @@ use std::path::Path;
 
 use tempfile::{Builder, NamedTempFile, TempDir};
 
-/// Write `path` so that whoever reads it finds the old content or the new one, never a part of either.
+/// Write `path` so that whoever reads it finds the old content or the new one, never a part of
+/// either.
 ///
-/// `content` writes to a temporary file in the same folder, which is synced and then renamed; if anything
-/// fails, or the process dies, `path` is as it was before. The folder is made if it is not there.
+/// `content` writes to a temporary file in the same folder, which is synced and then renamed; if
+/// anything fails, or the process dies, `path` is as it was before. The folder is made if it is not
+/// there.
 ///
 /// # Errors
 ///
@@ -30,7 +32,8 @@ pub fn write(
     sync_folder(folder)
 }
 
-/// Find out whether files can be written to `folder`, before hours are spent on what should go there.
+/// Find out whether files can be written to `folder`, before hours are spent on what should go
+/// there.
 ///
 /// The folder is made if it is not there; nothing else is left behind.
 ///
@@ -53,13 +56,14 @@ fn temporary_file(folder: &Path) -> io::Result<NamedTempFile> {
     builder(0o666).prefix(".").suffix(".part").tempfile_in(folder)
 }
 
-/// A folder in `folder` whose name begins with `prefix`, for what gets its own name when it is whole.
+/// A folder in `folder` whose name begins with `prefix`, for what gets its own name when it is
+/// whole.
 pub(crate) fn temporary_folder(folder: &Path, prefix: &str) -> io::Result<TempDir> {
     builder(0o777).prefix(prefix).tempdir_in(folder)
 }
 
-/// What is temporary is for its owner only; here it is to become an ordinary file or folder, with the permissions
-/// `mode` within the umask.
+/// What is temporary is for its owner only; here it is to become an ordinary file or folder, with
+/// the permissions `mode` within the umask.
 #[cfg(unix)]
 fn builder<'a>(mode: u32) -> Builder<'a, 'a> {
     use std::os::unix::fs::PermissionsExt;

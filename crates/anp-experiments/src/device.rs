@@ -21,7 +21,8 @@ pub enum Backend {
     Vulkan,
     /// The GPU of a web browser, in a build for WebAssembly.
     Webgpu,
-    /// Any GPU through WGSL shaders and the interface that wgpu chooses: Vulkan, Metal, DirectX 12 or OpenGL.
+    /// Any GPU through WGSL shaders and the interface that wgpu chooses: Vulkan, Metal, DirectX 12
+    /// or OpenGL.
     Wgpu,
     /// The CPU, pure Rust.
     Flex,
@@ -111,7 +112,8 @@ impl Backend {
     /// None if the backend is not compiled in, or its driver is not there.
     pub fn devices(self) -> Vec<Device> {
         let Some(device_type) = self.device_type() else { return Vec::new() };
-        // A missing driver is a panic in some backends; for the question asked here it means no device.
+        // A missing driver is a panic in some backends; for the question asked here it means no
+        // device.
         let hook = std::panic::take_hook();
         std::panic::set_hook(Box::new(|_| ()));
         let found = catch_unwind(|| Device::enumerate(device_type).to_vec());
@@ -119,8 +121,8 @@ impl Backend {
         found.unwrap_or_default()
     }
 
-    /// Whether one of the backend's devices is no GPU, but a program on the CPU that stands in for one, as lavapipe and
-    /// SwiftShader are: good for tests, too slow for anything else.
+    /// Whether one of the backend's devices is no GPU, but a program on the CPU that stands in for
+    /// one, as lavapipe and SwiftShader are: good for tests, too slow for anything else.
     pub fn is_software(self, device: &Device) -> bool {
         // Devices of one graphics interface compare by kind; none is opened for it.
         let stand_in: Option<Device> = match self {
@@ -159,13 +161,14 @@ pub struct DeviceName {
 pub enum DeviceError {
     /// The name is none.
     #[error(
-        "`{0}` is no device; a device is a backend and perhaps a number, as in flex, cuda:0 or vulkan:1 \
-         (`anp devices` lists them)"
+        "`{0}` is no device; a device is a backend and perhaps a number, as in flex, cuda:0 or \
+         vulkan:1 (`anp devices` lists them)"
     )]
     Unknown(String),
     /// The backend is not part of this build.
     #[error(
-        "{0} is not compiled in; build with `--features {backend}` (with xtask: `cargo xtask --features {backend} …`)",
+        "{0} is not compiled in; build with `--features {backend}` (with xtask: `cargo xtask \
+         --features {backend} …`)",
         backend = .0.backend
     )]
     NotCompiledIn(DeviceName),
@@ -220,8 +223,8 @@ impl FromStr for DeviceName {
 }
 
 impl DeviceName {
-    /// The best device that is compiled in and present; [software](Backend::is_software) only where there is
-    /// nothing else.
+    /// The best device that is compiled in and present; [software](Backend::is_software) only where
+    /// there is nothing else.
     ///
     /// # Errors
     ///
@@ -252,27 +255,69 @@ impl DeviceName {
     }
 }
 
-/// The devices of these names, in order; none is there twice.
-///
-/// # Errors
-///
-/// [`DeviceError`], for the first that is wrong.
-pub fn open_all(names: &[DeviceName]) -> Result<Vec<Device>, DeviceError> {
-    for (index, &name) in names.iter().enumerate() {
-        if names[..index].contains(&name) {
-            return Err(DeviceError::Twice(name));
+/// The devices of a run, each with its name; the model is on the first.
+#[derive(Debug, Clone)]
+pub struct Devices(Vec<(DeviceName, Device)>);
+
+impl Devices {
+    /// Open the devices of these names, in order.
+    ///
+    /// # Errors
+    ///
+    /// [`DeviceError`] for the first that is wrong, or is there twice.
+    ///
+    /// # Panics
+    ///
+    /// If there is no name.
+    pub fn open(names: &[DeviceName]) -> Result<Self, DeviceError> {
+        for (index, &name) in names.iter().enumerate() {
+            if names[..index].contains(&name) {
+                return Err(DeviceError::Twice(name));
+            }
         }
+        names.iter().map(|&name| Ok((name, name.open()?))).collect::<Result<_, _>>().map(Self::new)
     }
-    names.iter().map(|name| name.open()).collect()
+
+    /// These devices.
+    ///
+    /// # Panics
+    ///
+    /// If there is none.
+    pub fn new(named: Vec<(DeviceName, Device)>) -> Self {
+        assert!(!named.is_empty(), "a run needs a device");
+        Self(named)
+    }
+
+    /// The device that the model is on.
+    pub fn first(&self) -> &Device {
+        &self.0[0].1
+    }
+
+    /// All of them, in order, with their names.
+    pub fn named(&self) -> &[(DeviceName, Device)] {
+        &self.0
+    }
+
+    /// Whether work is shared.
+    pub fn are_several(&self) -> bool {
+        self.0.len() > 1
+    }
 }
 
 /// The names with commas between them, as `--device` takes them.
-pub fn list(names: &[DeviceName]) -> String {
-    names.iter().map(DeviceName::to_string).collect::<Vec<_>>().join(",")
+impl fmt::Display for Devices {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&list(self.0.iter().map(|(name, _)| name)))
+    }
 }
 
-/// The first device that is not software, else the first; each comes with whether it is. Backends after the one
-/// that is taken are not asked for theirs.
+/// The names with commas between them, as `--device` takes them.
+pub fn list<'a>(names: impl IntoIterator<Item = &'a DeviceName>) -> String {
+    names.into_iter().map(DeviceName::to_string).collect::<Vec<_>>().join(",")
+}
+
+/// The first device that is not software, else the first; each comes with whether it is. Backends
+/// after the one that is taken are not asked for theirs.
 fn first_hardware(present: impl Iterator<Item = (DeviceName, bool)>) -> Option<DeviceName> {
     let mut software = None;
     for (name, is_software) in present {
@@ -327,7 +372,7 @@ mod tests {
         let open = |text: &str| {
             let names: Vec<DeviceName> = text.split(',').map(|it| it.parse().unwrap()).collect();
             assert_eq!(list(&names), text);
-            open_all(&names).map(|devices| devices.len())
+            Devices::open(&names).map(|devices| devices.named().len())
         };
         assert_eq!(open("flex"), Ok(1));
         assert_eq!(open("flex,flex").unwrap_err().to_string(), "flex is named twice");

@@ -9,8 +9,6 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::record::Provenance;
-
 /// Version of Burn that this build is made with; Burn does not say it itself.
 pub const BURN_VERSION: &str = "0.22.1";
 
@@ -41,42 +39,100 @@ impl Sources {
     }
 }
 
-/// How a run went, beside its numbers.
-#[derive(Debug, Clone)]
+/// Where and how long a run has run, beside its numbers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Course {
-    /// Device, as given to `--device`.
+    /// Devices that the run was begun on, as given to `--device`.
     pub device: String,
-    /// As given to `--kernels`.
+    /// How the model computes, as given to `--kernels`.
     pub kernels: Kernels,
-    /// Sources that it was begun with.
+    /// Sources that the run was begun with.
     pub sources: Option<Sources>,
-    /// When it first started.
+    /// When the run first started, RFC 3339, UTC.
     pub started_at: String,
     /// Seconds of work.
     pub wall_seconds: f64,
-    /// Training tokens or images a second.
-    pub items_per_second: f64,
-    /// How often it was continued.
+    /// Of these, seconds spent in training steps.
+    pub train_seconds: f64,
+    /// Tokens or images trained on.
+    pub train_items: u64,
+    /// How often the run was continued.
     pub resumed: usize,
 }
 
-/// Provenance of a run that ends now.
-pub fn collect(course: Course) -> Provenance {
-    let sources = course.sources;
-    Provenance {
-        dirty: sources.as_ref().map(|sources| sources.dirty),
-        commit: sources.map(|sources| sources.commit),
-        anp_version: env!("CARGO_PKG_VERSION").to_owned(),
-        burn_version: BURN_VERSION.to_owned(),
-        device: course.device,
-        kernels: course.kernels,
-        platform: format!("{}-{}", std::env::consts::OS, std::env::consts::ARCH),
-        threads: available_parallelism().map_or(1, usize::from),
-        started_at: course.started_at,
-        finished_at: now(),
-        wall_seconds: course.wall_seconds,
-        tokens_per_second: course.items_per_second,
-        resumed: course.resumed,
+impl Course {
+    /// Of a run that begins now.
+    pub fn begin(device: String, kernels: Kernels) -> Self {
+        Self {
+            device,
+            kernels,
+            sources: Sources::current(),
+            started_at: now(),
+            wall_seconds: 0.0,
+            train_seconds: 0.0,
+            train_items: 0,
+            resumed: 0,
+        }
+    }
+}
+
+/// What was built and where it ran.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Provenance {
+    /// Commit of the sources that the run was begun with, if they were a Git checkout.
+    pub commit: Option<String>,
+    /// Whether tracked files differed from that commit; `None` if it is not known.
+    pub dirty: Option<bool>,
+    /// Version of anp.
+    pub anp_version: String,
+    /// Version of Burn.
+    pub burn_version: String,
+    /// Device, as given to `--device`.
+    pub device: String,
+    /// As given to `--kernels`; records from before there was a choice are of plain ones.
+    #[serde(default = "plain")]
+    pub kernels: Kernels,
+    /// Operating system and architecture.
+    pub platform: String,
+    /// Hardware threads of the machine.
+    pub threads: usize,
+    /// When the run first started, RFC 3339, UTC.
+    pub started_at: String,
+    /// When the run ended, RFC 3339, UTC.
+    pub finished_at: String,
+    /// Seconds of work, over all sessions of the run.
+    pub wall_seconds: f64,
+    /// Training tokens, or images, a second, over the time spent training.
+    pub tokens_per_second: f64,
+    /// How often the run was continued from a checkpoint.
+    pub resumed: usize,
+}
+
+/// For serde.
+fn plain() -> Kernels {
+    Kernels::Plain
+}
+
+impl Provenance {
+    /// Of a run that ends now.
+    pub fn of(course: Course) -> Self {
+        let sources = course.sources;
+        Self {
+            dirty: sources.as_ref().map(|sources| sources.dirty),
+            commit: sources.map(|sources| sources.commit),
+            anp_version: env!("CARGO_PKG_VERSION").to_owned(),
+            burn_version: BURN_VERSION.to_owned(),
+            device: course.device,
+            kernels: course.kernels,
+            platform: format!("{}-{}", std::env::consts::OS, std::env::consts::ARCH),
+            threads: available_parallelism().map_or(1, usize::from),
+            started_at: course.started_at,
+            finished_at: now(),
+            wall_seconds: course.wall_seconds,
+            tokens_per_second: course.train_items as f64 / course.train_seconds,
+            resumed: course.resumed,
+        }
     }
 }
 

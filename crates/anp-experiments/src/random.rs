@@ -25,8 +25,8 @@ pub enum Purpose {
 
 /// The seed of step `step` of the run with `run_seed`.
 ///
-/// A run that is continued draws what the uninterrupted run would have drawn, because nothing depends on
-/// what was drawn before.
+/// A run that is continued draws what the uninterrupted run would have drawn, because nothing
+/// depends on what was drawn before.
 pub fn seed(run_seed: u64, purpose: Purpose, step: u64) -> u64 {
     let purpose: &[u8] = match purpose {
         Purpose::Init => b"init",
@@ -45,6 +45,10 @@ pub fn seed(run_seed: u64, purpose: Purpose, step: u64) -> u64 {
         .finalize();
     u64::from_le_bytes(digest[..8].try_into().expect("a SHA-256 has 32 bytes"))
 }
+
+/// The generator of a device is shared by all threads: tests that draw from it take turns.
+#[cfg(test)]
+pub(crate) static GENERATOR: std::sync::Mutex<()> = std::sync::Mutex::new(());
 
 #[cfg(test)]
 mod tests {
@@ -75,7 +79,8 @@ mod tests {
     /// A change here would make checkpoints and records of older builds those of other runs.
     #[test]
     fn seeds_never_change() {
-        // int.from_bytes(hashlib.sha256(struct.pack("<QQ", 1, 2) + b"dropout").digest()[:8], "little")
+        // int.from_bytes(hashlib.sha256(struct.pack("<QQ", 1, 2) + b"dropout").digest()[:8],
+        // "little")
         assert_eq!(seed(1, Purpose::Dropout, 2), 5881992932672964048);
     }
 }

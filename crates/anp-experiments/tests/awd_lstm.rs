@@ -1,13 +1,13 @@
-//! AWD-LSTM's training over seven windows against PyTorch in float64: loss, regularisers, gradients of the first window,
-//! norms, parameters after each step of SGD and ASGD, averages.
+//! AWD-LSTM's training over seven windows against PyTorch in float64: loss, regularisers, gradients
+//! of the first window, norms, parameters after each step of SGD and ASGD, averages.
 //!
 //! `reference/awd_lstm.py` wrote `fixtures/awd_lstm.json`.
 
 use std::collections::BTreeMap;
 
 use anp_core::{ActivationNormConfig, LossReduction, Norm, Reduction};
-use anp_experiments::batches::{LmBatch, Tail, TokenStreams};
-use anp_experiments::train::{Averaging, LmLearner, Objective, SitePenalty};
+use anp_experiments::text::batches::{LmBatch, Tail, TokenStreams};
+use anp_experiments::text::{Averaging, LmLearner, Objective, SitePenalty};
 use anp_kernels::sgd::WeightDecay;
 use anp_models::{
     BiasInit, CellConfig, Dropout, Kernels, LayerMasks, LayerState, LmMasks, LmState, RecurrentLm,
@@ -183,7 +183,8 @@ fn compare(what: String, lm: &RecurrentLm, expected: &BTreeMap<String, Array>, v
     assert_eq!(compare.num_compared, expected.len());
 }
 
-/// Panic if two arrays differ by more than [`TOLERANCE`] times the largest magnitude of the expected one.
+/// Panic if two arrays differ by more than [`TOLERANCE`] times the largest magnitude of the
+/// expected one.
 fn assert_close(what: &str, actual: &[f64], expected: &[f64]) {
     assert_eq!(actual.len(), expected.len(), "{what}");
     let scale = expected.iter().fold(1e-30, |max: f64, x| max.max(x.abs()));
@@ -268,7 +269,7 @@ fn training_agrees_with_pytorch() {
             let output =
                 model.step_with_masks(LmBatch { window, state: Some(state) }, &masks, None);
             let gradients = output.grads;
-            let output = output.item.into_window();
+            let output = output.item.into_step();
             let nll = scalar(output.nll_sum) / output.tokens as f64;
             assert_close(&what("loss"), &[nll], &[expected.nll]);
             let penalties: Vec<_> = output.penalties.into_iter().map(scalar).collect();

@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
-use anp_experiments::batches::{LmBatch, Window};
 use anp_experiments::data;
 use anp_experiments::experiments::Experiments;
-use anp_experiments::noising::NoisingConfig;
-use anp_experiments::train::build_learner;
+use anp_experiments::recipe::Scale;
+use anp_experiments::text::batches::{LmBatch, Window};
+use anp_experiments::text::build_learner;
+use anp_experiments::text::noising::NoisingConfig;
 use anp_models::Kernels;
 use burn::tensor::{Device, Distribution, Int, Tensor};
 use burn::train::TrainStep;
@@ -14,7 +15,8 @@ use burn::train::TrainStep;
 /// Masks and noise included, nothing is known yet: the loss is that of a uniform guess.
 #[test]
 fn the_loss_is_the_logarithm_of_the_vocabulary() {
-    // Asked at run time: a target folder that checkouts share would give the path of the one that compiled this.
+    // Asked at run time: a target folder that checkouts share would give the path of the one that
+    // compiled this.
     let folder = std::env::var_os("CARGO_MANIFEST_DIR").expect("Cargo runs the tests");
     let experiments = PathBuf::from(folder).join("../../experiments");
     let experiments = Experiments::locate(Some(&experiments)).unwrap();
@@ -22,8 +24,8 @@ fn the_loss_is_the_logarithm_of_the_vocabulary() {
     let mut num_rows = 0;
     for table in experiments.table_names().unwrap() {
         for row in experiments.table(&table).unwrap().rows {
-            let Some(section) = &row.file.demo else { continue };
-            let Some(recipe) = section.recipe().text() else { continue };
+            let Some(runs) = row.runs(Scale::Demo, &[]).unwrap() else { continue };
+            let Some(recipe) = runs.recipe.text() else { continue };
             let noising = recipe.data.noising.as_ref().map_or(0, NoisingConfig::extra_words);
             let vocab_size = data::manifest(&recipe.data.corpus).unwrap().vocabulary + noising;
             device.seed(1);
@@ -34,16 +36,16 @@ fn the_loss_is_the_logarithm_of_the_vocabulary() {
                 words.clamp_max(vocab_size as i32 - 1)
             };
             let window = Window { inputs: words(), targets: words() };
-            let output = learner.step(LmBatch { window, state: None }).item.into_window();
+            let output = learner.step(LmBatch { window, state: None }).item.into_step();
             let nll = output.nll_sum.into_scalar::<f64>() / output.tokens as f64;
             let mut expected = (vocab_size as f64).ln();
             if recipe.pointer_sentinel.is_some() {
-                // All words so far and the sentinel get the same share, and the softmax has the sentinel's: 1/2 at the
-                // first step, 1/11 at the last.
+                // All words so far and the sentinel get the same share, and the softmax has the
+                // sentinel's: 1/2 at the first step, 1/11 at the last.
                 expected += (2..=11).map(|shares| f64::from(shares).ln()).sum::<f64>() / 10.0;
             }
-            // Small weights make small logits, not none: half their variance is added, 0.1 with those that the NAS cell
-            // needs.
+            // Small weights make small logits, not none: half their variance is added, 0.1 with
+            // those that the NAS cell needs.
             let what = format!("{table} {}", row.id);
             assert!((nll - expected).abs() < 0.15, "{what}: {nll} and not {expected}");
             num_rows += 1;

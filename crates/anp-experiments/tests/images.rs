@@ -1,4 +1,5 @@
-//! Runs on images: the same result however often they are stopped, and what is said of recipes and files that are wrong.
+//! Runs on images: the same result however often they are stopped, and what is said of recipes and
+//! files that are wrong.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,12 +9,15 @@ use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anp_experiments::data::Store;
-use anp_experiments::device::DeviceName;
+use anp_experiments::device::{DeviceName, Devices};
+use anp_experiments::engine::{
+    CheckpointFolder, Control, Outcome, Place, RunId, RunRequest, TrainError, run,
+};
 use anp_experiments::experiments::Row;
-use anp_experiments::images::Augmentation;
-use anp_experiments::recipe::{ImageModelConfig, ImageRecipe, MixedPrecision, Recipe, Scale};
+use anp_experiments::image::ImageTask;
+use anp_experiments::image::batches::Augmentation;
+use anp_experiments::recipe::{ImageModelConfig, ImageRecipe, MixedPrecision, Scale};
 use anp_experiments::record::{ImageRecord, load_folder};
-use anp_experiments::train::{CheckpointFolder, Outcome, RunRequest, TrainError, run_images};
 use anp_models::Kernels;
 use burn::train::Interrupter;
 use burn::train::logger::{EvaluationProgressLogger, TrainingProgressLogger};
@@ -35,29 +39,29 @@ const ROW: &str = r#"
 name = "tiny"
 ours = true
 
-[demo]
+[scale.demo]
 seeds = [1]
 
-[demo.data]
+[scale.demo.data]
 images = "fashion_mnist_small"
 batch_size = 8
 train_images = 44
 test_images = 20
 augment = true
 
-[demo.model.wide_resnet]
+[scale.demo.model.wide_resnet]
 depth = 10
 width = 1
 layout = "meliketoy"
 dropout = 0.2
 
-[[demo.penalty]]
+[[scale.demo.penalty]]
 site = "pooled"
 norm = "l2sq"
 reduction = "half_sum"
 eta = 1e-3
 
-[demo.training]
+[scale.demo.training]
 max_epochs = 2
 learning_rate = 0.05
 decay_after = [1]
@@ -79,9 +83,8 @@ fn workplace(from: &str, to: &str) -> (tempfile::TempDir, PathBuf) {
 
 fn recipe() -> ImageRecipe {
     let (_folder, path) = workplace("", "");
-    let section = Row::load(&path).unwrap().section(Scale::Demo, &[]).unwrap().unwrap();
-    let Recipe::Image(recipe) = section.recipe() else { panic!("it is of images") };
-    recipe
+    let runs = Row::load(&path).unwrap().runs(Scale::Demo, &[]).unwrap().unwrap();
+    runs.recipe.image().expect("it is of images")
 }
 
 /// Shows nothing, and stops the run after so many steps of an epoch's parts.
@@ -150,25 +153,26 @@ fn start_on(
     if before {
         interrupter.stop(None);
     }
-    let device_name: DeviceName = "flex".parse().expect("a name");
-    let device = device_name.open().expect("flex is compiled in");
-    run_images(RunRequest {
-        table: "tests".to_owned(),
-        row: "tiny".to_owned(),
-        scale: Scale::Demo,
-        seed: 3,
+    let name: DeviceName = "flex".parse().expect("a name");
+    let device = name.open().expect("flex is compiled in");
+    let renderer = StopAfter { updates, interrupter: interrupter.clone() };
+    run::<ImageTask>(RunRequest {
         recipe: recipe.clone(),
-        other_devices: vec![device.clone(); devices - 1],
-        device,
-        device_name: vec!["flex"; devices].join(","),
-        kernels: Kernels::Fused,
-        store: Store::locate(None),
-        run_dir: run_dir.to_owned(),
-        checkpoint_interval: Duration::ZERO,
-        renderer: Box::new(StopAfter { updates, interrupter: interrupter.clone() }),
-        interrupter,
-        again: false,
-        on_evaluation: Box::new(|_, _| ()),
+        id: RunId {
+            table: "tests".to_owned(),
+            row: "tiny".to_owned(),
+            scale: Scale::Demo,
+            seed: 3,
+        },
+        place: Place {
+            devices: Devices::new(vec![(name, device); devices]),
+            kernels: Kernels::Fused,
+            store: Store::locate(None),
+        },
+        control: Control {
+            checkpoint_interval: Duration::ZERO,
+            ..Control::new(run_dir.to_owned(), Box::new(renderer), interrupter)
+        },
     })
 }
 
@@ -188,10 +192,10 @@ fn finished(outcome: Outcome<ImageRecord>) -> Box<ImageRecord> {
     }
 }
 
-/// Six batches an epoch, a checkpoint after each: the run is stopped in the middle of both epochs, with a velocity, running
-/// statistics and sums that must all come back.
+/// Six batches an epoch, a checkpoint after each: the run is stopped in the middle of both epochs,
+/// with a velocity, running statistics and sums that must all come back.
 #[test]
-fn a_run_that_was_stopped_in_the_middle_of_an_epoch_ends_as_one_that_was_not() {
+fn a_run_stopped_in_mid_epoch_ends_as_one_that_was_not() {
     let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
     let whole =
@@ -220,9 +224,10 @@ fn a_run_that_was_stopped_in_the_middle_of_an_epoch_ends_as_one_that_was_not() {
     assert_eq!(numbers(&record), numbers(&whole));
 }
 
-/// Normalised by halves of a batch, a network is not that of one device, but close to it; stopped and continued, it is the same.
+/// Normalised by halves of a batch, a network is not that of one device, but close to it; stopped
+/// and continued, it is the same.
 #[test]
-fn a_run_on_two_devices_can_be_stopped_and_says_so_in_its_record() {
+fn a_run_on_two_devices_can_be_stopped_and_is_recorded() {
     let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
     let mut recipe = recipe();
@@ -257,10 +262,10 @@ fn a_run_on_two_devices_can_be_stopped_and_says_so_in_its_record() {
     assert!(err.contains("go on with --device flex,flex"), "{err}");
 }
 
-/// A number of 8 bits is within 0.4 % of what it stands for. Losses stay within a percent in the first epoch, where runs have not
-/// drifted apart yet.
+/// A number of 8 bits is within 0.4 % of what it stands for. Losses stay within a percent in the
+/// first epoch, where runs have not drifted apart yet.
 #[test]
-fn bfloat16_convolutions_give_the_losses_of_single_precision_within_a_percent() {
+fn bfloat16_convolutions_keep_losses_within_a_percent() {
     let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
     let mut recipe = recipe();
@@ -442,11 +447,13 @@ fn record(folder: &Path) -> ImageRecord {
     records.remove(0).record.image().unwrap()
 }
 
-/// Two epochs of six steps and as many checkpoints. Every other life ends while a checkpoint is being written.
+/// Two epochs of six steps and as many checkpoints. Every other life ends while a checkpoint is
+/// being written.
 #[test]
 fn a_run_killed_at_random_moments_ends_with_the_same_bits() {
     const KILLS: usize = 8;
-    /// Where starting takes most of a life, none of the first may have ended in the middle of an epoch.
+    /// Where starting takes most of a life, none of the first may have ended in the middle of an
+    /// epoch.
     const MOST_LIVES: usize = 100;
     let (folder, row) = workplace("", "");
     let started = Instant::now();
@@ -479,7 +486,8 @@ fn a_run_killed_at_random_moments_ends_with_the_same_bits() {
         }
         child.kill().unwrap();
         if child.wait().unwrap().success() {
-            // Done before it could be killed: the machine is faster now. Begin again, with shorter lives.
+            // Done before it could be killed: the machine is faster now. Begin again, with shorter
+            // lives.
             assert_eq!(numbers(&record(folder.path())), numbers(&uninterrupted), "seed {seed}");
             begin_again();
             lifetime /= 2;

@@ -1,23 +1,22 @@
 //! Whole runs on a corpus of a few hundred tokens.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard};
 
-use anp_experiments::batches::{Tail, TokenStreams, WindowLoader};
 use anp_experiments::data::{Corpus, Store};
-use anp_experiments::device::DeviceName;
-use anp_experiments::evaluate::{MonteCarlo, evaluate_monte_carlo};
+use anp_experiments::device::Devices;
+use anp_experiments::engine::{
+    Control, Outcome, Place, RunId, RunRequest, StoredCheckpoint, TrainError, run_on,
+};
 use anp_experiments::random::{Purpose, seed};
 use anp_experiments::recipe::{
-    BayesByBackpropConfig, MixtureOver, ModelConfig, PointerSentinelConfig, Scale, ScheduleConfig,
-    TextRecipe,
+    BayesByBackpropConfig, ModelConfig, PointerSentinelConfig, Scale, ScheduleConfig, TextRecipe,
 };
-use anp_experiments::record::Record;
-use anp_experiments::train::{
-    Outcome, RunRequest, StoredCheckpoint, Texts, TrainError, build_learner, run_on,
-};
-use anp_models::Kernels;
+use anp_experiments::record::TextRecord;
+use anp_experiments::text::batches::{Tail, TokenStreams};
+use anp_experiments::text::evaluate::{MonteCarlo, evaluate_monte_carlo};
+use anp_experiments::text::{TextData, TextTask, Texts, build_learner};
+use anp_models::{Kernels, MixtureOver, Site};
 use burn::module::Module;
 use burn::tensor::Device;
 use burn::train::logger::{EvaluationProgressLogger, TrainingProgressLogger};
@@ -28,7 +27,8 @@ use burn::train::renderer::{
 };
 use burn::train::{Interrupter, LearnerSummary, TrainingError};
 
-/// Flex has one random number generator a process, so two runs at once would draw from each other's.
+/// Flex has one random number generator a process, so two runs at once would draw from each
+/// other's.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 fn alone() -> MutexGuard<'static, ()> {
@@ -150,7 +150,7 @@ fn start(
     seed: u64,
     run_dir: &Path,
     reports: usize,
-) -> Result<Outcome, TrainError> {
+) -> Result<Outcome<TextRecord>, TrainError> {
     start_to_fail(recipe, seed, run_dir, reports, false)
 }
 
@@ -160,33 +160,24 @@ fn start_to_fail(
     run_dir: &Path,
     reports: usize,
     fails: bool,
-) -> Result<Outcome, TrainError> {
+) -> Result<Outcome<TextRecord>, TrainError> {
     let interrupter = Interrupter::new();
-    let device_name: DeviceName = "flex".parse().expect("a name");
-    run_on(
-        &corpus(),
-        RunRequest {
-            table: "tests".to_owned(),
-            row: "tiny".to_owned(),
-            scale: Scale::Demo,
-            seed,
-            recipe: recipe.clone(),
-            device: device_name.open().expect("flex is compiled in"),
-            other_devices: Vec::new(),
-            device_name: device_name.to_string(),
+    let renderer = StopAfter { reports, fails, interrupter: interrupter.clone() };
+    let name = "flex".parse().expect("a name");
+    let request = RunRequest {
+        recipe: recipe.clone(),
+        id: RunId { table: "tests".to_owned(), row: "tiny".to_owned(), scale: Scale::Demo, seed },
+        place: Place {
+            devices: Devices::open(&[name]).expect("flex is compiled in"),
             kernels: Kernels::Fused,
             store: Store::locate(None),
-            run_dir: run_dir.to_owned(),
-            checkpoint_interval: Duration::MAX,
-            renderer: Box::new(StopAfter { reports, fails, interrupter: interrupter.clone() }),
-            interrupter,
-            again: false,
-            on_evaluation: Box::new(|_, _| ()),
         },
-    )
+        control: Control::new(run_dir.to_owned(), Box::new(renderer), interrupter),
+    };
+    run_on::<TextTask>(TextData::new(&corpus(), recipe)?, request)
 }
 
-fn finish(recipe: &TextRecipe, seed: u64, run_dir: &Path) -> Record {
+fn finish(recipe: &TextRecipe, seed: u64, run_dir: &Path) -> TextRecord {
     match start(recipe, seed, run_dir, usize::MAX).unwrap() {
         Outcome::Finished(record) => *record,
         Outcome::Interrupted { .. } => panic!("nobody asked it to stop"),
@@ -195,9 +186,9 @@ fn finish(recipe: &TextRecipe, seed: u64, run_dir: &Path) -> Record {
 
 /// The same, stopped again and again on the way.
 ///
-/// The reports come from another thread, so the place of a stop differs from time to time, and on a busy machine a run may
-/// be over before the first: then it is made again.
-fn finish_in_pieces(recipe: &TextRecipe, seed: u64, folder: &Path) -> Record {
+/// The reports come from another thread, so the place of a stop differs from time to time, and on a
+/// busy machine a run may be over before the first: then it is made again.
+fn finish_in_pieces(recipe: &TextRecipe, seed: u64, folder: &Path) -> TextRecord {
     for attempt in 0..50 {
         let run_dir = folder.join(attempt.to_string());
         let mut stops = 0;
@@ -224,7 +215,7 @@ fn finish_in_pieces(recipe: &TextRecipe, seed: u64, folder: &Path) -> Record {
 }
 
 /// What two runs that are the same must agree in, to the bit.
-fn numbers(record: &Record) -> String {
+fn numbers(record: &TextRecord) -> String {
     let mut record = record.clone();
     for epoch in &mut record.curve {
         epoch.seconds = 0.0;
@@ -244,7 +235,7 @@ fn a_run_that_was_stopped_ends_as_one_that_was_not() {
 }
 
 #[test]
-fn an_error_of_burn_train_is_no_interruption_although_its_dashboard_forgets_it() {
+fn an_error_of_burn_train_is_no_interruption() {
     let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
     let run_dir = folder.path().join("run");
@@ -266,9 +257,9 @@ fn others_may_read_a_checkpoint_as_far_as_the_umask_lets_them() {
     finish(&falling(), 3, &folder.path().join("run"));
     let plain = folder.path().join("plain");
     std::fs::create_dir(&plain).unwrap();
-    let checkpoint = StoredCheckpoint::open(&folder.path().join("run")).unwrap();
+    let checkpoint = StoredCheckpoint::<TextTask>::open(&folder.path().join("run")).unwrap();
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode();
-    assert_eq!(mode(checkpoint.path()), mode(&plain));
+    assert_eq!(mode(&checkpoint.path), mode(&plain));
 }
 
 #[test]
@@ -337,18 +328,24 @@ fn turning_a_regulariser_on_changes_the_loss() {
     );
     let plain = TextRecipe { penalties: Vec::new(), ..plain };
     let base = finish(&plain, 3, &folder.path().join("plain"));
-    let nats = |record: &Record| (record.curve[0].train_nll, record.curve[0].valid_nll);
+    let nats = |record: &TextRecord| (record.curve[0].train_nll, record.curve[0].valid_nll);
     let masks = |text: &str| format!("span = 'step'\nword_tie = 'token'\ngates = 'shared'\n{text}");
+    let of_window = |word_tie, gates, recurrent_dropout| {
+        format!(
+            "span = 'window'\nword_tie = '{word_tie}'\ngates = '{gates}'\nword_dropout = 0.0\n\
+             recurrent_dropout = {recurrent_dropout}"
+        )
+    };
     let penalty = |site: &str, norm: &str, more: &str| {
         format!(
             "[{{ site = '{site}', norm = '{norm}', reduction = 'half_sum', eta = 0.01{more} }}]"
         )
     };
     for (name, table, text, terms) in [
-        ("window", "variational", "span = 'window'\nword_tie = 'token'\ngates = 'shared'\nword_dropout = 0.0\nrecurrent_dropout = 0.0".to_owned(), 0),
+        ("window", "variational", of_window("token", "shared", "0.0"), 0),
         ("words", "variational", masks("word_dropout = 0.3\nrecurrent_dropout = 0.0"), 0),
         ("recurrence", "variational", masks("word_dropout = 0.0\nrecurrent_dropout = 0.3"), 0),
-        ("separate", "variational", "span = 'window'\nword_tie = 'sequence'\ngates = 'separate'\nword_dropout = 0.0\nrecurrent_dropout = 0.3".to_owned(), 0),
+        ("separate", "variational", of_window("sequence", "separate", "0.3"), 0),
         ("input", "model.lstm.input_dropout", "0.0".to_owned(), 0),
         ("inter_layer", "model.lstm.inter_layer_dropout", "0.0".to_owned(), 0),
         ("output", "model.lstm.output_dropout", "0.0".to_owned(), 0),
@@ -363,11 +360,39 @@ fn turning_a_regulariser_on_changes_the_loss() {
         ("kneser_ney", "data.noising", "kind = 'bigram_kneser_ney'\ngamma = 0.9".to_owned(), 0),
         ("half_sum", "weight_penalty", "form = 'half_sum_squares'\neta = 0.01".to_owned(), 1),
         ("global", "weight_penalty", "form = 'global_norm'\neta = 0.1".to_owned(), 1),
-        ("information", "information_penalty", "beta = 1.0\nreduction = 'mean_elements'\nsample_recurrence = true\ninitial_sigma = 0.1".to_owned(), 1),
-        ("bayes", "bayes_by_backprop", "prior_pi = 0.25\nprior_log_sigma1 = -1.0\nprior_log_sigma2 = -7.0\nmixture_over = 'weight'".to_owned(), 1),
-        ("pointer", "pointer_sentinel", "window = 7\nstate_gradient = true\nsupervision = 1.0".to_owned(), 1),
-        ("weights", "variational", masks("word_dropout = 0.0\nrecurrent_dropout = 0.0\nweight_dropout = 0.3"), 0),
-        ("lengths", "data.variable_bptt", "half_probability = 0.3\ndeviation = 1.0\nshortest = 2".to_owned(), 0),
+        (
+            "information",
+            "information_penalty",
+            "beta = 1.0\nreduction = 'mean_elements'\nsample_recurrence = true\ninitial_sigma = 0.1"
+                .to_owned(),
+            1,
+        ),
+        (
+            "bayes",
+            "bayes_by_backprop",
+            "prior_pi = 0.25\nprior_log_sigma1 = -1.0\nprior_log_sigma2 = -7.0\n\
+             mixture_over = 'weight'"
+                .to_owned(),
+            1,
+        ),
+        (
+            "pointer",
+            "pointer_sentinel",
+            "window = 7\nstate_gradient = true\nsupervision = 1.0".to_owned(),
+            1,
+        ),
+        (
+            "weights",
+            "variational",
+            masks("word_dropout = 0.0\nrecurrent_dropout = 0.0\nweight_dropout = 0.3"),
+            0,
+        ),
+        (
+            "lengths",
+            "data.variable_bptt",
+            "half_probability = 0.3\ndeviation = 1.0\nshortest = 2".to_owned(),
+            0,
+        ),
         ("decay", "training.weight_decay", "decoupled = 0.01".to_owned(), 0),
         ("coupled", "training.weight_decay", "coupled = 0.01".to_owned(), 0),
     ] {
@@ -397,7 +422,8 @@ fn turning_a_regulariser_on_changes_the_loss() {
     }
 }
 
-/// A penalty on the differences between steps, and one on the loss that AWD-LSTM takes: the mean over all tokens.
+/// A penalty on the differences between steps, and one on the loss that AWD-LSTM takes: the mean
+/// over all tokens.
 #[test]
 fn a_mean_loss_with_penalties_on_steps_and_differences_trains() {
     let _alone = alone();
@@ -408,7 +434,7 @@ fn a_mean_loss_with_penalties_on_steps_and_differences_trains() {
     awd.penalties[0].reduction = anp_core::Reduction::MeanElements;
     awd.penalties[0].eta = 2.0;
     let mut temporal = awd.penalties[0].clone();
-    (temporal.site, temporal.temporal, temporal.eta) = ("output_raw".to_owned(), true, 1.0);
+    (temporal.site, temporal.temporal, temporal.eta) = (Site::OutputRaw, true, 1.0);
     awd.penalties.push(temporal);
     let record = finish(&awd, 3, &folder.path().join("run"));
     assert!(record.curve[2].valid_nll < record.curve[0].valid_nll);
@@ -418,7 +444,8 @@ fn a_mean_loss_with_penalties_on_steps_and_differences_trains() {
     assert_eq!(record.penalties[1].awd_alpha, None);
 }
 
-/// AWD-LSTM's recipe, but for its size: the learning rate is such that an epoch is soon worse than one before.
+/// AWD-LSTM's recipe, but for its size: the learning rate is such that an epoch is soon worse than
+/// one before.
 fn awd() -> TextRecipe {
     let mut recipe = recipe(
         "max_epochs = 6
@@ -430,10 +457,10 @@ fn awd() -> TextRecipe {
     );
     recipe.penalties[0].reduction = anp_core::Reduction::MeanElements;
     let mut temporal = recipe.penalties[0].clone();
-    (temporal.site, temporal.temporal) = ("output_raw".to_owned(), true);
+    (temporal.site, temporal.temporal) = (Site::OutputRaw, true);
     recipe.penalties.push(temporal);
-    let variational = "span = 'window'\nword_dropout = 0.1\nword_tie = 'window'\nrecurrent_dropout = 0.0\n\
-                       gates = 'shared'\nweight_dropout = 0.3";
+    let variational = "span = 'window'\nword_dropout = 0.1\nword_tie = 'window'\n\
+                       recurrent_dropout = 0.0\ngates = 'shared'\nweight_dropout = 0.3";
     recipe.variational = Some(toml::from_str(variational).unwrap());
     let lengths = "half_probability = 0.2\ndeviation = 1.5\nshortest = 2";
     recipe.data.variable_bptt = Some(toml::from_str(lengths).unwrap());
@@ -441,8 +468,9 @@ fn awd() -> TextRecipe {
     recipe
 }
 
-/// The epoch after which averaging begins, counted from 0, as the published condition says it of a curve.
-fn averaging_after(record: &Record, interval: usize) -> usize {
+/// The epoch after which averaging begins, counted from 0, as the published condition says it of a
+/// curve.
+fn averaging_after(record: &TextRecord, interval: usize) -> usize {
     let losses: Vec<_> = record.curve.iter().map(|epoch| epoch.valid_nll).collect();
     let is_worse = |&epoch: &usize| {
         let compared = &losses[..epoch.saturating_sub(interval)];
@@ -451,23 +479,25 @@ fn averaging_after(record: &Record, interval: usize) -> usize {
     (0..losses.len()).find(is_worse).expect("an epoch was worse than one before it")
 }
 
-/// Windows of random lengths and averages go on after a stop, in whatever epoch, to the same numbers.
+/// Windows of random lengths and averages go on after a stop, in whatever epoch, to the same
+/// numbers.
 #[test]
 fn awd_lstm_that_was_stopped_ends_as_one_that_was_not() {
     let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
     let whole = finish(&awd(), 3, &folder.path().join("whole"));
-    let trainer = StoredCheckpoint::open(&folder.path().join("whole")).unwrap().trainer().clone();
+    let stored = StoredCheckpoint::<TextTask>::open(&folder.path().join("whole")).unwrap();
     assert!(averaging_after(&whole, 1) + 1 < whole.curve.len(), "no epoch was averaged");
-    assert!(trainer.averaging.is_some());
+    assert!(stored.state.averaging.is_some());
     // 239 steps of 4 streams, of which at most the last is left out.
-    let tokens = trainer.train_tokens;
+    let tokens = stored.run.course.train_items;
     assert!((6 * 238 * 4..=6 * 239 * 4).contains(&tokens), "{tokens}");
     let resumed = finish_in_pieces(&awd(), 3, &folder.path().join("stopped"));
     assert_eq!(numbers(&resumed), numbers(&whole));
 }
 
-/// Averages change what is evaluated, not what is trained; windows of one length do not show the learning rate's lag.
+/// Averages change what is evaluated, not what is trained; windows of one length do not show the
+/// learning rate's lag.
 #[test]
 fn averages_are_evaluated_and_training_goes_on_without_them() {
     let _alone = alone();
@@ -491,17 +521,19 @@ fn averages_are_evaluated_and_training_goes_on_without_them() {
     assert_eq!(averaged.result.valid.nll, best.valid_nll);
 }
 
-/// The other kinds of layers go through the same training, stop in the middle and go on to the same numbers.
+/// The other kinds of layers go through the same training, stop in the middle and go on to the same
+/// numbers.
 #[test]
 fn every_kind_of_layer_trains_and_goes_on_after_a_stop() {
     let _alone = alone();
     for model in [
-        "sru = { d_embed = 5, d_hidden = 6, num_layers = 2, tie_weights = false, input_dropout = 0.1, \
-         output_dropout = 0.1, rnn_dropout = 0.2, activation = 'tanh', highway_bias = -1.0, init_range = 0.3 }",
-        "rhn = { d_embed = 6, d_hidden = 6, depth = 3, tie_weights = true, input_dropout = 0.1, output_dropout = 0.1, \
-         transform_bias = -1.0, init_range = 0.3 }",
-        "nas = { d_embed = 6, d_hidden = 6, num_layers = 2, tie_weights = true, input_dropout = 0.1, \
-         inter_layer_dropout = 0.1, output_dropout = 0.1, init_range = 0.3 }",
+        "sru = { d_embed = 5, d_hidden = 6, num_layers = 2, tie_weights = false, \
+         input_dropout = 0.1, output_dropout = 0.1, rnn_dropout = 0.2, activation = 'tanh', \
+         highway_bias = -1.0, init_range = 0.3 }",
+        "rhn = { d_embed = 6, d_hidden = 6, depth = 3, tie_weights = true, \
+         input_dropout = 0.1, output_dropout = 0.1, transform_bias = -1.0, init_range = 0.3 }",
+        "nas = { d_embed = 6, d_hidden = 6, num_layers = 2, tie_weights = true, \
+         input_dropout = 0.1, inter_layer_dropout = 0.1, output_dropout = 0.1, init_range = 0.3 }",
     ] {
         let folder = tempfile::tempdir().unwrap();
         let model: toml::Table = model.parse().unwrap();
@@ -515,7 +547,8 @@ fn every_kind_of_layer_trains_and_goes_on_after_a_stop() {
     }
 }
 
-/// Weights that are drawn for each window: both their parameters train, and a run that is stopped draws the same.
+/// Weights that are drawn for each window: both their parameters train, and a run that is stopped
+/// draws the same.
 #[test]
 fn drawn_weights_train_and_go_on_after_a_stop() {
     let _alone = alone();
@@ -536,8 +569,8 @@ fn drawn_weights_train_and_go_on_after_a_stop() {
     assert_eq!(numbers(&resumed), numbers(&whole));
 }
 
-/// What a pointer points at is carried from window to window and saved: a window of it is longer than one of
-/// back-propagation.
+/// What a pointer points at is carried from window to window and saved: a window of it is longer
+/// than one of back-propagation.
 #[test]
 fn a_pointer_trains_and_goes_on_after_a_stop() {
     let _alone = alone();
@@ -553,10 +586,10 @@ fn a_pointer_trains_and_goes_on_after_a_stop() {
     }
 }
 
-/// The second epoch is spoilt by an enormous step; the third runs at next to no learning rate, so its loss is that
-/// of the parameters it began with.
+/// The second epoch is spoilt by an enormous step; the third runs at next to no learning rate, so
+/// its loss is that of the parameters it began with.
 #[test]
-fn a_plateau_goes_on_from_the_best_parameters_and_the_best_are_evaluated() {
+fn a_plateau_goes_on_from_the_best_which_are_evaluated() {
     let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
     let mut recipe = recipe(
@@ -600,7 +633,7 @@ fn monte_carlo_dropout_averages_probabilities() {
     lstm.init_range = 1.0;
     let model = build_learner(&recipe, vocab_size, Kernels::Fused, &device).valid().lm;
     let device = device.inner();
-    let streams = Arc::new(TokenStreams::new(&corpus.test, 2, 7, Tail::Keep).unwrap());
+    let streams = TokenStreams::new(&corpus.test, 2, 7, Tail::Keep).unwrap();
     let mut probabilities = vec![0.0; streams.num_tokens()];
     for pass in 0..4_u64 {
         let mut state = model.zero_state(2);
@@ -620,9 +653,9 @@ fn monte_carlo_dropout_averages_probabilities() {
     let nll = |probability: &f64| -probability.ln();
     let expected = probabilities.iter().map(nll).sum::<f64>() / probabilities.len() as f64;
 
-    let loader = WindowLoader::new(streams, device);
     let score = |passes, seed| {
-        evaluate_monte_carlo(&model, &loader, MonteCarlo { passes, seed }, |_| true).unwrap()
+        let monte_carlo = MonteCarlo { passes, seed };
+        evaluate_monte_carlo(&model, &streams, &device, monte_carlo, |_| true).unwrap()
     };
     let of_four = score(4, 3);
     assert_eq!(of_four.tokens, probabilities.len());
@@ -652,9 +685,9 @@ fn a_checkpoint_of_another_run_or_device_is_refused() {
     finish(&falling(), 1, &run_dir);
     let other = start(&falling(), 2, &run_dir, usize::MAX).unwrap_err();
     assert!(matches!(other, TrainError::OtherRun { .. }), "{other}");
-    let trainer = StoredCheckpoint::open(&run_dir).unwrap().trainer().clone();
-    assert!(trainer.ended);
-    assert_eq!(trainer.device, "flex");
+    let stored = StoredCheckpoint::<TextTask>::open(&run_dir).unwrap();
+    assert!(stored.run.ended);
+    assert_eq!(stored.run.course.device, "flex");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! One whole training step against PyTorch in float64, on every backend of this build.
 //!
-//! `reference/lstm_step.py` wrote `fixtures/lstm_step.json`: loss, penalties, states, every gradient, the
-//! common norm, and the parameters after the update.
+//! `reference/lstm_step.py` wrote `fixtures/lstm_step.json`: loss, penalties, states, every
+//! gradient, the common norm, and the parameters after the update.
 
 #[path = "../../anp-kernels/tests/support/gpu.rs"]
 mod gpu;
@@ -10,9 +10,9 @@ use std::collections::BTreeMap;
 use std::io::Write;
 
 use anp_core::ActivationNormConfig;
-use anp_experiments::batches::{LmBatch, Window};
 use anp_experiments::device::Backend;
-use anp_experiments::train::{LmLearner, Objective, SitePenalty};
+use anp_experiments::text::batches::{LmBatch, Window};
+use anp_experiments::text::{LmLearner, Objective, SitePenalty};
 use anp_kernels::sgd::RowGradient;
 use anp_models::{
     BiasInit, CellConfig, Dropout, Kernels, LayerState, LmMasks, LmState, RecurrentLayer,
@@ -124,11 +124,11 @@ struct Place {
 }
 
 impl Place {
-    /// Every device of this build that is present; flex in double precision, too. [`gpu::wgpu`] says when software stands in
-    /// for a GPU.
+    /// Every device of this build that is present; flex in double precision, too. [`gpu::wgpu`]
+    /// says when software stands in for a GPU.
     ///
-    /// A value goes through about a hundred roundings, so 256 units in the last place are allowed. Shaders may
-    /// approximate exponentials more coarsely than the CPU's library does.
+    /// A value goes through about a hundred roundings, so 256 units in the last place are allowed.
+    /// Shaders may approximate exponentials more coarsely than the CPU's library does.
     fn all() -> Vec<Self> {
         let mut places = Vec::new();
         for backend in Backend::ALL {
@@ -327,7 +327,8 @@ fn assert_values_close(actual: &[f64], expected: &[f64], place: &Place, what: &s
         let difference = (actual - expected).abs();
         assert!(
             difference <= place.tolerance * magnitude,
-            "{}: {what}[{index}] is {actual}, PyTorch says {expected} (largest magnitude {magnitude})",
+            "{}: {what}[{index}] is {actual}, PyTorch says {expected} (largest magnitude \
+             {magnitude})",
             place.name
         );
     }
@@ -379,7 +380,7 @@ fn a_whole_training_step_agrees_with_pytorch() {
             let batch = LmBatch { window, state: Some(state(&case, &place)) };
             let output = model.step_with_masks(batch, &masks(&case, &place), None);
             let gradients = output.grads;
-            let window = output.item.into_window();
+            let window = output.item.into_step();
             let mut all = GradientsParams::new();
             model.visit(&mut Dense {
                 gradients: &gradients,
@@ -434,10 +435,11 @@ fn a_whole_training_step_agrees_with_pytorch() {
     }
 }
 
-/// The loss summed over the window with `half_sum`, divided by T, is the loss per token with AWD-LSTM's activation
-/// regularisation at α = ηBH/2: the same value, and the same gradient of every parameter.
+/// The loss summed over the window with `half_sum`, divided by T, is the loss per token with
+/// AWD-LSTM's activation regularisation at α = ηBH/2: the same value, and the same gradient of
+/// every parameter.
 #[test]
-fn the_penalty_is_activation_regularisation_with_another_strength() {
+fn the_penalty_is_activation_regularisation_rescaled() {
     let place = Place::all().into_iter().find(|place| place.dtype == DType::F64);
     let place = place.expect("tests are built with flex");
     let case =
@@ -449,7 +451,7 @@ fn the_penalty_is_activation_regularisation_with_another_strength() {
         Window { inputs: case.inputs.tensor(&place), targets: case.targets.tensor(&place) };
     let batch = LmBatch { window: window.clone(), state: Some(state(&case, &place)) };
     let output = model.step_with_masks(batch, &masks(&case, &place), None);
-    let window_output = output.item.into_window();
+    let window_output = output.item.into_step();
     let mut ours = GradientsParams::new();
     model.visit(&mut Dense {
         gradients: &output.grads,

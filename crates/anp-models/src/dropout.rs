@@ -39,7 +39,8 @@ pub struct Dropout {
 }
 
 /// How long a mask lasts.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum MaskSpan {
     /// One step.
     #[default]
@@ -49,7 +50,8 @@ pub enum MaskSpan {
 }
 
 /// Which occurrences of a word are dropped together.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum WordTie {
     /// Every token draws for itself: the "skip-input" mask.
     #[default]
@@ -61,7 +63,8 @@ pub enum WordTie {
 }
 
 /// Whether the gates of a layer share their masks; Gal & Ghahramani call it tied and untied weights.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum GateMasks {
     /// One mask for all gates.
     #[default]

@@ -6,7 +6,8 @@ use burn::tensor::{Device, Distribution, Tensor};
 use crate::dropout::mask_weight;
 
 /// Initial values of a bias.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum BiasInit {
     /// Zero.
     Zeros,

@@ -5,7 +5,8 @@ use std::str::FromStr;
 ///
 /// Written in recipes as `embedding`, `layer[0].cell`, `layer[0].hidden`, `output_raw`,
 /// `output_dropped`, `logits`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub enum Site {
     /// The word embedding, before dropout: `[seq_length, batch_size, d_embed]`.
     Embedding,
@@ -61,6 +62,20 @@ impl FromStr for Site {
             "logits" => Ok(Self::Logits),
             _ => layer_site().ok_or_else(|| ParseSiteError(text.to_owned())),
         }
+    }
+}
+
+impl TryFrom<String> for Site {
+    type Error = ParseSiteError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<Site> for String {
+    fn from(site: Site) -> Self {
+        site.to_string()
     }
 }
 

@@ -20,7 +20,8 @@ const MOMENTUM: f64 = 0.1;
 const LAST_MOMENTUM: f64 = 0.9;
 
 /// Which of the two published networks of this name it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum ResidualLayout {
     /// GitHub `meliketoy/wide-resnet.pytorch`, which the paper's authors ran: the stride is on the second convolution of a
     /// block, a projecting shortcut sees the raw input of the block, all convolutions have biases, dropout is before the

@@ -12,9 +12,9 @@ pub enum Model {
     VdLstm,
     /// SRU layers of version 1, tied weights, masks of a sequence on each layer's input and cell.
     Sru,
-    /// A wide residual network: `num_layers` is its depth, `d_hidden` its widening factor, `vocab_size` the number of
-    /// classes, and a sequence is one image of 3 × 32 × 32. SGD with momentum 0.9; the decay is coupled, and there is no
-    /// clip.
+    /// A wide residual network: `num_layers` is its depth, `d_hidden` its widening factor,
+    /// `vocab_size` the number of classes, and a sequence is one image of 3 × 32 × 32. SGD with
+    /// momentum 0.9; the decay is coupled, and there is no clip.
     WideResNet,
 }
 

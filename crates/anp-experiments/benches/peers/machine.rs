@@ -16,8 +16,8 @@ pub struct Machine {
     pub instructions: Vec<String>,
     pub cores: usize,
     pub memory_bytes: Option<u64>,
-    /// Processes that wanted a core over the last minute before the measurement; with more than none, times are of a
-    /// machine that had something else to do.
+    /// Processes that wanted a core over the last minute before the measurement; with more than
+    /// none, times are of a machine that had something else to do.
     pub load: Option<f64>,
 }
 

@@ -1,7 +1,8 @@
 //! Whole training steps beside other programs: `cargo xtask bench peers`.
 //!
-//! Every peer is a process of its own that takes the same steps on the same text: python/peer.py for PyTorch, this
-//! program itself for Burn. One turn each, round and round; medians, quartiles, and ratios turn by turn.
+//! Every peer is a process of its own that takes the same steps on the same text: python/peer.py
+//! for PyTorch, this program itself for Burn. One turn each, round and round; medians, quartiles,
+//! and ratios turn by turn.
 
 mod case;
 mod images;

@@ -1,4 +1,5 @@
-//! Steps of all peers in turn: A B C A B C …, so that what the machine does meanwhile hits all of them.
+//! Steps of all peers in turn: A B C A B C …, so that what the machine does meanwhile hits all of
+//! them.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};

@@ -1,8 +1,8 @@
 //! The language model of this project.
 
 use anp_core::ActivationNormConfig;
-use anp_experiments::batches::{LmBatch, Window};
-use anp_experiments::train::{LmLearner, Objective, SitePenalty};
+use anp_experiments::text::batches::{LmBatch, Window};
+use anp_experiments::text::{LmLearner, Objective, SitePenalty};
 use anp_kernels::sgd::WeightDecay;
 use anp_kernels::sru::Activation;
 use anp_models::{
@@ -111,7 +111,7 @@ impl Steps for OurSteps {
             Mode::Train => {
                 let output = TrainStep::step(&learner, batch);
                 let gradients = output.grads;
-                let output = output.item.into_window();
+                let output = output.item.into_step();
                 let Case { learning_rate, clip, .. } = self.case;
                 let rows = output.rows.clone();
                 let (learner, _) =
@@ -120,7 +120,7 @@ impl Steps for OurSteps {
                 output
             }
             Mode::Evaluate => {
-                let output = InferenceStep::step(&learner, batch).into_window();
+                let output = InferenceStep::step(&learner, batch).into_step();
                 self.learner = Some(learner);
                 output
             }

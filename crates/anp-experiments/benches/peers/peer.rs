@@ -245,7 +245,8 @@ fn python(case: &Case, engine: Engine, work: Work, place: &Place) -> Result<Comm
         if case.model == Model::Sru || place.torch_device != "cpu" {
             command.arg("--compile");
         }
-        // glibc gives blocks of megabytes back at once, and takes a page fault for each page of the next.
+        // glibc gives blocks of megabytes back at once, and takes a page fault for each page of the
+        // next.
         command.env("MALLOC_MMAP_THRESHOLD_", (1_u64 << 30).to_string());
         command.env("MALLOC_TRIM_THRESHOLD_", (1_u64 << 32).to_string());
     }

@@ -33,7 +33,8 @@ impl Products {
         }
         linear(rows, d_hidden, case.vocab_size);
 
-        // A product each step forward and one backward; the weight's gradient is one product for all.
+        // A product each step forward and one backward; the weight's gradient is one product for
+        // all.
         if case.model != Model::Sru {
             for _ in 0..case.num_layers {
                 let w = random(d_hidden, 4 * d_hidden);

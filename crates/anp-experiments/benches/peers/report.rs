@@ -138,7 +138,8 @@ impl Measurement {
         ];
         lines.extend(self.notes().into_iter().map(|note| format!("- {note}")));
         lines.push(format!(
-            "- {}{commit}: {}, {} cores ({}), load {} before; {} threads each, {turns} turns of {} steps.",
+            "- {}{commit}: {}, {} cores ({}), load {} before; {} threads each, {turns} turns of {} \
+             steps.",
             self.started_at,
             machine.cpu.as_deref().unwrap_or(&machine.platform),
             machine.cores,
@@ -172,7 +173,8 @@ fn folder(out: &Path, measurement: &Measurement) -> PathBuf {
     out.join(format!("{}-{}", measurement.device.replace(':', "-"), measurement.dtype.name()))
 }
 
-/// Store a measurement in place of the one before, and write the page of all that are stored for its device anew.
+/// Store a measurement in place of the one before, and write the page of all that are stored for
+/// its device anew.
 ///
 /// # Errors
 ///

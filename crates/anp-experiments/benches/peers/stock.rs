@@ -1,7 +1,7 @@
 //! The LSTM language model as one writes it with burn-nn and burn-optim.
 
-use anp_experiments::batches::Window;
-use anp_experiments::train::clip_by_global_norm;
+use anp_experiments::text::batches::Window;
+use anp_experiments::text::clip_by_global_norm;
 use burn::module::Module;
 use burn::nn::loss::{CrossEntropyLoss, CrossEntropyLossConfig};
 use burn::nn::{
@@ -63,7 +63,8 @@ impl StockLm {
         }
     }
 
-    /// The last layer's output after dropout; `state` becomes the next window's, cut from the graph.
+    /// The last layer's output after dropout; `state` becomes the next window's, cut from the
+    /// graph.
     fn forward(&self, window: &Window, state: &mut [Option<LstmState<2>>]) -> Tensor<3> {
         let mut x = self.input_dropout.forward(self.embedding.forward(window.inputs.clone()));
         for (index, (layer, state)) in self.layers.iter().zip(state).enumerate() {

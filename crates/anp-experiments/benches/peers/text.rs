@@ -1,13 +1,15 @@
-//! The text that every peer trains on: drawn by a rule that is the same in every language (python/text.py).
+//! The text that every peer trains on: drawn by a rule that is the same in every language
+//! (python/text.py).
 
-use anp_experiments::batches::{Tail, TokenStreams, Window};
+use anp_experiments::text::batches::{Tail, TokenStreams, Window};
 use burn::tensor::Device;
 
 use crate::case::Case;
 
 const WINDOWS: usize = 64;
 
-/// `count` words, the frequent ones first in the vocabulary: the commonest is one in V^(1/3), as in a newspaper.
+/// `count` words, the frequent ones first in the vocabulary: the commonest is one in V^(1/3), as in
+/// a newspaper.
 fn words(count: usize, vocab_size: usize) -> Vec<u32> {
     let mut state = 0_u64;
     (0..count)

@@ -11,6 +11,7 @@ use clap::builder::PossibleValuesParser;
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use indicatif::{DecimalBytes, HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::output::note;
 use crate::data::{
     FetchEvent, FetchOptions, FileState, ImportOutcome, Manifest, NAMES, Presence, Split, Store,
     manifest, manifests,
@@ -190,7 +191,7 @@ fn fetch(store: &Store, names: &[String], quiet: bool, out: &mut dyn Write) -> a
             continue;
         }
         if !quiet && store.presence(&manifest) != Presence::Present {
-            super::note(format!("{}: {}", manifest.title, manifest.notice));
+            note(format!("{}: {}", manifest.title, manifest.notice));
         }
         let mut progress = Progress::new(quiet);
         let done =
@@ -399,7 +400,7 @@ impl Progress {
     }
 
     fn line(&self, text: String) {
-        self.bar.suspend(|| super::note(text));
+        self.bar.suspend(|| note(text));
     }
 
     fn clear(&self) {

@@ -6,6 +6,7 @@ use burn::tensor::Device;
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
 
+use super::output::print;
 use crate::device::{Backend, DeviceName};
 
 /// Arguments of `anp devices`.
@@ -15,7 +16,8 @@ Examples:
   anp devices                          what --device can name here
   anp reproduce table2 --device flex   compute on the CPU, whatever else there is
 
-A backend that is not compiled in needs a build with its feature: `cargo xtask --features cuda devices`.")]
+A backend that is not compiled in needs a build with its feature:
+`cargo xtask --features cuda devices`.")]
 pub(super) struct DevicesArgs {}
 
 /// Run `anp devices`.
@@ -49,11 +51,12 @@ pub(super) fn run() -> anyhow::Result<ExitCode> {
     if let Ok(best) = DeviceName::best() {
         text.push_str(&format!("Without --device, anp takes {best}.\n"));
     }
-    super::print(text)?;
+    print(text)?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// The names that `--device` takes, each with what the device calls itself and whether it is software.
+/// The names that `--device` takes, each with what the device calls itself and whether it is
+/// software.
 fn names(backend: Backend, devices: &[Device]) -> Vec<String> {
     let name = |(index, device): (usize, &Device)| {
         let name = DeviceName { backend, index };

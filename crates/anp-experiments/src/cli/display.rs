@@ -13,9 +13,9 @@ use burn::train::renderer::{
 use burn::train::{Interrupter, LearnerSummary};
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
+use super::output::note;
 use super::terminal;
-use crate::evaluate::EvaluationProgress;
-use crate::train::Quantity;
+use crate::engine::{OnEvaluation, Quantity};
 
 /// Time between two lines within an epoch.
 const LINE_EVERY: Duration = Duration::from_secs(10);
@@ -30,12 +30,13 @@ pub(super) fn renderer(quiet: bool, interrupter: &Interrupter) -> Box<dyn Metric
         terminal::keep_ctrl_c();
         Box::new(dashboard)
     } else {
-        Box::new(Lines::new(super::note))
+        Box::new(Lines::new(note))
     }
 }
 
-/// What shows how an evaluation goes on: a bar on stderr with rate and time left, where there is a terminal.
-pub(super) fn evaluation(quiet: bool) -> Box<dyn FnMut(&'static str, EvaluationProgress)> {
+/// What shows how an evaluation goes on: a bar on stderr with rate and time left, where there is a
+/// terminal.
+pub(super) fn evaluation(quiet: bool) -> OnEvaluation {
     let target = if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
     let style = ProgressStyle::with_template(
         "{msg:24} {bar:30} {pos}/{len} windows  {per_sec}  {eta} left",
@@ -50,9 +51,9 @@ pub(super) fn evaluation(quiet: bool) -> Box<dyn FnMut(&'static str, EvaluationP
             bar.reset();
             bar.set_message(part);
         }
-        bar.set_length(progress.num_windows as u64);
-        bar.set_position(progress.windows as u64);
-        if progress.windows == progress.num_windows {
+        bar.set_length(progress.total as u64);
+        bar.set_position(progress.done as u64);
+        if progress.done == progress.total {
             bar.finish_and_clear();
         }
     })
@@ -61,9 +62,9 @@ pub(super) fn evaluation(quiet: bool) -> Box<dyn FnMut(&'static str, EvaluationP
 /// A line now and then, and one at the end of each part of an epoch.
 struct Lines<W> {
     write: W,
-    names: HashMap<String, &'static str>,
+    names: HashMap<String, String>,
     /// Newest mean over the epoch of each metric, by its name.
-    values: HashMap<&'static str, f64>,
+    values: HashMap<String, f64>,
     epoch: usize,
     epochs: usize,
     split: String,
@@ -93,35 +94,35 @@ impl<W: FnMut(String) + Send + Sync> Lines<W> {
 
     fn update(&mut self, state: MetricState) {
         if let MetricState::Numeric(entry, Some(value)) = state
-            && let Some(&name) = self.names.get(&format!("{:?}", entry.metric_id))
+            && let Some(name) = self.names.get(&format!("{:?}", entry.metric_id))
         {
-            self.values.insert(name, value.current());
+            self.values.insert(name.clone(), value.current());
         }
     }
 
     fn line(&mut self, time_left: Option<Duration>) {
-        let value = |quantity: Quantity| self.values.get(quantity.name());
+        let value = |quantity: Quantity| self.values.get(quantity.name);
         let mut line = format!(
             "epoch {}/{}  {} {}/{}",
             self.epoch, self.epochs, self.split, self.done, self.total
         );
-        if let Some(loss) = value(Quantity::Loss) {
+        if let Some(loss) = value(Quantity::LOSS) {
             line += &format!("  loss {loss:.4}");
         }
-        if let Some(perplexity) = value(Quantity::Perplexity) {
+        if let Some(perplexity) = value(Quantity::PERPLEXITY) {
             line += &format!("  perplexity {perplexity:.2}");
         }
-        if let Some(accuracy) = value(Quantity::Accuracy) {
+        if let Some(accuracy) = value(Quantity::ACCURACY) {
             line += &format!("  accuracy {accuracy:.2} %");
         }
         if self.split == "train" {
-            if let Some(penalty) = value(Quantity::Penalty).filter(|&&penalty| penalty != 0.0) {
+            if let Some(penalty) = value(Quantity::PENALTY).filter(|&&penalty| penalty != 0.0) {
                 line += &format!("  penalty {penalty:.4}");
             }
-            if let Some(rate) = value(Quantity::TokensPerSecond) {
+            if let Some(rate) = value(Quantity::TOKENS_PER_SECOND) {
                 line += &format!("  {rate:.0} tokens/s");
             }
-            if let Some(rate) = value(Quantity::ImagesPerSecond) {
+            if let Some(rate) = value(Quantity::IMAGES_PER_SECOND) {
                 line += &format!("  {rate:.0} images/s");
             }
         }
@@ -214,20 +215,7 @@ impl<W: FnMut(String) + Send + Sync> MetricsRenderer for Lines<W> {
     fn manual_close(&mut self) {}
 
     fn register_metric(&mut self, definition: MetricDefinition) {
-        let quantities = [
-            Quantity::Loss,
-            Quantity::Perplexity,
-            Quantity::Penalty,
-            Quantity::GradNorm,
-            Quantity::TokensPerSecond,
-            Quantity::Accuracy,
-            Quantity::ImagesPerSecond,
-        ];
-        let name =
-            quantities.map(Quantity::name).into_iter().find(|&name| *definition.name == name);
-        if let Some(name) = name {
-            self.names.insert(format!("{:?}", definition.metric_id), name);
-        }
+        self.names.insert(format!("{:?}", definition.metric_id), definition.name.to_string());
     }
 }
 
@@ -238,7 +226,7 @@ mod tests {
     use burn::train::metric::{Metric, MetricEntry, MetricId, NumericEntry, SerializedEntry};
 
     use super::*;
-    use crate::train::SummaryMetric;
+    use crate::engine::SummaryMetric;
 
     #[test]
     fn lines_show_where_the_run_is_and_the_live_penalty() {
@@ -247,7 +235,7 @@ mod tests {
         let mut renderer = Lines::new(move |line| written.lock().unwrap().push(line));
         renderer.start(13, 2, None, Some("table2 lstm_anp, seed 1"));
         renderer.start_split("Train", 100);
-        for (quantity, value) in [(Quantity::Loss, 4.5), (Quantity::Penalty, 0.125)] {
+        for (quantity, value) in [(Quantity::LOSS, 4.5), (Quantity::PENALTY, 0.125)] {
             let metric = SummaryMetric::new(quantity);
             let id = MetricId::new(metric.name());
             renderer.register_metric(MetricDefinition::new(id.clone(), &metric));

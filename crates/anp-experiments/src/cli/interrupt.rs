@@ -17,7 +17,8 @@ pub(super) fn exit_code() -> ExitCode {
     ExitCode::from(INTERRUPTED)
 }
 
-/// Whether a signal asked to stop. An [`Interrupter`] is reset by burn-train at the end of a run; this is not.
+/// Whether a signal asked to stop. An [`Interrupter`] is reset by burn-train at the end of a run;
+/// this is not.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Asked(Arc<AtomicBool>);
 
@@ -28,7 +29,8 @@ impl Asked {
     }
 }
 
-/// Something to ask whether to stop; the first Ctrl-C or SIGTERM sets it, the second ends the program.
+/// Something to ask whether to stop; the first Ctrl-C or SIGTERM sets it, the second ends the
+/// program.
 ///
 /// # Errors
 ///

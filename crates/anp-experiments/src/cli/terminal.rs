@@ -1,7 +1,8 @@
 //! The terminal under burn-train's dashboard.
 //!
-//! The dashboard sets the terminal to raw mode, where Ctrl-C is a key like any other, and it does not look for
-//! this key. Here Ctrl-C is made a signal again, and the terminal is put back where the dashboard cannot.
+//! The dashboard sets the terminal to raw mode, where Ctrl-C is a key like any other, and it does
+//! not look for this key. Here Ctrl-C is made a signal again, and the terminal is put back where
+//! the dashboard cannot.
 
 use std::io::{IsTerminal, stderr, stdout};
 
@@ -48,7 +49,8 @@ mod platform {
         !modes.local_modes.contains(LocalModes::ICANON)
     }
 
-    /// Whether the terminal is this job's; a job in the background that changes its modes is stopped.
+    /// Whether the terminal is this job's; a job in the background that changes its modes is
+    /// stopped.
     pub(in super::super) fn is_in_foreground() -> bool {
         let group = terminal().and_then(|(terminal, _)| tcgetpgrp(terminal).ok());
         group.is_some_and(|group| group == getpgrp())
@@ -68,7 +70,8 @@ mod platform {
             let Some((terminal, mut modes)) = terminal() else { return };
             if is_raw(&modes) {
                 modes.local_modes.insert(LocalModes::ISIG);
-                // A job that is stopped, or dumps its memory, would leave the dashboard on the screen.
+                // A job that is stopped, or dumps its memory, would leave the dashboard on the
+                // screen.
                 for key in [SpecialCodeIndex::VSUSP, SpecialCodeIndex::VQUIT] {
                     modes.special_codes[key] = 0;
                 }

@@ -4,12 +4,15 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
-use super::{AnyRecord, ImageRecord, Record, SCHEMA_VERSION};
+use super::kinds::{Head, Record};
 use crate::atomic;
-use crate::recipe::{Scale, content_hash, is_of_images};
+use crate::engine::SCHEMA_VERSION;
+use crate::image::record::ImageRecord;
+use crate::recipe::Scale;
+use crate::recipe::kind::Kind;
+use crate::text::record::TextRecord;
 
 /// A record and the file that it is in.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,7 +20,7 @@ pub struct StoredRecord {
     /// The file.
     pub path: PathBuf,
     /// What it says.
-    pub record: AnyRecord,
+    pub record: Record,
 }
 
 /// Why a record could not be read or written.
@@ -40,14 +43,16 @@ pub enum RecordError {
         /// What the system says.
         source: io::Error,
     },
-    /// A number is infinite or not a number, which JSON cannot hold.
+    /// A number is infinite or NaN, which JSON cannot represent.
     #[error("the record for {} holds a number that is not finite", .path.display())]
     NotFinite {
         /// The file that was to be written.
         path: PathBuf,
     },
     /// The file is not JSON, or not a record.
-    #[error("{} is no record; restore it, or move it out of the folder and run again", .path.display())]
+    #[error(
+        "{} is no record; restore it, or move it out of the folder and run again", .path.display()
+    )]
     Corrupt {
         /// The file.
         path: PathBuf,
@@ -56,7 +61,8 @@ pub enum RecordError {
     },
     /// The file was written by an older anp.
     #[error(
-        "{} has schema version {found}, which is older than {SCHEMA_VERSION}, the one of this anp; move it out of the folder and run again, or use the anp that wrote it",
+        "{} has schema version {found}, which is older than {SCHEMA_VERSION}, the one of this anp; \
+         move it out of the folder and run again, or use the anp that wrote it",
         .path.display()
     )]
     Older {
@@ -67,7 +73,8 @@ pub enum RecordError {
     },
     /// The file was written by a newer anp.
     #[error(
-        "{} has schema version {found}, which is newer than {SCHEMA_VERSION}, the one of this anp; update anp, or move the file out of the folder",
+        "{} has schema version {found}, which is newer than {SCHEMA_VERSION}, the one of this anp; \
+         update anp, or move the file out of the folder",
         .path.display()
     )]
     Newer {
@@ -78,7 +85,8 @@ pub enum RecordError {
     },
     /// The recipe in the file is not the one that was run.
     #[error(
-        "{} was changed after it was written: its recipe hashes to {found}, but its recipe_hash is {recorded}",
+        "{} was changed after it was written: its recipe hashes to {found}, but its recipe_hash is \
+         {recorded}",
         .path.display()
     )]
     HashMismatch {
@@ -97,12 +105,12 @@ pub enum RecordError {
     Folder {
         /// The folder.
         folder: PathBuf,
-        /// One error a file, in the order of their names.
+        /// One error per file, in the order of their names.
         bad: Vec<RecordError>,
     },
 }
 
-/// One line an error, its causes behind it.
+/// One line per error, with its causes.
 fn list(errors: &[RecordError]) -> String {
     let line = |err: &RecordError| match std::error::Error::source(err) {
         Some(source) => format!("\n  {err}: {source}"),
@@ -111,21 +119,24 @@ fn list(errors: &[RecordError]) -> String {
     errors.iter().map(line).collect()
 }
 
-impl<R, E, S> Record<R, E, S>
-where
-    R: Serialize + DeserializeOwned + PartialEq,
-    E: Serialize + DeserializeOwned + PartialEq,
-    S: Serialize + DeserializeOwned + PartialEq,
-{
-    /// Name of the record's file: `<table>-<row>-<scale>-s<seed>-<first 8 of the recipe hash>.json`.
+/// The part of a record that says how to read the rest.
+#[derive(Deserialize)]
+struct Header {
+    schema_version: u32,
+    recipe: Kind,
+}
+
+impl Record {
+    /// Name of the record's file: `<table>-<row>-<scale>-s<seed>-<first 8 of the recipe
+    /// hash>.json`.
     pub fn file_name(&self) -> String {
-        let Self { table, row, scale, seed, recipe_hash, .. } = self;
-        format!("{}.json", run_name(table, row, *scale, *seed, recipe_hash))
+        let Head { table, row, scale, seed, recipe_hash, .. } = self.head();
+        format!("{}.json", run_name(table, row, scale, seed, recipe_hash))
     }
 
     /// Write the record into `folder`, under its [`file_name`](Self::file_name).
     ///
-    /// A record of the same run and recipe is replaced; any other file stays.
+    /// A record of the same run and recipe is replaced; other files are kept.
     ///
     /// # Errors
     ///
@@ -134,50 +145,13 @@ where
         let path = folder.join(self.file_name());
         let mut json = serde_json::to_vec_pretty(self).expect("a record has string keys only");
         json.push(b'\n');
-        // Numbers that are not finite become `null`, which no reader takes.
-        if serde_json::from_slice::<Self>(&json).ok().as_ref() != Some(self) {
+        // Numbers that are not finite become `null`, which no reader accepts.
+        if Self::parse(&json, &path).ok().as_ref() != Some(self) {
             return Err(RecordError::NotFinite { path });
         }
         match atomic::write(&path, |file| file.write_all(&json)) {
             Ok(()) => Ok(path),
             Err(source) => Err(RecordError::Write { path, source }),
-        }
-    }
-
-    /// The record in the bytes of a file.
-    fn parse(bytes: &[u8], path: &Path) -> Result<Self, RecordError> {
-        let corrupt = |source| RecordError::Corrupt { path: path.to_owned(), source };
-        let record: Self = serde_json::from_slice(bytes).map_err(corrupt)?;
-        let found = content_hash(&record.recipe);
-        if found != record.recipe_hash {
-            return Err(RecordError::HashMismatch {
-                path: path.to_owned(),
-                found,
-                recorded: record.recipe_hash,
-            });
-        }
-        Ok(record)
-    }
-}
-
-impl AnyRecord {
-    /// [`Record::file_name`].
-    pub fn file_name(&self) -> String {
-        match self {
-            Self::Text(record) => record.file_name(),
-            Self::Image(record) => record.file_name(),
-        }
-    }
-
-    /// [`Record::save`].
-    ///
-    /// # Errors
-    ///
-    /// As [`Record::save`].
-    pub fn save(&self, folder: &Path) -> Result<PathBuf, RecordError> {
-        match self {
-            Self::Text(record) => record.save(folder),
-            Self::Image(record) => record.save(folder),
         }
     }
 
@@ -187,33 +161,40 @@ impl AnyRecord {
     ///
     /// [`RecordError`], naming the file.
     pub fn load(path: &Path) -> Result<Self, RecordError> {
-        #[derive(Deserialize)]
-        struct Version {
-            schema_version: u32,
-            #[serde(default)]
-            recipe: serde_json::Value,
-        }
-
         let bytes =
             fs::read(path).map_err(|source| RecordError::Read { path: path.to_owned(), source })?;
-        let corrupt = |source| RecordError::Corrupt { path: path.to_owned(), source };
+        Self::parse(&bytes, path)
+    }
+
+    /// The record in the bytes of a file.
+    fn parse(bytes: &[u8], path: &Path) -> Result<Self, RecordError> {
+        let path = || path.to_owned();
+        let corrupt = |source| RecordError::Corrupt { path: path(), source };
         // Before the rest, because the rest may look different in another version.
-        let Version { schema_version: found, recipe } =
-            serde_json::from_slice(&bytes).map_err(corrupt)?;
+        let Header { schema_version: found, recipe: kind } =
+            serde_json::from_slice(bytes).map_err(corrupt)?;
         if found < SCHEMA_VERSION {
-            return Err(RecordError::Older { path: path.to_owned(), found });
+            return Err(RecordError::Older { path: path(), found });
         }
         if found > SCHEMA_VERSION {
-            return Err(RecordError::Newer { path: path.to_owned(), found });
+            return Err(RecordError::Newer { path: path(), found });
         }
-        if is_of_images(&recipe) {
-            return ImageRecord::parse(&bytes, path).map(Self::from);
+        let record = match kind {
+            Kind::Text => serde_json::from_slice::<TextRecord>(bytes).map(Self::from),
+            Kind::Image => serde_json::from_slice::<ImageRecord>(bytes).map(Self::from),
+        };
+        let record = record.map_err(corrupt)?;
+        let found = record.recipe().content_hash();
+        let recorded = record.head().recipe_hash;
+        if found != recorded {
+            let recorded = recorded.to_owned();
+            return Err(RecordError::HashMismatch { path: path(), found, recorded });
         }
-        <Record>::parse(&bytes, path).map(Self::from)
+        Ok(record)
     }
 }
 
-/// What a run is called: its record, and the folder of its checkpoints.
+/// Name of a run: of its record, and of the folder of its checkpoints.
 pub(crate) fn run_name(table: &str, row: &str, scale: Scale, seed: u64, hash: &str) -> String {
     let hash = hash.get(..8).unwrap_or(hash);
     format!("{table}-{row}-{scale}-s{seed}-{hash}")
@@ -225,8 +206,9 @@ pub(crate) fn run_name(table: &str, row: &str, scale: Scale, seed: u64, hash: &s
 ///
 /// # Errors
 ///
-/// [`RecordError::Read`] if the folder cannot be read; [`RecordError::Folder`] if any of its records
-/// cannot, with all of them: a number is not left out of a mean because its file is damaged.
+/// [`RecordError::Read`] if the folder cannot be read; [`RecordError::Folder`] if any of its
+/// records cannot, with all of them: a number is not left out of a mean because its file is
+/// damaged.
 pub fn load_folder(folder: &Path) -> Result<Vec<StoredRecord>, RecordError> {
     let read = |source| RecordError::Read { path: folder.to_owned(), source };
     let entries = match fs::read_dir(folder) {
@@ -245,7 +227,7 @@ pub fn load_folder(folder: &Path) -> Result<Vec<StoredRecord>, RecordError> {
 
     let (mut records, mut bad) = (Vec::new(), Vec::new());
     for path in paths {
-        match AnyRecord::load(&path) {
+        match Record::load(&path) {
             Ok(record) => records.push(StoredRecord { path, record }),
             Err(err) => bad.push(err),
         }

@@ -1,76 +1,60 @@
-//! One line a row, for a spreadsheet.
+//! One line per row, for a spreadsheet; `docs/records.md` describes the columns.
 
+use super::fold::{Measured, RowReport, TableReport};
 use super::json::state;
-use super::{RowReport, TableReport};
+use crate::experiments::Published;
 
-const HEADER: [&str; 21] = [
-    "table",
-    "row",
-    "name",
-    "added",
-    "scale",
-    "metric",
-    "state",
-    "paper_valid",
-    "paper_test",
-    "paper_source",
-    "ours_valid_mean",
-    "ours_valid_sd",
-    "ours_test_mean",
-    "ours_test_sd",
-    "ours_best_epoch_mean",
-    "n",
-    "difference_valid",
-    "difference_test",
-    "penalty",
-    "activation_norm",
-    "records",
+type Column = (&'static str, fn(&TableReport, &RowReport) -> String);
+
+const COLUMNS: [Column; 21] = [
+    ("table", |report, _| report.table.clone()),
+    ("row", |_, row| row.row.clone()),
+    ("name", |_, row| row.name.clone()),
+    ("added", |_, row| row.ours.to_string()),
+    ("scale", |report, _| report.scale.to_string()),
+    ("metric", |report, _| report.metric.to_string()),
+    ("state", |_, row| state(row).to_owned()),
+    ("paper_valid", |_, row| published(row, |it| it.valid)),
+    ("paper_test", |_, row| published(row, |it| it.test)),
+    ("paper_source", |_, row| {
+        row.published.as_ref().map_or_else(String::new, |it| it.source.clone())
+    }),
+    ("ours_valid_mean", |_, row| ours(row, |it| Some(it.valid?.mean))),
+    ("ours_valid_sd", |_, row| ours(row, |it| it.valid?.sd)),
+    ("ours_test_mean", |_, row| ours(row, |it| Some(it.test.mean))),
+    ("ours_test_sd", |_, row| ours(row, |it| it.test.sd)),
+    ("ours_best_epoch_mean", |_, row| ours(row, |it| Some(it.best_epoch?.mean))),
+    ("n", |_, row| row.measured().map_or(0, |it| it.test.n).to_string()),
+    ("difference_valid", |_, row| number(row.differences()[0])),
+    ("difference_test", |_, row| number(row.differences()[1])),
+    ("penalty", |_, row| ours(row, |it| Some(it.penalty.mean))),
+    ("activation_norm", |_, row| ours(row, |it| Some(it.activation_norm.mean))),
+    ("records", |_, row| row.records().join(";")),
 ];
+
+fn number(value: Option<f64>) -> String {
+    value.map_or_else(String::new, |value| value.to_string())
+}
+
+fn published(row: &RowReport, value: fn(&Published) -> Option<f64>) -> String {
+    number(row.published.as_ref().and_then(value))
+}
+
+fn ours(row: &RowReport, value: fn(&Measured) -> Option<f64>) -> String {
+    number(row.measured().and_then(value))
+}
 
 /// # Panics
 ///
 /// Never: writing to memory does not fail, and every line has as many fields as the header.
 pub(super) fn render(reports: &[TableReport]) -> String {
     let mut writer = ::csv::Writer::from_writer(Vec::new());
-    writer.write_record(HEADER).expect("memory can be written to");
-    for report in reports {
-        for row in &report.rows {
-            writer.write_record(fields(report, row)).expect("memory can be written to");
-        }
+    let header = COLUMNS.map(|(name, _)| name.to_owned());
+    let rows = reports.iter().flat_map(|report| report.rows.iter().map(move |row| (report, row)));
+    let lines = rows.map(|(report, row)| COLUMNS.map(|(_, value)| value(report, row)));
+    for line in std::iter::once(header).chain(lines) {
+        writer.write_record(line).expect("memory can be written to");
     }
     let bytes = writer.into_inner().expect("memory can be written to");
     String::from_utf8(bytes).expect("all fields are text")
-}
-
-fn fields(report: &TableReport, row: &RowReport) -> [String; HEADER.len()] {
-    let number = |value: Option<f64>| value.map_or_else(String::new, |value| value.to_string());
-    let published = row.published.as_ref();
-    let ours = row.measured();
-    let [difference_valid, difference_test] = row.differences();
-    let records = ours.map_or_else(Vec::new, |ours| {
-        ours.records.iter().map(|path| path.display().to_string()).collect()
-    });
-    [
-        report.table.clone(),
-        row.row.clone(),
-        row.name.clone(),
-        row.ours.to_string(),
-        report.scale.to_string(),
-        report.metric.to_string(),
-        state(row).to_owned(),
-        number(published.and_then(|it| it.valid)),
-        number(published.and_then(|it| it.test)),
-        published.map_or_else(String::new, |it| it.source.clone()),
-        number(ours.and_then(|it| it.valid).map(|it| it.mean)),
-        number(ours.and_then(|it| it.valid?.sd)),
-        number(ours.map(|it| it.test.mean)),
-        number(ours.and_then(|it| it.test.sd)),
-        number(ours.and_then(|it| it.best_epoch).map(|it| it.mean)),
-        ours.map_or(0, |it| it.test.n).to_string(),
-        number(difference_valid),
-        number(difference_test),
-        number(ours.map(|it| it.penalty.mean)),
-        number(ours.map(|it| it.activation_norm.mean)),
-        records.join(";"),
-    ]
 }

@@ -1,7 +1,7 @@
-//! What text and Markdown say in words around the numbers.
+//! The words that text and Markdown put around the numbers.
 
-use super::{
-    Failure, Measured, Readings, RowReport, RowState, TableReport, UncountedReason, Verdict,
+use super::fold::{
+    Failure, Measured, Readings, RowReport, Statistic, TableReport, UncountedReason, Verdict,
 };
 use crate::experiments::Metric;
 use crate::recipe::Scale;
@@ -19,7 +19,7 @@ pub(super) fn header(metric: Metric) -> [&'static str; COLUMNS] {
     ["row", paper, "paper test", ours, "ours test", "n", "difference on test", "penalty", "norm"]
 }
 
-/// The notes under a table: one a distinct source, then what the columns are.
+/// The notes under a table: one per source, then what the columns are.
 pub(super) struct Notes<'a> {
     report: &'a TableReport,
     sources: Vec<&'a str>,
@@ -54,7 +54,7 @@ impl<'a> Notes<'a> {
             let norm = norm.map_or_else(dash, |norm| format!("(paper {norm:.1})"));
             return [name, valid, test, dash(), absence, dash(), dash(), dash(), norm];
         };
-        let spread = |it: &super::Statistic| match it.sd {
+        let spread = |it: &Statistic| match it.sd {
             Some(sd) => format!("{:.2} ± {sd:.2}", it.mean),
             None => format!("{:.2}", it.mean),
         };
@@ -107,32 +107,29 @@ impl<'a> Notes<'a> {
 
     /// Which scale the numbers are of, and what that means for them.
     pub(super) fn scale(&self) -> String {
-        let mut text = match self.report.scale {
+        let text = match self.report.scale {
             Scale::Demo => {
-                "Scale demo: the small data that comes with anp, small models. NOT comparable with the \
-                 paper, the difference means nothing; compare our rows with each other."
-            }
-            Scale::Small => {
-                "Scale small: the real data, models far smaller than the paper's. NOT comparable with \
+                "Scale demo: the small data that comes with anp, small models. NOT comparable with \
                  the paper, the difference means nothing; compare our rows with each other."
             }
-            Scale::Paper => {
-                "Scale paper: as published. `ok`: our mean on test is within the row's tolerance of the \
-                 paper's number; `MISS`: it is not."
+            Scale::Small => {
+                "Scale small: the real data, models far smaller than the paper's. NOT comparable \
+                 with the paper, the difference means nothing; compare our rows with each other."
             }
+            Scale::Paper => {
+                "Scale paper: as published. `ok`: our mean on test is within the row's tolerance \
+                 of the paper's number; `MISS`: it is not."
+            }
+        };
+        if self.report.overrides.is_empty() {
+            return text.to_owned();
         }
-        .to_owned();
-        if !self.report.overrides.is_empty() {
-            let overrides = self.report.overrides.join(", ");
-            text.push_str(&format!(
-                " Changed by --set {overrides}: not the paper's recipes, nothing is judged."
-            ));
-        }
-        text
+        let overrides = self.report.overrides.join(", ");
+        format!("{text} Changed by --set {overrides}: not the paper's recipes, nothing is judged.")
     }
 
-    /// The readings of the norm in rows whose norm the paper gives, and what is left of the first of them: the paper
-    /// does not say what it measured, but the ratio of two rows hardly depends on it.
+    /// The readings of the norm in rows whose norm the paper gives, and their ratio to those of the
+    /// first row: the paper does not say what it measured, but the ratio hardly depends on it.
     fn readings(&self) -> Vec<(String, String)> {
         let rows = self.report.rows.iter().filter_map(|row| {
             let measured = row.measured()?;
@@ -144,7 +141,8 @@ impl<'a> Notes<'a> {
         };
         let line = |(row, paper, ours, readings): &(&RowReport, f64, &Measured, Readings)| {
             let mut text = format!(
-                "paper {paper:.1}; ‖h‖₂ {:.2}, ½‖h‖₂² {:.2}, block/T {:.2} ({:.2} dropped), RMS {:.3}",
+                "paper {paper:.1}; ‖h‖₂ {:.2}, ½‖h‖₂² {:.2}, block/T {:.2} ({:.2} dropped), \
+                 RMS {:.3}",
                 ours.activation_norm.mean,
                 readings.half_squared_norm,
                 readings.frobenius_per_step,
@@ -167,60 +165,63 @@ impl<'a> Notes<'a> {
 
     /// The notes, each with its mark.
     pub(super) fn lines(&self) -> Vec<(String, String)> {
-        let mut lines: Vec<_> = self
-            .sources
-            .iter()
-            .enumerate()
-            .map(|(index, source)| (format!("[{}]", index + 1), (*source).to_owned()))
-            .collect();
+        let note = |mark: &str, text: &str| (mark.to_owned(), text.to_owned());
+        let sources = self.sources.iter().enumerate();
+        let mut lines: Vec<_> =
+            sources.map(|(index, source)| note(&format!("[{}]", index + 1), source)).collect();
         if self.report.rows.iter().any(|row| row.ours) {
-            lines.push(("[+]".to_owned(), "added by this project, no row of the paper".to_owned()));
+            lines.push(note("[+]", "added by this project, no row of the paper"));
         }
-        if self.report.rows.iter().any(|row| matches!(row.state, RowState::Measured(_))) {
-            lines.push((
-                "ours:".to_owned(),
-                "mean ± standard deviation over n seeds; difference is ours minus paper".to_owned(),
-            ));
-            let [penalty, norm] = match self.report.metric {
-                Metric::Perplexity => [
-                    "what the penalties added to the training loss in the best epoch, nats a token",
-                    "mean ‖h‖₂ of the last hidden activation over validation tokens, dropout off",
-                ],
-                Metric::Accuracy => [
-                    "what the penalties added to the training loss in the last epoch, nats an image",
-                    "mean ‖h‖₂ of the pooled features over test images after the last epoch",
-                ],
-            };
-            lines.push(("penalty:".to_owned(), penalty.to_owned()));
-            lines.push(("norm:".to_owned(), norm.to_owned()));
-            if self.report.metric == Metric::Accuracy {
-                let text = "after the last epoch; `best epoch` is chosen by the test set, as the paper's code does";
-                lines.push(("ours test:".to_owned(), text.to_owned()));
+        if self.report.rows.iter().any(|row| row.measured().is_some()) {
+            let ours = "mean ± standard deviation over n seeds; difference is ours minus paper";
+            lines.push(note("ours:", ours));
+            match self.report.metric {
+                Metric::Perplexity => lines.extend([
+                    note(
+                        "penalty:",
+                        "what the penalties added to the training loss in the best epoch, nats a \
+                         token",
+                    ),
+                    note(
+                        "norm:",
+                        "mean ‖h‖₂ of the last hidden activation over validation tokens, dropout \
+                         off",
+                    ),
+                ]),
+                Metric::Accuracy => lines.extend([
+                    note(
+                        "penalty:",
+                        "what the penalties added to the training loss in the last epoch, nats an \
+                         image",
+                    ),
+                    note(
+                        "norm:",
+                        "mean ‖h‖₂ of the pooled features over test images after the last epoch",
+                    ),
+                    note(
+                        "ours test:",
+                        "after the last epoch; `best epoch` is chosen by the test set, as the \
+                         paper's code does",
+                    ),
+                ]),
             }
         }
         lines.extend(self.readings());
         for row in &self.report.rows {
             for Failure { seed, reason } in &row.failures {
-                let text = format!("{}, seed {seed}: {reason}", row.name);
-                lines.push(("failed:".to_owned(), text));
+                lines.push(note("failed:", &format!("{}, seed {seed}: {reason}", row.name)));
             }
         }
         for (reason, words) in [
             (UncountedReason::OtherRecipe, "are of other recipes of these rows"),
             (UncountedReason::SameSeed, "repeat a seed of a later record"),
         ] {
-            let files: Vec<_> = self
-                .report
-                .uncounted
-                .iter()
-                .filter(|record| record.reason == reason)
-                .map(|record| {
-                    record.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
-                })
-                .collect();
+            let records = self.report.uncounted.iter().filter(|record| record.reason == reason);
+            let files: Vec<_> =
+                records.filter_map(|it| Some(it.path.file_name()?.to_string_lossy())).collect();
             if !files.is_empty() {
                 let text = format!("records that {words}: {}", files.join(", "));
-                lines.push(("not counted:".to_owned(), text));
+                lines.push(note("not counted:", &text));
             }
         }
         lines

@@ -1,59 +1,65 @@
 use std::path::PathBuf;
 
+use anp_core::LossReduction;
+
 use super::*;
-use crate::experiments::Experiments;
-use crate::record::{test_image_record, test_record};
+use crate::experiments::{Experiments, Table};
+use crate::recipe::Scale;
+use crate::record::{Record, StoredRecord, TextRecord, test_image_record, test_record};
 
 /// One with rows of all kinds, where one is made to lack its recipes.
 const TABLE: &str = "table1";
 const NOT_BUILT: &str = "bayes_by_backprop";
 
 fn table(id: &str) -> Table {
-    // Asked at run time: a target folder that checkouts share would give the path of the one that compiled this.
+    // At run time: with a shared target folder, another checkout may have compiled this.
     let folder = std::env::var_os("CARGO_MANIFEST_DIR").expect("Cargo runs the tests");
     let root = PathBuf::from(folder).join("../../experiments");
     let mut table = Experiments::locate(Some(&root)).unwrap().table(id).unwrap();
     for row in table.rows.iter_mut().filter(|row| row.id == NOT_BUILT) {
-        (row.file.demo, row.file.small, row.file.paper_scale) = (None, None, None);
+        row.sections.clear();
     }
     table
 }
 
-/// A record of each row that can be run at `scale`, for two seeds, test perplexities `test` and `test` + 1.
+/// A record of each row that can run at `scale`, for two seeds, with the test perplexities `test`
+/// and `test` + 1.
 fn records(table: &Table, scale: Scale, test: f64) -> Vec<StoredRecord> {
     let mut records = Vec::new();
     for row in &table.rows {
-        let Some(section) = row.file.section(scale) else { continue };
+        let Some(runs) = row.runs(scale, &[]).unwrap() else { continue };
+        let recipe = runs.recipe.text().unwrap();
         for (seed, test) in [(1, test), (2, test + 1.0)] {
-            let recipe = section.recipe().text().unwrap();
             let mut record = test_record(&table.id, &row.id, scale, seed, &recipe);
             record.result.test.perplexity = test;
+            let record = Record::from(record);
             let path = PathBuf::from("records").join(record.file_name());
-            records.push(StoredRecord { path, record: record.into() });
+            records.push(StoredRecord { path, record });
         }
     }
     records
 }
 
-fn text(stored: &mut StoredRecord) -> &mut Record {
-    let AnyRecord::Text(record) = &mut stored.record else { panic!("it is of a language model") };
+fn text(stored: &mut StoredRecord) -> &mut TextRecord {
+    let Record::Text(record) = &mut stored.record else { panic!("it is of a language model") };
     record
 }
 
-/// Test accuracy after the last epoch is ours, the best epoch's stands beside it, and higher is better.
+/// Our test accuracy is that after the last epoch, beside that of the best one; higher is better.
 #[test]
 fn a_table_of_images_shows_accuracies() {
     let table = table("table4");
-    let section = table.rows[0].file.section(Scale::Paper).unwrap();
-    let crate::recipe::Recipe::Image(recipe) = section.recipe() else { panic!("of images") };
+    let runs = table.rows[0].runs(Scale::Paper, &[]).unwrap().unwrap();
+    let recipe = runs.recipe.image().unwrap();
     let mut records = Vec::new();
     for (seed, accuracy) in [(1, 96.0), (2, 96.5)] {
         let mut record =
             test_image_record("table4", &table.rows[0].id, Scale::Paper, seed, &recipe);
         record.result.test.accuracy = accuracy;
         record.result.best.accuracy = accuracy + 0.25;
+        let record = Record::from(record);
         let path = PathBuf::from("records").join(record.file_name());
-        records.push(StoredRecord { path, record: record.into() });
+        records.push(StoredRecord { path, record });
     }
     let report = fold(&table, Scale::Paper, &[], &records).unwrap();
     let measured = report.rows[0].measured().unwrap();
@@ -95,7 +101,8 @@ fn rows_say_what_there_is_of_them() {
 fn a_run_that_failed_is_shown_with_its_reason() {
     let table = table(TABLE);
     let mut records = records(&table, Scale::Demo, 80.0);
-    records.retain(|stored| (stored.record.row(), stored.record.seed()) == ("lstm_anp", 1));
+    records
+        .retain(|stored| (stored.record.head().row, stored.record.head().seed) == ("lstm_anp", 1));
     let mut report = fold(&table, Scale::Demo, &[], &records).unwrap();
     let failure = |seed| Failure { seed, reason: "the loss became inf".to_owned() };
     report.add_failure(TABLE, "lstm", failure(1));
@@ -183,7 +190,7 @@ fn changed_recipes_are_not_judged() {
     assert!(render(&[report], Format::Text, 100).contains("training.max_epochs=1"));
 }
 
-/// A key of one kind of network does not keep the rows of another from being shown; one of none is an error.
+/// A key of one kind of network leaves the rows of other kinds out; an unknown key is an error.
 #[test]
 fn overrides_need_not_fit_every_row() {
     let fold = |text: &str| fold(&table("table2"), Scale::Demo, &[text.to_owned()], &[]);
@@ -219,9 +226,9 @@ fn the_latest_record_of_a_seed_counts() {
         assert_eq!(report.uncounted, [Uncounted { path: earlier.clone(), reason }]);
     }
 
-    // A record of the same recipe counts whatever row it was made for; another scale's, or another row's with another
-    // recipe, is nobody's business here.
-    records.retain(|stored| stored.record.row() == "lstm");
+    // A record of the same recipe counts whatever row it was made for. One of another scale, or of
+    // another row with another recipe, is ignored.
+    records.retain(|stored| stored.record.head().row == "lstm");
     let mut other = records[0].clone();
     text(&mut other).recipe_hash = "0".repeat(64);
     records.push(other);

@@ -1,15 +1,16 @@
 //! What a run will cost, before it is made. These are estimates.
 
+use std::mem::discriminant;
 use std::path::PathBuf;
 
 use anp_models::Kernels;
 
-use super::PlannedRun;
+use super::plan::PlannedRun;
 use crate::data::{self, Split};
 use crate::recipe::{ModelConfig, Recipe, ScheduleConfig, Shape, TextRecipe, TrainingConfig};
 use crate::record::StoredRecord;
 
-/// Floating-point operations a second that a hardware thread of a CPU does in training, if nothing was
+/// Floating-point operations per second and hardware thread of a CPU in training, if nothing was
 /// measured: about what two threads of a server reach on the medium model.
 const CPU_THREAD_FLOPS: f64 = 40e9;
 
@@ -34,7 +35,7 @@ pub struct Cost {
     pub epochs: usize,
     /// Training tokens, or images, of these epochs.
     pub items: u64,
-    /// Floating-point operations of training: two for each multiply-add, forward once and backward twice.
+    /// Floating-point operations of training.
     pub flops: f64,
     /// Seconds of training.
     pub seconds: f64,
@@ -58,89 +59,85 @@ impl Cost {
     ///
     /// If the run's recipe is not valid.
     pub fn estimate(run: &PlannedRun, machine: &Machine, records: &[StoredRecord]) -> Self {
-        let epochs = expected_epochs(run, records);
-        let manifest = data::manifest(run.recipe.data_set()).expect("a valid recipe");
-        let items = match &run.recipe {
-            Recipe::Text(recipe) => {
-                recipe.data.train_tokens.unwrap_or(manifest.file(Split::Train).tokens)
-            }
-            Recipe::Image(recipe) => {
-                recipe.data.train_images.unwrap_or(manifest.images(Split::Train))
-            }
+        let work = Work::of(&run.recipe);
+        let of_recipe = records.iter().filter(|it| it.record.head().recipe_hash == run.recipe_hash);
+        let lengths: Vec<usize> = of_recipe.map(|it| it.record.head().num_epochs).collect();
+        let epochs = match lengths.len() {
+            0 => work.epochs,
+            seeds => lengths.iter().sum::<usize>().div_ceil(seeds),
         };
-        let items = (epochs * items) as u64;
-        let flops = items as f64 * flops_per_item(&run.recipe);
+        let items = (epochs * work.items) as u64;
+        let flops = items as f64 * work.flops_per_item;
         let (speed, basis) = speed(run, machine, records);
         Self { epochs, items, flops, seconds: flops / speed, basis }
     }
 }
 
-/// Epochs that the run will take: as many as with another seed, else as its schedule suggests.
-fn expected_epochs(run: &PlannedRun, records: &[StoredRecord]) -> usize {
-    let lengths: Vec<usize> = records
-        .iter()
-        .filter(|stored| stored.record.recipe_hash() == run.recipe_hash)
-        .map(|stored| stored.record.num_epochs())
-        .collect();
-    if !lengths.is_empty() {
-        return lengths.iter().sum::<usize>().div_ceil(lengths.len());
-    }
-    let recipe = match &run.recipe {
-        Recipe::Text(recipe) => recipe,
-        Recipe::Image(recipe) => return recipe.training.max_epochs,
-    };
-    let TrainingConfig { max_epochs, schedule, .. } = &recipe.training;
-    match schedule {
-        ScheduleConfig::Fixed { .. } | ScheduleConfig::NonMonotoneAveraging { .. } => *max_epochs,
-        // Progress for about fifteen epochs, then one good and one bad epoch a decay.
-        ScheduleConfig::OnPlateau { max_decays, .. } => (*max_epochs).min(15 + 2 * max_decays),
+/// What a recipe asks for.
+struct Work {
+    /// Epochs that the schedule suggests.
+    epochs: usize,
+    /// Training tokens, or images, per epoch.
+    items: usize,
+    /// Floating-point operations of training on one of them.
+    flops_per_item: f64,
+}
+
+impl Work {
+    fn of(recipe: &Recipe) -> Self {
+        let manifest = data::manifest(recipe.data_set()).expect("a valid recipe");
+        let (epochs, items, multiply_adds) = match recipe {
+            Recipe::Text(recipe) => (
+                expected_epochs(&recipe.training),
+                recipe.data.train_tokens.unwrap_or(manifest.file(Split::Train).tokens),
+                multiply_adds_per_token(recipe, manifest.vocabulary),
+            ),
+            Recipe::Image(recipe) => (
+                recipe.training.max_epochs,
+                recipe.data.train_images.unwrap_or(manifest.images(Split::Train)),
+                recipe.network(manifest.classes, Kernels::Fused).multiply_adds(),
+            ),
+        };
+        // Two operations per multiply-add; once forward and twice backward.
+        Self { epochs, items, flops_per_item: 6.0 * multiply_adds as f64 }
     }
 }
 
-/// Floating-point operations a second on `machine`, and where that is from.
-fn speed(run: &PlannedRun, machine: &Machine, records: &[StoredRecord]) -> (f64, Basis) {
-    let size = flops_per_item(&run.recipe);
-    let unlikeness =
-        |stored: &StoredRecord| (flops_per_item(&stored.record.recipe()) / size).ln().abs();
-    let same_kind = |stored: &StoredRecord| {
-        std::mem::discriminant(&stored.record.recipe()) == std::mem::discriminant(&run.recipe)
-    };
-    let measured = records
-        .iter()
-        .filter(|stored| {
-            let provenance = stored.record.provenance();
-            same_kind(stored)
-                && provenance.device == machine.device
-                && (!machine.is_cpu || provenance.threads == machine.threads)
-                && provenance.tokens_per_second > 0.0
-        })
-        .min_by(|left, right| unlikeness(left).total_cmp(&unlikeness(right)));
-    match measured {
-        Some(stored) => {
-            let items_per_second = stored.record.provenance().tokens_per_second;
-            let speed = items_per_second * flops_per_item(&stored.record.recipe());
-            (speed, Basis::Record(stored.path.clone()))
+fn expected_epochs(training: &TrainingConfig) -> usize {
+    match training.schedule {
+        ScheduleConfig::Fixed { .. } | ScheduleConfig::NonMonotoneAveraging { .. } => {
+            training.max_epochs
         }
+        // Progress for about fifteen epochs, then one good and one bad epoch per decay.
+        ScheduleConfig::OnPlateau { max_decays, .. } => {
+            training.max_epochs.min(15 + 2 * max_decays)
+        }
+    }
+}
+
+/// Floating-point operations per second on `machine`, and where that is from.
+fn speed(run: &PlannedRun, machine: &Machine, records: &[StoredRecord]) -> (f64, Basis) {
+    let size = Work::of(&run.recipe).flops_per_item;
+    let measured = records.iter().filter_map(|stored| {
+        let (recipe, provenance) = (stored.record.recipe(), stored.record.head().provenance);
+        let is_comparable = discriminant(&recipe) == discriminant(&run.recipe)
+            && data::manifest(recipe.data_set()).is_ok()
+            && provenance.device == machine.device
+            && (!machine.is_cpu || provenance.threads == machine.threads)
+            && provenance.tokens_per_second > 0.0;
+        let flops_per_item = is_comparable.then(|| Work::of(&recipe).flops_per_item)?;
+        let unlikeness = (flops_per_item / size).ln().abs();
+        Some((unlikeness, provenance.tokens_per_second * flops_per_item, &stored.path))
+    });
+    match measured.min_by(|(left, ..), (right, ..)| left.total_cmp(right)) {
+        Some((_, speed, path)) => (speed, Basis::Record(path.clone())),
         None if machine.is_cpu => (CPU_THREAD_FLOPS * machine.threads as f64, Basis::RuleOfThumb),
         None => (GPU_FLOPS, Basis::RuleOfThumb),
     }
 }
 
-/// Floating-point operations of training on one token or image.
-fn flops_per_item(recipe: &Recipe) -> f64 {
-    match recipe {
-        Recipe::Text(recipe) => flops_per_token(recipe),
-        Recipe::Image(recipe) => {
-            let classes =
-                data::manifest(&recipe.data.images).map_or(0, |manifest| manifest.classes);
-            6.0 * recipe.network(classes, Kernels::Fused).multiply_adds() as f64
-        }
-    }
-}
-
-/// Floating-point operations of training on one token: layers and softmax; the rest is small.
-fn flops_per_token(recipe: &TextRecipe) -> f64 {
-    let vocabulary = data::manifest(&recipe.data.corpus).map_or(0, |manifest| manifest.vocabulary);
+/// Multiply-adds forward per token: layers and softmax; the rest is small.
+fn multiply_adds_per_token(recipe: &TextRecipe, vocabulary: usize) -> usize {
     let Shape { d_embed, d_hidden, d_output, num_layers, tie_weights: _ } = recipe.model.shape();
     let layers = (0..num_layers).map(|layer| {
         let d_input = if layer == 0 { d_embed } else { d_hidden };
@@ -153,23 +150,25 @@ fn flops_per_token(recipe: &TextRecipe) -> f64 {
             ModelConfig::Nas(_) => 8 * d_hidden * (d_input + d_hidden),
         }
     });
-    let multiply_adds = layers.sum::<usize>() + d_output * vocabulary;
-    6.0 * multiply_adds as f64
+    layers.sum::<usize>() + d_output * vocabulary
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::RunId;
     use crate::recipe::{Scale, test_recipe};
     use crate::record::test_record;
 
     fn run() -> PlannedRun {
         let recipe = test_recipe();
         PlannedRun {
-            table: "table2".to_owned(),
-            row: "lstm".to_owned(),
-            scale: Scale::Demo,
-            seed: 1,
+            id: RunId {
+                table: "table2".to_owned(),
+                row: "lstm".to_owned(),
+                scale: Scale::Demo,
+                seed: 1,
+            },
             recipe_hash: recipe.content_hash(),
             recipe: recipe.into(),
         }
@@ -179,14 +178,15 @@ mod tests {
         Machine { device: "flex".to_owned(), is_cpu: true, threads: 2 }
     }
 
-    /// The medium model on Penn Treebank: 4.2 M multiply-adds in the layers and 5.1 M in the softmax.
+    /// The medium model on Penn Treebank: 4.2 M multiply-adds in the layers, 5.1 M in the softmax.
     #[test]
     fn the_medium_model_costs_56_megaflop_a_token() {
         let mut recipe = test_recipe();
         recipe.data.corpus = "penn_treebank".to_owned();
         let ModelConfig::Lstm(lstm) = &mut recipe.model else { unreachable!("it is") };
         (lstm.d_embed, lstm.d_hidden) = (512, 512);
-        assert_eq!(flops_per_token(&recipe), 6.0 * (4_194_304.0 + 5_120_000.0));
+        let flops = Work::of(&recipe.into()).flops_per_item;
+        assert_eq!(flops, 6.0 * (4_194_304.0 + 5_120_000.0));
     }
 
     #[test]
@@ -208,7 +208,7 @@ mod tests {
         let cost = Cost::estimate(&run(), &cpu(), std::slice::from_ref(&stored));
         assert_eq!(cost.epochs, 1);
         assert_eq!(cost.basis, Basis::Record(path));
-        let seconds = cost.items as f64 / stored.record.provenance().tokens_per_second;
+        let seconds = cost.items as f64 / stored.record.head().provenance.tokens_per_second;
         assert!((cost.seconds - seconds).abs() < 1e-9 * seconds);
 
         let other = Machine { threads: 64, ..cpu() };

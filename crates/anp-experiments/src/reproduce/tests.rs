@@ -1,59 +1,41 @@
 use std::fs;
 
 use super::*;
-use crate::experiments::{Experiments, RowFile, Section};
-use crate::recipe::test_recipe;
-use crate::record::{AnyRecord, load_folder, test_record};
+use crate::experiments::{Experiments, Table};
+use crate::recipe::{Scale, test_recipe};
+use crate::record::{Record, StoredRecord, load_folder, test_record};
 use crate::report::{self, RowState, Statistic};
 
-/// A folder with one table of three rows: two that can be run at demo scale, and one that cannot.
+/// A folder with one table of three rows: two that can run at demo scale, and one that cannot.
 fn experiments() -> (tempfile::TempDir, Vec<Table>) {
-    let recipe = test_recipe();
-    let section = |penalties: bool| Section {
-        variational: None,
-        information_penalty: None,
-        bayes_by_backprop: None,
-        pointer_sentinel: None,
-        weight_penalty: None,
-        seeds: vec![1, 2],
-        data: recipe.data.clone(),
-        model: recipe.model.clone(),
-        penalties: if penalties { recipe.penalties.clone() } else { Vec::new() },
-        training: recipe.training.clone(),
-    };
-    let row = |name: &str, demo| RowFile {
-        name: name.to_owned(),
-        ours: true,
-        published: None,
-        demo,
-        small: None,
-        paper_scale: None,
-    };
     let folder = tempfile::tempdir().unwrap();
     let table = folder.path().join("t");
     fs::create_dir(&table).unwrap();
-    let header = "title = 'T'\nmetric = 'perplexity'\nrows = ['a', 'b', 'c']\n";
-    fs::write(table.join("table.toml"), header).unwrap();
-    for (id, row) in [
-        ("a", row("A", Some(section(false)))),
-        ("b", row("B", Some(section(true)))),
-        ("c", row("C", None)),
+    let with_penalty = toml::Value::try_from(test_recipe()).unwrap();
+    for (name, text) in [
+        ("table", "title = 'T'\nmetric = 'perplexity'\nrows = ['a', 'b', 'c']\n".to_owned()),
+        ("a", "name = 'A'\nours = true\nextends = 't/b'\nbase.penalty = []\n".to_owned()),
+        (
+            "b",
+            format!("name = 'B'\nours = true\nscale.demo = {with_penalty}\nbase.seeds = [1, 2]\n"),
+        ),
+        ("c", "name = 'C'\nours = true\n".to_owned()),
     ] {
-        fs::write(table.join(format!("{id}.toml")), toml::to_string(&row).unwrap()).unwrap();
+        fs::write(table.join(format!("{name}.toml")), text).unwrap();
     }
     let tables = vec![Experiments::locate(Some(folder.path())).unwrap().table("t").unwrap()];
     (folder, tables)
 }
 
-fn finished(run: &PlannedRun) -> Result<Outcome<AnyRecord>, TrainError> {
+fn finished(run: &PlannedRun) -> Result<Outcome<Record>, TrainError> {
     let recipe = run.recipe.clone().text().unwrap();
-    let record = test_record(&run.table, &run.row, run.scale, run.seed, &recipe);
+    let record = test_record(&run.id.table, &run.id.row, run.id.scale, run.id.seed, &recipe);
     Ok(Outcome::Finished(Box::new(record.into())))
 }
 
 fn planned(tables: &[Table], selection: &Selection, records: &[StoredRecord]) -> Vec<String> {
     let plan = plan(tables, Scale::Demo, selection, records).unwrap();
-    plan.runs.iter().map(|run| format!("{} {}", run.row, run.seed)).collect()
+    plan.runs.iter().map(|run| format!("{} {}", run.id.row, run.id.seed)).collect()
 }
 
 #[test]
@@ -108,7 +90,7 @@ fn another_recipe_is_run_again_and_reported_as_not_counted() {
 }
 
 #[test]
-fn an_override_that_fits_no_recipe_is_refused_before_anything_runs() {
+fn an_override_that_fits_no_recipe_is_refused_at_once() {
     let (_folder, tables) = experiments();
     let selection =
         Selection { overrides: vec!["training.epochs=1".to_owned()], ..Selection::default() };
@@ -132,7 +114,7 @@ fn an_interrupted_run_and_those_after_it_have_no_record() {
     assert_eq!(planned(&tables, &Selection::default(), &stored), ["a 2", "b 1", "b 2"]);
 }
 
-fn fail() -> Result<Outcome<AnyRecord>, TrainError> {
+fn fail() -> Result<Outcome<Record>, TrainError> {
     Err(TrainError::Training("the device is gone".to_owned()))
 }
 
@@ -158,7 +140,7 @@ fn a_failed_run_is_named_at_once_and_the_others_are_made() {
 }
 
 #[test]
-fn runs_that_failed_are_among_those_that_are_left_after_an_interruption() {
+fn failed_runs_are_left_to_make_after_an_interruption() {
     let (_folder, tables) = experiments();
     let records = tempfile::tempdir().unwrap();
     let all = plan(&tables, Scale::Demo, &Selection::default(), &[]).unwrap();
@@ -200,7 +182,7 @@ fn the_table_is_made_of_the_records_of_a_reproduction() {
 
     let tests: Vec<f64> = stored
         .iter()
-        .filter(|stored| stored.record.row() == "b")
+        .filter(|stored| stored.record.head().row == "b")
         .map(|stored: &StoredRecord| -> f64 {
             stored.record.clone().text().unwrap().result.test.perplexity
         })

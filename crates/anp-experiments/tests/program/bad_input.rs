@@ -1,7 +1,8 @@
-//! What cannot be done: each with a message that names what and what to do, exit code 2, and nothing lost.
+//! What cannot be done: each with a message that names what and what to do, exit code 2, and
+//! nothing lost.
 //!
-//! Recipes, records and tables that cannot be used are in `tests/tables.rs`, downloads and corpora in
-//! `tests/data`.
+//! Recipes, records and tables that cannot be used are in `tests/tables.rs`, downloads and corpora
+//! in `tests/data`.
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +12,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anp_experiments::data::{Split, manifest};
-use anp_experiments::train::{CheckpointError, Outcome, StoredCheckpoint};
+use anp_experiments::engine::{Checkpoint, CheckpointError, Outcome};
 
 #[cfg(target_os = "linux")]
 use crate::support::say;
@@ -23,8 +24,8 @@ fn refused(output: &Output, phrases: &[&str]) {
     assert_eq!(stdout(output), "");
 }
 
-/// Check that `output` is of runs of which one failed, with a message that has all `phrases`, and a table that shows
-/// it.
+/// Check that `output` is of runs of which one failed, with a message that has all `phrases`, and a
+/// table that shows it.
 fn failed(output: &Output, phrases: &[&str]) {
     said(output, phrases);
     let table = stdout(output);
@@ -39,12 +40,13 @@ fn said(output: &Output, phrases: &[&str]) {
     }
 }
 
-// Recipes and data ----------------------------------------------------------------------------------------
+// Recipes and data --------------------------------------------------------------------------------
 
 #[test]
 fn a_value_out_of_range_is_reported_before_data_is_looked_for() {
     let workplace = Workplace::new();
-    let rhn = "model={rhn={d_embed=8, d_hidden=8, depth=0, tie_weights=false, input_dropout=0.0, output_dropout=0.0, \
+    let rhn = "model={rhn={d_embed=8, d_hidden=8, depth=0, tie_weights=false, \
+               input_dropout=0.0, output_dropout=0.0, \
                transform_bias=-2.0, init_range=0.1}}";
     for (set, phrase) in [
         (rhn, "model.rhn.depth must be at least 1, but is 0"),
@@ -78,7 +80,7 @@ fn a_value_out_of_range_is_reported_before_data_is_looked_for() {
 }
 
 #[test]
-fn data_that_is_missing_cut_off_or_changed_is_named_with_its_remedy() {
+fn bad_data_files_are_named_with_their_remedy() {
     let workplace = Workplace::new();
     let folder = workplace.path("data");
     let reproduce = || {
@@ -138,7 +140,7 @@ fn a_time_that_is_none_is_refused() {
 
 #[cfg(unix)]
 #[test]
-fn a_refusal_has_its_exit_code_even_if_nobody_reads_the_message() {
+fn a_refusal_has_its_exit_code_even_if_nobody_reads() {
     let workplace = Workplace::new();
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
@@ -146,10 +148,10 @@ fn a_refusal_has_its_exit_code_even_if_nobody_reads_the_message() {
     assert_eq!(status.code(), Some(2));
 }
 
-// Folders -------------------------------------------------------------------------------------------------
+// Folders -----------------------------------------------------------------------------------------
 
 #[test]
-fn a_run_folder_that_cannot_be_written_is_named_with_the_option_that_changes_it() {
+fn a_run_folder_that_cannot_be_written_is_named() {
     let workplace = Workplace::new();
     let file = workplace.path("file");
     fs::write(&file, "in the way").unwrap();
@@ -158,7 +160,8 @@ fn a_run_folder_that_cannot_be_written_is_named_with_the_option_that_changes_it(
     assert_eq!(fs::read_to_string(&file).unwrap(), "in the way");
 }
 
-/// The records folder was there when the run began; whoever replaced it gets the record all the same.
+/// The records folder was there when the run began; whoever replaced it gets the record all the
+/// same.
 #[test]
 fn a_record_that_cannot_be_written_does_not_cost_the_run() {
     let workplace = Workplace::new();
@@ -179,7 +182,8 @@ fn a_record_that_cannot_be_written_does_not_cost_the_run() {
     assert_eq!(workplace.record().curve.len(), 1);
 }
 
-/// A shell in which `folder` is a file system of two megabytes; `None` if the system does not let us.
+/// A shell in which `folder` is a file system of two megabytes; `None` if the system does not let
+/// us.
 #[cfg(target_os = "linux")]
 fn with_small_disk(folder: &Path, script: &str) -> Option<Command> {
     let mount = format!("mount -t tmpfs -o size=2m tmpfs '{}'", folder.display());
@@ -197,7 +201,7 @@ fn with_small_disk(folder: &Path, script: &str) -> Option<Command> {
 /// The model has 0.4 MB, a checkpoint as much, later twice as much: some fit, then one does not.
 #[cfg(target_os = "linux")]
 #[test]
-fn a_full_disk_ends_the_run_and_what_was_saved_goes_on_where_there_is_room() {
+fn a_full_disk_ends_the_run_and_what_was_saved_goes_on() {
     let workplace = Workplace::new();
     let small = workplace.path("small");
     fs::create_dir(&small).unwrap();
@@ -221,17 +225,17 @@ fn a_full_disk_ends_the_run_and_what_was_saved_goes_on_where_there_is_room() {
     failed(&output, &["cannot write checkpoint small/runs/table2-lstm-demo-s1", "make room"]);
     assert!(message.contains("No space left") || message.contains("StorageFull"), "{message}");
 
-    let window = workplace.checkpoint("lstm").trainer().window;
+    let window = workplace.checkpoint("lstm").run.position.done;
     assert!(window > 0);
     let outcome = workplace.train("lstm", 1, Duration::from_secs(3600), move |done| done > window);
     assert!(matches!(outcome, Outcome::Interrupted { checkpoint: Some(_) }));
-    assert!(workplace.checkpoint("lstm").trainer().window > window);
+    assert!(workplace.checkpoint("lstm").run.position.done > window);
 }
 
-// Checkpoints ---------------------------------------------------------------------------------------------
+// Checkpoints -------------------------------------------------------------------------------------
 
 #[test]
-fn a_checkpoint_with_any_byte_changed_cut_off_or_gone_is_refused() {
+fn a_checkpoint_with_any_byte_changed_is_refused() {
     let workplace = Workplace::new();
     workplace.begin("lstm", 1, 40);
     let checkpoint = workplace.newest("lstm", 1).unwrap();
@@ -239,7 +243,7 @@ fn a_checkpoint_with_any_byte_changed_cut_off_or_gone_is_refused() {
     assert_eq!(files.len(), 3, "{files:?}");
     let folder = checkpoint.display().to_string();
     let check = |path: &Path, what: &str| {
-        let err = StoredCheckpoint::open(&checkpoint).unwrap_err();
+        let err = Checkpoint::open(&checkpoint).unwrap_err();
         assert!(matches!(err, CheckpointError::Damaged { .. }), "{what}: {err}");
         let message = err.to_string();
         let name = path.file_name().unwrap().to_string_lossy();
@@ -265,11 +269,11 @@ fn a_checkpoint_with_any_byte_changed_cut_off_or_gone_is_refused() {
         check(path, &format!("{} removed", path.display()));
         fs::write(path, bytes).unwrap();
     }
-    StoredCheckpoint::open(&checkpoint).unwrap();
+    Checkpoint::open(&checkpoint).unwrap();
 }
 
 #[test]
-fn a_damaged_checkpoint_is_kept_and_the_one_before_it_goes_on_as_the_message_says() {
+fn a_damaged_checkpoint_is_kept_and_the_one_before_goes_on() {
     let workplace = Workplace::new();
     workplace.begin("lstm", 1, 40);
     let older = workplace.newest("lstm", 1).unwrap();
@@ -325,20 +329,30 @@ fn a_checkpoint_of_another_device_is_refused_with_the_device() {
     let workplace = Workplace::new();
     workplace.begin("lstm", 1, 40);
     let checkpoint = workplace.newest("lstm", 1).unwrap();
-    edit_trainer(&checkpoint, |manifest| manifest["trainer"]["device"] = "cuda:0".into());
+    edit_trainer(&checkpoint, |manifest| manifest["run"]["course"]["device"] = "cuda:0".into());
     let output = workplace.reproduce(&["--only", "lstm"]).output().unwrap();
     failed(&output, &["was begun on cuda:0", "go on with --device cuda:0", "runs/table2-lstm"]);
 }
 
 #[test]
-fn a_checkpoint_of_another_version_is_refused_with_both_versions() {
+fn a_checkpoint_of_another_version_names_both_versions() {
     let workplace = Workplace::new();
     workplace.begin("lstm", 1, 40);
     let checkpoint = workplace.newest("lstm", 1).unwrap();
-    edit_trainer(&checkpoint, |manifest| manifest["format_version"] = 99.into());
-    let phrases =
-        ["has format 99", "this build reads", "the build that began it", "remove the run folder"];
-    failed(&workplace.reproduce(&["--only", "lstm"]).output().unwrap(), &phrases);
+    let remedies = ["this build reads 5", "the build that began it", "remove the run folder"];
+    for version in [99, 4] {
+        edit_trainer(&checkpoint, |manifest| {
+            manifest["format_version"] = version.into();
+            // The fourth version had neither.
+            let keys = manifest.as_object_mut().unwrap();
+            keys.retain(|key, _| key != "kind" && key != "run");
+        });
+        let found = format!("has format {version},");
+        let phrases = [&[found.as_str()], &remedies[..]].concat();
+        failed(&workplace.reproduce(&["--only", "lstm"]).output().unwrap(), &phrases);
+        let evaluated = workplace.anp(&["evaluate", checkpoint.to_str().unwrap()]).output();
+        refused(&evaluated.unwrap(), &phrases);
+    }
 
     // The first version kept its checksums elsewhere.
     edit_trainer(&checkpoint, |manifest| manifest["format_version"] = 1.into());
@@ -349,7 +363,7 @@ fn a_checkpoint_of_another_version_is_refused_with_both_versions() {
 #[test]
 fn a_folder_without_a_checkpoint_is_named() {
     let workplace = Workplace::new();
-    let err = StoredCheckpoint::open(&workplace.path("experiments")).unwrap_err();
+    let err = Checkpoint::open(&workplace.path("experiments")).unwrap_err();
     assert!(matches!(err, CheckpointError::Missing { .. }), "{err}");
     assert!(err.to_string().contains("experiments holds no checkpoint"), "{err}");
 }
@@ -364,7 +378,7 @@ fn two_processes_do_not_work_on_one_run() {
     running.kill();
 }
 
-// Numbers -------------------------------------------------------------------------------------------------
+// Numbers -----------------------------------------------------------------------------------------
 
 #[test]
 fn a_loss_that_is_not_finite_stops_the_run_before_it_is_saved() {
@@ -374,8 +388,8 @@ fn a_loss_that_is_not_finite_stops_the_run_before_it_is_saved() {
         || workplace.reproduce(&["--only", "lstm", "--checkpoint-every", "0"]).output().unwrap();
     let output = reproduce();
     let newest = workplace.newest("lstm", 1).expect("a checkpoint from before");
-    let good = StoredCheckpoint::open(&newest).unwrap();
-    let step = good.trainer().step;
+    let good = workplace.checkpoint("lstm");
+    let step = good.run.position.step;
     let newest = newest.strip_prefix(workplace.path("")).unwrap().display().to_string();
     let place = format!("window {} (step {})", step + 1, step + 1);
     let phrases = [
@@ -387,7 +401,8 @@ fn a_loss_that_is_not_finite_stops_the_run_before_it_is_saved() {
         "training.learning_rate",
     ];
     failed(&output, &phrases);
-    assert!(good.trainer().epoch.nll.is_finite() && good.trainer().epoch.grad_norm.is_finite());
+    let sums = &good.run.sums;
+    assert!(sums.loss.is_finite() && sums.grad_norm.is_finite());
     assert!(workplace.records().is_empty());
 
     // The checkpoint can be used: the run goes on from there, and comes to the same end.
@@ -396,7 +411,7 @@ fn a_loss_that_is_not_finite_stops_the_run_before_it_is_saved() {
 
 /// Neither the run nor the interrupter that it shares with the next keeps that one from being made.
 #[test]
-fn a_run_that_fails_is_shown_in_the_table_beside_those_that_do_not() {
+fn a_run_that_fails_is_shown_in_the_table_beside_others() {
     let workplace = Workplace::new();
     workplace.make_lstm_diverge();
     workplace.begin("lstm_anp", 1, 40);

@@ -1,11 +1,12 @@
-//! Runs that are killed or stopped, and go on. (Runs that are stopped within this process are in `tests/run.rs`.)
+//! Runs that are killed or stopped, and go on. (Runs that are stopped within this process are in
+//! `tests/run.rs`.)
 
 use std::fs;
 use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use anp_experiments::train::Outcome;
+use anp_experiments::engine::Outcome;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -13,7 +14,8 @@ use crate::support::{Running, Workplace, essence, say, stderr, stdout};
 
 const KILLS: usize = 10;
 
-/// The seed of the moments at which runs are killed: another one each time, unless `ANP_TEST_SEED` gives it.
+/// The seed of the moments at which runs are killed: another one each time, unless `ANP_TEST_SEED`
+/// gives it.
 fn seed() -> u64 {
     match std::env::var("ANP_TEST_SEED") {
         Ok(text) => text.parse().unwrap(),
@@ -21,8 +23,8 @@ fn seed() -> u64 {
     }
 }
 
-/// Dropout is on, there are two epochs, the schedule may decay, and a checkpoint is being written for a good
-/// part of the time.
+/// Dropout is on, there are two epochs, the schedule may decay, and a checkpoint is being written
+/// for a good part of the time.
 #[test]
 fn a_run_killed_at_ten_random_moments_ends_with_the_same_bits() {
     let workplace = Workplace::with_epochs(2);
@@ -101,7 +103,7 @@ fn scratch_folders(checkpoints: &Path) -> usize {
 
 #[cfg(unix)]
 #[test]
-fn a_signal_saves_says_how_to_go_on_and_the_same_command_goes_on() {
+fn a_signal_saves_and_the_same_command_goes_on() {
     let workplace = Workplace::new();
     workplace.begin("lstm", 1, 120);
     let command = || workplace.reproduce(&["--only", "lstm", "--checkpoint-every", "0"]);
@@ -125,7 +127,7 @@ fn a_signal_saves_says_how_to_go_on_and_the_same_command_goes_on() {
 
 #[cfg(unix)]
 #[test]
-fn a_second_signal_ends_at_once_and_the_checkpoint_before_is_good() {
+fn a_second_signal_ends_at_once_and_spares_the_checkpoint() {
     let workplace = Workplace::new();
     workplace.begin("lstm", 1, 500);
     let command = workplace.reproduce(&["--only", "lstm", "--checkpoint-every", "0"]);

@@ -9,16 +9,16 @@ fn anonymous_memory(process: u32) -> usize {
     kilobytes * 1024
 }
 
-/// A step makes some hundred tensors, of which the logits alone have half a megabyte here, so whatever is kept
-/// from step to step shows. Measured, memory stays where it is to within 0.1 MiB over three thousand steps; the
-/// slack of 4 KiB a step is for allocators that differ.
+/// A step makes some hundred tensors, of which the logits alone have half a megabyte here, so
+/// whatever is kept from step to step shows. Measured, memory stays where it is to within 0.1 MiB
+/// over three thousand steps; the slack of 4 KiB a step is for allocators that differ.
 #[cfg(target_os = "linux")]
 #[test]
 fn memory_does_not_grow_over_a_thousand_steps() {
     use std::thread::sleep;
     use std::time::{Duration, Instant};
 
-    use anp_experiments::train::CheckpointFolder;
+    use anp_experiments::engine::CheckpointFolder;
 
     use crate::support::{PATIENCE, Running, Workplace, say};
 

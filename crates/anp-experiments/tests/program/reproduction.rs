@@ -4,8 +4,8 @@ use serde_json::Value;
 
 use crate::support::{Workplace, contents, stderr, stdout};
 
-/// Two rows are run, one without and one with the penalty, from the same seed; then everything that can be
-/// seen of them is looked at, because the runs are what takes the time.
+/// Two rows are run, one without and one with the penalty, from the same seed; then everything that
+/// can be seen of them is looked at, because the runs are what takes the time.
 #[test]
 fn each_row_is_run_once_and_the_penalty_is_seen_in_the_table() {
     let workplace = Workplace::new();
@@ -131,12 +131,12 @@ fn each_row_is_run_once_and_the_penalty_is_seen_in_the_table() {
     let force = || workplace.reproduce(&["--only", "lstm", "--force", "--checkpoint-every", "0"]);
     let running = workplace.start_and_wait_for_a_checkpoint(force(), "lstm");
     running.kill();
-    let window = workplace.checkpoint("lstm").trainer().window;
+    let window = workplace.checkpoint("lstm").run.position.done;
     assert!(window < 500, "it began again, but is at {window}");
     assert_eq!(contents(&workplace.path("experiments/records")), records);
     // One that was stopped goes on, also with --force.
     let running = workplace.start_and_wait_for_a_checkpoint(force(), "lstm");
     running.kill();
-    let later = workplace.checkpoint("lstm").trainer().window;
+    let later = workplace.checkpoint("lstm").run.position.done;
     assert!(later > window, "{later} after {window}");
 }

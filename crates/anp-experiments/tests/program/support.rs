@@ -9,13 +9,14 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anp_experiments::data::{Sha256Hex, Store};
-use anp_experiments::device::DeviceName;
+use anp_experiments::device::Devices;
+use anp_experiments::engine::{
+    self, CheckpointFolder, Control, Outcome, Place, RunId, RunRequest, StoredCheckpoint,
+};
 use anp_experiments::experiments::Experiments;
 use anp_experiments::recipe::{Scale, TextRecipe};
-use anp_experiments::record::{Record, load_folder};
-use anp_experiments::train::{
-    self, CheckpointFolder, Outcome, RunRequest, StoredCheckpoint, Texts,
-};
+use anp_experiments::record::{TextRecord, load_folder};
+use anp_experiments::text::{TextTask, Texts};
 use anp_models::Kernels;
 use burn::train::logger::{EvaluationProgressLogger, TrainingProgressLogger};
 use burn::train::metric::MetricDefinition;
@@ -38,7 +39,7 @@ rows = ["lstm", "lstm_anp", "sru"]
 
 const NOT_BUILT: &str = r#"
 name = "SRU"
-[paper]
+[published]
 test = 62.3
 source = "Table 2"
 tolerance = 1.0
@@ -50,21 +51,21 @@ fn row(name: &str, max_epochs: usize, learning_rate: f64, clip: f64, penalty: &s
         r#"
 name = "{name}"
 
-[paper]
+[published]
 valid = 81.6
 test = 77.5
 source = "Table 2"
 tolerance = 1.0
 
-[demo]
+[scale.demo]
 seeds = [1]
 
-[demo.data]
+[scale.demo.data]
 corpus = "demo"
 batch_size = 20
 bptt = 20
 
-[demo.model.lstm]
+[scale.demo.model.lstm]
 d_embed = 8
 d_hidden = 8
 num_layers = 2
@@ -77,12 +78,12 @@ num_biases = 1
 bias_init = "zeros"
 init_range = 0.1
 
-[demo.training]
+[scale.demo.training]
 max_epochs = {max_epochs}
 learning_rate = {learning_rate:?}
 grad_clip_norm = {clip:?}
 
-[demo.training.schedule.on_plateau]
+[scale.demo.training.schedule.on_plateau]
 factor = 0.7
 max_decays = 15
 
@@ -93,12 +94,12 @@ max_decays = 15
 
 fn penalty(site: &str, eta: f64) -> String {
     format!(
-        "[[demo.penalty]]\nsite = '{site}'\nnorm = 'l2sq'\nreduction = 'half_sum'\neta = {eta:?}\n"
+        "[[scale.demo.penalty]]\nsite = '{site}'\nnorm = 'l2sq'\nreduction = 'half_sum'\neta = {eta:?}\n"
     )
 }
 
-/// A temporary folder with experiments, records and runs; the table is `table2` with the rows `lstm`,
-/// `lstm_anp` and `sru`, which is not built.
+/// A temporary folder with experiments, records and runs; the table is `table2` with the rows
+/// `lstm`, `lstm_anp` and `sru`, which is not built.
 pub struct Workplace {
     folder: TempDir,
 }
@@ -129,8 +130,9 @@ impl Workplace {
         fs::write(self.path(&format!("experiments/table2/{name}.toml")), text).unwrap();
     }
 
-    /// Make of `lstm` a run whose loss grows beyond all numbers after a few dozen steps: the penalty on the
-    /// unbounded logits is far too strong for the learning rate, and nothing is clipped.
+    /// Make of `lstm` a run whose loss grows beyond all numbers after a few dozen steps: the
+    /// penalty on the unbounded logits is far too strong for the learning rate, and nothing is
+    /// clipped.
     pub fn make_lstm_diverge(&self) {
         let penalty = penalty("logits", 0.02);
         self.write_row("lstm", &row("LSTM", 1, 1.0, 1e30, &penalty));
@@ -160,7 +162,7 @@ impl Workplace {
         let table = Experiments::locate(Some(&self.path("experiments"))).unwrap().table("table2");
         let rows = table.unwrap().rows;
         let row = rows.into_iter().find(|it| it.id == row).unwrap();
-        row.section(Scale::Demo, &[]).unwrap().unwrap().recipe().text().unwrap()
+        row.runs(Scale::Demo, &[]).unwrap().unwrap().recipe.text().unwrap()
     }
 
     pub fn name(&self, row: &str, seed: u64) -> String {
@@ -177,19 +179,19 @@ impl Workplace {
     }
 
     /// The newest checkpoint of the run with seed 1, opened.
-    pub fn checkpoint(&self, row: &str) -> StoredCheckpoint {
+    pub fn checkpoint(&self, row: &str) -> StoredCheckpoint<TextTask> {
         StoredCheckpoint::open(&self.newest(row, 1).expect("a checkpoint")).unwrap()
     }
 
-    /// Train in this process until `stop` says so or the run is done. `stop` is told how many windows of
-    /// the epoch are done; what it says takes effect a moment later.
+    /// Train in this process until `stop` says so or the run is done. `stop` is told how many
+    /// windows of the epoch are done; what it says takes effect a moment later.
     pub fn train(
         &self,
         row: &str,
         seed: u64,
         checkpoint_interval: Duration,
         stop: impl Fn(usize) -> bool + Send + Sync + 'static,
-    ) -> Outcome {
+    ) -> Outcome<TextRecord> {
         // All of the process shares one random number generator.
         static RANDOM: Mutex<()> = Mutex::new(());
         let _alone: MutexGuard<'_, ()> = RANDOM.lock().unwrap_or_else(|err| err.into_inner());
@@ -198,30 +200,26 @@ impl Workplace {
         if stop(0) {
             interrupter.stop(None);
         }
-        let device: DeviceName = "flex".parse().unwrap();
-        train::run(RunRequest {
-            table: "table2".to_owned(),
-            row: row.to_owned(),
-            scale: Scale::Demo,
-            seed,
+        let name = "flex".parse().unwrap();
+        let renderer = Watcher { stop, interrupter: interrupter.clone() };
+        engine::run::<TextTask>(RunRequest {
             recipe: self.recipe(row),
-            device: device.open().unwrap(),
-            other_devices: Vec::new(),
-            device_name: device.to_string(),
-            kernels: Kernels::Fused,
-            store: Store::locate(None),
-            run_dir: self.run_dir(row, seed),
-            checkpoint_interval,
-            interrupter: interrupter.clone(),
-            again: false,
-            renderer: Box::new(Watcher { stop, interrupter }),
-            on_evaluation: Box::new(|_, _| ()),
+            id: RunId { table: "table2".to_owned(), row: row.to_owned(), scale: Scale::Demo, seed },
+            place: Place {
+                devices: Devices::open(&[name]).unwrap(),
+                kernels: Kernels::Fused,
+                store: Store::locate(None),
+            },
+            control: Control {
+                checkpoint_interval,
+                ..Control::new(self.run_dir(row, seed), Box::new(renderer), interrupter)
+            },
         })
         .unwrap()
     }
 
-    /// Begin a run, and move it forward to `windows_left` windows before the end of its first epoch, as if
-    /// it had not learnt anything up to there.
+    /// Begin a run, and move it forward to `windows_left` windows before the end of its first
+    /// epoch, as if it had not learnt anything up to there.
     pub fn begin(&self, row: &str, seed: u64, windows_left: usize) {
         let outcome = self.train(row, seed, PATIENCE, |_| true);
         let Outcome::Interrupted { checkpoint: Some(checkpoint) } = outcome else {
@@ -230,20 +228,20 @@ impl Workplace {
         let corpus = Store::locate(None).load("demo").unwrap();
         let num_windows = Texts::cut(&corpus, &self.recipe(row)).unwrap().train.num_windows();
         edit_trainer(&checkpoint, |manifest| {
-            let window = num_windows - windows_left;
-            manifest["trainer"]["window"] = window.into();
-            manifest["trainer"]["step"] = window.into();
+            let done = num_windows - windows_left;
+            manifest["run"]["position"]["done"] = done.into();
+            manifest["run"]["position"]["step"] = done.into();
         });
     }
 
     /// The records there are.
-    pub fn records(&self) -> Vec<Record> {
+    pub fn records(&self) -> Vec<TextRecord> {
         let stored = load_folder(&self.path("experiments/records")).unwrap();
         stored.into_iter().map(|stored| stored.record.text().unwrap()).collect()
     }
 
     /// The only record.
-    pub fn record(&self) -> Record {
+    pub fn record(&self) -> TextRecord {
         let mut records = self.records();
         assert_eq!(records.len(), 1, "one record");
         records.remove(0)
@@ -279,7 +277,7 @@ pub fn edit_trainer(checkpoint: &Path, edit: impl FnOnce(&mut Value)) {
 }
 
 /// What a record says, without times and without what tells one machine or session from another.
-pub fn essence(record: &Record) -> Value {
+pub fn essence(record: &TextRecord) -> Value {
     let mut value = serde_json::to_value(record).unwrap();
     value.as_object_mut().unwrap().remove("provenance").unwrap();
     for epoch in value["curve"].as_array_mut().unwrap() {

@@ -9,7 +9,10 @@ import text
 
 
 def loss_terms(decoder_weight, decoder_bias, dropped, targets, eta):
-    """The loss and its part without the penalty: nats summed over the steps, averaged over the batch."""
+    """The loss and its part without the penalty.
+
+    Both are nats, summed over the steps and averaged over the batch.
+    """
     batch_size = targets.shape[1]
     logits = F.linear(dropped.flatten(0, 1), decoder_weight, decoder_bias)
     nll = F.cross_entropy(logits, targets.flatten(), reduction="sum") / batch_size
@@ -24,7 +27,8 @@ class Task:
         self.model = model
         self.windows = text.windows(case)
         self.state = model.zero_state(case["batch_size"])
-        self.autocast = (lambda: torch.autocast(device, torch.bfloat16)) if dtype == "bf16" else nullcontext
+        rounds = dtype == "bf16"
+        self.autocast = (lambda: torch.autocast(device, torch.bfloat16)) if rounds else nullcontext
         self.loss_terms = torch.compile(loss_terms) if model.compiled else loss_terms
 
     def forward(self, eta):

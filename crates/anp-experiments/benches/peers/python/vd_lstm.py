@@ -1,7 +1,7 @@
-"""The LSTM with variational dropout of Gal & Ghahramani: masks of a sequence, on the recurrence too.
+"""The LSTM with variational dropout of Gal & Ghahramani: masks of a sequence, also on the recurrence.
 
-torch.nn.LSTM has no place for a mask on its recurrence, so the steps are a loop: one product for the inputs of
-all steps, one a step for the recurrence of all gates.
+torch.nn.LSTM has no place for a mask on its recurrence, so the steps are a loop: one product for
+the inputs of all steps, and one per step for the recurrence of all gates.
 """
 
 import torch
@@ -47,7 +47,8 @@ class VdLstm(nn.Module):
         self.case = case
         d_hidden = case["d_hidden"]
         self.embedding = nn.Embedding(case["vocab_size"], d_hidden)
-        self.layers = nn.ModuleList(Layer(d_hidden, d_hidden, compiled) for _ in range(case["num_layers"]))
+        layers = (Layer(d_hidden, d_hidden, compiled) for _ in range(case["num_layers"]))
+        self.layers = nn.ModuleList(layers)
         self.softmax = nn.Linear(d_hidden, case["vocab_size"])
         initialize(self.parameters())
 

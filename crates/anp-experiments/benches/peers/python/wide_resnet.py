@@ -1,4 +1,7 @@
-"""A wide residual network in the layout of GitHub meliketoy/wide-resnet.pytorch (oneDNN on the CPU, cuDNN on NVIDIA GPUs)."""
+"""A wide residual network in the layout of GitHub meliketoy/wide-resnet.pytorch.
+
+It runs on oneDNN on the CPU and on cuDNN on NVIDIA GPUs.
+"""
 
 from contextlib import nullcontext
 
@@ -57,7 +60,8 @@ class ImageTraining:
         self.images = torch.randn(case["batch_size"], 3, 32, 32)
         self.labels = torch.arange(case["batch_size"]) % case["vocab_size"]
         self.forward = torch.compile(self.model) if compiled else self.model
-        self.autocast = (lambda: torch.autocast(device, torch.bfloat16)) if dtype == "bf16" else nullcontext
+        rounds = dtype == "bf16"
+        self.autocast = (lambda: torch.autocast(device, torch.bfloat16)) if rounds else nullcontext
 
     def step(self):
         with self.autocast():

@@ -1,0 +1,139 @@
+use anp_core::ActivationNorm;
+use anp_models::{ImageOutput, ImageSite, WideResNet};
+use burn::module::Module;
+use burn::tensor::Tensor;
+use burn::tensor::activation::log_softmax;
+use burn::train::{InferenceStep, TrainOutput, TrainStep};
+
+use super::batches::{ImageBatch, Part};
+use crate::engine::{Report, StepOutput, Summary};
+
+/// An image network and its training objective.
+#[derive(Module, Debug)]
+pub struct ImageLearner {
+    /// The network.
+    pub net: WideResNet,
+    /// The penalties on activations, in the order of the recipe.
+    #[module(skip)]
+    pub penalties: Vec<(ImageSite, ActivationNorm)>,
+}
+
+/// The output of one batch, still on the device.
+#[derive(Debug, Clone)]
+pub struct BatchOutput {
+    /// Images in the batch.
+    pub images: usize,
+    /// Negative log-likelihood summed over the images, nats: `[1]`.
+    pub nll_sum: Tensor<1>,
+    /// Number of correctly classified images: `[1]`.
+    pub correct: Tensor<1>,
+    /// ‖pooled features‖₂ summed over the images: `[1]`.
+    pub norm_sum: Tensor<1>,
+    /// ‖pooled features‖₂² summed over the images: `[1]`.
+    pub square_sum: Tensor<1>,
+    /// Each penalty, as added to the loss: `[1]`; empty in evaluation.
+    pub penalties: Vec<Tensor<1>>,
+    /// The part of the batch.
+    pub part: Part,
+    /// Running mean and variance of each normalisation after a part of a batch, in the order of
+    /// [`WideResNet::norms`]; empty after a whole batch, which updates the network's own
+    /// statistics.
+    pub running: Vec<Tensor<1>>,
+}
+
+impl BatchOutput {
+    fn new(output: &ImageOutput, nll_sum: Tensor<1>, batch: ImageBatch) -> Self {
+        let [images, _] = output.logits.dims();
+        let labels = batch.labels.inner();
+        let predicted = output.logits.clone().inner().argmax(1).reshape([images]);
+        let squares = output.pooled.clone().inner().square().sum_dim(1);
+        Self {
+            images,
+            nll_sum: nll_sum.inner(),
+            correct: predicted.equal(labels).int().sum().float(),
+            norm_sum: squares.clone().sqrt().sum(),
+            square_sum: squares.sum(),
+            penalties: Vec::new(),
+            part: batch.part,
+            running: Vec::new(),
+        }
+    }
+}
+
+impl StepOutput for BatchOutput {
+    fn summary(&self) -> Summary {
+        let scalar = |value: &Tensor<1>| value.clone().into_scalar::<f64>();
+        let images = self.images as f64;
+        Summary {
+            loss: scalar(&self.nll_sum) / images,
+            accuracy: 100.0 * scalar(&self.correct) / images,
+            penalty: self.penalties.iter().map(scalar).sum(),
+            items: self.images,
+            ..Summary::default()
+        }
+    }
+}
+
+impl ImageLearner {
+    /// Loss of one batch, summed over its images, and the network's output.
+    pub fn forward(&self, batch: &ImageBatch) -> (Tensor<1>, ImageOutput) {
+        let output = self.net.forward(batch.images.clone());
+        let [batch_size, _] = output.logits.dims();
+        let labels = batch.labels.clone().reshape([batch_size, 1]);
+        let nll_sum = log_softmax(output.logits.clone(), 1).gather(1, labels).sum().neg();
+        (nll_sum, output)
+    }
+}
+
+impl TrainStep for ImageLearner {
+    type Input = ImageBatch;
+    type Output = Report<BatchOutput>;
+
+    /// ```text
+    /// loss = Σ over images of nll / images + Σ penalties
+    /// ```
+    ///
+    /// For a part of a batch it is the part's contribution to the loss of the batch, so that losses
+    /// and gradients of the parts sum to those of the batch.
+    fn step(&self, batch: ImageBatch) -> TrainOutput<Report<BatchOutput>> {
+        let is_whole = batch.is_whole();
+        // The statistics of a part must not mix with those of others before all are complete.
+        let own = (!is_whole).then(|| Self { net: self.net.with_own_statistics(), ..self.clone() });
+        let learner = own.as_ref().unwrap_or(self);
+        let (nll_sum, output) = learner.forward(&batch);
+        let penalty = |(site, norm): &(ImageSite, ActivationNorm)| {
+            let activation = output.activation(*site);
+            let [images, features] = activation.dims();
+            let penalty = norm.forward(activation);
+            if is_whole {
+                return penalty;
+            }
+            let weight = |images| norm.reduction().weight(norm.norm(), images, features);
+            penalty * (weight(batch.part.batch_size) / weight(images))
+        };
+        let penalties: Vec<_> = self.penalties.iter().map(penalty).collect();
+        // Not a division: Burn computes its gradient with the reciprocal in single precision,
+        // whatever the dtype.
+        let mean = nll_sum.clone() * (1.0 / batch.part.batch_size as f64);
+        let loss = penalties.iter().fold(mean, |loss, penalty| loss + penalty.clone());
+        let gradients = loss.backward();
+        let mut item = BatchOutput::new(&output, nll_sum, batch);
+        item.penalties = penalties.into_iter().map(Tensor::inner).collect();
+        if !is_whole {
+            let norms = learner.net.norms();
+            let running = norms.flat_map(|it| [&it.running_mean, &it.running_var]);
+            item.running = running.map(|running| running.value()).collect();
+        }
+        TrainOutput::new(learner, gradients, Report::step(item))
+    }
+}
+
+impl InferenceStep for ImageLearner {
+    type Input = ImageBatch;
+    type Output = Report<BatchOutput>;
+
+    fn step(&self, batch: ImageBatch) -> Report<BatchOutput> {
+        let (nll_sum, output) = self.forward(&batch);
+        Report::step(BatchOutput::new(&output, nll_sum, batch))
+    }
+}

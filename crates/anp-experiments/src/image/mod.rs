@@ -1,0 +1,18 @@
+//! Image classifiers: recipe, batches, training step, evaluation.
+
+pub mod batches;
+mod build;
+mod evaluate;
+mod learner;
+pub mod recipe;
+pub(crate) mod record;
+mod replicas;
+mod score;
+mod snapshot;
+mod task;
+
+pub use learner::{BatchOutput, ImageLearner};
+pub use replicas::Replicas;
+pub use score::{CheckpointScore, evaluate_checkpoint};
+pub use snapshot::{ImageState, ImageTensors};
+pub use task::{ImageData, ImageTask, NoSuchPrecision};

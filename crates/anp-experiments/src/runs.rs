@@ -1,0 +1,60 @@
+//! Where the kinds of runs meet: [`engine::run`] for any recipe, and the evaluation of any
+//! checkpoint.
+
+use serde::Serialize;
+
+use crate::engine::{self, Checkpoint, GoOnPart, Outcome, Place, RunRequest, Task, TrainError};
+use crate::image::{self, CheckpointScore, ImageTask};
+use crate::recipe::Recipe;
+use crate::record::Record;
+use crate::text::evaluate::MonteCarlo;
+use crate::text::{self, CheckpointScores, TextTask};
+
+/// [`engine::run`] for the recipe's kind of run.
+///
+/// # Errors
+///
+/// See [`TrainError`]. Earlier checkpoints are kept.
+pub fn run(request: RunRequest<Recipe>) -> Result<Outcome<Record>, TrainError> {
+    let RunRequest { recipe, id, place, control } = request;
+    match recipe {
+        Recipe::Text(recipe) => {
+            let request = RunRequest { recipe, id, place, control };
+            engine::run::<TextTask>(request).map(|outcome| outcome.map(Record::from))
+        }
+        Recipe::Image(recipe) => {
+            let request = RunRequest { recipe, id, place, control };
+            engine::run::<ImageTask>(request).map(|outcome| outcome.map(Record::from))
+        }
+    }
+}
+
+/// The scores of a checkpoint.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Scores {
+    /// Of a language model.
+    Text(CheckpointScores),
+    /// Of an image classifier.
+    Image(CheckpointScore),
+}
+
+/// Measure the parameters of a checkpoint; `None` if `go_on` returns `false`. For a language model,
+/// `monte_carlo` is called with the run's seed and may ask for Monte-Carlo dropout.
+///
+/// # Errors
+///
+/// [`TrainError::Checkpoint`], [`TrainError::Data`] and [`TrainError::Task`].
+pub fn evaluate(
+    checkpoint: Checkpoint,
+    place: &Place,
+    monte_carlo: impl FnOnce(u64) -> Option<MonteCarlo>,
+    go_on: &mut GoOnPart<'_>,
+) -> Result<Option<Scores>, TrainError> {
+    if checkpoint.kind() == ImageTask::KIND {
+        let score = image::evaluate_checkpoint(checkpoint.of()?, place, go_on)?;
+        return Ok(score.map(Scores::Image));
+    }
+    let scores = text::evaluate_checkpoint(checkpoint.of()?, place, monte_carlo, go_on)?;
+    Ok(scores.map(Scores::Text))
+}
