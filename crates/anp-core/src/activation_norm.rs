@@ -4,7 +4,7 @@ use burn::config::Config;
 use burn::module::{Content, DisplaySettings, Module, ModuleDisplay};
 use burn::tensor::Tensor;
 
-use crate::{HyperParamError, Norm, Reduction};
+use crate::{HyperParamError, Norm, Reduction, validate_range};
 
 /// Configuration of [`ActivationNorm`].
 ///
@@ -28,10 +28,7 @@ impl ActivationNormConfig {
     ///
     /// [`HyperParamError::OutOfRange`] if `eta` is negative, infinite or NaN.
     pub fn validate(&self) -> Result<(), HyperParamError> {
-        if self.eta.is_finite() && self.eta >= 0.0 {
-            return Ok(());
-        }
-        Err(HyperParamError::OutOfRange { name: "eta", range: "[0, ∞)", value: self.eta })
+        validate_range("eta", self.eta, "[0, ∞)", self.eta.is_finite() && self.eta >= 0.0)
     }
 
     /// Build the penalty.

@@ -8,7 +8,8 @@
 //! | drop the same features at each step of a sequence | [`LockedDropout`] |
 //! | drop a word wherever it stands in a window | [`WordDropout`] |
 //! | drop single input tokens | [`SkipInput`] |
-//! | draw a mask now and apply it elsewhere | [`sample_mask`], [`sample_word_mask`] |
+//! | draw a mask now and apply it elsewhere | [`sample_mask`], [`sample_word_mask`], [`apply_mask`] |
+//! | check a configuration of your own | [`validate_range`], [`validate_size`], [`validate_dropout`] |
 //!
 //! The penalty is one term of a training loss. Let the model return the activation that it is about,
 //! the last hidden one in the paper, beside its logits:
@@ -66,9 +67,9 @@ pub use conversion::{
     BatchShape, LossReduction, awd_alpha, lambda, lambda_corrected_trace, lambda_eq11_per_step,
     lambda_frobenius,
 };
-pub use error::{HyperParamError, validate_dropout};
+pub use error::{HyperParamError, validate_dropout, validate_range, validate_size};
 pub use locked_dropout::{LockedDropout, LockedDropoutConfig};
-pub use mask::{look_up_word_mask, sample_mask, sample_word_mask};
+pub use mask::{apply_mask, is_training, look_up_word_mask, sample_mask, sample_word_mask};
 pub use norm::{Norm, Reduction};
 pub use skip_input::{SkipInput, SkipInputConfig};
 pub use word_dropout::{WordDropout, WordDropoutConfig};

@@ -1,11 +1,11 @@
 //! Dropout whose mask does not change over time.
 
 use burn::config::Config;
-use burn::module::{Content, DisplaySettings, Flag, Module, ModuleDisplay, Param};
+use burn::module::{Flag, Module, Param};
 use burn::tensor::Tensor;
 
-use crate::mask::is_active;
-use crate::{HyperParamError, sample_mask, validate_dropout};
+use crate::mask::{display_on_one_line, sample_in_training};
+use crate::{HyperParamError, apply_mask, validate_dropout};
 
 /// Configuration of [`LockedDropout`].
 #[derive(Config, Debug, PartialEq)]
@@ -72,13 +72,11 @@ impl LockedDropout {
     ///   `[seq_length, batch_size, d_hidden]`
     /// - returns: the shape of `input`
     pub fn forward(&self, input: Tensor<3>) -> Tensor<3> {
-        match self.sample(&input) {
-            Some(mask) => input * mask,
-            None => input,
-        }
+        let mask = self.sample(&input);
+        apply_mask(input, mask)
     }
 
-    /// The mask that [`forward`](Self::forward) would multiply to `input`, drawn anew at each call;
+    /// The mask that [`forward`](Self::forward) would multiply `input` by, drawn anew at each call;
     /// `None` where the layer passes its input through.
     ///
     /// # Shapes
@@ -86,13 +84,9 @@ impl LockedDropout {
     /// - `input`: as for [`forward`](Self::forward)
     /// - returns: `[batch_size, 1, d_hidden]` if `batch_first`, else `[1, batch_size, d_hidden]`
     pub fn sample(&self, input: &Tensor<3>) -> Option<Tensor<3>> {
-        let device = input.device();
-        if !is_active(&self.training, self.prob, &device) {
-            return None;
-        }
         let mut shape = input.dims();
         shape[if self.batch_first { 1 } else { 0 }] = 1;
-        Some(sample_mask(shape, self.prob, (&device, input.dtype())))
+        sample_in_training(&self.training, self.prob, shape, input)
     }
 
     /// Probability of dropping.
@@ -101,19 +95,7 @@ impl LockedDropout {
     }
 }
 
-impl ModuleDisplay for LockedDropout {
-    fn custom_settings(&self) -> Option<DisplaySettings> {
-        DisplaySettings::new().with_new_line_after_attribute(false).optional()
-    }
-
-    fn custom_content(&self, content: Content) -> Option<Content> {
-        let content = content.add("prob", &self.prob).add("batch_first", &self.batch_first);
-        match self.training.is_enabled() {
-            true => content.optional(),
-            false => content.add("training", &self.training).optional(),
-        }
-    }
-}
+display_on_one_line!(LockedDropout: prob, batch_first);
 
 #[cfg(test)]
 mod tests {

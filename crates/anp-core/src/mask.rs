@@ -23,7 +23,7 @@ use crate::validate_dropout;
 ///
 /// # Shapes
 ///
-/// - returns: `shape`; a dimension of size 1 is shared by all that the mask is multiplied to along it
+/// - returns: `shape`; a dimension of size 1 is shared by everything that the mask multiplies along it
 ///
 /// # Panics
 ///
@@ -90,11 +90,60 @@ pub fn look_up_word_mask(words: Tensor<2>, tokens: Tensor<2, Int>, batch_first: 
     looked_up.unsqueeze_dim(2)
 }
 
-/// Burn's rule for layers that draw noise: the device says a backward is possible, the flag that this
-/// layer takes part in it.
-pub(crate) fn is_active(training: &Param<Flag>, prob: f64, device: &Device) -> bool {
-    training.is_enabled() && device.is_autodiff() && prob > 0.0
+/// Multiply an activation by a mask, if there is one.
+///
+/// # Shapes
+///
+/// - `mask`: that of `activation`, or 1 in dimensions along which one element is for all
+/// - returns: the shape of `activation`
+pub fn apply_mask<const D: usize>(activation: Tensor<D>, mask: Option<Tensor<D>>) -> Tensor<D> {
+    match mask {
+        Some(mask) => activation * mask,
+        None => activation,
+    }
 }
+
+/// Burn's rule for layers that draw noise: the device says that a backward pass is possible, the flag
+/// that this layer takes part in it.
+pub fn is_training(training: &Param<Flag>, device: &Device) -> bool {
+    training.is_enabled() && device.is_autodiff()
+}
+
+/// [`sample_mask`] for `input`, where the layer drops something.
+pub(crate) fn sample_in_training<const D: usize>(
+    training: &Param<Flag>,
+    prob: f64,
+    shape: [usize; D],
+    input: &Tensor<3>,
+) -> Option<Tensor<D>> {
+    let device = input.device();
+    (prob > 0.0 && is_training(training, &device))
+        .then(|| sample_mask(shape, prob, (&device, input.dtype())))
+}
+
+/// Show a module on one line, and whether it takes part in training only where it does not.
+macro_rules! display_on_one_line {
+    ($module:ident: $($field:ident),*) => {
+        impl burn::module::ModuleDisplay for $module {
+            fn custom_settings(&self) -> Option<burn::module::DisplaySettings> {
+                let settings = burn::module::DisplaySettings::new();
+                settings.with_new_line_after_attribute(false).optional()
+            }
+
+            fn custom_content(
+                &self,
+                content: burn::module::Content,
+            ) -> Option<burn::module::Content> {
+                let content = content$(.add(stringify!($field), &self.$field))*;
+                match self.training.is_enabled() {
+                    true => content.optional(),
+                    false => content.add("training", &self.training).optional(),
+                }
+            }
+        }
+    };
+}
+pub(crate) use display_on_one_line;
 
 #[cfg(test)]
 pub(crate) mod tests {

@@ -1,11 +1,11 @@
 //! Dropout of whole words.
 
 use burn::config::Config;
-use burn::module::{Content, DisplaySettings, Flag, Module, ModuleDisplay, Param};
+use burn::module::{Flag, Module, Param};
 use burn::tensor::{Int, Tensor};
 
-use crate::mask::is_active;
-use crate::{HyperParamError, look_up_word_mask, sample_word_mask, validate_dropout};
+use crate::mask::{display_on_one_line, sample_in_training};
+use crate::{HyperParamError, apply_mask, look_up_word_mask, validate_dropout, validate_size};
 
 /// Configuration of [`WordDropout`].
 #[derive(Config, Debug, PartialEq)]
@@ -30,13 +30,7 @@ impl WordDropoutConfig {
     ///
     /// [`HyperParamError::OutOfRange`] if `prob` is not in [0, 1) or the vocabulary is empty.
     pub fn validate(&self) -> Result<(), HyperParamError> {
-        if self.vocab_size == 0 {
-            return Err(HyperParamError::OutOfRange {
-                name: "vocab_size",
-                range: "[1, ∞)",
-                value: 0.0,
-            });
-        }
+        validate_size("vocab_size", self.vocab_size)?;
         validate_dropout("prob", self.prob)
     }
 
@@ -95,13 +89,11 @@ impl WordDropout {
     ///
     /// If the first two dimensions of `embedded` are not those of `tokens`.
     pub fn forward(&self, embedded: Tensor<3>, tokens: Tensor<2, Int>) -> Tensor<3> {
-        match self.sample(&embedded, tokens) {
-            Some(mask) => embedded * mask,
-            None => embedded,
-        }
+        let mask = self.sample(&embedded, tokens);
+        apply_mask(embedded, mask)
     }
 
-    /// The mask that [`forward`](Self::forward) would multiply to `embedded`, drawn anew at each call;
+    /// The mask that [`forward`](Self::forward) would multiply `embedded` by, drawn anew at each call;
     /// `None` where the layer passes its input through.
     ///
     /// # Shapes
@@ -115,17 +107,13 @@ impl WordDropout {
     pub fn sample(&self, embedded: &Tensor<3>, tokens: Tensor<2, Int>) -> Option<Tensor<3>> {
         let dims @ [first, second] = tokens.dims();
         assert_eq!(embedded.dims()[..2], dims, "the embedding is not that of the tokens");
-        let device = embedded.device();
-        if !is_active(&self.training, self.prob, &device) {
-            return None;
-        }
         let num_masks = match (self.per_sequence, self.batch_first) {
             (false, _) => 1,
             (true, true) => first,
             (true, false) => second,
         };
-        let options = (&device, embedded.dtype());
-        let words = sample_word_mask(num_masks, self.vocab_size, self.prob, options);
+        let shape = [num_masks, self.vocab_size];
+        let words = sample_in_training(&self.training, self.prob, shape, embedded)?;
         Some(look_up_word_mask(words, tokens, self.batch_first))
     }
 
@@ -135,23 +123,7 @@ impl WordDropout {
     }
 }
 
-impl ModuleDisplay for WordDropout {
-    fn custom_settings(&self) -> Option<DisplaySettings> {
-        DisplaySettings::new().with_new_line_after_attribute(false).optional()
-    }
-
-    fn custom_content(&self, content: Content) -> Option<Content> {
-        let content = content
-            .add("vocab_size", &self.vocab_size)
-            .add("prob", &self.prob)
-            .add("per_sequence", &self.per_sequence)
-            .add("batch_first", &self.batch_first);
-        match self.training.is_enabled() {
-            true => content.optional(),
-            false => content.add("training", &self.training).optional(),
-        }
-    }
-}
+display_on_one_line!(WordDropout: vocab_size, prob, per_sequence, batch_first);
 
 #[cfg(test)]
 mod tests {

@@ -66,17 +66,18 @@ mod burn_nn {
 
         let [first, second] = if batch_first { [2, 4] } else { [4, 2] };
         let input = place.random(1, [first, second, 3], 1.0).require_grad();
-        let state = with_state
-            .then(|| LstmState::new(place.random(2, [2, 5], 1.0), place.random(3, [2, 5], 0.5)));
-        let loss = |hidden: &Tensor<3>, state: &LstmState<2>| {
+        let state = with_state.then(|| {
+            nn::LstmState::new(place.random(2, [2, 5], 1.0), place.random(3, [2, 5], 0.5))
+        });
+        let loss = |hidden: &Tensor<3>, cell: &Tensor<2>| {
             let weights = place.random(4, [first, second, 5], 1.0);
-            (hidden.clone() * weights).sum() + state.cell.clone().sum()
+            (hidden.clone() * weights).sum() + cell.clone().sum()
         };
 
         let (expected, expected_state) = theirs.forward(input.clone(), state.clone());
-        let expected_gradients = loss(&expected, &expected_state).backward();
-        let (hidden, last) = ours.forward(input.clone(), state);
-        let gradients = loss(&hidden, &last).backward();
+        let expected_gradients = loss(&expected, &expected_state.cell).backward();
+        let (hidden, last) = ours.forward(input.clone(), state.map(LstmState::from));
+        let gradients = loss(&hidden, &last.cell).backward();
 
         assert_same("hidden", hidden, expected, place);
         assert_same("last hidden", last.hidden, expected_state.hidden, place);
@@ -297,7 +298,7 @@ mod dropout {
                 true => time_first.clone().swap_dims(0, 1),
                 false => time_first.clone(),
             };
-            let state = LstmState::new(cell0.clone(), hidden0.clone());
+            let state = LstmState { hidden: hidden0.clone(), cell: cell0.clone() };
             let states = lstm.forward_states(input, Some(state));
             let gradients = states.hidden.clone().sum().backward();
 
@@ -316,7 +317,7 @@ mod dropout {
                 bias: lstm.bias_input.unwrap().val() + lstm.bias_hidden.unwrap().val(),
                 weight_hidden: lstm.weight_hidden.val(),
                 mask: Some(recurrent_mask),
-                state: anp_kernels::lstm::LstmState { hidden: hidden0, cell: cell0 },
+                state: LstmState { hidden: hidden0, cell: cell0 },
                 forget_bias: 1.0,
             });
             let time_first = |states: Tensor<3>| match batch_first {
@@ -533,8 +534,10 @@ mod sru {
 mod stack {
     use super::*;
 
-    fn state(place: &Place, seed: u64) -> LstmState<2> {
-        LstmState::new(place.random(seed, [2, 5], 1.0), place.random(seed + 1, [2, 5], 0.5))
+    fn state(place: &Place, seed: u64) -> LstmState {
+        let [cell, hidden] =
+            [(seed, 1.0), (seed + 1, 0.5)].map(|(seed, scale)| place.random(seed, [2, 5], scale));
+        LstmState { hidden, cell }
     }
 
     #[test]
@@ -582,7 +585,7 @@ mod stack {
         for place in places() {
             let stack = LstmStackConfig::new(LstmConfig::new(3, 5, true), 2).init(&place.device);
             let input = place.random(1, [2, 4, 3], 1.0);
-            let zero = LstmState::initial([2, 5], &place.device);
+            let zero = LstmState::zeros(2, 5, &place.device);
             let (expected, _) = stack.forward(input.clone(), Some(vec![zero.clone(), zero]));
             assert_same("output", stack.forward(input, None).0, expected, place);
         }
@@ -685,7 +688,7 @@ mod files {
                 let [hidden0, cell0] =
                     [&case.hidden0, &case.cell0].map(|s| layers(s.tensor(place)));
                 let initial = hidden0.into_iter().zip(cell0);
-                let initial = initial.map(|(hidden, cell)| LstmState::new(cell, hidden)).collect();
+                let initial = initial.map(|(hidden, cell)| LstmState { hidden, cell }).collect();
                 let (output, states) = lstm.forward(case.input.tensor(place), Some(initial));
 
                 assert_same("output", output, case.output.tensor(place), place);

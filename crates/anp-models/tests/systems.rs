@@ -9,8 +9,9 @@ use std::collections::BTreeMap;
 
 use anp_kernels::sru::Activation;
 use anp_models::{
-    BiasInit, CellConfig, Dropout, Kernels, LayerMasks, LayerState, LmMasks, LmState, MixtureOver,
-    PointerConfig, PointerState, RecurrentLm, RecurrentLmConfig, ScaleMixture, StochasticConfig,
+    CellConfig, Kernels, LayerMasks, LayerState, LmMasks, LmState, LstmCellConfig, MixtureOver,
+    NasCellConfig, PointerConfig, PointerState, RecurrentLm, RecurrentLmConfig, RhnCellConfig,
+    ScaleMixture, SruCellConfig, StochasticConfig,
 };
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{DType, Device, Gradients, Int, Tensor, TensorData};
@@ -103,7 +104,7 @@ impl Place {
 
     fn masks(&self, masks: &Masks) -> LmMasks {
         let inside = |masks: &InnerMasks| LayerMasks {
-            product: self.mask(&masks.product),
+            input: self.mask(&masks.product),
             recurrent: self.mask(&masks.recurrent),
             weight: self.mask(&masks.weight),
         };
@@ -231,7 +232,7 @@ fn agrees(name: &str, fixture: &str, config: &RecurrentLmConfig) {
     for (place, kernels, tolerance) in runs {
         let place = Place { device: place.device.autodiff(), ..place };
         let what = format!("{name}, {kernels}, on {place:?}");
-        let config = RecurrentLmConfig { kernels, ..config.clone() };
+        let config = config.clone().with_kernels(kernels);
         agrees_in(&what, &case, &config, &place, tolerance);
     }
 }
@@ -309,35 +310,27 @@ fn config(
     num_layers: usize,
     [d_embed, d_hidden, d_output]: [usize; 3],
 ) -> RecurrentLmConfig {
-    RecurrentLmConfig {
-        vocab_size: 11,
-        d_embed,
-        d_hidden,
-        d_output,
-        num_layers,
-        cell,
-        tie_weights: false,
-        dropout: Dropout::default(),
-        init_range: 0.1,
-        layer_init_range: None,
-        decoder_bias_init: BiasInit::Zeros,
-        stochastic: None,
-        pointer: None,
-        posterior: None,
-        kernels: Kernels::Fused,
-    }
+    RecurrentLmConfig::new(11, d_embed, d_hidden)
+        .with_d_output(Some(d_output))
+        .with_num_layers(num_layers)
+        .with_cell(cell)
 }
 
 fn lstm(num_biases: usize, forget_bias: f64) -> CellConfig {
-    CellConfig::Lstm { forget_bias, num_biases, bias_init: BiasInit::Zeros }
+    let config = LstmCellConfig::new().with_num_biases(num_biases);
+    CellConfig::Lstm(config.with_forget_bias(forget_bias))
 }
 
 fn sru(activation: Activation) -> CellConfig {
-    CellConfig::Sru { activation, highway_bias: 0.0 }
+    CellConfig::Sru(SruCellConfig::new().with_activation(activation))
 }
 
 fn rhn() -> CellConfig {
-    CellConfig::Rhn { depth: 3, transform_bias: 0.0 }
+    CellConfig::Rhn(RhnCellConfig::new(3))
+}
+
+fn nas() -> CellConfig {
+    CellConfig::Nas(NasCellConfig::new())
 }
 
 /// Gates share their masks; words are dropped by type.
@@ -351,7 +344,7 @@ fn vd_lstm() {
 /// the layers.
 #[test]
 fn vd_lstm_tied() {
-    let config = RecurrentLmConfig { tie_weights: true, ..config(lstm(2, 1.0), 2, [4, 5, 4]) };
+    let config = config(lstm(2, 1.0), 2, [4, 5, 4]).with_tie_weights(true);
     agrees("vd_lstm_tied", include_str!("fixtures/vd_lstm_tied.json"), &config);
 }
 
@@ -365,8 +358,7 @@ fn vd_lstm_separate() {
 /// Layers wider, as wide and narrower than their input; masks a step on embedding and output.
 #[test]
 fn sru_identity() {
-    let cell = sru(Activation::Identity);
-    let config = RecurrentLmConfig { tie_weights: true, ..config(cell, 3, [4, 5, 4]) };
+    let config = config(sru(Activation::Identity), 3, [4, 5, 4]).with_tie_weights(true);
     agrees("sru", include_str!("fixtures/sru.json"), &config);
 }
 
@@ -398,7 +390,7 @@ fn information() {
         ("information_outside", include_str!("fixtures/information_outside.json"), false),
     ] {
         let stochastic = Some(StochasticConfig { initial_sigma: 0.1, in_recurrence });
-        let config = RecurrentLmConfig { stochastic, ..config(lstm(1, 1.0), 2, [3, 4, 5]) };
+        let config = config(lstm(1, 1.0), 2, [3, 4, 5]).with_stochastic(stochastic);
         agrees(name, fixture, &config);
     }
 }
@@ -412,7 +404,7 @@ fn pointer() {
         ("pointer_detached", include_str!("fixtures/pointer_detached.json"), 7, false),
     ] {
         let pointer = Some(PointerConfig { window, state_gradient });
-        let config = RecurrentLmConfig { pointer, ..config(lstm(1, 0.0), 2, [3, 4, 5]) };
+        let config = config(lstm(1, 0.0), 2, [3, 4, 5]).with_pointer(pointer);
         agrees(name, fixture, &config);
     }
 }
@@ -421,26 +413,23 @@ fn pointer() {
 #[test]
 fn bayes() {
     let prior = |over| Some(ScaleMixture { pi: 0.25, log_sigma1: 0.0, log_sigma2: -1.0, over });
-    let posterior = prior(MixtureOver::Weight);
-    let untied = config(lstm(1, 0.0), 2, [3, 4, 5]);
-    let untied = RecurrentLmConfig { posterior, ..untied };
+    let untied = config(lstm(1, 0.0), 2, [3, 4, 5]).with_posterior(prior(MixtureOver::Weight));
     agrees("bayes", include_str!("fixtures/bayes.json"), &untied);
-    let posterior = prior(MixtureOver::Row);
-    let tied = config(lstm(2, 1.0), 2, [4, 5, 4]);
-    let tied = RecurrentLmConfig { posterior, tie_weights: true, ..tied };
+    let tied = config(lstm(2, 1.0), 2, [4, 5, 4]).with_tie_weights(true);
+    let tied = tied.with_posterior(prior(MixtureOver::Row));
     agrees("bayes_row", include_str!("fixtures/bayes_row.json"), &tied);
 }
 
 #[test]
-fn nas() {
-    let config = config(CellConfig::Nas, 2, [3, 4, 5]);
+fn nas_cell() {
+    let config = config(nas(), 2, [3, 4, 5]);
     agrees("nas", include_str!("fixtures/nas.json"), &config);
 }
 
 /// AWD-LSTM: recurrent matrices with elements dropped, words dropped in all sequences together, a narrow last layer.
 #[test]
 fn awd_lstm() {
-    let config = RecurrentLmConfig { tie_weights: true, ..config(lstm(2, 0.0), 3, [4, 6, 4]) };
+    let config = config(lstm(2, 0.0), 3, [4, 6, 4]).with_tie_weights(true);
     agrees("awd_lstm", include_str!("fixtures/awd_lstm.json"), &config);
 }
 
@@ -449,6 +438,6 @@ fn awd_lstm() {
 fn weight_drop() {
     let rhn = config(rhn(), 1, [3, 4, 4]);
     agrees("rhn_weight_drop", include_str!("fixtures/rhn_weight_drop.json"), &rhn);
-    let nas = config(CellConfig::Nas, 2, [3, 4, 5]);
+    let nas = config(nas(), 2, [3, 4, 5]);
     agrees("nas_weight_drop", include_str!("fixtures/nas_weight_drop.json"), &nas);
 }

@@ -167,15 +167,7 @@ fn agrees_in(
     let case: Case = serde_json::from_str(fixture).expect("the fixture is valid");
     let what = format!("{layout:?}, {kernels}, {dtype:?}");
     let device = Device::flex().autodiff();
-    let config = WideResNetConfig {
-        depth: 10,
-        width: 2,
-        num_classes: 7,
-        layout,
-        dropout: 0.0,
-        convolution_dtype: None,
-        kernels,
-    };
+    let config = WideResNetConfig::new(10, 2, 7).with_layout(layout).with_kernels(kernels);
     let mut fill = Fill { names: &case.names, dtype, path: Vec::new(), num_filled: 0 };
     let model: WideResNet = config.init(&device).map(&mut fill);
     assert_eq!(fill.num_filled, case.names.len(), "{what}: the model lacks a parameter");

@@ -1,9 +1,10 @@
+use anp_core::{HyperParamError, is_training, validate_range, validate_size};
 use burn::config::Config;
 use burn::module::{Content, DisplaySettings, Flag, Module, ModuleDisplay, Param, RunningState};
 use burn::nn::Initializer;
 use burn::tensor::{Device, Tensor};
 
-use super::{ConfigError, check_range, check_size};
+use super::{content_with_training, on_one_line};
 use crate::Kernels;
 use crate::batch_norm::{BatchNormInputs, BatchStatistics};
 
@@ -31,12 +32,12 @@ impl BatchNorm2dConfig {
     ///
     /// # Errors
     ///
-    /// [`ConfigError::OutOfRange`] if there are no channels, ε is not in (0, ∞), or the momentum is not in [0, 1].
-    pub fn validate(&self) -> Result<(), ConfigError> {
-        check_size("num_features", self.num_features)?;
+    /// [`HyperParamError::OutOfRange`] if there are no channels, ε is not in (0, ∞), or the momentum is not in [0, 1].
+    pub fn validate(&self) -> Result<(), HyperParamError> {
+        validate_size("num_features", self.num_features)?;
         let Self { epsilon, momentum, .. } = *self;
-        check_range("epsilon", epsilon, "(0, ∞)", epsilon.is_finite() && epsilon > 0.0)?;
-        check_range("momentum", momentum, "[0, 1]", (0.0..=1.0).contains(&momentum))
+        validate_range("epsilon", epsilon, "(0, ∞)", epsilon.is_finite() && epsilon > 0.0)?;
+        validate_range("momentum", momentum, "[0, 1]", (0.0..=1.0).contains(&momentum))
     }
 
     /// γ = 1, β = 0, and running statistics of mean 0 and variance 1, on `device`.
@@ -106,7 +107,7 @@ impl BatchNorm2d {
     /// unbiased variance.
     pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
         let device = input.device();
-        let is_training = device.is_autodiff() && self.training.is_enabled();
+        let is_training = is_training(&self.training, &device);
         let [batch_size, _, height, width] = input.dims();
         let count = batch_size * height * width;
         let statistics = (!is_training).then(|| BatchStatistics {
@@ -140,7 +141,7 @@ impl BatchNorm2d {
 
 impl ModuleDisplay for BatchNorm2d {
     fn custom_settings(&self) -> Option<DisplaySettings> {
-        DisplaySettings::new().with_new_line_after_attribute(false).optional()
+        on_one_line()
     }
 
     fn custom_content(&self, content: Content) -> Option<Content> {
@@ -150,9 +151,6 @@ impl ModuleDisplay for BatchNorm2d {
             .add("momentum", &self.momentum)
             .add("epsilon", &self.epsilon)
             .add("relu", &self.relu);
-        match self.training.is_enabled() {
-            true => content.optional(),
-            false => content.add("training", &self.training).optional(),
-        }
+        content_with_training(content, &self.training)
     }
 }

@@ -3,7 +3,7 @@ use burn::nn::{self, Linear};
 use burn::tensor::Tensor;
 
 use super::lstm::LstmWeights;
-use super::{Lstm, LstmConfig};
+use super::{Lstm, LstmConfig, LstmState};
 
 /// A `burn::nn::Lstm` that [`Lstm`] has no equal of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -43,6 +43,12 @@ impl Lstm {
         let config = LstmConfig::new(d_input, lstm.d_hidden, bias_input.is_some())
             .with_batch_first(lstm.batch_first);
         Ok(config.build(LstmWeights { input, hidden, bias_input, bias_hidden }))
+    }
+}
+
+impl From<nn::LstmState<2>> for LstmState {
+    fn from(state: nn::LstmState<2>) -> Self {
+        Self { hidden: state.hidden, cell: state.cell }
     }
 }
 

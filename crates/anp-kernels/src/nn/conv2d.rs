@@ -1,9 +1,10 @@
+use anp_core::{HyperParamError, validate_size};
 use burn::config::Config;
 use burn::module::{Content, DisplaySettings, Module, ModuleDisplay, Param};
 use burn::nn::Initializer;
 use burn::tensor::{Device, FloatDType, Tensor};
 
-use super::{ConfigError, check_size};
+use super::on_one_line;
 use crate::Kernels;
 use crate::conv2d::{Conv2dInputs, Conv2dOptions};
 
@@ -28,6 +29,8 @@ pub struct Conv2dConfig {
         default = "Initializer::KaimingUniform { gain: 1.0 / 3.0_f64.sqrt(), fan_out_only: false }"
     )]
     pub initializer: Initializer,
+    /// How the bias is drawn, if not like the weight.
+    pub bias_initializer: Option<Initializer>,
     /// Type to compute in, whatever the type of input and parameters, which the output has; theirs, if there is none.
     pub compute_dtype: Option<FloatDType>,
     /// How it is computed.
@@ -40,12 +43,12 @@ impl Conv2dConfig {
     ///
     /// # Errors
     ///
-    /// [`ConfigError::OutOfRange`] if a number of channels, a side of the kernel or a stride is 0.
-    pub fn validate(&self) -> Result<(), ConfigError> {
+    /// [`HyperParamError::OutOfRange`] if a number of channels, a side of the kernel or a stride is 0.
+    pub fn validate(&self) -> Result<(), HyperParamError> {
         let sizes = [("channels", self.channels), ("kernel_size", self.kernel_size)];
         for (name, [first, second]) in sizes.into_iter().chain([("stride", self.stride)]) {
-            check_size(name, first)?;
-            check_size(name, second)?;
+            validate_size(name, first)?;
+            validate_size(name, second)?;
         }
         Ok(())
     }
@@ -62,11 +65,10 @@ impl Conv2dConfig {
         let fans = [channels_in, channels_out].map(|channels| Some(channels * height * width));
         let [fan_in, fan_out] = fans;
         let weight = [channels_out, channels_in, height, width];
+        let bias = self.bias_initializer.as_ref().unwrap_or(&self.initializer);
         Conv2d {
             weight: self.initializer.init_with(weight, fan_in, fan_out, device),
-            bias: self
-                .bias
-                .then(|| self.initializer.init_with([channels_out], fan_in, fan_out, device)),
+            bias: self.bias.then(|| bias.init_with([channels_out], fan_in, fan_out, device)),
             stride: self.stride,
             padding: self.padding,
             compute_dtype: self.compute_dtype,
@@ -134,7 +136,7 @@ impl Conv2d {
 
 impl ModuleDisplay for Conv2d {
     fn custom_settings(&self) -> Option<DisplaySettings> {
-        DisplaySettings::new().with_new_line_after_attribute(false).optional()
+        on_one_line()
     }
 
     fn custom_content(&self, content: Content) -> Option<Content> {

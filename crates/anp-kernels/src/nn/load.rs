@@ -9,14 +9,15 @@ use burn::store::{ModuleStore, PytorchStore, SafetensorsStore, bridge};
 use burn::tensor::{DType, Device, Shape, Tensor};
 
 use super::lstm::LstmWeights;
-use super::{Lstm, LstmConfig, LstmStack, LstmStackConfig};
-use super::{Sru, SruConfig, SruStack, SruStackConfig};
+use super::{
+    Lstm, LstmConfig, LstmStack, LstmStackConfig, Sru, SruConfig, SruStack, SruStackConfig,
+};
 
 /// Why weights could not be loaded.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoadError {
-    /// The file's name has no known ending.
+    /// The file's name has no known extension.
     #[error("{} is no file of weights: its name must end in .safetensors, .pt or .pth", .path.display())]
     Format {
         /// The file.
@@ -91,6 +92,18 @@ struct StateDict {
 }
 
 impl StateDict {
+    /// What `build` makes of the weights of `path` whose names begin with `prefix`; it has to take them all.
+    fn load<T>(
+        path: &Path,
+        prefix: &str,
+        build: impl FnOnce(&mut Self) -> Result<T, LoadError>,
+    ) -> Result<T, LoadError> {
+        let mut weights = Self::open(path, prefix)?;
+        let built = build(&mut weights)?;
+        weights.finish()?;
+        Ok(built)
+    }
+
     /// Weights of `path` whose names begin with `prefix`; their values are not read yet.
     fn open(path: &Path, prefix: &str) -> Result<Self, LoadError> {
         let path = path.to_owned();
@@ -170,13 +183,13 @@ impl StateDict {
         }
     }
 
-    /// The weights of one layer of `torch.nn.LSTM`.
+    /// One layer of a `torch.nn.LSTM`.
     fn lstm(
         &mut self,
         config: &LstmConfig,
         index: usize,
         device: &Device,
-    ) -> Result<LstmWeights, LoadError> {
+    ) -> Result<Lstm, LoadError> {
         let LstmConfig { d_input, d_hidden, .. } = *config;
         let d_gates = 4 * d_hidden;
         let input = self.take(&format!("weight_ih_l{index}"), [d_gates, d_input], device)?;
@@ -193,21 +206,12 @@ impl StateDict {
         // By way of the host, so that products read rows that lie one after the other.
         let transposed =
             |weight: Tensor<2>| Tensor::from_data(weight.transpose().into_data(), device);
-        Ok(LstmWeights {
-            input: transposed(input),
-            hidden: transposed(hidden),
-            bias_input,
-            bias_hidden,
-        })
+        let (input, hidden) = (transposed(input), transposed(hidden));
+        Ok(config.build(LstmWeights { input, hidden, bias_input, bias_hidden }))
     }
 
-    /// The weight and the bias of one layer of the SRU package.
-    fn sru(
-        &mut self,
-        config: &SruConfig,
-        index: usize,
-        device: &Device,
-    ) -> Result<(Tensor<2>, Tensor<1>), LoadError> {
+    /// One layer of a `sru.SRU`.
+    fn sru(&mut self, config: &SruConfig, index: usize, device: &Device) -> Result<Sru, LoadError> {
         let SruConfig { d_input, d_hidden, .. } = *config;
         let parts = config.num_parts();
         let name = |name| format!("rnn_lst.{index}.{name}");
@@ -221,7 +225,8 @@ impl StateDict {
             self.tensors.remove(&name("scale_x"));
         }
         let interleaved = weight.reshape([d_input, d_hidden, parts]);
-        Ok((interleaved.swap_dims(1, 2).reshape([d_input, parts * d_hidden]), bias))
+        let weight = interleaved.swap_dims(1, 2).reshape([d_input, parts * d_hidden]);
+        Ok(config.build(weight, bias))
     }
 }
 
@@ -245,10 +250,7 @@ impl LstmConfig {
         prefix: &str,
         device: &Device,
     ) -> Result<Lstm, LoadError> {
-        let mut weights = StateDict::open(path.as_ref(), prefix)?;
-        let layer = weights.lstm(self, 0, device)?;
-        weights.finish()?;
-        Ok(self.build(layer))
+        StateDict::load(path.as_ref(), prefix, |weights| weights.lstm(self, 0, device))
     }
 }
 
@@ -268,13 +270,10 @@ impl LstmStackConfig {
         prefix: &str,
         device: &Device,
     ) -> Result<LstmStack, LoadError> {
-        let mut weights = StateDict::open(path.as_ref(), prefix)?;
-        let mut layers = Vec::with_capacity(self.num_layers);
-        for index in 0..self.num_layers {
-            let config = self.layer(index);
-            layers.push(config.build(weights.lstm(&config, index, device)?));
-        }
-        weights.finish()?;
+        let layers = StateDict::load(path.as_ref(), prefix, |weights| {
+            let layers = self.layers().enumerate();
+            layers.map(|(index, layer)| weights.lstm(&layer, index, device)).collect()
+        })?;
         Ok(self.build(layers))
     }
 }
@@ -299,10 +298,7 @@ impl SruConfig {
         prefix: &str,
         device: &Device,
     ) -> Result<Sru, LoadError> {
-        let mut weights = StateDict::open(path.as_ref(), prefix)?;
-        let (weight, bias) = weights.sru(self, 0, device)?;
-        weights.finish()?;
-        Ok(self.build(weight, bias))
+        StateDict::load(path.as_ref(), prefix, |weights| weights.sru(self, 0, device))
     }
 }
 
@@ -322,14 +318,10 @@ impl SruStackConfig {
         prefix: &str,
         device: &Device,
     ) -> Result<SruStack, LoadError> {
-        let mut weights = StateDict::open(path.as_ref(), prefix)?;
-        let mut layers = Vec::with_capacity(self.num_layers);
-        for index in 0..self.num_layers {
-            let config = self.layer(index);
-            let (weight, bias) = weights.sru(&config, index, device)?;
-            layers.push(config.build(weight, bias));
-        }
-        weights.finish()?;
+        let layers = StateDict::load(path.as_ref(), prefix, |weights| {
+            let layers = self.layers().enumerate();
+            layers.map(|(index, layer)| weights.sru(&layer, index, device)).collect()
+        })?;
         Ok(self.build(layers))
     }
 }

@@ -1,17 +1,21 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 /// A place in a network whose activation can be penalised or measured.
 ///
 /// Written in recipes as `embedding`, `layer[0].cell`, `layer[0].hidden`, `output_raw`,
 /// `output_dropped`, `logits`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub enum Site {
     /// The word embedding, before dropout: `[seq_length, batch_size, d_embed]`.
     Embedding,
     /// Cell states `c_t` of a recurrent layer (from 0): `[seq_length, batch_size, d_hidden]`.
     LayerCell(usize),
-    /// Hidden states `h_t` of a recurrent layer (from 0), before dropout: `[seq_length, batch_size, d_hidden]`.
+    /// Hidden states `h_t` of a recurrent layer (from 0), before dropout:
+    /// `[seq_length, batch_size, d_hidden]`.
     LayerHidden(usize),
     /// Hidden states of the last layer, before dropout; the same as `LayerHidden` of the last layer.
     OutputRaw,
@@ -37,7 +41,8 @@ impl fmt::Display for Site {
 /// A text that names no [`Site`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` is no site; known are embedding, layer[i].cell, layer[i].hidden, output_raw, output_dropped, logits"
+    "`{0}` is no site; known are embedding, layer[i].cell, layer[i].hidden, output_raw, \
+     output_dropped, logits"
 )]
 pub struct ParseSiteError(String);
 
@@ -61,6 +66,20 @@ impl FromStr for Site {
             "logits" => Ok(Self::Logits),
             _ => layer_site().ok_or_else(|| ParseSiteError(text.to_owned())),
         }
+    }
+}
+
+impl TryFrom<String> for Site {
+    type Error = ParseSiteError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<Site> for String {
+    fn from(site: Site) -> Self {
+        site.to_string()
     }
 }
 

@@ -1,10 +1,13 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 /// A place in an image network whose activation can be penalised or measured.
 ///
 /// Written in recipes as `conv1`, `group1`, `group2`, `group3`, `relu`, `pooled`, `logits`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub enum ImageSite {
     /// The first convolution.
     Conv1,
@@ -49,6 +52,20 @@ impl FromStr for ImageSite {
             "logits" => Ok(Self::Logits),
             _ => Err(ParseImageSiteError(text.to_owned())),
         }
+    }
+}
+
+impl TryFrom<String> for ImageSite {
+    type Error = ParseImageSiteError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<ImageSite> for String {
+    fn from(site: ImageSite) -> Self {
+        site.to_string()
     }
 }
 

@@ -1,7 +1,8 @@
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Int, Tensor};
+use serde::{Deserialize, Serialize};
 
-use crate::lstm::uniform;
+use crate::init::{draw, within};
 
 /// Score of a place that cannot be pointed at: its exponential is zero, and sums with it stay finite.
 const HIDDEN: f64 = -1e30;
@@ -10,11 +11,12 @@ const HIDDEN: f64 = -1e30;
 const NO_WORD: i64 = -1;
 
 /// Configuration of a [`PointerSentinel`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PointerConfig {
     /// Last words that can be pointed at, the current one among them: at least 1.
     pub window: usize,
-    /// Whether gradients go through the states that are pointed at. Those carried from earlier windows have none in any case.
+    /// Whether gradients go through the states that are pointed at. Those carried from earlier windows have
+    /// none in any case.
     pub state_gradient: bool,
 }
 
@@ -27,9 +29,9 @@ impl PointerConfig {
     pub fn init(&self, d_hidden: usize, init_range: f64, device: &Device) -> PointerSentinel {
         assert!(self.window > 0, "a pointer needs a window of at least one word");
         PointerSentinel {
-            weight: uniform([d_hidden, d_hidden], init_range, device),
-            bias: uniform([d_hidden], init_range, device),
-            sentinel: uniform([d_hidden], init_range, device),
+            weight: draw(within(init_range), [d_hidden, d_hidden], device),
+            bias: draw(within(init_range), [d_hidden], device),
+            sentinel: draw(within(init_range), [d_hidden], device),
             window: self.window,
             state_gradient: self.state_gradient,
         }
@@ -49,9 +51,9 @@ impl PointerConfig {
 /// p(w) = g p_vocabulary(w) + Σ_{i: word i is w} a_i,      g = the sentinel's share of a
 /// ```
 ///
-/// [Merity et al., 2016](https://arxiv.org/abs/1609.07843). `h̃_t` is the output after dropout, `h_i` the state before it, as
-/// a state is carried. The authors run the last L words anew for each update; here the states of earlier windows are
-/// those of the time they were made, with the parameters of then and without a gradient.
+/// [Merity et al., 2016](https://arxiv.org/abs/1609.07843). `h̃_t` is the output after dropout, `h_i` the state
+/// before it, as a state is carried. The authors run the last L words anew for each update; here the states of
+/// earlier windows were computed with the parameters of that time and have no gradient.
 #[derive(Module, Debug)]
 pub struct PointerSentinel {
     /// `W`: `[d_hidden, d_hidden]`.
@@ -69,7 +71,7 @@ pub struct PointerSentinel {
 pub struct PointerState {
     /// Hidden states of the last layer, the oldest first: `[window, batch_size, d_hidden]`.
     pub states: Tensor<3>,
-    /// The words, −1 where a text is not so long yet: `[window, batch_size]`.
+    /// The words, −1 where the text is shorter than the window: `[window, batch_size]`.
     pub words: Tensor<2, Int>,
 }
 
@@ -92,7 +94,7 @@ pub struct Pointing {
     words: Tensor<3, Int>,
 }
 
-/// Terms of the loss of a pointer, one value a token, in nats: `[seq_length · batch_size]` each.
+/// Terms of the loss of a pointer, one value per token, in nats: `[seq_length · batch_size]` each.
 #[derive(Debug, Clone)]
 pub struct PointerTerms {
     /// `−ln p(w)` of the mixture.

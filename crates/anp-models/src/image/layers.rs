@@ -5,6 +5,21 @@ use anp_kernels::nn::{BatchNorm2d, BatchNorm2dConfig, Conv2d, Conv2dConfig};
 use burn::module::Initializer;
 use burn::tensor::{Device, FloatDType};
 
+/// A convolution with a square kernel.
+#[derive(Clone, Copy)]
+pub(super) struct Convolution {
+    /// Of the input and of the output.
+    pub channels: [usize; 2],
+    pub kernel: usize,
+    pub stride: usize,
+}
+
+impl Convolution {
+    pub fn num_weights(&self) -> usize {
+        self.channels[0] * self.channels[1] * self.kernel * self.kernel
+    }
+}
+
 /// How the layers compute.
 #[derive(Clone, Copy)]
 pub(super) struct Compute {
@@ -13,28 +28,26 @@ pub(super) struct Compute {
     pub kernels: Kernels,
 }
 
-/// A convolution with square kernels that keeps the size but for its stride.
+/// A convolution with a square kernel, padded so that only the stride changes the size.
 ///
-/// Weights start Xavier-uniform with gain √2, `U(−a, a)` with `a = √2 · √(6 / (fan_in + fan_out))`, biases at zero; the
-/// initialisation of a layer as a whole would draw the biases, too.
+/// Weights start Xavier-uniform with gain √2, `U(−a, a)` with `a = √2 · √(6 / (fan_in + fan_out))`, biases at
+/// zero.
 pub(super) fn convolution(
-    channels: [usize; 2],
-    kernel: usize,
-    stride: usize,
+    shape: Convolution,
     bias: bool,
     compute: Compute,
     device: &Device,
 ) -> Conv2d {
-    let mut convolution = Conv2dConfig::new(channels, [kernel, kernel])
+    let Convolution { channels, kernel, stride } = shape;
+    Conv2dConfig::new(channels, [kernel, kernel])
         .with_stride([stride, stride])
         .with_padding([kernel / 2, kernel / 2])
-        .with_bias(false)
+        .with_bias(bias)
         .with_initializer(Initializer::XavierUniform { gain: 2.0_f64.sqrt() })
+        .with_bias_initializer(Some(Initializer::Zeros))
         .with_compute_dtype(compute.convolutions)
         .with_kernels(compute.kernels)
-        .init(device);
-    convolution.bias = bias.then(|| Initializer::Zeros.init([channels[1]], device));
-    convolution
+        .init(device)
 }
 
 /// A normalisation with the rectifier behind it.

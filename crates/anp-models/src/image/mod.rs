@@ -1,0 +1,10 @@
+//! Wide residual networks for small images.
+
+mod config;
+mod layers;
+mod site;
+mod wide_resnet;
+
+pub use config::{ResidualLayout, WideResNetConfig};
+pub use site::{ImageSite, ParseImageSiteError};
+pub use wide_resnet::{ImageOutput, ResidualBlock, WideResNet};
