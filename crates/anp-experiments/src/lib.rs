@@ -5,12 +5,10 @@
 //! | --- | --- |
 //! | [`data`] | manifests of the corpora, the store on disk, fetch, import, verify; token ids |
 //! | [`recipe`], [`experiments`] | everything that decides a number, as TOML; rows and tables |
-//! | [`batches`] | a token stream cut into parallel streams and windows |
-//! | [`images`] | images in batches: order, augmentation, normalisation, made ahead |
-//! | [`train`] | one run: truncated back-propagation, schedule, checkpoints |
-//! | [`evaluate`] | perplexity of a text, size of activations |
+//! | [`engine`] | one run: lock, resume, checkpoints |
+//! | [`text`] | language models: recipe, windows, training step, perplexity, size of activations |
+//! | [`image`] | image classifiers: recipe, batches, training step, accuracy |
 //! | [`record`], [`provenance`] | the JSON of a finished run |
-//! | [`noising`] | words of the training text replaced at random |
 //! | [`reproduce`], [`report`] | what has no record yet; tables from records |
 //! | [`device`], [`random`], [`atomic`] | devices by name, counter-based seeds, files that are whole or not there |
 //! | [`cli`] | the program; the only module that prints |
@@ -18,24 +16,21 @@
 //! A text is cut into streams that are read side by side, in windows:
 //!
 //! ```
-//! use anp_experiments::batches::{Tail, TokenStreams};
+//! use anp_experiments::text::batches::{Tail, TokenStreams};
 //!
 //! let text: Vec<u32> = (0..100).collect();
 //! let streams = TokenStreams::new(&text, 4, 8, Tail::Drop)?;
 //! assert_eq!((streams.num_windows(), streams.num_tokens()), (3, 96));
-//! # Ok::<(), anp_experiments::batches::TextTooShort>(())
+//! # Ok::<(), anp_experiments::text::batches::TextTooShort>(())
 //! ```
 
 pub mod atomic;
-pub mod batches;
-pub mod bptt;
 pub mod cli;
 pub mod data;
 pub mod device;
-pub mod evaluate;
+pub mod engine;
 pub mod experiments;
-pub mod images;
-pub mod noising;
+pub mod image;
 pub mod provenance;
 pub mod random;
 pub mod recipe;
@@ -43,4 +38,4 @@ pub mod record;
 pub mod report;
 pub mod reproduce;
 pub mod startup;
-pub mod train;
+pub mod text;

@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 
 pub use cost::{Basis, Cost, Machine};
 
+use crate::engine::{Outcome, TrainError};
 use crate::experiments::{ExperimentsError, Table};
 use crate::recipe::{Recipe, Scale};
 use crate::record::{AnyRecord, RecordError, StoredRecord, run_name};
-use crate::train::{Outcome, TrainError};
 
 /// Which runs of some tables are asked for.
 #[derive(Debug, Clone, Default)]

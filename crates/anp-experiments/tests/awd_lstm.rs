@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 
 use anp_core::{ActivationNormConfig, LossReduction, Norm, Reduction};
-use anp_experiments::batches::{LmBatch, Tail, TokenStreams};
-use anp_experiments::train::{Averaging, LmLearner, Objective, SitePenalty};
+use anp_experiments::text::batches::{LmBatch, Tail, TokenStreams};
+use anp_experiments::text::{Averaging, LmLearner, Objective, SitePenalty};
 use anp_kernels::sgd::WeightDecay;
 use anp_models::{
     BiasInit, CellConfig, Dropout, Kernels, LayerMasks, LayerState, LmMasks, LmState, RecurrentLm,

@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use anp_experiments::batches::{LmBatch, Window};
 use anp_experiments::data;
 use anp_experiments::experiments::Experiments;
-use anp_experiments::noising::NoisingConfig;
-use anp_experiments::train::build_learner;
+use anp_experiments::text::batches::{LmBatch, Window};
+use anp_experiments::text::build_learner;
+use anp_experiments::text::noising::NoisingConfig;
 use anp_models::Kernels;
 use burn::tensor::{Device, Distribution, Int, Tensor};
 use burn::train::TrainStep;

@@ -9,11 +9,12 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anp_experiments::data::Store;
 use anp_experiments::device::DeviceName;
+use anp_experiments::engine::{CheckpointFolder, Outcome, RunRequest, TrainError};
 use anp_experiments::experiments::Row;
-use anp_experiments::images::Augmentation;
+use anp_experiments::image::batches::Augmentation;
+use anp_experiments::image::run_images;
 use anp_experiments::recipe::{ImageModelConfig, ImageRecipe, MixedPrecision, Recipe, Scale};
 use anp_experiments::record::{ImageRecord, load_folder};
-use anp_experiments::train::{CheckpointFolder, Outcome, RunRequest, TrainError, run_images};
 use anp_models::Kernels;
 use burn::train::Interrupter;
 use burn::train::logger::{EvaluationProgressLogger, TrainingProgressLogger};

@@ -4,19 +4,18 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use anp_experiments::batches::{Tail, TokenStreams, WindowLoader};
 use anp_experiments::data::{Corpus, Store};
 use anp_experiments::device::DeviceName;
-use anp_experiments::evaluate::{MonteCarlo, evaluate_monte_carlo};
+use anp_experiments::engine::{Outcome, RunRequest, StoredCheckpoint, TrainError, run_on};
 use anp_experiments::random::{Purpose, seed};
 use anp_experiments::recipe::{
     BayesByBackpropConfig, MixtureOver, ModelConfig, PointerSentinelConfig, Scale, ScheduleConfig,
     TextRecipe,
 };
 use anp_experiments::record::Record;
-use anp_experiments::train::{
-    Outcome, RunRequest, StoredCheckpoint, Texts, TrainError, build_learner, run_on,
-};
+use anp_experiments::text::batches::{Tail, TokenStreams, WindowLoader};
+use anp_experiments::text::evaluate::{MonteCarlo, evaluate_monte_carlo};
+use anp_experiments::text::{Texts, build_learner};
 use anp_models::Kernels;
 use burn::module::Module;
 use burn::tensor::Device;

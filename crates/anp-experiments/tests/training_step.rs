@@ -10,9 +10,9 @@ use std::collections::BTreeMap;
 use std::io::Write;
 
 use anp_core::ActivationNormConfig;
-use anp_experiments::batches::{LmBatch, Window};
 use anp_experiments::device::Backend;
-use anp_experiments::train::{LmLearner, Objective, SitePenalty};
+use anp_experiments::text::batches::{LmBatch, Window};
+use anp_experiments::text::{LmLearner, Objective, SitePenalty};
 use anp_kernels::sgd::RowGradient;
 use anp_models::{
     BiasInit, CellConfig, Dropout, Kernels, LayerState, LmMasks, LmState, RecurrentLayer,

@@ -1,8 +1,8 @@
 //! The language model of this project.
 
 use anp_core::ActivationNormConfig;
-use anp_experiments::batches::{LmBatch, Window};
-use anp_experiments::train::{LmLearner, Objective, SitePenalty};
+use anp_experiments::text::batches::{LmBatch, Window};
+use anp_experiments::text::{LmLearner, Objective, SitePenalty};
 use anp_kernels::sgd::WeightDecay;
 use anp_kernels::sru::Activation;
 use anp_models::{

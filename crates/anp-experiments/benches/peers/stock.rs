@@ -1,7 +1,7 @@
 //! The LSTM language model as one writes it with burn-nn and burn-optim.
 
-use anp_experiments::batches::Window;
-use anp_experiments::train::clip_by_global_norm;
+use anp_experiments::text::batches::Window;
+use anp_experiments::text::clip_by_global_norm;
 use burn::module::Module;
 use burn::nn::loss::{CrossEntropyLoss, CrossEntropyLossConfig};
 use burn::nn::{

@@ -1,6 +1,6 @@
 //! The text that every peer trains on: drawn by a rule that is the same in every language (python/text.py).
 
-use anp_experiments::batches::{Tail, TokenStreams, Window};
+use anp_experiments::text::batches::{Tail, TokenStreams, Window};
 use burn::tensor::Device;
 
 use crate::case::Case;

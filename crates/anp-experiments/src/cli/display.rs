@@ -14,8 +14,8 @@ use burn::train::{Interrupter, LearnerSummary};
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use super::terminal;
-use crate::evaluate::EvaluationProgress;
-use crate::train::Quantity;
+use crate::engine::Quantity;
+use crate::text::evaluate::EvaluationProgress;
 
 /// Time between two lines within an epoch.
 const LINE_EVERY: Duration = Duration::from_secs(10);
@@ -238,7 +238,7 @@ mod tests {
     use burn::train::metric::{Metric, MetricEntry, MetricId, NumericEntry, SerializedEntry};
 
     use super::*;
-    use crate::train::SummaryMetric;
+    use crate::engine::SummaryMetric;
 
     #[test]
     fn lines_show_where_the_run_is_and_the_live_penalty() {

@@ -12,13 +12,12 @@ use serde::Serialize;
 
 use super::session::{DeviceArgs, Session};
 use super::{display, interrupt};
-use crate::batches::{TokenStreams, WindowLoader};
-use crate::evaluate::{EvaluationProgress, MonteCarlo, evaluate, evaluate_monte_carlo};
+use crate::engine::StoredCheckpoint;
+use crate::image::{evaluate_checkpoint, is_checkpoint_of_images};
 use crate::record::Score;
-use crate::train::{
-    LmLearner, Objective, StoredCheckpoint, Texts, build_learner, evaluate_checkpoint,
-    is_checkpoint_of_images,
-};
+use crate::text::batches::{TokenStreams, WindowLoader};
+use crate::text::evaluate::{EvaluationProgress, MonteCarlo, evaluate, evaluate_monte_carlo};
+use crate::text::{LmLearner, Objective, Texts, build_learner};
 
 /// Arguments of `anp evaluate`.
 #[derive(Debug, clap::Args)]

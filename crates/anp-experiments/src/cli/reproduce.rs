@@ -15,13 +15,13 @@ use super::session::{CheckpointArgs, DeviceArgs, Session};
 use super::{display, interrupt};
 use crate::atomic;
 use crate::device::{self, Backend, DeviceName};
+use crate::engine::{self, Outcome, RunRequest};
 use crate::recipe::Scale;
 use crate::record;
 use crate::report::LINES;
 use crate::reproduce::{
     Basis, Cost, FailedRun, Interrupted, Machine, Plan, PlannedRun, Selection, execute, plan,
 };
-use crate::train::{self, Outcome, RunRequest};
 
 /// Arguments of `anp reproduce`.
 #[derive(Debug, clap::Args)]
@@ -127,7 +127,7 @@ pub(super) fn run(
             if !quiet {
                 super::note(format!("run {} of {}: {}", index + 1, runs.len(), run.name()));
             }
-            train::run_any(RunRequest {
+            engine::run_any(RunRequest {
                 table: run.table.clone(),
                 row: run.row.clone(),
                 scale: run.scale,

@@ -9,10 +9,10 @@ use super::reproduce::how_to_go_on;
 use super::session::{CheckpointArgs, DeviceArgs, Session};
 use super::{display, interrupt};
 use crate::atomic;
+use crate::engine::{Outcome, RunRequest, run_any};
 use crate::experiments::Row;
 use crate::recipe::Scale;
 use crate::record::{AnyRecord, run_name};
-use crate::train::{Outcome, RunRequest, run_any};
 
 /// Arguments of `anp train`.
 #[derive(Debug, clap::Args)]

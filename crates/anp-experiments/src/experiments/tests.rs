@@ -2,8 +2,8 @@ use anp_models::Kernels;
 
 use super::*;
 use crate::data;
-use crate::noising::NoisingConfig;
-use crate::train::network;
+use crate::text::network;
+use crate::text::noising::NoisingConfig;
 
 /// Rows of each table of the `experiments` folder, those that this project adds counted apart.
 const TABLES: [(&str, usize, usize); 8] = [

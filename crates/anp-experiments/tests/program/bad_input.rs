@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anp_experiments::data::{Split, manifest};
-use anp_experiments::train::{CheckpointError, Outcome, StoredCheckpoint};
+use anp_experiments::engine::{CheckpointError, Outcome, StoredCheckpoint};
 
 #[cfg(target_os = "linux")]
 use crate::support::say;

@@ -18,7 +18,7 @@ fn memory_does_not_grow_over_a_thousand_steps() {
     use std::thread::sleep;
     use std::time::{Duration, Instant};
 
-    use anp_experiments::train::CheckpointFolder;
+    use anp_experiments::engine::CheckpointFolder;
 
     use crate::support::{PATIENCE, Running, Workplace, say};
 

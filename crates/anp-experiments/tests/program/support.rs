@@ -10,12 +10,11 @@ use std::time::{Duration, Instant};
 
 use anp_experiments::data::{Sha256Hex, Store};
 use anp_experiments::device::DeviceName;
+use anp_experiments::engine::{self, CheckpointFolder, Outcome, RunRequest, StoredCheckpoint};
 use anp_experiments::experiments::Experiments;
 use anp_experiments::recipe::{Scale, TextRecipe};
 use anp_experiments::record::{Record, load_folder};
-use anp_experiments::train::{
-    self, CheckpointFolder, Outcome, RunRequest, StoredCheckpoint, Texts,
-};
+use anp_experiments::text::Texts;
 use anp_models::Kernels;
 use burn::train::logger::{EvaluationProgressLogger, TrainingProgressLogger};
 use burn::train::metric::MetricDefinition;
@@ -199,7 +198,7 @@ impl Workplace {
             interrupter.stop(None);
         }
         let device: DeviceName = "flex".parse().unwrap();
-        train::run(RunRequest {
+        engine::run(RunRequest {
             table: "table2".to_owned(),
             row: row.to_owned(),
             scale: Scale::Demo,

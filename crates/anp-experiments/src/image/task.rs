@@ -16,17 +16,17 @@ use burn::train::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::images::{ImageLoader, Prepared, Source};
-use crate::provenance::Sources;
-use crate::random::{Purpose, seed};
-use crate::recipe::{ImageRecipe, ImageTrainingConfig};
-use crate::record::{FeatureStatistics, ImageEpochRecord, ImageScore};
-use crate::train::checkpoint::{
+use super::batches::{ImageLoader, Prepared, Source};
+use super::learner::{BatchOutput, ImageLearner, ImageReport};
+use super::recipe::{ImageRecipe, ImageTrainingConfig};
+use super::replicas::Replicas;
+use crate::engine::checkpoint::{
     CheckpointError, CheckpointFolder, FORMAT_VERSION, StoredCheckpoint,
 };
-use crate::train::image_learner::{BatchOutput, ImageLearner, ImageReport};
-use crate::train::metrics::Summary;
-use crate::train::replicas::Replicas;
+use crate::engine::metrics::Summary;
+use crate::provenance::Sources;
+use crate::random::{Purpose, seed};
+use crate::record::{FeatureStatistics, ImageEpochRecord, ImageScore};
 
 /// Batches between two looks at the losses: the device is not waited for at each.
 const READ_EVERY: usize = 8;

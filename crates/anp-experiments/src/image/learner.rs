@@ -6,8 +6,8 @@ use burn::tensor::{ExecutionError, Tensor};
 use burn::train::metric::Adaptor;
 use burn::train::{InferenceStep, ItemLazy, TrainOutput, TrainStep};
 
-use crate::images::{ImageBatch, Part};
-use crate::train::metrics::Summary;
+use super::batches::{ImageBatch, Part};
+use crate::engine::metrics::Summary;
 
 /// An image network and what its training minimises.
 #[derive(Module, Debug)]

@@ -3,8 +3,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::provenance::Sources;
 use crate::record::EpochRecord;
-use crate::train::averaging::Averaging;
-use crate::train::schedule::Schedule;
+use crate::text::averaging::Averaging;
+use crate::text::schedule::Schedule;
 
 /// Where a run is, but for its tensors.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

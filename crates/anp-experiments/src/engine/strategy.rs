@@ -13,17 +13,17 @@ use burn::train::{
     TrainingItem, ValidLoader,
 };
 
-use crate::batches::{LmBatch, Span, WindowLoader};
-use crate::evaluate::evaluate;
-use crate::noising::Noising;
+use super::checkpoint::{CheckpointError, CheckpointFolder, Snapshot};
+use super::metrics::{StepReport, Summary};
+use super::position::{EpochSums, TrainerState};
 use crate::random::{Purpose, seed};
 use crate::recipe::TextRecipe;
 use crate::record::EpochRecord;
-use crate::train::averaging::Averaging;
-use crate::train::checkpoint::{CheckpointError, CheckpointFolder, Snapshot};
-use crate::train::learner::{LmLearner, Objective};
-use crate::train::metrics::{StepReport, Summary};
-use crate::train::state::{EpochSums, TrainerState};
+use crate::text::averaging::Averaging;
+use crate::text::batches::{LmBatch, Span, WindowLoader};
+use crate::text::evaluate::evaluate;
+use crate::text::learner::{LmLearner, Objective};
+use crate::text::noising::Noising;
 
 /// Windows between two looks at the losses: the device is not waited for at each.
 const READ_EVERY: usize = 16;

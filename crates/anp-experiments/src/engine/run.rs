@@ -4,13 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use anp_core::{ActivationNormConfig, BatchShape, LossReduction, Norm, Reduction};
-use anp_kernels::sgd::WeightDecay;
-use anp_kernels::sru::Activation;
-use anp_models::{
-    BiasInit, CellConfig, Dropout, GateMasks, Kernels, LayerInitRange, MaskSpan, MixtureOver,
-    PointerConfig, RecurrentLmConfig, ScaleMixture, Site, StochasticConfig, WordTie,
-};
+use anp_models::{Kernels, Site};
 use burn::module::Module;
 use burn::optim::SgdConfig;
 use burn::optim::lr_scheduler::constant::ConstantLr;
@@ -21,25 +15,23 @@ use burn::train::metric::{LearningRateMetric, MetricDefinition, NumericEntry};
 use burn::train::renderer::MetricsRenderer;
 use burn::train::{Interrupter, Learner, SupervisedTraining, TrainingStrategy};
 
+use super::checkpoint::{CheckpointError, CheckpointFolder, StoredCheckpoint};
+use super::metrics::{Quantity, SummaryMetric};
+use super::position::{EpochSums, TrainerState};
+use super::strategy::{BpttStrategy, Start, Trained, TrainingStopped};
 use crate::atomic::check_writable;
-use crate::batches::{Tail, TextTooShort, TokenStreams, WindowLoader};
 use crate::data::{Corpus, DataError, Store};
-use crate::evaluate::{EvaluationProgress, activation_statistics, evaluate};
-use crate::noising::{Noising, NoisingConfig};
+use crate::image::run_images;
 use crate::provenance::{self, Course, Sources};
 use crate::random::{Purpose, seed};
-use crate::recipe::{
-    self, InvalidRecipe, MixedPrecision, ModelConfig, PenaltyConfig, Recipe, Scale, Shape,
-    SruActivation, TextRecipe, WeightDecayConfig,
-};
-use crate::record::{AnyRecord, PenaltyEquivalent, Record, RunResult, SCHEMA_VERSION};
-use crate::train::checkpoint::{CheckpointError, CheckpointFolder, StoredCheckpoint};
-use crate::train::image_run::run_images;
-use crate::train::learner::{LmLearner, Objective, SitePenalty};
-use crate::train::metrics::{Quantity, SummaryMetric};
-use crate::train::schedule::Schedule;
-use crate::train::state::{EpochSums, TrainerState};
-use crate::train::strategy::{BpttStrategy, Start, Trained, TrainingStopped};
+use crate::recipe::{InvalidRecipe, MixedPrecision, Recipe, Scale, TextRecipe};
+use crate::record::{AnyRecord, Record, RunResult, SCHEMA_VERSION};
+use crate::text::batches::{TextTooShort, TokenStreams, WindowLoader};
+use crate::text::build::{Texts, build_learner, equivalents};
+use crate::text::evaluate::{EvaluationProgress, activation_statistics, evaluate};
+use crate::text::learner::{LmLearner, Objective};
+use crate::text::noising::{Noising, NoisingConfig};
+use crate::text::schedule::Schedule;
 
 /// Windows over which a trained model's activations are measured on the training text.
 const STATISTICS_WINDOWS: usize = 200;
@@ -222,7 +214,7 @@ fn last_good(checkpoint: Option<&Path>) -> String {
 }
 
 impl<R> Outcome<R> {
-    fn map<T>(self, record: impl FnOnce(R) -> T) -> Outcome<T> {
+    pub(crate) fn map<T>(self, record: impl FnOnce(R) -> T) -> Outcome<T> {
         match self {
             Self::Finished(finished) => Outcome::Finished(Box::new(record(*finished))),
             Self::Interrupted { checkpoint } => Outcome::Interrupted { checkpoint },
@@ -519,7 +511,7 @@ fn measure(
 }
 
 /// burn-train writes its metrics to files unless it is given a logger; the curve is in the record.
-pub(super) struct NoMetricLogger;
+pub(crate) struct NoMetricLogger;
 
 impl MetricLogger for NoMetricLogger {
     fn log(&mut self, _: MetricsUpdate, _: usize, _: &Split) {}
@@ -531,40 +523,6 @@ impl MetricLogger for NoMetricLogger {
     fn log_metric_definition(&mut self, _: MetricDefinition) {}
 
     fn log_epoch_summary(&mut self, _: EpochSummary) {}
-}
-
-/// The texts of a corpus, cut as the protocol says.
-pub struct Texts {
-    /// Training, in the recipe's batch size, tail dropped.
-    pub train: Arc<TokenStreams>,
-    /// Validation, likewise.
-    pub valid: Arc<TokenStreams>,
-    /// Validation as one stream.
-    pub valid_single: Arc<TokenStreams>,
-    /// Test as one stream.
-    pub test: Arc<TokenStreams>,
-}
-
-impl Texts {
-    /// Cut `corpus` as `recipe` says.
-    ///
-    /// # Errors
-    ///
-    /// [`TrainError::TooShort`].
-    pub fn cut(corpus: &Corpus, recipe: &TextRecipe) -> Result<Self, TrainError> {
-        let data = &recipe.data;
-        let cut = |split, text: &[u32], batch_size, tail| {
-            TokenStreams::new(text, batch_size, data.bptt, tail)
-                .map(Arc::new)
-                .map_err(|source| TrainError::TooShort { split, source })
-        };
-        Ok(Self {
-            train: cut("training", data.training_text(&corpus.train), data.batch_size, Tail::Drop)?,
-            valid: cut("validation", &corpus.valid, data.batch_size, Tail::Drop)?,
-            valid_single: cut("validation", &corpus.valid, 1, Tail::Keep)?,
-            test: cut("test", &corpus.test, 1, Tail::Keep)?,
-        })
-    }
 }
 
 impl TrainerState {
@@ -591,238 +549,8 @@ impl TrainerState {
     }
 }
 
-/// The network and the penalties of a recipe, drawn from the device's random number generator. How many windows an epoch has
-/// is for the caller to say: it depends on the text.
-///
-/// # Panics
-///
-/// If the recipe is not valid.
-pub fn build_learner(
-    recipe: &TextRecipe,
-    vocab_size: usize,
-    kernels: Kernels,
-    device: &Device,
-) -> LmLearner {
-    let lm = network(recipe, vocab_size, kernels).init(device);
-    let objective = Objective {
-        penalties: recipe.penalties.iter().map(PenaltyConfig::build).collect(),
-        weight_penalty: recipe.weight_penalty.clone(),
-        information: recipe.information_penalty.clone(),
-        supervision: recipe.pointer_sentinel.as_ref().map_or(0.0, |pointer| pointer.supervision),
-        windows_per_epoch: 1,
-        loss: recipe.training.loss.unwrap_or(LossReduction::SumOverTime),
-        weight_decay: match recipe.training.weight_decay {
-            None => WeightDecay::None,
-            Some(WeightDecayConfig::Coupled(factor)) => WeightDecay::Coupled(factor),
-            Some(WeightDecayConfig::Decoupled(share)) => WeightDecay::Decoupled(share),
-        },
-    };
-    LmLearner { lm, objective }
-}
-
-/// The network of a recipe.
-pub fn network(recipe: &TextRecipe, vocab_size: usize, kernels: Kernels) -> RecurrentLmConfig {
-    let Shape { d_embed, d_hidden, d_output, num_layers, tie_weights } = recipe.model.shape();
-    let mut dropout = Dropout::default();
-    let (cell, init_range);
-    let (mut layer_init_range, mut decoder_bias_init) = (None, BiasInit::Uniform);
-    match &recipe.model {
-        ModelConfig::Lstm(lstm) => {
-            dropout.input = lstm.input_dropout;
-            dropout.inter_layer = lstm.inter_layer_dropout;
-            dropout.output = lstm.output_dropout;
-            cell = CellConfig::Lstm {
-                forget_bias: lstm.forget_bias,
-                num_biases: lstm.num_biases,
-                bias_init: lstm.bias_init.into(),
-            };
-            init_range = lstm.init_range;
-            layer_init_range = if lstm.layer_init_by_units {
-                Some(LayerInitRange::InverseRootUnits)
-            } else {
-                lstm.layer_init_range.map(LayerInitRange::Fixed)
-            };
-            if let Some(init) = lstm.decoder_bias_init {
-                decoder_bias_init = init.into();
-            }
-        }
-        ModelConfig::Sru(sru) => {
-            dropout.input = sru.input_dropout;
-            dropout.output = sru.output_dropout;
-            dropout.product = sru.rnn_dropout;
-            dropout.recurrent = sru.rnn_dropout;
-            cell = CellConfig::Sru {
-                activation: match sru.activation {
-                    SruActivation::Identity => Activation::Identity,
-                    SruActivation::Tanh => Activation::Tanh,
-                },
-                highway_bias: sru.highway_bias,
-            };
-            init_range = sru.init_range;
-            decoder_bias_init = BiasInit::Zeros;
-        }
-        ModelConfig::Rhn(rhn) => {
-            dropout.input = rhn.input_dropout;
-            dropout.output = rhn.output_dropout;
-            cell = CellConfig::Rhn { depth: rhn.depth, transform_bias: rhn.transform_bias };
-            init_range = rhn.init_range;
-        }
-        ModelConfig::Nas(nas) => {
-            dropout.input = nas.input_dropout;
-            dropout.inter_layer = nas.inter_layer_dropout;
-            dropout.output = nas.output_dropout;
-            cell = CellConfig::Nas;
-            init_range = nas.init_range;
-        }
-    }
-    if let Some(variational) = &recipe.variational {
-        dropout.span = match variational.span {
-            recipe::MaskSpan::Step => MaskSpan::Step,
-            recipe::MaskSpan::Window => MaskSpan::Window,
-        };
-        dropout.word = variational.word_dropout;
-        dropout.word_tie = match variational.word_tie {
-            recipe::WordTie::Token => WordTie::Token,
-            recipe::WordTie::Sequence => WordTie::Sequence,
-            recipe::WordTie::Window => WordTie::Window,
-        };
-        if variational.recurrent_dropout > 0.0 {
-            dropout.recurrent = variational.recurrent_dropout;
-        }
-        dropout.weight = variational.weight_dropout;
-        dropout.gates = match variational.gates {
-            recipe::GateMasks::Shared => GateMasks::Shared,
-            recipe::GateMasks::Separate => GateMasks::Separate,
-        };
-    }
-    RecurrentLmConfig {
-        vocab_size,
-        d_embed,
-        d_hidden,
-        d_output,
-        num_layers,
-        cell,
-        tie_weights,
-        dropout,
-        init_range,
-        layer_init_range,
-        decoder_bias_init,
-        stochastic: recipe.information_penalty.as_ref().map(|penalty| StochasticConfig {
-            initial_sigma: penalty.initial_sigma,
-            in_recurrence: penalty.sample_recurrence,
-        }),
-        pointer: recipe.pointer_sentinel.as_ref().map(|pointer| PointerConfig {
-            window: pointer.window,
-            state_gradient: pointer.state_gradient,
-        }),
-        posterior: recipe.bayes_by_backprop.as_ref().map(|bayes| ScaleMixture {
-            pi: bayes.prior_pi,
-            log_sigma1: bayes.prior_log_sigma1,
-            log_sigma2: bayes.prior_log_sigma2,
-            over: match bayes.mixture_over {
-                recipe::MixtureOver::Weight => MixtureOver::Weight,
-                recipe::MixtureOver::Row => MixtureOver::Row,
-            },
-        }),
-        kernels,
-    }
-}
-
-impl From<recipe::BiasInit> for BiasInit {
-    fn from(init: recipe::BiasInit) -> Self {
-        match init {
-            recipe::BiasInit::Zeros => Self::Zeros,
-            recipe::BiasInit::Uniform => Self::Uniform,
-        }
-    }
-}
-
-impl PenaltyConfig {
-    /// The penalty.
-    ///
-    /// # Panics
-    ///
-    /// If it is not valid.
-    fn build(&self) -> SitePenalty {
-        SitePenalty {
-            site: self.site.parse().expect("a validated recipe"),
-            norm: ActivationNormConfig::new(self.eta)
-                .with_norm(self.norm)
-                .with_reduction(self.reduction)
-                .init(),
-            temporal: self.temporal,
-        }
-    }
-}
-
-/// What the recipe's penalties are in the conventions of the literature.
-fn equivalents(recipe: &TextRecipe, vocab_size: usize) -> Vec<PenaltyEquivalent> {
-    let sizes = recipe.model.shape();
-    let loss = recipe.training.loss.unwrap_or(LossReduction::SumOverTime);
-    let equivalent = |penalty: &PenaltyConfig| {
-        let site: Site = penalty.site.parse().expect("a validated recipe");
-        let shape = BatchShape {
-            batch_size: recipe.data.batch_size,
-            seq_length: recipe.data.bptt,
-            d_hidden: match site {
-                Site::Embedding => sizes.d_embed,
-                Site::Logits => vocab_size,
-                Site::LayerCell(layer) | Site::LayerHidden(layer)
-                    if layer + 1 < sizes.num_layers =>
-                {
-                    sizes.d_hidden
-                }
-                _ => sizes.d_output,
-            },
-        };
-        // A difference between steps is no activation: nothing is equivalent to its penalty.
-        let of = |convert: fn(Norm, Reduction, f64, BatchShape, LossReduction) -> Option<f64>| {
-            let value = convert(penalty.norm, penalty.reduction, penalty.eta, shape, loss);
-            value.filter(|_| !penalty.temporal)
-        };
-        PenaltyEquivalent {
-            site: penalty.site.clone(),
-            eta: penalty.eta,
-            lambda: of(anp_core::lambda),
-            awd_alpha: of(anp_core::awd_alpha),
-        }
-    };
-    let on_weights = recipe.weight_penalty.as_ref().map(|penalty| PenaltyEquivalent {
-        site: "recurrent weights".to_owned(),
-        eta: penalty.eta,
-        lambda: None,
-        awd_alpha: None,
-    });
-    let on_information = recipe.information_penalty.as_ref().map(|penalty| PenaltyEquivalent {
-        site: "information".to_owned(),
-        eta: penalty.beta,
-        lambda: None,
-        awd_alpha: None,
-    });
-    let on_pointer = recipe.pointer_sentinel.as_ref().map(|pointer| PenaltyEquivalent {
-        site: "pointer supervision".to_owned(),
-        eta: pointer.supervision,
-        lambda: None,
-        awd_alpha: None,
-    });
-    // Its strength is not the recipe's to choose: the divergence counts once an epoch.
-    let on_posterior = recipe.bayes_by_backprop.as_ref().map(|_| PenaltyEquivalent {
-        site: "weight posterior".to_owned(),
-        eta: 1.0,
-        lambda: None,
-        awd_alpha: None,
-    });
-    let on_activations = recipe.penalties.iter().map(equivalent);
-    on_activations
-        .chain(on_weights)
-        .chain(on_information)
-        .chain(on_pointer)
-        .chain(on_posterior)
-        .collect()
-}
-
 /// Keep other processes away from the run for as long as the file lives.
-pub(super) fn lock(run_dir: &Path) -> Result<File, TrainError> {
+pub(crate) fn lock(run_dir: &Path) -> Result<File, TrainError> {
     let path = run_dir.join("run.lock");
     let open = || fs::OpenOptions::new().create(true).truncate(false).write(true).open(&path);
     let file =

@@ -9,7 +9,7 @@ use burn::train::metric::{
     NumericEntry, SerializedEntry,
 };
 
-use crate::train::WindowOutput;
+use crate::text::learner::WindowOutput;
 
 /// What the training loop and the metrics exchange: a window as the model gives it, or several windows
 /// whose values the loop has read.

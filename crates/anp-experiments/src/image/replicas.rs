@@ -7,8 +7,8 @@ use burn::tensor::{Device, Tensor};
 use burn::train::TrainStep;
 use burn::train::train::{MultiDeviceStepError, MultiDevicesTrainStep};
 
-use crate::images::{HostBatch, ImageBatch};
-use crate::train::image_learner::{BatchOutput, ImageLearner};
+use super::batches::{HostBatch, ImageBatch};
+use super::learner::{BatchOutput, ImageLearner};
 
 /// The devices that share each batch. With more than one, each has a thread and, for the length of a step, a copy of the network:
 /// burn-train's workers.
@@ -138,9 +138,9 @@ mod tests {
 
     use super::*;
     use crate::data::Store;
-    use crate::images::{Normalization, Source};
+    use crate::image::batches::{Normalization, Source};
+    use crate::image::task::optimizer;
     use crate::recipe::test_image_recipe;
-    use crate::train::image_strategy::optimizer;
 
     /// So many devices; where the build has two, every other one is the second.
     #[allow(deprecated)] // Burn wants NdArray to be left; it is a second device here.

@@ -10,12 +10,12 @@ use burn::tensor::module::embedding;
 use burn::tensor::{Int, Tensor};
 use burn::train::{InferenceStep, TrainOutput, TrainStep};
 
-use crate::batches::LmBatch;
-use crate::recipe::{
+use super::batches::LmBatch;
+use super::clip::clip_by_global_norm;
+use super::recipe::{
     InformationPenaltyConfig, InformationReduction, WeightPenaltyConfig, WeightPenaltyForm,
 };
-use crate::train::clip::clip_by_global_norm;
-use crate::train::metrics::StepReport;
+use crate::engine::metrics::StepReport;
 
 /// A language model and what its training minimises.
 #[derive(Module, Debug)]
@@ -340,7 +340,7 @@ mod tests {
     use burn::tensor::{Device, Int};
 
     use super::*;
-    use crate::batches::Window;
+    use crate::text::batches::Window;
 
     /// The generator of a device is shared by all threads: tests that draw from it take turns.
     static GENERATOR: Mutex<()> = Mutex::new(());

@@ -6,9 +6,11 @@ use anp_models::{ImageSite, Kernels, ResidualLayout, WideResNetConfig};
 use burn::tensor::FloatDType;
 use serde::{Deserialize, Serialize};
 
-use super::validate::{at_least_one, not_negative, positive, probability, require};
-use super::{InvalidRecipe, PenaltyConfig};
 use crate::data::{self, Manifest, Split};
+use crate::recipe::penalty::PenaltyConfig;
+use crate::recipe::ranges::{
+    InvalidRecipe, at_least_one, not_negative, positive, probability, require,
+};
 
 /// Everything that decides the result of a run on images, but for its seed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -2,8 +2,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use anp_core::{ActivationNormConfig, BatchShape, LossReduction};
-use anp_models::{ImageSite, Kernels};
+use anp_models::Kernels;
 use burn::module::Module;
 use burn::optim::SgdConfig;
 use burn::optim::lr_scheduler::constant::ConstantLr;
@@ -12,21 +11,22 @@ use burn::train::metric::LearningRateMetric;
 use burn::train::{Learner, SupervisedTraining, TrainingStrategy};
 use serde::Serialize;
 
-use crate::atomic::check_writable;
-use crate::data::{ImageSet, Images, Store};
-use crate::images::{ImageLoader, Normalization, Source};
-use crate::provenance::{self, Course, Sources};
-use crate::random::{Purpose, seed};
-use crate::recipe::{ImageModelConfig, ImageRecipe, is_of_images};
-use crate::record::{ImageRecord, ImageResult, ImageScore, PenaltyEquivalent, SCHEMA_VERSION};
-use crate::train::checkpoint::{CheckpointError, CheckpointFolder, StoredCheckpoint};
-use crate::train::image_learner::ImageLearner;
-use crate::train::image_strategy::{
+use super::batches::{ImageLoader, Normalization, Source};
+use super::build::{build, equivalents};
+use super::recipe::{ImageModelConfig, ImageRecipe};
+use super::task::{
     ImageManifest, ImageStrategy, ImageSums, ImageTrainer, ImageTrainingStopped, evaluate_images,
     load, optimizer,
 };
-use crate::train::metrics::{Quantity, SummaryMetric};
-use crate::train::run::{NoMetricLogger, Outcome, RunRequest, TrainError, lock};
+use crate::atomic::check_writable;
+use crate::data::{ImageSet, Images, Store};
+use crate::engine::checkpoint::{CheckpointError, CheckpointFolder, StoredCheckpoint};
+use crate::engine::metrics::{Quantity, SummaryMetric};
+use crate::engine::run::{NoMetricLogger, Outcome, RunRequest, TrainError, lock};
+use crate::provenance::{self, Course, Sources};
+use crate::random::{Purpose, seed};
+use crate::recipe::is_of_images;
+use crate::record::{ImageRecord, ImageResult, ImageScore, SCHEMA_VERSION};
 
 /// Train an image classifier as the recipe says, or go on where a run in the same folder stopped.
 ///
@@ -307,26 +307,6 @@ pub fn evaluate_checkpoint(
     Ok(measured.map(|(test, _)| CheckpointScore { checkpoint, epochs, test }))
 }
 
-/// The network and the penalties of a recipe, drawn from the device's random number generator.
-fn build(
-    recipe: &ImageRecipe,
-    num_classes: usize,
-    kernels: Kernels,
-    device: &Device,
-) -> ImageLearner {
-    let penalties = recipe.penalties.iter().map(|penalty| {
-        let norm = ActivationNormConfig::new(penalty.eta)
-            .with_norm(penalty.norm)
-            .with_reduction(penalty.reduction)
-            .init();
-        (penalty.site.parse().expect("a validated recipe"), norm)
-    });
-    ImageLearner {
-        net: recipe.network(num_classes, kernels).init(device),
-        penalties: penalties.collect(),
-    }
-}
-
 fn new_trainer(recipe_hash: String, request: &RunRequest<ImageRecipe>) -> ImageTrainer {
     ImageTrainer {
         recipe_hash,
@@ -345,26 +325,4 @@ fn new_trainer(recipe_hash: String, request: &RunRequest<ImageRecipe>) -> ImageT
         train_images: 0,
         resumed: 0,
     }
-}
-
-/// What the recipe's penalties are in the conventions of the literature; an image is a token here.
-fn equivalents(recipe: &ImageRecipe) -> Vec<PenaltyEquivalent> {
-    let features = recipe.network(1, Kernels::Fused).num_features();
-    let equivalent = |penalty: &crate::recipe::PenaltyConfig| {
-        let shape =
-            BatchShape { batch_size: recipe.data.batch_size, seq_length: 1, d_hidden: features };
-        let is_pooled = penalty.site.parse() == Ok(ImageSite::Pooled);
-        let of = |convert: fn(_, _, _, _, _) -> Option<f64>| {
-            let loss = LossReduction::MeanOverTokens;
-            let value = convert(penalty.norm, penalty.reduction, penalty.eta, shape, loss);
-            value.filter(|_| is_pooled)
-        };
-        PenaltyEquivalent {
-            site: penalty.site.clone(),
-            eta: penalty.eta,
-            lambda: of(anp_core::lambda),
-            awd_alpha: of(anp_core::awd_alpha),
-        }
-    };
-    recipe.penalties.iter().map(equivalent).collect()
 }

@@ -22,11 +22,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::atomic::{sync_file, sync_folder, temporary_folder};
 use crate::data::Sha256Hex;
+use crate::engine::position::TrainerState;
 use crate::recipe::TextRecipe;
-use crate::train::TrainerState;
 
 /// Version of the layout this build writes and reads.
-pub(super) const FORMAT_VERSION: u32 = 4;
+pub(crate) const FORMAT_VERSION: u32 = 4;
 /// Checkpoints of a run that are kept: the newest, and one to fall back to by hand.
 const KEEP: usize = 2;
 
@@ -270,7 +270,7 @@ impl CheckpointFolder {
     }
 
     /// Write the parts of a checkpoint under `name`; see [`save`](Self::save).
-    pub(super) fn save_parts(
+    pub(crate) fn save_parts(
         &self,
         name: &str,
         tensors: impl Module,
@@ -407,12 +407,12 @@ impl<M: DeserializeOwned> StoredCheckpoint<M> {
     }
 
     /// `trainer.json`.
-    pub(super) fn manifest(&self) -> &M {
+    pub(crate) fn manifest(&self) -> &M {
         &self.manifest
     }
 
     /// Load the tensors into a module like `template`.
-    pub(super) fn load_tensors<T: Module>(&self, template: T) -> Result<T, CheckpointError> {
+    pub(crate) fn load_tensors<T: Module>(&self, template: T) -> Result<T, CheckpointError> {
         let path = self.path.join(MODEL_FILE);
         ModuleRecord::load(&path)
             .and_then(|record| template.try_load_record(record))

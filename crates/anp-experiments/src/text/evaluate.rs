@@ -5,10 +5,10 @@ use burn::data::dataloader::DataLoader;
 use burn::tensor::{Device, Tensor};
 use burn::train::InferenceStep;
 
-use crate::batches::{LmBatch, TokenStreams, Window, WindowLoader};
+use super::batches::{LmBatch, TokenStreams, Window, WindowLoader};
+use super::learner::{LmLearner, token_nll};
 use crate::random::{self, Purpose};
 use crate::record::{ActivationStatistics, Score};
-use crate::train::{LmLearner, token_nll};
 
 /// How far an evaluation or a measurement is.
 #[derive(Debug, Clone, Copy)]
@@ -214,8 +214,8 @@ mod tests {
     use burn::module::Module;
 
     use super::*;
-    use crate::batches::Tail;
-    use crate::train::Objective;
+    use crate::text::batches::Tail;
+    use crate::text::learner::Objective;
 
     const TEXT: [u32; 61] = {
         let mut text = [0; 61];

@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use crate::recipe::{ScheduleConfig, TrainingConfig};
+use super::recipe::{ScheduleConfig, TrainingConfig};
 
 /// What follows an epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

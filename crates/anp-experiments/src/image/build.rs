@@ -1,0 +1,52 @@
+//! From a recipe to the network and its penalties.
+
+use anp_core::{ActivationNormConfig, BatchShape, LossReduction};
+use anp_models::{ImageSite, Kernels};
+use burn::tensor::Device;
+
+use super::learner::ImageLearner;
+use super::recipe::ImageRecipe;
+use crate::recipe::penalty::PenaltyConfig;
+use crate::record::PenaltyEquivalent;
+
+/// The network and the penalties of a recipe, drawn from the device's random number generator.
+pub(super) fn build(
+    recipe: &ImageRecipe,
+    num_classes: usize,
+    kernels: Kernels,
+    device: &Device,
+) -> ImageLearner {
+    let penalties = recipe.penalties.iter().map(|penalty| {
+        let norm = ActivationNormConfig::new(penalty.eta)
+            .with_norm(penalty.norm)
+            .with_reduction(penalty.reduction)
+            .init();
+        (penalty.site.parse().expect("a validated recipe"), norm)
+    });
+    ImageLearner {
+        net: recipe.network(num_classes, kernels).init(device),
+        penalties: penalties.collect(),
+    }
+}
+
+/// What the recipe's penalties are in the conventions of the literature; an image is a token here.
+pub(super) fn equivalents(recipe: &ImageRecipe) -> Vec<PenaltyEquivalent> {
+    let features = recipe.network(1, Kernels::Fused).num_features();
+    let equivalent = |penalty: &PenaltyConfig| {
+        let shape =
+            BatchShape { batch_size: recipe.data.batch_size, seq_length: 1, d_hidden: features };
+        let is_pooled = penalty.site.parse() == Ok(ImageSite::Pooled);
+        let of = |convert: fn(_, _, _, _, _) -> Option<f64>| {
+            let loss = LossReduction::MeanOverTokens;
+            let value = convert(penalty.norm, penalty.reduction, penalty.eta, shape, loss);
+            value.filter(|_| is_pooled)
+        };
+        PenaltyEquivalent {
+            site: penalty.site.clone(),
+            eta: penalty.eta,
+            lambda: of(anp_core::lambda),
+            awd_alpha: of(anp_core::awd_alpha),
+        }
+    };
+    recipe.penalties.iter().map(equivalent).collect()
+}

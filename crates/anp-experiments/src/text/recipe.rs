@@ -1,0 +1,502 @@
+//! Recipes of language models.
+
+use serde::{Deserialize, Serialize};
+
+use super::bptt::VariableBptt;
+use super::noising::NoisingConfig;
+use crate::recipe::penalty::PenaltyConfig;
+
+/// Everything that decides the result of a run on text, but for its seed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TextRecipe {
+    /// What is read, and how it is cut.
+    pub data: DataConfig,
+    /// The network.
+    pub model: ModelConfig,
+    /// Masks beside the dropout between layers, and how long masks last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variational: Option<VariationalConfig>,
+    /// Noise on the last hidden activation, and what it tells of the input.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub information_penalty: Option<InformationPenaltyConfig>,
+    /// A distribution for each weight instead of a value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bayes_by_backprop: Option<BayesByBackpropConfig>,
+    /// A pointer to the last words, beside the softmax.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pointer_sentinel: Option<PointerSentinelConfig>,
+    /// Terms added to the loss, each with its site.
+    #[serde(default, rename = "penalty", skip_serializing_if = "Vec::is_empty")]
+    pub penalties: Vec<PenaltyConfig>,
+    /// Terms added to the loss on the weights of the recurrent layers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight_penalty: Option<WeightPenaltyConfig>,
+    /// How it is trained.
+    pub training: TrainingConfig,
+}
+
+/// The corpus and how its token stream is cut into windows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataConfig {
+    /// Name of a manifest in `datasets/`: `demo`, `penn_treebank`, `wikitext_2`.
+    pub corpus: String,
+    /// Number of contiguous streams that the training and validation text is cut into.
+    pub batch_size: usize,
+    /// Length of a back-propagation window, in tokens.
+    pub bptt: usize,
+    /// How many of the training tokens are used, from the first; all, unless this says otherwise. The vocabulary is that of
+    /// the whole training text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub train_tokens: Option<usize>,
+    /// Training windows of random lengths around `bptt`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variable_bptt: Option<VariableBptt>,
+    /// Words of the training text replaced at random.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub noising: Option<NoisingConfig>,
+}
+
+impl DataConfig {
+    /// The part of a training text that is trained on.
+    pub fn training_text<'a>(&self, text: &'a [u32]) -> &'a [u32] {
+        &text[..self.train_tokens.unwrap_or(text.len()).min(text.len())]
+    }
+}
+
+/// The network: one key under `[model]` names the kind of its recurrent layers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum ModelConfig {
+    /// Long Short-Term Memory (Zaremba et al., 2014).
+    Lstm(LstmConfig),
+    /// Simple Recurrent Units, first version (Lei & Zhang, 2017).
+    Sru(SruConfig),
+    /// A Recurrent Highway Network (Zilly et al., 2016).
+    Rhn(RhnConfig),
+    /// The cell found by neural architecture search, base 8 (Zoph & Le, 2016).
+    Nas(NasConfig),
+}
+
+/// Sizes that every network has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    /// Width of the word embedding.
+    pub d_embed: usize,
+    /// Units of each recurrent layer but the last.
+    pub d_hidden: usize,
+    /// Units of the last.
+    pub d_output: usize,
+    /// Number of recurrent layers.
+    pub num_layers: usize,
+    /// Whether the decoder uses the embedding's weight.
+    pub tie_weights: bool,
+}
+
+impl ModelConfig {
+    /// The key under `[model]`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Lstm(_) => "lstm",
+            Self::Sru(_) => "sru",
+            Self::Rhn(_) => "rhn",
+            Self::Nas(_) => "nas",
+        }
+    }
+
+    /// Its sizes.
+    pub fn shape(&self) -> Shape {
+        let (d_embed, d_hidden, d_output, num_layers, tie_weights) = match self {
+            Self::Lstm(it) => {
+                let d_output = it.d_output.unwrap_or(it.d_hidden);
+                (it.d_embed, it.d_hidden, d_output, it.num_layers, it.tie_weights)
+            }
+            Self::Sru(it) => (it.d_embed, it.d_hidden, it.d_hidden, it.num_layers, it.tie_weights),
+            Self::Rhn(it) => (it.d_embed, it.d_hidden, it.d_hidden, 1, it.tie_weights),
+            Self::Nas(it) => (it.d_embed, it.d_hidden, it.d_hidden, it.num_layers, it.tie_weights),
+        };
+        Shape { d_embed, d_hidden, d_output, num_layers, tie_weights }
+    }
+}
+
+/// `[model.lstm]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LstmConfig {
+    /// Width of the word embedding.
+    pub d_embed: usize,
+    /// Units of each recurrent layer.
+    pub d_hidden: usize,
+    /// Units of the last recurrent layer, if not `d_hidden`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub d_output: Option<usize>,
+    /// Number of recurrent layers.
+    pub num_layers: usize,
+    /// Whether the decoder uses the embedding's weight (needs `d_embed` = width of the last layer).
+    pub tie_weights: bool,
+    /// Probability of dropping an element of the embedding's output.
+    pub input_dropout: f64,
+    /// Probability of dropping an element between two recurrent layers.
+    pub inter_layer_dropout: f64,
+    /// Probability of dropping an element of the last layer's output.
+    pub output_dropout: f64,
+    /// Constant added to the forget gate's pre-activation.
+    pub forget_bias: f64,
+    /// Bias vectors a layer: 1, or 2 (one on the input product and one on the recurrent product).
+    pub num_biases: usize,
+    /// How the recurrent biases start.
+    pub bias_init: BiasInit,
+    /// Weights start uniform in `[-init_range, init_range]`.
+    pub init_range: f64,
+    /// The same for the recurrent layers, if it is another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layer_init_range: Option<f64>,
+    /// Whether each recurrent layer starts uniform within one over the root of its units, as in `torch.nn.LSTM`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub layer_init_by_units: bool,
+    /// How the decoder's bias starts: like the weights, unless this says otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decoder_bias_init: Option<BiasInit>,
+}
+
+/// `[model.sru]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SruConfig {
+    /// Width of the word embedding.
+    pub d_embed: usize,
+    /// Units of each recurrent layer.
+    pub d_hidden: usize,
+    /// Number of recurrent layers.
+    pub num_layers: usize,
+    /// Whether the decoder uses the embedding's weight (needs `d_embed = d_hidden`).
+    pub tie_weights: bool,
+    /// Probability of dropping an element of the embedding's output.
+    pub input_dropout: f64,
+    /// Probability of dropping an element of the last layer's output.
+    pub output_dropout: f64,
+    /// Probability of dropping an element of each layer's input in its product, and of each but the last layer's
+    /// activation of the cell; one mask a window and sequence.
+    pub rnn_dropout: f64,
+    /// Function of the cell state.
+    pub activation: SruActivation,
+    /// What the bias of the highway gate starts at.
+    pub highway_bias: f64,
+    /// Weights start uniform in `[-init_range, init_range]`; other biases at zero.
+    pub init_range: f64,
+}
+
+/// Function of an SRU's cell state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SruActivation {
+    /// None.
+    Identity,
+    /// Hyperbolic tangent.
+    Tanh,
+}
+
+/// `[model.rhn]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RhnConfig {
+    /// Width of the word embedding.
+    pub d_embed: usize,
+    /// Units of the layer.
+    pub d_hidden: usize,
+    /// Micro-steps in each time step.
+    pub depth: usize,
+    /// Whether the decoder uses the embedding's weight (needs `d_embed = d_hidden`).
+    pub tie_weights: bool,
+    /// Probability of dropping an element of the embedding's output.
+    pub input_dropout: f64,
+    /// Probability of dropping an element of the layer's output.
+    pub output_dropout: f64,
+    /// What the biases of the transform gates start at.
+    pub transform_bias: f64,
+    /// Weights start uniform in `[-init_range, init_range]`.
+    pub init_range: f64,
+}
+
+/// `[model.nas]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NasConfig {
+    /// Width of the word embedding.
+    pub d_embed: usize,
+    /// Units of each recurrent layer.
+    pub d_hidden: usize,
+    /// Number of recurrent layers.
+    pub num_layers: usize,
+    /// Whether the decoder uses the embedding's weight (needs `d_embed = d_hidden`).
+    pub tie_weights: bool,
+    /// Probability of dropping an element of the embedding's output.
+    pub input_dropout: f64,
+    /// Probability of dropping an element between two recurrent layers.
+    pub inter_layer_dropout: f64,
+    /// Probability of dropping an element of the last layer's output.
+    pub output_dropout: f64,
+    /// Weights start uniform in `[-init_range, init_range]`.
+    pub init_range: f64,
+}
+
+/// How biases are initialised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BiasInit {
+    /// All zero.
+    Zeros,
+    /// Like the weights.
+    Uniform,
+}
+
+/// `[variational]`: variational dropout (Gal & Ghahramani, 2016).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VariationalConfig {
+    /// How long the masks of `input_dropout`, `inter_layer_dropout` and `output_dropout` last.
+    pub span: MaskSpan,
+    /// Probability of dropping a whole input word.
+    pub word_dropout: f64,
+    /// Which occurrences of a word are dropped together.
+    pub word_tie: WordTie,
+    /// Probability of dropping an element of the hidden state on its way to the next step; one mask a window.
+    pub recurrent_dropout: f64,
+    /// Probability of dropping an element of a recurrent matrix; one mask a window for all sequences (AWD-LSTM).
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub weight_dropout: f64,
+    /// Whether the gates of a layer share their masks.
+    pub gates: GateMasks,
+}
+
+/// For serde, which hands over a reference.
+fn is_zero(value: &f64) -> bool {
+    *value == 0.0
+}
+
+/// How long a mask lasts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MaskSpan {
+    /// One step.
+    Step,
+    /// A window.
+    Window,
+}
+
+/// Which occurrences of a word are dropped together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WordTie {
+    /// Every token draws for itself ("skip-input").
+    Token,
+    /// All occurrences in one sequence of the window.
+    Sequence,
+    /// All occurrences in the window.
+    Window,
+}
+
+/// Whether the gates of a layer share their masks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GateMasks {
+    /// One mask for all.
+    Shared,
+    /// One a gate.
+    Separate,
+}
+
+/// `[information_penalty]`: the paper's Bayesian information penalty (its equations 8 and 9).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InformationPenaltyConfig {
+    /// Weight of the divergence.
+    pub beta: f64,
+    /// How the divergences of a window's units become one number.
+    pub reduction: InformationReduction,
+    /// Whether the noisy activation is what the next step sees.
+    pub sample_recurrence: bool,
+    /// Standard deviation of the noise at the beginning.
+    pub initial_sigma: f64,
+}
+
+/// How the divergences of a window's units become one number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InformationReduction {
+    /// Summed over steps and units, averaged over the batch: equation 8 as printed.
+    Sum,
+    /// Averaged over steps, batch and units.
+    MeanElements,
+}
+
+/// `[bayes_by_backprop]`: a normal distribution for each weight but the decoder's bias, drawn once a window (Fortunato et al.,
+/// 2017). The divergence of all weights from their prior counts once an epoch.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BayesByBackpropConfig {
+    /// Share of the prior's first component.
+    pub prior_pi: f64,
+    /// Logarithm of its standard deviation.
+    pub prior_log_sigma1: f64,
+    /// Logarithm of the second component's standard deviation.
+    pub prior_log_sigma2: f64,
+    /// What is drawn from one of the two components.
+    pub mixture_over: MixtureOver,
+}
+
+/// `[pointer_sentinel]`: a pointer to the last words, mixed with the softmax by a sentinel (Merity et al., 2016).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PointerSentinelConfig {
+    /// Last words that can be pointed at, the current one among them.
+    pub window: usize,
+    /// Whether gradients go through the states of this back-propagation window that are pointed at; through those of
+    /// earlier ones they never go.
+    pub state_gradient: bool,
+    /// Weight of the pointer's own supervision, `−ln(g + Σ a_i over the target's places)`, in the loss; 1 as published.
+    pub supervision: f64,
+}
+
+/// What a prior draws from one of its components.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MixtureOver {
+    /// Each weight by itself (Blundell et al., 2015).
+    Weight,
+    /// The weights of a row of a matrix together (Sonnet's example of Fortunato et al.).
+    Row,
+}
+
+/// `[weight_penalty]`: a term on the weight matrices of the recurrent layers, without biases, embedding and decoder.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WeightPenaltyConfig {
+    /// What is penalised.
+    pub form: WeightPenaltyForm,
+    /// Strength.
+    pub eta: f64,
+}
+
+/// What a weight penalty is a multiple of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WeightPenaltyForm {
+    /// Half the sum of all squares.
+    HalfSumSquares,
+    /// The root of the sum of all squares.
+    GlobalNorm,
+}
+
+/// Optimisation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainingConfig {
+    /// Most epochs to train.
+    pub max_epochs: usize,
+    /// Learning rate of the first epoch, for the loss as `loss` says.
+    pub learning_rate: f64,
+    /// Largest norm of all gradients together; larger ones are scaled down to it.
+    pub grad_clip_norm: f64,
+    /// How the losses of a window become one number: summed over the steps, unless this says otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss: Option<anp_core::LossReduction>,
+    /// Decay of all parameters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight_decay: Option<WeightDecayConfig>,
+    /// What happens to the learning rate after each epoch.
+    pub schedule: ScheduleConfig,
+    /// End after so many epochs in a row without a better validation perplexity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub patience: Option<usize>,
+}
+
+/// `[training.weight_decay]`: one key names the kind.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum WeightDecayConfig {
+    /// This times the parameter is added to its gradient, after the clip.
+    Coupled(f64),
+    /// The parameter loses this share of itself a step, whatever the learning rate.
+    Decoupled(f64),
+}
+
+/// `[training.schedule]`: one key names the kind.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum ScheduleConfig {
+    /// When an epoch does not improve validation: restore the best parameters and decay (the paper).
+    OnPlateau {
+        /// The learning rate is multiplied by this, in (0, 1).
+        factor: f64,
+        /// Training ends when one more decay would be needed.
+        max_decays: usize,
+    },
+    /// Constant, then divided each epoch (Zaremba et al., 2014).
+    Fixed {
+        /// Epochs at the first learning rate.
+        hold_epochs: usize,
+        /// Each later epoch divides the learning rate by this, at least 1.
+        divide_by: f64,
+    },
+    /// Constant; once an epoch is worse than the best but for the last few, the parameters of all further steps are
+    /// averaged, and the averages are what is evaluated (NT-ASGD: Merity et al., 2017).
+    NonMonotoneAveraging {
+        /// Epochs before the current one that it is not compared with.
+        interval: usize,
+    },
+}
+
+/// A small recipe with one penalty.
+#[cfg(test)]
+pub(crate) fn test_recipe() -> TextRecipe {
+    TextRecipe {
+        data: DataConfig {
+            corpus: "demo".to_owned(),
+            batch_size: 4,
+            bptt: 5,
+            train_tokens: None,
+            variable_bptt: None,
+            noising: None,
+        },
+        model: ModelConfig::Lstm(LstmConfig {
+            d_embed: 8,
+            d_hidden: 8,
+            d_output: None,
+            num_layers: 2,
+            tie_weights: false,
+            input_dropout: 0.5,
+            inter_layer_dropout: 0.5,
+            output_dropout: 0.5,
+            forget_bias: 1.0,
+            num_biases: 1,
+            bias_init: BiasInit::Zeros,
+            init_range: 0.1,
+            layer_init_range: None,
+            layer_init_by_units: false,
+            decoder_bias_init: None,
+        }),
+        variational: None,
+        information_penalty: None,
+        bayes_by_backprop: None,
+        pointer_sentinel: None,
+        penalties: vec![PenaltyConfig {
+            site: "output_dropped".to_owned(),
+            norm: anp_core::Norm::L2sq,
+            reduction: anp_core::Reduction::HalfSum,
+            eta: 1e-4,
+            temporal: false,
+        }],
+        weight_penalty: None,
+        training: TrainingConfig {
+            max_epochs: 2,
+            learning_rate: 1.0,
+            grad_clip_norm: 5.0,
+            loss: None,
+            weight_decay: None,
+            schedule: ScheduleConfig::OnPlateau { factor: 0.7, max_decays: 15 },
+            patience: None,
+        },
+    }
+}
