@@ -6,8 +6,9 @@ use anp_models::Kernels;
 
 use super::PlannedRun;
 use crate::data::{self, Split};
-use crate::recipe::{ModelConfig, Recipe, ScheduleConfig, Shape, TextRecipe, TrainingConfig};
+use crate::recipe::{Recipe, ScheduleConfig, TextRecipe, TrainingConfig};
 use crate::record::StoredRecord;
+use crate::text::network;
 
 /// Floating-point operations a second that a hardware thread of a CPU does in training, if nothing was
 /// measured: about what two threads of a server reach on the medium model.
@@ -141,26 +142,13 @@ fn flops_per_item(recipe: &Recipe) -> f64 {
 /// Floating-point operations of training on one token: layers and softmax; the rest is small.
 fn flops_per_token(recipe: &TextRecipe) -> f64 {
     let vocabulary = data::manifest(&recipe.data.corpus).map_or(0, |manifest| manifest.vocabulary);
-    let Shape { d_embed, d_hidden, d_output, num_layers, tie_weights: _ } = recipe.model.shape();
-    let layers = (0..num_layers).map(|layer| {
-        let d_input = if layer == 0 { d_embed } else { d_hidden };
-        let d_hidden = if layer + 1 == num_layers { d_output } else { d_hidden };
-        match &recipe.model {
-            ModelConfig::Lstm(_) => 4 * d_hidden * (d_input + d_hidden),
-            ModelConfig::Sru(_) if d_input == d_hidden => 3 * d_hidden * d_input,
-            ModelConfig::Sru(_) => 4 * d_hidden * d_input,
-            ModelConfig::Rhn(rhn) => 2 * d_hidden * (d_input + rhn.depth * d_hidden),
-            ModelConfig::Nas(_) => 8 * d_hidden * (d_input + d_hidden),
-        }
-    });
-    let multiply_adds = layers.sum::<usize>() + d_output * vocabulary;
-    6.0 * multiply_adds as f64
+    6.0 * network(recipe, vocabulary, Kernels::Fused).multiply_adds() as f64
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::recipe::{Scale, test_recipe};
+    use crate::recipe::{ModelConfig, Scale, test_recipe};
     use crate::record::test_record;
 
     fn run() -> PlannedRun {

@@ -4,16 +4,15 @@ use std::sync::Arc;
 
 use anp_core::{ActivationNormConfig, BatchShape, LossReduction, Norm, Reduction};
 use anp_kernels::sgd::WeightDecay;
-use anp_kernels::sru::Activation;
 use anp_models::{
-    BiasInit, CellConfig, Dropout, GateMasks, Kernels, LayerInitRange, MaskSpan, MixtureOver,
-    PointerConfig, RecurrentLmConfig, ScaleMixture, Site, StochasticConfig, WordTie,
+    BiasInit, Dropout, GateMasks, Kernels, LayerInitRange, MaskSpan, MixtureOver, PointerConfig,
+    RecurrentLmConfig, ScaleMixture, Site, StochasticConfig, WordTie,
 };
 use burn::tensor::Device;
 
 use super::batches::{Tail, TokenStreams};
 use super::learner::{LmLearner, Objective, SitePenalty};
-use super::recipe::{self, ModelConfig, Shape, SruActivation, TextRecipe, WeightDecayConfig};
+use super::recipe::{self, ModelConfig, Shape, TextRecipe, WeightDecayConfig};
 use crate::data::Corpus;
 use crate::engine::TrainError;
 use crate::recipe::penalty::PenaltyConfig;
@@ -86,18 +85,13 @@ pub fn build_learner(
 pub fn network(recipe: &TextRecipe, vocab_size: usize, kernels: Kernels) -> RecurrentLmConfig {
     let Shape { d_embed, d_hidden, d_output, num_layers, tie_weights } = recipe.model.shape();
     let mut dropout = Dropout::default();
-    let (cell, init_range);
+    let init_range;
     let (mut layer_init_range, mut decoder_bias_init) = (None, BiasInit::Uniform);
     match &recipe.model {
         ModelConfig::Lstm(lstm) => {
             dropout.input = lstm.input_dropout;
             dropout.inter_layer = lstm.inter_layer_dropout;
             dropout.output = lstm.output_dropout;
-            cell = CellConfig::Lstm {
-                forget_bias: lstm.forget_bias,
-                num_biases: lstm.num_biases,
-                bias_init: lstm.bias_init.into(),
-            };
             init_range = lstm.init_range;
             layer_init_range = if lstm.layer_init_by_units {
                 Some(LayerInitRange::InverseRootUnits)
@@ -111,29 +105,20 @@ pub fn network(recipe: &TextRecipe, vocab_size: usize, kernels: Kernels) -> Recu
         ModelConfig::Sru(sru) => {
             dropout.input = sru.input_dropout;
             dropout.output = sru.output_dropout;
-            dropout.product = sru.rnn_dropout;
+            dropout.layer_input = sru.rnn_dropout;
             dropout.recurrent = sru.rnn_dropout;
-            cell = CellConfig::Sru {
-                activation: match sru.activation {
-                    SruActivation::Identity => Activation::Identity,
-                    SruActivation::Tanh => Activation::Tanh,
-                },
-                highway_bias: sru.highway_bias,
-            };
             init_range = sru.init_range;
             decoder_bias_init = BiasInit::Zeros;
         }
         ModelConfig::Rhn(rhn) => {
             dropout.input = rhn.input_dropout;
             dropout.output = rhn.output_dropout;
-            cell = CellConfig::Rhn { depth: rhn.depth, transform_bias: rhn.transform_bias };
             init_range = rhn.init_range;
         }
         ModelConfig::Nas(nas) => {
             dropout.input = nas.input_dropout;
             dropout.inter_layer = nas.inter_layer_dropout;
             dropout.output = nas.output_dropout;
-            cell = CellConfig::Nas;
             init_range = nas.init_range;
         }
     }
@@ -158,12 +143,9 @@ pub fn network(recipe: &TextRecipe, vocab_size: usize, kernels: Kernels) -> Recu
         };
     }
     RecurrentLmConfig {
-        vocab_size,
-        d_embed,
-        d_hidden,
-        d_output,
+        d_output: Some(d_output),
         num_layers,
-        cell,
+        cell: recipe.model.cell(),
         tie_weights,
         dropout,
         init_range,
@@ -187,6 +169,7 @@ pub fn network(recipe: &TextRecipe, vocab_size: usize, kernels: Kernels) -> Recu
             },
         }),
         kernels,
+        ..RecurrentLmConfig::new(vocab_size, d_embed, d_hidden)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Ranges of a text recipe's values, checked before any data is read.
 
-use anp_models::Site;
+use anp_models::{CellTraits, Site};
 
 use super::bptt::VariableBptt;
 use super::recipe::{
@@ -31,7 +31,7 @@ impl TextRecipe {
         if let Some(penalty) = &self.information_penalty {
             not_negative("information_penalty.beta", penalty.beta)?;
             positive("information_penalty.initial_sigma", penalty.initial_sigma)?;
-            if penalty.sample_recurrence && matches!(self.model, ModelConfig::Sru(_)) {
+            if penalty.sample_recurrence && !self.model.cell().traits().carries_hidden {
                 let (key, kind) = ("information_penalty.sample_recurrence", self.model.kind());
                 return Err(InvalidRecipe::NoUse { key, kind });
             }
@@ -166,15 +166,15 @@ impl VariationalConfig {
         probability("variational.recurrent_dropout", self.recurrent_dropout)?;
         probability("variational.weight_dropout", self.weight_dropout)?;
         let kind = model.kind();
-        let separate = self.gates == GateMasks::Separate;
-        if separate && !matches!(model, ModelConfig::Lstm(_) | ModelConfig::Rhn(_)) {
+        let CellTraits { carries_hidden, recurrent_masks, .. } = model.cell().traits();
+        if self.gates == GateMasks::Separate && recurrent_masks == 1 {
             return Err(InvalidRecipe::NoUse { key: "variational.gates = \"separate\"", kind });
         }
         // It has a rate of its own, for masks in other places.
-        if self.recurrent_dropout != 0.0 && matches!(model, ModelConfig::Sru(_)) {
+        if self.recurrent_dropout != 0.0 && !carries_hidden {
             return Err(InvalidRecipe::NoUse { key: "variational.recurrent_dropout", kind });
         }
-        if self.weight_dropout != 0.0 && matches!(model, ModelConfig::Sru(_)) {
+        if self.weight_dropout != 0.0 && !carries_hidden {
             return Err(InvalidRecipe::NoUse { key: "variational.weight_dropout", kind });
         }
         Ok(())
@@ -212,7 +212,7 @@ impl PenaltyConfig {
                 num_layers,
             });
         }
-        if matches!(site, Site::LayerCell(_)) && matches!(model, ModelConfig::Rhn(_)) {
+        if matches!(site, Site::LayerCell(_)) && !model.cell().traits().has_cells {
             let (key, kind) = (format!("{key}.site"), model.kind());
             return Err(InvalidRecipe::NoCells { key, site, kind });
         }

@@ -1,5 +1,7 @@
 //! Recipes of language models.
 
+use anp_kernels::sru::Activation;
+use anp_models::{CellConfig, LstmCellConfig, NasCellConfig, RhnCellConfig, SruCellConfig};
 use serde::{Deserialize, Serialize};
 
 use super::bptt::VariableBptt;
@@ -117,6 +119,29 @@ impl ModelConfig {
             Self::Nas(it) => (it.d_embed, it.d_hidden, it.d_hidden, it.num_layers, it.tie_weights),
         };
         Shape { d_embed, d_hidden, d_output, num_layers, tie_weights }
+    }
+
+    /// Its recurrent layers.
+    pub fn cell(&self) -> CellConfig {
+        match self {
+            Self::Lstm(it) => CellConfig::Lstm(LstmCellConfig {
+                forget_bias: it.forget_bias,
+                num_biases: it.num_biases,
+                bias_init: it.bias_init.into(),
+            }),
+            Self::Sru(it) => CellConfig::Sru(SruCellConfig {
+                activation: match it.activation {
+                    SruActivation::Identity => Activation::Identity,
+                    SruActivation::Tanh => Activation::Tanh,
+                },
+                highway_bias: it.highway_bias,
+            }),
+            Self::Rhn(it) => CellConfig::Rhn(RhnCellConfig {
+                depth: it.depth,
+                transform_bias: it.transform_bias,
+            }),
+            Self::Nas(_) => CellConfig::Nas(NasCellConfig {}),
+        }
     }
 }
 
