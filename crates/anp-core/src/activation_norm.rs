@@ -1,10 +1,10 @@
 //! The activation norm penalty (ANP).
 
 use burn::config::Config;
-use burn::module::{Content, DisplaySettings, Module, ModuleDisplay};
+use burn::module::Module;
 use burn::tensor::Tensor;
 
-use crate::{HyperParamError, Norm, Reduction, validate_range};
+use crate::{HyperParamError, Norm, Reduction, display_on_one_line, validate_range};
 
 /// Configuration of [`ActivationNorm`].
 ///
@@ -134,19 +134,10 @@ fn sqrt_or_zero<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     x.mask_fill(zero.clone(), 1.0).sqrt().mask_fill(zero, 0.0)
 }
 
-impl ModuleDisplay for ActivationNorm {
-    fn custom_settings(&self) -> Option<DisplaySettings> {
-        DisplaySettings::new().with_new_line_after_attribute(false).optional()
-    }
-
-    fn custom_content(&self, content: Content) -> Option<Content> {
-        content
-            .add("eta", &self.eta)
-            .add("norm", self.norm.name())
-            .add("reduction", self.reduction.name())
-            .optional()
-    }
-}
+display_on_one_line!(
+    ActivationNorm, it: "eta" = it.eta, "norm" = it.norm.to_string(),
+    "reduction" = it.reduction.to_string()
+);
 
 #[cfg(test)]
 mod tests {

@@ -55,6 +55,7 @@
 
 mod activation_norm;
 mod conversion;
+mod display;
 mod error;
 mod locked_dropout;
 mod mask;

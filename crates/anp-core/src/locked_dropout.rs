@@ -4,8 +4,8 @@ use burn::config::Config;
 use burn::module::{Flag, Module, Param};
 use burn::tensor::Tensor;
 
-use crate::mask::{display_on_one_line, sample_in_training};
-use crate::{HyperParamError, apply_mask, validate_dropout};
+use crate::mask::sample_in_training;
+use crate::{HyperParamError, apply_mask, display_on_one_line, validate_dropout};
 
 /// Configuration of [`LockedDropout`].
 #[derive(Config, Debug, PartialEq)]
@@ -95,7 +95,7 @@ impl LockedDropout {
     }
 }
 
-display_on_one_line!(LockedDropout: prob, batch_first);
+display_on_one_line!(LockedDropout, it: "prob" = it.prob, "batch_first" = it.batch_first; training);
 
 #[cfg(test)]
 mod tests {

@@ -121,30 +121,6 @@ pub(crate) fn sample_in_training<const D: usize>(
         .then(|| sample_mask(shape, prob, (&device, input.dtype())))
 }
 
-/// Show a module on one line, and whether it takes part in training only where it does not.
-macro_rules! display_on_one_line {
-    ($module:ident: $($field:ident),*) => {
-        impl burn::module::ModuleDisplay for $module {
-            fn custom_settings(&self) -> Option<burn::module::DisplaySettings> {
-                let settings = burn::module::DisplaySettings::new();
-                settings.with_new_line_after_attribute(false).optional()
-            }
-
-            fn custom_content(
-                &self,
-                content: burn::module::Content,
-            ) -> Option<burn::module::Content> {
-                let content = content$(.add(stringify!($field), &self.$field))*;
-                match self.training.is_enabled() {
-                    true => content.optional(),
-                    false => content.add("training", &self.training).optional(),
-                }
-            }
-        }
-    };
-}
-pub(crate) use display_on_one_line;
-
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;

@@ -4,8 +4,8 @@ use burn::config::Config;
 use burn::module::{Flag, Module, Param};
 use burn::tensor::Tensor;
 
-use crate::mask::{display_on_one_line, sample_in_training};
-use crate::{HyperParamError, apply_mask, validate_dropout};
+use crate::mask::sample_in_training;
+use crate::{HyperParamError, apply_mask, display_on_one_line, validate_dropout};
 
 /// Configuration of [`SkipInput`].
 #[derive(Config, Debug, PartialEq)]
@@ -84,7 +84,7 @@ impl SkipInput {
     }
 }
 
-display_on_one_line!(SkipInput: prob);
+display_on_one_line!(SkipInput, it: "prob" = it.prob; training);
 
 #[cfg(test)]
 mod tests {

@@ -4,8 +4,11 @@ use burn::config::Config;
 use burn::module::{Flag, Module, Param};
 use burn::tensor::{Int, Tensor};
 
-use crate::mask::{display_on_one_line, sample_in_training};
-use crate::{HyperParamError, apply_mask, look_up_word_mask, validate_dropout, validate_size};
+use crate::mask::sample_in_training;
+use crate::{
+    HyperParamError, apply_mask, display_on_one_line, look_up_word_mask, validate_dropout,
+    validate_size,
+};
 
 /// Configuration of [`WordDropout`].
 #[derive(Config, Debug, PartialEq)]
@@ -123,7 +126,10 @@ impl WordDropout {
     }
 }
 
-display_on_one_line!(WordDropout: vocab_size, prob, per_sequence, batch_first);
+display_on_one_line!(
+    WordDropout, it: "vocab_size" = it.vocab_size, "prob" = it.prob,
+    "per_sequence" = it.per_sequence, "batch_first" = it.batch_first; training
+);
 
 #[cfg(test)]
 mod tests {

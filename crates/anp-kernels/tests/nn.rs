@@ -299,7 +299,7 @@ mod dropout {
                 false => time_first.clone(),
             };
             let state = LstmState { hidden: hidden0.clone(), cell: cell0.clone() };
-            let states = lstm.forward_states(input, Some(state));
+            let states = lstm.forward_states(input, Some(state), None);
             let gradients = states.hidden.clone().sum().backward();
 
             let input_mask = mask_of(time_first.grad(&gradients).unwrap());
@@ -381,7 +381,7 @@ mod sru {
         let input = place.random(1, [3, 4, d_input], 1.0).require_grad();
         let cell = place.random(2, [4, 20], 1.0).require_grad();
         let state = SruState { cell: cell.clone() };
-        let states = sru.forward_states(turn(input.clone()), Some(state));
+        let states = sru.forward_states(turn(input.clone()), Some(state), None);
 
         let (mut masked, mut activation_mask) = (input.clone(), None);
         if dropped == Dropped::Input {
@@ -453,7 +453,7 @@ mod sru {
             let mut expected = input.clone();
             let mut layers = Vec::new();
             for (layer, state) in batch_first.layers.iter().zip(initial.clone()) {
-                let states = layer.forward_states(expected, Some(state));
+                let states = layer.forward_states(expected, Some(state), None);
                 expected = states.hidden.clone();
                 layers.push(states);
             }
@@ -553,7 +553,7 @@ mod stack {
             let mut cells = Vec::new();
             let mut last = Vec::new();
             for (layer, state) in batch_first.layers.iter().zip(initial.clone()) {
-                let states = layer.forward_states(expected, Some(state));
+                let states = layer.forward_states(expected, Some(state), None);
                 expected = states.hidden;
                 cells.push(states.cell);
                 last.push(states.state);

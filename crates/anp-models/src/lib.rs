@@ -24,7 +24,7 @@ pub use anp_kernels::Kernels;
 pub use anp_kernels::nn::LayerMasks;
 pub use cell::{
     Cell, CellConfig, CellTraits, LayerInit, LayerOutput, LayerState, LstmCellConfig, Nas,
-    NasCellConfig, RecurrentLayer, RhnCellConfig, SruCellConfig,
+    NasCellConfig, ParamCount, RecurrentLayer, RhnCellConfig, SruCellConfig,
 };
 pub use image::{
     ImageOutput, ImageSite, ParseImageSiteError, ResidualBlock, ResidualLayout, WideResNet,

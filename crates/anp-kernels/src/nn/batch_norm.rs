@@ -1,10 +1,9 @@
-use anp_core::{HyperParamError, is_training, validate_range, validate_size};
+use anp_core::{HyperParamError, display_on_one_line, is_training, validate_range, validate_size};
 use burn::config::Config;
-use burn::module::{Content, DisplaySettings, Flag, Module, ModuleDisplay, Param, RunningState};
+use burn::module::{Flag, Module, Param, RunningState};
 use burn::nn::Initializer;
 use burn::tensor::{Device, Tensor};
 
-use super::{content_with_training, on_one_line};
 use crate::Kernels;
 use crate::batch_norm::{BatchNormInputs, BatchStatistics};
 
@@ -139,18 +138,7 @@ impl BatchNorm2d {
     }
 }
 
-impl ModuleDisplay for BatchNorm2d {
-    fn custom_settings(&self) -> Option<DisplaySettings> {
-        on_one_line()
-    }
-
-    fn custom_content(&self, content: Content) -> Option<Content> {
-        let [num_features] = self.gamma.dims();
-        let content = content
-            .add("num_features", &num_features)
-            .add("momentum", &self.momentum)
-            .add("epsilon", &self.epsilon)
-            .add("relu", &self.relu);
-        content_with_training(content, &self.training)
-    }
-}
+display_on_one_line!(
+    BatchNorm2d, it: "num_features" = it.gamma.dims()[0], "momentum" = it.momentum,
+    "epsilon" = it.epsilon, "relu" = it.relu; training
+);

@@ -1,10 +1,9 @@
-use anp_core::{HyperParamError, validate_size};
+use anp_core::{HyperParamError, display_on_one_line, validate_size};
 use burn::config::Config;
-use burn::module::{Content, DisplaySettings, Module, ModuleDisplay, Param};
+use burn::module::{Module, Param};
 use burn::nn::Initializer;
 use burn::tensor::{Device, FloatDType, Tensor};
 
-use super::on_one_line;
 use crate::Kernels;
 use crate::conv2d::{Conv2dInputs, Conv2dOptions};
 
@@ -134,21 +133,11 @@ impl Conv2d {
     }
 }
 
-impl ModuleDisplay for Conv2d {
-    fn custom_settings(&self) -> Option<DisplaySettings> {
-        on_one_line()
-    }
-
-    fn custom_content(&self, content: Content) -> Option<Content> {
-        let [channels_out, channels_in, height, width] = self.weight.dims();
-        content
-            .add("channels", &format!("{:?}", [channels_in, channels_out]))
-            .add("kernel_size", &format!("{:?}", [height, width]))
-            .add("stride", &format!("{:?}", self.stride))
-            .add("padding", &format!("{:?}", self.padding))
-            .optional()
-    }
-}
+display_on_one_line!(
+    Conv2d, it: "channels" = format!("{:?}", [it.weight.dims()[1], it.weight.dims()[0]]),
+    "kernel_size" = format!("{:?}", [it.weight.dims()[2], it.weight.dims()[3]]),
+    "stride" = format!("{:?}", it.stride), "padding" = format!("{:?}", it.padding)
+);
 
 #[cfg(all(test, feature = "flex"))]
 mod tests {

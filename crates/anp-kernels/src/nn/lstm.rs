@@ -1,11 +1,14 @@
-use anp_core::{HyperParamError, apply_mask, validate_dropout, validate_range, validate_size};
+use anp_core::{
+    HyperParamError, apply_mask, display_on_one_line, validate_dropout, validate_range,
+    validate_size,
+};
 use burn::config::Config;
-use burn::module::{Content, DisplaySettings, Flag, Module, ModuleDisplay, Param};
+use burn::module::{Flag, Module, Param};
 use burn::nn::Initializer;
 use burn::tensor::{Device, Tensor};
 
 use super::gates::{draw, project};
-use super::{LayerMasks, LayerStates, content_with_training, on_one_line, swap_if};
+use super::{LayerMasks, LayerStates, swap_if};
 use crate::Kernels;
 use crate::lstm::{LstmInputs, LstmSequence, LstmState};
 
@@ -129,7 +132,7 @@ pub(super) struct LstmWeights {
 /// The masks are those of variational dropout
 /// ([Gal & Ghahramani, 2016](https://arxiv.org/abs/1512.05287)): one for all steps of a sequence, drawn anew
 /// at each call. As with Burn's `Dropout`, they act where the input is on an autodiff device and `training`
-/// is enabled. [`forward_with_masks`](Self::forward_with_masks) takes them from outside. Inputs of all steps
+/// is enabled. [`forward_states`](Self::forward_states) takes them from outside. Inputs of all steps
 /// enter by one product, and the recurrence is one operation with one backward step
 /// ([`lstm_sequence`](crate::lstm::lstm_sequence)).
 ///
@@ -181,40 +184,29 @@ impl Lstm {
     ///
     /// If a width, the batch sizes, data types or devices do not fit each other, or the sequence is empty.
     pub fn forward(&self, input: Tensor<3>, state: Option<LstmState>) -> (Tensor<3>, LstmState) {
-        let LayerStates { hidden, state, .. } = self.forward_states(input, state);
+        let LayerStates { hidden, state, .. } = self.forward_states(input, state, None);
         (hidden, state)
     }
 
-    /// [`forward`](Self::forward) with the cell states of all steps.
-    ///
-    /// # Panics
-    ///
-    /// As [`forward`](Self::forward).
-    pub fn forward_states(
-        &self,
-        input: Tensor<3>,
-        state: Option<LstmState>,
-    ) -> LayerStates<LstmState> {
-        let [d_input, d_hidden] = self.dims();
-        let places = [(self.input_dropout, d_input), (self.recurrent_dropout, d_hidden)];
-        let masks = LayerMasks::sample(&self.training, &input, self.batch_first, places);
-        self.forward_with_masks(input, state, masks)
-    }
-
-    /// [`forward_states`](Self::forward_states) with these masks instead of drawn ones.
+    /// [`forward`](Self::forward) with the cell states of all steps, and with these masks, if there are
+    /// some, instead of drawn ones.
     ///
     /// # Panics
     ///
     /// As [`forward`](Self::forward), or if a mask does not fit.
-    pub fn forward_with_masks(
+    pub fn forward_states(
         &self,
         input: Tensor<3>,
         state: Option<LstmState>,
-        masks: LayerMasks,
+        masks: Option<LayerMasks>,
     ) -> LayerStates<LstmState> {
+        let [d_weight, d_hidden] = self.dims();
+        let places = [(self.input_dropout, d_weight), (self.recurrent_dropout, d_hidden)];
+        let masks = masks.unwrap_or_else(|| {
+            LayerMasks::sample(&self.training, &input, self.batch_first, places)
+        });
         let input = swap_if(self.batch_first, input);
         let [_, batch_size, d_input] = input.dims();
-        let [d_weight, d_hidden] = self.dims();
         assert_eq!(d_input, d_weight, "the LSTM's input has the width {d_input}, not {d_weight}");
 
         let options = (&input.device(), input.dtype());
@@ -240,17 +232,7 @@ impl Lstm {
     }
 }
 
-impl ModuleDisplay for Lstm {
-    fn custom_settings(&self) -> Option<DisplaySettings> {
-        on_one_line()
-    }
-
-    fn custom_content(&self, content: Content) -> Option<Content> {
-        let [d_input, d_hidden] = self.dims();
-        let content = content
-            .add("d_input", &d_input)
-            .add("d_hidden", &d_hidden)
-            .add("bias", &self.bias_input.is_some());
-        content_with_training(content, &self.training)
-    }
-}
+display_on_one_line!(
+    Lstm, it: "d_input" = it.dims()[0], "d_hidden" = it.dims()[1],
+    "bias" = it.bias_input.is_some(); training
+);

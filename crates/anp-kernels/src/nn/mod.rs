@@ -25,8 +25,8 @@
 //!
 //! // The next window, from where this one ended, and with a mask on the hidden states.
 //! let recurrent = Some(Tensor::ones([1, 20, 128], &device));
-//! let masks = LayerMasks { recurrent, ..LayerMasks::default() };
-//! let states = lstm.forward_with_masks(input.clone(), Some(state.detach()), masks);
+//! let masks = Some(LayerMasks { recurrent, ..LayerMasks::default() });
+//! let states = lstm.forward_states(input.clone(), Some(state.detach()), masks);
 //! assert_eq!(states.cell.dims(), [20, 35, 128]);
 //!
 //! let stack = LstmStackConfig::new(layer, 3).with_inter_layer_dropout(0.5).init(&device);
@@ -47,7 +47,6 @@ mod rhn;
 mod sru;
 mod stack;
 
-use burn::module::{Content, DisplaySettings, Flag, Param};
 use burn::tensor::Tensor;
 
 pub use anp_core::HyperParamError;
@@ -87,17 +86,4 @@ impl<S> LayerStates<S> {
 /// Change between `[batch_size, seq_length, ..]` and `[seq_length, batch_size, ..]` if `batch_first`.
 fn swap_if(batch_first: bool, sequence: Tensor<3>) -> Tensor<3> {
     if batch_first { sequence.swap_dims(0, 1) } else { sequence }
-}
-
-/// How a layer without layers inside is shown.
-fn on_one_line() -> Option<DisplaySettings> {
-    DisplaySettings::new().with_new_line_after_attribute(false).optional()
-}
-
-/// What is shown of a layer, with `training` only where that is disabled.
-fn content_with_training(content: Content, training: &Param<Flag>) -> Option<Content> {
-    match training.is_enabled() {
-        true => content.optional(),
-        false => content.add("training", training).optional(),
-    }
 }

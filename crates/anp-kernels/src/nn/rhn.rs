@@ -1,11 +1,14 @@
-use anp_core::{HyperParamError, apply_mask, validate_dropout, validate_range, validate_size};
+use anp_core::{
+    HyperParamError, apply_mask, display_on_one_line, validate_dropout, validate_range,
+    validate_size,
+};
 use burn::config::Config;
-use burn::module::{Content, DisplaySettings, Flag, Module, ModuleDisplay, Param};
+use burn::module::{Flag, Module, Param};
 use burn::nn::Initializer;
 use burn::tensor::{Device, Tensor};
 
 use super::gates::{draw, project};
-use super::{LayerMasks, content_with_training, on_one_line, swap_if};
+use super::{LayerMasks, swap_if};
 use crate::Kernels;
 use crate::rhn::RhnInputs;
 
@@ -109,7 +112,7 @@ impl RhnState {
 ///
 /// The masks are one for all steps of a sequence and drawn anew at each call. As with Burn's `Dropout`, they
 /// act where the input is on an autodiff device and `training` is enabled.
-/// [`forward_with_masks`](Self::forward_with_masks) takes them from outside. Inputs of all steps enter by one
+/// [`forward_masked`](Self::forward_masked) takes them from outside. Inputs of all steps enter by one
 /// product, and the recurrence is one operation with one backward step
 /// ([`rhn_sequence`](crate::rhn::rhn_sequence)).
 #[derive(Module, Debug)]
@@ -153,26 +156,27 @@ impl Rhn {
     ///
     /// If a width, the batch sizes, data types or devices do not fit each other, or the sequence is empty.
     pub fn forward(&self, input: Tensor<3>, state: Option<RhnState>) -> (Tensor<3>, RhnState) {
-        let [d_input, d_hidden] = self.dims();
-        let places = [(self.input_dropout, d_input), (self.recurrent_dropout, d_hidden)];
-        let masks = LayerMasks::sample(&self.training, &input, self.batch_first, places);
-        self.forward_with_masks(input, state, masks)
+        self.forward_masked(input, state, None)
     }
 
-    /// [`forward`](Self::forward) with these masks instead of drawn ones.
+    /// [`forward`](Self::forward) with these masks, if there are some, instead of drawn ones.
     ///
     /// # Panics
     ///
     /// As [`forward`](Self::forward), or if a mask does not fit.
-    pub fn forward_with_masks(
+    pub fn forward_masked(
         &self,
         input: Tensor<3>,
         state: Option<RhnState>,
-        masks: LayerMasks,
+        masks: Option<LayerMasks>,
     ) -> (Tensor<3>, RhnState) {
+        let [d_weight, d_hidden] = self.dims();
+        let places = [(self.input_dropout, d_weight), (self.recurrent_dropout, d_hidden)];
+        let masks = masks.unwrap_or_else(|| {
+            LayerMasks::sample(&self.training, &input, self.batch_first, places)
+        });
         let input = swap_if(self.batch_first, input);
         let [seq_length, batch_size, d_input] = input.dims();
-        let [d_weight, d_hidden] = self.dims();
         assert_eq!(d_input, d_weight, "the RHN's input has the width {d_input}, not {d_weight}");
 
         let options = (&input.device(), input.dtype());
@@ -190,17 +194,7 @@ impl Rhn {
     }
 }
 
-impl ModuleDisplay for Rhn {
-    fn custom_settings(&self) -> Option<DisplaySettings> {
-        on_one_line()
-    }
-
-    fn custom_content(&self, content: Content) -> Option<Content> {
-        let [d_input, d_hidden] = self.dims();
-        let content = content
-            .add("d_input", &d_input)
-            .add("d_hidden", &d_hidden)
-            .add("depth", &self.weight_hidden.dims()[0]);
-        content_with_training(content, &self.training)
-    }
-}
+display_on_one_line!(
+    Rhn, it: "d_input" = it.dims()[0], "d_hidden" = it.dims()[1],
+    "depth" = it.weight_hidden.dims()[0]; training
+);

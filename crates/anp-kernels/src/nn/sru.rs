@@ -1,11 +1,13 @@
-use anp_core::{HyperParamError, validate_dropout, validate_range, validate_size};
+use anp_core::{
+    HyperParamError, display_on_one_line, validate_dropout, validate_range, validate_size,
+};
 use burn::config::Config;
-use burn::module::{Content, DisplaySettings, Flag, Module, ModuleDisplay, Param};
+use burn::module::{Flag, Module, Param};
 use burn::nn::Initializer;
 use burn::tensor::{Device, Tensor};
 
 use super::gates::{draw, project};
-use super::{LayerMasks, LayerStates, content_with_training, on_one_line, swap_if};
+use super::{LayerMasks, LayerStates, swap_if};
 use crate::Kernels;
 use crate::sru::{Activation, SruInputs, SruSequence};
 
@@ -118,7 +120,7 @@ impl SruState {
 /// Where the input is as wide as the layer, the highway `x'_t` is `x_t` itself, without a mask, and `W` has
 /// three parts. The masks are one for all steps of a sequence and drawn anew at each call. As with Burn's
 /// `Dropout`, they act where the input is on an autodiff device and `training` is enabled.
-/// [`forward_with_masks`](Self::forward_with_masks) takes them from outside.
+/// [`forward_states`](Self::forward_states) takes them from outside.
 ///
 /// All products are one; what depends on the step before is element by element
 /// ([`sru_sequence`](crate::sru::sru_sequence)).
@@ -164,41 +166,30 @@ impl Sru {
     ///
     /// If a width, the batch sizes, data types or devices do not fit each other, or the sequence is empty.
     pub fn forward(&self, input: Tensor<3>, state: Option<SruState>) -> (Tensor<3>, SruState) {
-        let LayerStates { hidden, state, .. } = self.forward_states(input, state);
+        let LayerStates { hidden, state, .. } = self.forward_states(input, state, None);
         (hidden, state)
     }
 
-    /// [`forward`](Self::forward) with the cell states of all steps.
-    ///
-    /// # Panics
-    ///
-    /// As [`forward`](Self::forward).
-    pub fn forward_states(
-        &self,
-        input: Tensor<3>,
-        state: Option<SruState>,
-    ) -> LayerStates<SruState> {
-        let [d_input, d_hidden] = self.dims();
-        let places = [(self.input_dropout, d_input), (self.activation_dropout, d_hidden)];
-        let masks = LayerMasks::sample(&self.training, &input, self.batch_first, places);
-        self.forward_with_masks(input, state, masks)
-    }
-
-    /// [`forward_states`](Self::forward_states) with these masks instead of drawn ones.
+    /// [`forward`](Self::forward) with the cell states of all steps, and with these masks, if there are
+    /// some, instead of drawn ones.
     ///
     /// # Panics
     ///
     /// As [`forward`](Self::forward), or if a mask does not fit or is on a recurrent matrix: there is none.
-    pub fn forward_with_masks(
+    pub fn forward_states(
         &self,
         input: Tensor<3>,
         state: Option<SruState>,
-        masks: LayerMasks,
+        masks: Option<LayerMasks>,
     ) -> LayerStates<SruState> {
+        let [d_weight, d_hidden] = self.dims();
+        let places = [(self.input_dropout, d_weight), (self.activation_dropout, d_hidden)];
+        let masks = masks.unwrap_or_else(|| {
+            LayerMasks::sample(&self.training, &input, self.batch_first, places)
+        });
         assert!(masks.weight.is_none(), "an SRU has no recurrent matrix to mask");
         let input = swap_if(self.batch_first, input);
         let [_, batch_size, d_input] = input.dims();
-        let [d_weight, d_hidden] = self.dims();
         assert_eq!(d_input, d_weight, "the SRU's input has the width {d_input}, not {d_weight}");
 
         let options = (&input.device(), input.dtype());
@@ -220,14 +211,4 @@ impl Sru {
     }
 }
 
-impl ModuleDisplay for Sru {
-    fn custom_settings(&self) -> Option<DisplaySettings> {
-        on_one_line()
-    }
-
-    fn custom_content(&self, content: Content) -> Option<Content> {
-        let [d_input, d_hidden] = self.dims();
-        let content = content.add("d_input", &d_input).add("d_hidden", &d_hidden);
-        content_with_training(content, &self.training)
-    }
-}
+display_on_one_line!(Sru, it: "d_input" = it.dims()[0], "d_hidden" = it.dims()[1]; training);

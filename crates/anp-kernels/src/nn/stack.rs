@@ -15,19 +15,15 @@ pub trait StackedLayer: Module {
     const NAME: &'static str;
 
     /// Hidden and cell states at all steps, with masks that the layer draws.
-    fn forward_states(
-        &self,
-        input: Tensor<3>,
-        state: Option<Self::State>,
-    ) -> LayerStates<Self::State>;
+    fn run(&self, input: Tensor<3>, state: Option<Self::State>) -> LayerStates<Self::State>;
 }
 
 impl StackedLayer for Lstm {
     type State = LstmState;
     const NAME: &'static str = "LSTM";
 
-    fn forward_states(&self, input: Tensor<3>, state: Option<LstmState>) -> LayerStates<LstmState> {
-        self.forward_states(input, state)
+    fn run(&self, input: Tensor<3>, state: Option<LstmState>) -> LayerStates<LstmState> {
+        self.forward_states(input, state, None)
     }
 }
 
@@ -35,8 +31,8 @@ impl StackedLayer for Sru {
     type State = SruState;
     const NAME: &'static str = "SRU";
 
-    fn forward_states(&self, input: Tensor<3>, state: Option<SruState>) -> LayerStates<SruState> {
-        self.forward_states(input, state)
+    fn run(&self, input: Tensor<3>, state: Option<SruState>) -> LayerStates<SruState> {
+        self.forward_states(input, state, None)
     }
 }
 
@@ -206,7 +202,7 @@ impl<L: StackedLayer> Stack<L> {
             if index > 0 {
                 input = self.inter_layer_dropout.forward(input);
             }
-            let result = layer.forward_states(input, state);
+            let result = layer.run(input, state);
             input = result.hidden.clone();
             results.push(result.swap_if(self.batch_first));
         }

@@ -2,7 +2,7 @@ use anp_kernels::nn::{LayerMasks, LayerStates, Lstm, LstmConfig, LstmState};
 use burn::config::Config;
 use burn::tensor::{Device, Tensor};
 
-use super::{Cell, CellTraits, LayerInit, LayerOutput, LayerState, flat};
+use super::{Cell, CellTraits, LayerInit, LayerOutput, LayerState, ParamCount, flat};
 use crate::init::{BiasInit, within};
 
 /// Configuration of LSTM layers.
@@ -26,12 +26,9 @@ impl Cell for Lstm {
     const TRAITS: CellTraits =
         CellTraits { carries_hidden: true, has_cells: true, input_masks: 4, recurrent_masks: 4 };
 
-    fn num_weights(_: &LstmCellConfig, [d_input, d_hidden]: [usize; 2]) -> usize {
-        4 * d_hidden * (d_input + d_hidden)
-    }
-
-    fn num_biases(config: &LstmCellConfig, d_hidden: usize) -> usize {
-        4 * d_hidden * config.num_biases
+    fn param_count(config: &LstmCellConfig, [d_input, d_hidden]: [usize; 2]) -> ParamCount {
+        let d_gates = 4 * d_hidden;
+        ParamCount { weights: d_gates * (d_input + d_hidden), biases: d_gates * config.num_biases }
     }
 
     fn init(config: &LstmCellConfig, layer: LayerInit, device: &Device) -> Self {
@@ -64,7 +61,7 @@ impl Cell for Lstm {
             cell: state.cell.expect("an LSTM carries cell states"),
         };
         let LayerStates { hidden, cell, state } =
-            self.forward_with_masks(input, Some(state), masks);
+            self.forward_states(input, Some(state), Some(masks));
         LayerOutput {
             hidden,
             cell: Some(cell),

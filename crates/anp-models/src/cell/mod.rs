@@ -26,12 +26,8 @@ pub trait Cell: Module {
     /// What is known before a layer is drawn.
     const TRAITS: CellTraits;
 
-    /// Elements of the weight matrices of a layer with these widths of input and output: multiply-adds of one
-    /// step.
-    fn num_weights(config: &Self::Config, dims: [usize; 2]) -> usize;
-
-    /// Elements of the biases of a layer of `d_hidden` units.
-    fn num_biases(config: &Self::Config, d_hidden: usize) -> usize;
+    /// Parameters of a layer with these widths of input and output.
+    fn param_count(config: &Self::Config, dims: [usize; 2]) -> ParamCount;
 
     /// Draw the parameters on `device`, from its random number generator.
     ///
@@ -65,6 +61,15 @@ pub struct CellTraits {
     pub input_masks: usize,
     /// The same on the recurrence.
     pub recurrent_masks: usize,
+}
+
+/// How many parameters a layer has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ParamCount {
+    /// Elements of the weight matrices: multiply-adds of one step.
+    pub weights: usize,
+    /// Elements of the biases.
+    pub biases: usize,
 }
 
 /// What every kind of layer is drawn from.
@@ -126,15 +131,11 @@ macro_rules! cells {
                 match self { $(Self::$name(_) => $layer::TRAITS,)* }
             }
 
-            /// Elements of the weight matrices of one layer with these widths of input and output:
-            /// multiply-adds of one step.
-            pub fn num_weights(&self, dims: [usize; 2]) -> usize {
-                match self { $(Self::$name(config) => $layer::num_weights(config, dims),)* }
-            }
-
-            /// Elements of the biases of one layer of `d_hidden` units.
-            pub fn num_biases(&self, d_hidden: usize) -> usize {
-                match self { $(Self::$name(config) => $layer::num_biases(config, d_hidden),)* }
+            /// Parameters of one layer with these widths of input and output, without drawing them.
+            pub fn param_count(&self, dims: [usize; 2]) -> ParamCount {
+                match self {
+                    $(Self::$name(config) => $layer::param_count(config, dims),)*
+                }
             }
 
             /// Draw the parameters of one layer on `device`, from its random number generator.

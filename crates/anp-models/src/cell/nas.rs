@@ -5,7 +5,7 @@ use burn::module::{Module, Param};
 use burn::tensor::activation::{relu, sigmoid, tanh};
 use burn::tensor::{Device, Tensor};
 
-use super::{Cell, CellTraits, LayerInit, LayerOutput, LayerState, flat};
+use super::{Cell, CellTraits, LayerInit, LayerOutput, LayerState, ParamCount, flat};
 use crate::init::{draw, within};
 
 /// Configuration of layers of the cell of neural architecture search, which has nothing to choose.
@@ -41,12 +41,8 @@ impl Cell for Nas {
     const TRAITS: CellTraits =
         CellTraits { carries_hidden: true, has_cells: true, input_masks: 1, recurrent_masks: 1 };
 
-    fn num_weights(_: &NasCellConfig, [d_input, d_hidden]: [usize; 2]) -> usize {
-        8 * d_hidden * (d_input + d_hidden)
-    }
-
-    fn num_biases(_: &NasCellConfig, _: usize) -> usize {
-        0
+    fn param_count(_: &NasCellConfig, [d_input, d_hidden]: [usize; 2]) -> ParamCount {
+        ParamCount { weights: 8 * d_hidden * (d_input + d_hidden), biases: 0 }
     }
 
     fn init(_: &NasCellConfig, layer: LayerInit, device: &Device) -> Self {

@@ -2,7 +2,7 @@ use anp_kernels::nn::{LayerMasks, Rhn, RhnConfig, RhnState};
 use burn::config::Config;
 use burn::tensor::{Device, Tensor};
 
-use super::{Cell, CellTraits, LayerInit, LayerOutput, LayerState, flat};
+use super::{Cell, CellTraits, LayerInit, LayerOutput, LayerState, ParamCount, flat};
 use crate::init::within;
 
 /// Configuration of layers of a Recurrent Highway Network.
@@ -21,12 +21,9 @@ impl Cell for Rhn {
     const TRAITS: CellTraits =
         CellTraits { carries_hidden: true, has_cells: false, input_masks: 1, recurrent_masks: 2 };
 
-    fn num_weights(config: &RhnCellConfig, [d_input, d_hidden]: [usize; 2]) -> usize {
-        2 * d_hidden * (d_input + config.depth * d_hidden)
-    }
-
-    fn num_biases(config: &RhnCellConfig, d_hidden: usize) -> usize {
-        2 * d_hidden * config.depth
+    fn param_count(config: &RhnCellConfig, [d_input, d_hidden]: [usize; 2]) -> ParamCount {
+        let (depth, d_gates) = (config.depth, 2 * d_hidden);
+        ParamCount { weights: d_gates * (d_input + depth * d_hidden), biases: depth * d_gates }
     }
 
     fn init(config: &RhnCellConfig, layer: LayerInit, device: &Device) -> Self {
@@ -52,7 +49,7 @@ impl Cell for Rhn {
 
     fn forward(&self, input: Tensor<3>, state: LayerState, masks: LayerMasks) -> LayerOutput {
         let state = RhnState { hidden: state.hidden.expect("an RHN carries hidden states") };
-        let (hidden, state) = self.forward_with_masks(input, Some(state), masks);
+        let (hidden, state) = self.forward_masked(input, Some(state), Some(masks));
         let state = LayerState { hidden: Some(state.hidden), cell: None };
         LayerOutput { hidden, cell: None, state }
     }

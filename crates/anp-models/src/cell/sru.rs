@@ -3,7 +3,7 @@ use anp_kernels::sru::Activation;
 use burn::config::Config;
 use burn::tensor::{Device, Tensor};
 
-use super::{Cell, CellTraits, LayerInit, LayerOutput, LayerState, flat};
+use super::{Cell, CellTraits, LayerInit, LayerOutput, LayerState, ParamCount, flat};
 use crate::init::within;
 
 /// Configuration of SRU layers.
@@ -23,12 +23,9 @@ impl Cell for Sru {
     const TRAITS: CellTraits =
         CellTraits { carries_hidden: false, has_cells: true, input_masks: 1, recurrent_masks: 1 };
 
-    fn num_weights(_: &SruCellConfig, [d_input, d_hidden]: [usize; 2]) -> usize {
-        d_input * SruConfig::new(d_input, d_hidden).num_parts() * d_hidden
-    }
-
-    fn num_biases(_: &SruCellConfig, d_hidden: usize) -> usize {
-        2 * d_hidden
+    fn param_count(_: &SruCellConfig, [d_input, d_hidden]: [usize; 2]) -> ParamCount {
+        let parts = SruConfig::new(d_input, d_hidden).num_parts();
+        ParamCount { weights: d_input * parts * d_hidden, biases: 2 * d_hidden }
     }
 
     fn init(config: &SruCellConfig, layer: LayerInit, device: &Device) -> Self {
@@ -56,7 +53,7 @@ impl Cell for Sru {
     fn forward(&self, input: Tensor<3>, state: LayerState, masks: LayerMasks) -> LayerOutput {
         let state = SruState { cell: state.cell.expect("an SRU carries cell states") };
         let LayerStates { hidden, cell, state } =
-            self.forward_with_masks(input, Some(state), masks);
+            self.forward_states(input, Some(state), Some(masks));
         let state = LayerState { hidden: None, cell: Some(state.cell) };
         LayerOutput { hidden, cell: Some(cell), state }
     }

@@ -1,10 +1,10 @@
 use anp_kernels::Kernels;
+use anp_kernels::nn::{BatchNorm2d, BatchNorm2dConfig, Conv2d, Conv2dConfig};
 use burn::config::Config;
-use burn::nn::{DropoutConfig, LinearConfig};
+use burn::nn::{DropoutConfig, Initializer, LinearConfig};
 use burn::tensor::{Device, FloatDType};
 use serde::{Deserialize, Serialize};
 
-use super::layers::{Compute, Convolution, convolution, norm_relu};
 use super::wide_resnet::{ResidualBlock, WideResNet};
 
 /// Channels of the first convolution, and of the groups for each unit of width.
@@ -54,6 +54,21 @@ pub struct WideResNetConfig {
     /// How convolutions and normalisations are computed.
     #[config(default = "Kernels::Fused")]
     pub kernels: Kernels,
+}
+
+/// A convolution with a square kernel, padded so that only the stride changes the size.
+#[derive(Clone, Copy)]
+struct Convolution {
+    /// Channels of the input and of the output.
+    channels: [usize; 2],
+    kernel: usize,
+    stride: usize,
+}
+
+impl Convolution {
+    fn num_weights(self) -> usize {
+        self.channels[0] * self.channels[1] * self.kernel * self.kernel
+    }
 }
 
 /// The convolutions of a block.
@@ -147,9 +162,8 @@ impl WideResNetConfig {
     pub fn init(&self, device: &Device) -> WideResNet {
         assert!(self.width > 0 && self.num_classes > 0, "a network has channels and classes");
         let meliketoy = self.is_meliketoy();
-        let compute = Compute { convolutions: self.convolution_dtype, kernels: self.kernels };
-        let convolution = |shape| convolution(shape, meliketoy, compute, device);
-        let norm = |channels, momentum| norm_relu(channels, momentum, self.kernels, device);
+        let convolution = |shape| self.convolution(shape, device);
+        let norm = |channels, momentum| self.norm(channels, momentum, device);
         let block = |Block { conv1, conv2, shortcut }: Block| ResidualBlock {
             norm1: norm(conv1.channels[0], MOMENTUM),
             conv1: convolution(conv1),
@@ -167,6 +181,30 @@ impl WideResNetConfig {
             norm: norm(self.num_features(), last_momentum),
             linear: LinearConfig::new(self.num_features(), self.num_classes).init(device),
         }
+    }
+
+    /// Weights start Xavier-uniform with gain √2, `U(−a, a)` with `a = √2 · √(6 / (fan_in + fan_out))`, biases
+    /// at zero.
+    fn convolution(&self, shape: Convolution, device: &Device) -> Conv2d {
+        let Convolution { channels, kernel, stride } = shape;
+        Conv2dConfig::new(channels, [kernel, kernel])
+            .with_stride([stride, stride])
+            .with_padding([kernel / 2, kernel / 2])
+            .with_bias(self.is_meliketoy())
+            .with_initializer(Initializer::XavierUniform { gain: 2.0_f64.sqrt() })
+            .with_bias_initializer(Some(Initializer::Zeros))
+            .with_compute_dtype(self.convolution_dtype)
+            .with_kernels(self.kernels)
+            .init(device)
+    }
+
+    /// A normalisation with the rectifier behind it.
+    fn norm(&self, channels: usize, momentum: f64, device: &Device) -> BatchNorm2d {
+        BatchNorm2dConfig::new(channels)
+            .with_momentum(momentum)
+            .with_relu(true)
+            .with_kernels(self.kernels)
+            .init(device)
     }
 }
 

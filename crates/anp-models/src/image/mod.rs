@@ -1,7 +1,6 @@
 //! Wide residual networks for small images.
 
 mod config;
-mod layers;
 mod site;
 mod wide_resnet;
 

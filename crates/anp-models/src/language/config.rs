@@ -9,7 +9,7 @@ use super::pointer::PointerConfig;
 use super::posterior::{ScaleMixture, WeightPosterior};
 use super::recurrent_lm::RecurrentLm;
 use super::stochastic::StochasticConfig;
-use crate::cell::{CellConfig, LayerInit};
+use crate::cell::{CellConfig, LayerInit, ParamCount};
 use crate::init::{BiasInit, draw, within};
 
 /// Configuration of a [`RecurrentLm`].
@@ -120,24 +120,23 @@ impl RecurrentLmConfig {
     /// Parameters of the network, without drawing them.
     pub fn num_params(&self) -> usize {
         let d_output = self.d_output();
-        let biases = self.layer_dims().map(|[_, d_hidden]| self.cell.num_biases(d_hidden));
+        let layers: usize = self.layer_params().map(|layer| layer.weights + layer.biases).sum();
         let decoder = if self.tie_weights { 0 } else { d_output * self.vocab_size };
-        let embedding = self.vocab_size * self.d_embed;
-        let weights = embedding + self.num_layer_weights() + biases.sum::<usize>() + decoder;
+        let weights = self.vocab_size * self.d_embed + layers + decoder;
         let values = if self.posterior.is_some() { 2 } else { 1 };
         let noise = if self.stochastic.is_some() { d_output } else { 0 };
         let pointer = self.pointer.map_or(0, |_| PointerConfig::num_params(d_output));
         values * weights + self.vocab_size + noise + pointer
     }
 
-    /// Elements of the weight matrices of all recurrent layers.
-    fn num_layer_weights(&self) -> usize {
-        self.layer_dims().map(|dims| self.cell.num_weights(dims)).sum()
+    /// Multiply-adds of one token, forward, in recurrent layers and decoder; the rest is small.
+    pub fn multiply_adds(&self) -> usize {
+        let layers: usize = self.layer_params().map(|layer| layer.weights).sum();
+        layers + self.d_output() * self.vocab_size
     }
 
-    /// Multiply-adds of one token, forward: recurrent layers and decoder, which leave the rest far behind.
-    pub fn multiply_adds(&self) -> usize {
-        self.num_layer_weights() + self.d_output() * self.vocab_size
+    fn layer_params(&self) -> impl Iterator<Item = ParamCount> {
+        self.layer_dims().map(|dims| self.cell.param_count(dims))
     }
 
     /// Units of the last recurrent layer.
