@@ -9,15 +9,12 @@ use anp_kernels::conv2d::{Conv2dInputs, Conv2dOptions};
 use anp_kernels::cross_entropy::LinearCrossEntropyInputs;
 use anp_kernels::lstm::{LstmInputs, LstmState};
 use anp_kernels::random::{
-    dropout_mask, dropout_mask_composition, standard_normal, standard_normal_composition,
+    dropout_mask, dropout_mask_reference, standard_normal, standard_normal_reference,
 };
 use anp_kernels::rhn::RhnInputs;
-use anp_kernels::sgd::{
-    ClippedSgd, Momentum, RowGradient, SgdOptions, sgd_momentum_step,
-    sgd_momentum_step_composition, sgd_step, sgd_step_composition,
-};
+use anp_kernels::sampled_weight::{MixtureOver, SampledWeightInputs, ScaleMixture};
+use anp_kernels::sgd::{ClippedSgd, Momentum, RowGradient, SgdInputs, SgdOptions};
 use anp_kernels::sru::{Activation, SruInputs};
-use anp_kernels::weight_draw::{MixtureOver, ScaleMixture, WeightDrawInputs};
 use burn::nn::EmbeddingConfig;
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Distribution, Int, Tensor, TensorCreationOptions};
@@ -119,7 +116,7 @@ fn product<const FUSED: bool>(bencher: Bencher, d_hidden: usize) {
     let weight = random([d_hidden, 4 * d_hidden], &device).require_grad();
     bencher
         .counter(ItemsCount::new(num_tokens))
-        .bench_local(|| kernels.product(input.clone(), weight.clone()).sum().backward());
+        .bench_local(|| kernels.matmul(input.clone(), weight.clone()).sum().backward());
 }
 
 /// A decoder of a window with its targets.
@@ -172,30 +169,27 @@ const WEIGHTS: [usize; 2] = [512 * VOCAB_SIZE, 14_437_200];
 /// Clipped gradient, decay and step of one parameter, which is kept; throughput in elements.
 #[divan::bench(args = WEIGHTS, consts = [true, false], sample_count = 20)]
 fn sgd<const FUSED: bool>(bencher: Bencher, len: usize) {
-    let step = if FUSED { sgd_step } else { sgd_step_composition };
-    let device = Device::flex();
-    let gradient = random([len], &device);
-    let scale = Tensor::full([1], 0.5, &device);
-    let mut parameter = Some(random([len], &device));
-    bencher.counter(ItemsCount::new(len)).bench_local(|| {
-        let tensor = parameter.take().expect("the last step left it");
-        parameter = Some(step(tensor, gradient.clone(), scale.clone(), OPTIONS));
-    });
+    step_one(bencher, len, kernels(FUSED), None);
 }
 
 /// The same with momentum.
 #[divan::bench(args = WEIGHTS, consts = [true, false], sample_count = 20)]
 fn sgd_momentum<const FUSED: bool>(bencher: Bencher, len: usize) {
-    let step = if FUSED { sgd_momentum_step } else { sgd_momentum_step_composition };
     let momentum = Momentum { factor: 0.9, dampening: 0.0, nesterov: true };
+    step_one(bencher, len, kernels(FUSED), Some(momentum));
+}
+
+fn step_one(bencher: Bencher, len: usize, kernels: Kernels, momentum: Option<Momentum>) {
+    let options =
+        SgdOptions { learning_rate: 0.1, coupled_decay: 5e-4, decoupled_decay: 0.0, momentum };
     let device = Device::flex();
     let gradient = random([len], &device);
     let scale = Tensor::full([1], 0.5, &device);
-    let mut state = Some((random([len], &device), random([len], &device)));
+    let mut state = Some((random([len], &device), momentum.map(|_| random([len], &device))));
     bencher.counter(ItemsCount::new(len)).bench_local(|| {
         let (tensor, velocity) = state.take().expect("the last step left it");
         let (gradient, scale) = (gradient.clone(), scale.clone());
-        state = Some(step(tensor, gradient, Some(velocity), scale, OPTIONS, momentum));
+        state = Some(kernels.sgd_step(SgdInputs { tensor, gradient, scale, velocity, options }));
     });
 }
 
@@ -224,14 +218,11 @@ fn sgd_rows<const FUSED: bool>(bencher: Bencher, d_embed: usize) {
     });
 }
 
-const OPTIONS: SgdOptions =
-    SgdOptions { learning_rate: 0.1, coupled_decay: 5e-4, decoupled_decay: 0.0 };
-
 /// The masks of a window: one place in the network, and all of two layers of 512 units and 10,000 words for 20 sequences.
 #[divan::bench(args = [SEQ_LENGTH * BATCH_SIZE * 512, 1 << 20], consts = [true, false])]
 fn mask<const FUSED: bool>(bencher: Bencher, len: usize) {
     type Draw = fn([usize; 1], f64, TensorCreationOptions) -> Tensor<1>;
-    let draw: Draw = if FUSED { dropout_mask } else { dropout_mask_composition };
+    let draw: Draw = if FUSED { dropout_mask } else { dropout_mask_reference };
     let device = training();
     bencher.counter(ItemsCount::new(len)).bench_local(|| draw([len], 0.5, (&device).into()));
 }
@@ -240,14 +231,14 @@ fn mask<const FUSED: bool>(bencher: Bencher, len: usize) {
 #[divan::bench(args = WEIGHTS, consts = [true, false], sample_count = 20)]
 fn normal<const FUSED: bool>(bencher: Bencher, len: usize) {
     type Draw = fn([usize; 1], TensorCreationOptions) -> Tensor<1>;
-    let draw: Draw = if FUSED { standard_normal } else { standard_normal_composition };
+    let draw: Draw = if FUSED { standard_normal } else { standard_normal_reference };
     let device = training();
     bencher.counter(ItemsCount::new(len)).bench_local(|| draw([len], (&device).into()));
 }
 
 /// Weights drawn with noise, and their divergence from the prior, forward and backward; throughput in weights.
 #[divan::bench(args = WEIGHTS, consts = [true, false], sample_count = 5)]
-fn weight_draw<const FUSED: bool>(bencher: Bencher, len: usize) {
+fn sampled_weight<const FUSED: bool>(bencher: Bencher, len: usize) {
     let (kernels, device) = (kernels(FUSED), training());
     let mean = random([len / 400, 400], &device).require_grad();
     let rho = (random([len], &device) - 3.0).detach().require_grad();
@@ -257,7 +248,7 @@ fn weight_draw<const FUSED: bool>(bencher: Bencher, len: usize) {
     bencher.counter(ItemsCount::new(len)).bench_local(|| {
         let (mean, rho, noise) = (mean.clone(), rho.clone(), noise.clone());
         let (weights, divergence) =
-            kernels.weight_draw(WeightDrawInputs { mean, rho, noise, prior });
+            kernels.sampled_weight(SampledWeightInputs { mean, rho, noise, prior });
         (weights.sum() + divergence).backward()
     });
 }

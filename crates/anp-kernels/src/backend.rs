@@ -1,5 +1,7 @@
 //! What all operations need of a backend.
 
+#[cfg(feature = "fusion")]
+pub(crate) use burn::backend::fusion::custom::TensorSpec;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, DispatchDevice, ExtensionType};
 use burn::tensor::{Device, Shape};
@@ -40,7 +42,7 @@ impl<B: Backend> From<Option<FloatTensor<B>>> for Optional<B> {
 }
 
 /// Whether `device` is in the host's memory, and this build has fused operations for it.
-pub(crate) fn is_host(device: &Device) -> bool {
+pub(crate) fn is_cpu(device: &Device) -> bool {
     match without_autodiff(device) {
         #[cfg(feature = "flex")]
         DispatchDevice::Flex(_) => true,
@@ -61,8 +63,8 @@ pub(crate) fn is_cube(device: &Device) -> bool {
 }
 
 /// Whether `device` is in the host's memory or one of CubeCL's, and this build has fused operations for it.
-pub(crate) fn is_host_or_cube(device: &Device) -> bool {
-    is_host(device) || is_cube(device)
+pub(crate) fn is_cpu_or_cube(device: &Device) -> bool {
+    is_cpu(device) || is_cube(device)
 }
 
 fn without_autodiff(device: &Device) -> &DispatchDevice {
@@ -100,3 +102,15 @@ macro_rules! check_alike {
     };
 }
 pub(crate) use check_alike;
+
+/// A tensor of this shape and of the type of another one, as the fusion of CubeCL's backends asks for.
+#[cfg(feature = "fusion")]
+pub(crate) fn spec(like: &TensorSpec, shape: impl Into<Shape>) -> TensorSpec {
+    TensorSpec::new(shape.into(), like.dtype)
+}
+
+/// That of the states of all steps, `[seq_length, batch_size, d_hidden]`, from what has the steps and one of the states.
+#[cfg(feature = "fusion")]
+pub(crate) fn sequence_spec(steps: &TensorSpec, state: &TensorSpec) -> TensorSpec {
+    spec(steps, [steps.shape[0], state.shape[0], state.shape[1]])
+}

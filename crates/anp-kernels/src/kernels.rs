@@ -4,18 +4,19 @@ use std::str::FromStr;
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-use crate::batch_norm::{BatchNormInputs, BatchStatistics, batch_norm, batch_norm_composition};
-use crate::conv2d::{Conv2dInputs, conv2d, conv2d_composition};
+use crate::batch_norm::{BatchNormInputs, BatchStatistics, batch_norm, batch_norm_reference};
+use crate::conv2d::{Conv2dInputs, conv2d, conv2d_reference};
 use crate::cross_entropy::{
-    LinearCrossEntropyInputs, LogitTerms, linear_cross_entropy, linear_cross_entropy_composition,
-    logit_terms, logit_terms_composition,
+    LinearCrossEntropyInputs, LogitTerms, linear_cross_entropy, linear_cross_entropy_reference,
+    logit_terms, logit_terms_reference,
 };
-use crate::lstm::{LstmInputs, LstmSequence, lstm_composition, lstm_sequence};
-use crate::product::{product, product_composition};
-use crate::rhn::{RhnInputs, rhn_composition, rhn_sequence};
-use crate::square_norm::{square_norm, square_norm_composition};
-use crate::sru::{SruInputs, SruSequence, sru_composition, sru_sequence};
-use crate::weight_draw::{WeightDrawInputs, weight_draw, weight_draw_composition};
+use crate::lstm::{LstmInputs, LstmSequence, lstm_reference, lstm_sequence};
+use crate::matmul::{matmul, matmul_reference};
+use crate::rhn::{RhnInputs, rhn_reference, rhn_sequence};
+use crate::sampled_weight::{SampledWeightInputs, sampled_weight, sampled_weight_reference};
+use crate::sgd::{SgdInputs, sgd_step, sgd_step_reference};
+use crate::square_norm::{square_norm, square_norm_reference};
+use crate::sru::{SruInputs, SruSequence, sru_reference, sru_sequence};
 
 /// Which implementation of its operations a model takes.
 ///
@@ -42,27 +43,27 @@ impl Kernels {
         }
     }
 
-    /// [`lstm_sequence`] or [`lstm_composition`].
+    /// [`lstm_sequence`] or [`lstm_reference`].
     pub fn lstm_sequence(self, inputs: LstmInputs) -> LstmSequence {
         match self {
             Self::Fused => lstm_sequence(inputs),
-            Self::Plain => lstm_composition(inputs),
+            Self::Plain => lstm_reference(inputs),
         }
     }
 
-    /// [`sru_sequence`] or [`sru_composition`].
+    /// [`sru_sequence`] or [`sru_reference`].
     pub fn sru_sequence(self, inputs: SruInputs) -> SruSequence {
         match self {
             Self::Fused => sru_sequence(inputs),
-            Self::Plain => sru_composition(inputs),
+            Self::Plain => sru_reference(inputs),
         }
     }
 
-    /// [`rhn_sequence`] or [`rhn_composition`].
+    /// [`rhn_sequence`] or [`rhn_reference`].
     pub fn rhn_sequence(self, inputs: RhnInputs) -> Tensor<3> {
         match self {
             Self::Fused => rhn_sequence(inputs),
-            Self::Plain => rhn_composition(inputs),
+            Self::Plain => rhn_reference(inputs),
         }
     }
 
@@ -70,7 +71,7 @@ impl Kernels {
     pub fn conv2d(self, inputs: Conv2dInputs) -> Tensor<4> {
         match self {
             Self::Fused => conv2d(inputs),
-            Self::Plain => conv2d_composition(inputs),
+            Self::Plain => conv2d_reference(inputs),
         }
     }
 
@@ -78,7 +79,7 @@ impl Kernels {
     pub fn batch_norm(self, inputs: BatchNormInputs) -> (Tensor<4>, BatchStatistics) {
         match self {
             Self::Fused => batch_norm(inputs),
-            Self::Plain => batch_norm_composition(inputs),
+            Self::Plain => batch_norm_reference(inputs),
         }
     }
 
@@ -86,7 +87,7 @@ impl Kernels {
     pub fn linear_cross_entropy(self, inputs: LinearCrossEntropyInputs) -> Tensor<1> {
         match self {
             Self::Fused => linear_cross_entropy(inputs),
-            Self::Plain => linear_cross_entropy_composition(inputs),
+            Self::Plain => linear_cross_entropy_reference(inputs),
         }
     }
 
@@ -94,26 +95,34 @@ impl Kernels {
     pub fn logit_terms(self, inputs: LinearCrossEntropyInputs) -> LogitTerms {
         match self {
             Self::Fused => logit_terms(inputs),
-            Self::Plain => logit_terms_composition(inputs),
+            Self::Plain => logit_terms_reference(inputs),
         }
     }
 
-    /// [`product`] or its composition.
-    pub fn product(self, lhs: Tensor<2>, rhs: Tensor<2>) -> Tensor<2> {
+    /// [`matmul`] or its composition.
+    pub fn matmul(self, lhs: Tensor<2>, rhs: Tensor<2>) -> Tensor<2> {
         match self {
-            Self::Fused => product(lhs, rhs),
-            Self::Plain => product_composition(lhs, rhs),
+            Self::Fused => matmul(lhs, rhs),
+            Self::Plain => matmul_reference(lhs, rhs),
         }
     }
 
-    /// [`weight_draw`] or its composition.
-    pub fn weight_draw<const D: usize>(
+    /// [`sampled_weight`] or its composition.
+    pub fn sampled_weight<const D: usize>(
         self,
-        inputs: WeightDrawInputs<D>,
+        inputs: SampledWeightInputs<D>,
     ) -> (Tensor<D>, Tensor<1>) {
         match self {
-            Self::Fused => weight_draw(inputs),
-            Self::Plain => weight_draw_composition(inputs),
+            Self::Fused => sampled_weight(inputs),
+            Self::Plain => sampled_weight_reference(inputs),
+        }
+    }
+
+    /// [`sgd_step`] or [`sgd_step_reference`].
+    pub fn sgd_step<const D: usize>(self, inputs: SgdInputs<D>) -> (Tensor<D>, Option<Tensor<1>>) {
+        match self {
+            Self::Fused => sgd_step(inputs),
+            Self::Plain => sgd_step_reference(inputs),
         }
     }
 
@@ -121,7 +130,7 @@ impl Kernels {
     pub fn square_norm<const D: usize>(self, tensor: Tensor<D>) -> Tensor<1> {
         match self {
             Self::Fused => square_norm(tensor),
-            Self::Plain => square_norm_composition(tensor),
+            Self::Plain => square_norm_reference(tensor),
         }
     }
 }

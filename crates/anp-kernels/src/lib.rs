@@ -8,15 +8,15 @@
 //! | [`conv2d`] | a convolution of images |
 //! | [`batch_norm`] | batch normalisation of images, with the ReLU behind it |
 //! | [`cross_entropy`] | linear layer, softmax and cross-entropy, with the logits' norm and entropy |
-//! | [`product`] | a product of matrices, to be written over |
+//! | [`matmul`] | a product of matrices, to be written over |
 //! | [`square_norm`] | `Σ x²` |
 //! | [`sgd`] | clip by one norm over all gradients, decay, step; gradients of a few rows |
 //! | [`random`] | dropout masks and normal numbers, each number a function of a key and its place |
-//! | [`weight_draw`] | weights drawn from their posterior, with its divergence from a prior |
+//! | [`sampled_weight`] | weights drawn from their posterior, with its divergence from a prior |
 //! | [`nn`] | layers with Burn's conventions over these, and weights from elsewhere |
 //!
 //! Each operation has kernels for the CPU backends Flex and NdArray (features `flex`, `ndarray`), all but [`conv2d`],
-//! [`batch_norm`], [`product`], [`random`] and [`weight_draw`] have them for GPUs (CubeCL's backends), and each stands next to a composition of Burn's
+//! [`batch_norm`], [`matmul`], [`random`] and [`sampled_weight`] have them for GPUs (CubeCL's backends), and each stands next to a composition of Burn's
 //! operations, which is its specification and what every other device computes. [`Kernels`] chooses between the two.
 //!
 //! # Threads
@@ -30,26 +30,27 @@
 // Burn deprecates NdArray; those who pin it are served as long as it is there.
 #![cfg_attr(feature = "ndarray", allow(deprecated))]
 
-pub(crate) mod cpu;
-
+mod autodiff;
+mod auxiliary_output;
 mod backend;
 pub mod batch_norm;
 pub mod conv2d;
+// Without a CPU backend only the keys of `random` are used.
+#[cfg_attr(not(any(feature = "flex", feature = "ndarray")), allow(dead_code))]
+mod cpu;
 pub mod cross_entropy;
 #[cfg(feature = "cube")]
 mod cube;
-#[cfg(any(feature = "flex", feature = "ndarray"))]
-mod host;
 mod kernels;
 pub mod lstm;
+pub mod matmul;
 pub mod nn;
-pub mod product;
 pub mod random;
+mod recurrence;
 pub mod rhn;
-mod second_output;
+pub mod sampled_weight;
 pub mod sgd;
 pub mod square_norm;
 pub mod sru;
-pub mod weight_draw;
 
 pub use kernels::{Kernels, ParseKernelsError};

@@ -6,12 +6,12 @@
 
 use burn::tensor::{DType, Device, Distribution, Int, Tensor, TensorCreationOptions, TensorData};
 
-use crate::backend::is_host;
+use crate::backend::is_cpu;
 use crate::cpu::random::{self, Key};
 
 /// Draw a dropout mask: each element is 0 with probability `prob`, else `1 / (1 − prob)`.
 ///
-/// `options` is a `&Device` or a `(&Device, DType)`. On a device without a kernel this is [`dropout_mask_composition`].
+/// `options` is a `&Device` or a `(&Device, DType)`. On a device without a kernel this is [`dropout_mask_reference`].
 ///
 /// # Shapes
 ///
@@ -27,8 +27,8 @@ pub fn dropout_mask<const D: usize>(
 ) -> Tensor<D> {
     let options = options.into();
     check(prob);
-    if !is_host(&options.device) {
-        return dropout_mask_composition(shape, prob, options);
+    if !is_cpu(&options.device) {
+        return dropout_mask_reference(shape, prob, options);
     }
     draw(shape, options, |key, len, dtype, threads| match dtype {
         DType::F64 => TensorData::new(random::mask::<f64>(key, prob, len, threads), shape),
@@ -41,7 +41,7 @@ pub fn dropout_mask<const D: usize>(
 /// # Panics
 ///
 /// If `prob` is not in `[0, 1)`.
-pub fn dropout_mask_composition<const D: usize>(
+pub fn dropout_mask_reference<const D: usize>(
     shape: [usize; D],
     prob: f64,
     options: impl Into<TensorCreationOptions>,
@@ -53,7 +53,7 @@ pub fn dropout_mask_composition<const D: usize>(
 
 /// Draw numbers of the standard normal distribution, none of them beyond ±6.77.
 ///
-/// `options` is a `&Device` or a `(&Device, DType)`. On a device without a kernel this is [`standard_normal_composition`].
+/// `options` is a `&Device` or a `(&Device, DType)`. On a device without a kernel this is [`standard_normal_reference`].
 ///
 /// # Shapes
 ///
@@ -63,8 +63,8 @@ pub fn standard_normal<const D: usize>(
     options: impl Into<TensorCreationOptions>,
 ) -> Tensor<D> {
     let options = options.into();
-    if !is_host(&options.device) {
-        return standard_normal_composition(shape, options);
+    if !is_cpu(&options.device) {
+        return standard_normal_reference(shape, options);
     }
     draw(shape, options, |key, len, dtype, threads| match dtype {
         DType::F64 => TensorData::new(random::normal::<f64>(key, len, threads), shape),
@@ -73,7 +73,7 @@ pub fn standard_normal<const D: usize>(
 }
 
 /// [`standard_normal`] in Burn's operations: the same distribution but for its ends, other draws.
-pub fn standard_normal_composition<const D: usize>(
+pub fn standard_normal_reference<const D: usize>(
     shape: [usize; D],
     options: impl Into<TensorCreationOptions>,
 ) -> Tensor<D> {

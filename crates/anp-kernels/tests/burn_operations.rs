@@ -1,6 +1,8 @@
-//! Burn's own operations on a GPU against the CPU: what compositions, and kernels in part, are made of.
+//! Burn's own operations on a GPU against the CPU: what the references, and kernels in part, are
+//! made of.
 //!
-//! Drivers miscompile: one that stood in for a GPU gave wrong products. This test says so of an operation by its name.
+//! Drivers miscompile: software that stood in for a GPU once gave wrong products. This test names
+//! the operation.
 
 #![cfg(feature = "flex")]
 
@@ -8,20 +10,20 @@ mod support;
 
 use burn::tensor::activation::{log_softmax, sigmoid, tanh};
 use burn::tensor::{DType, Device, IndexingUpdateOp, Int, Tensor, TensorData};
-use support::{Place, Values, assert_close, gpu, values};
+use support::{TestDevice, Values, assert_close, gpu, values};
 
 /// Each operation on tensors of sizes around `[rows, inner] × [inner, columns]`.
-fn operations(place: &Place, [batch, rows, inner, columns]: [usize; 4]) -> Values {
-    let lhs = place.random(1, [rows, inner], 1.0);
-    let rhs = place.random(2, [inner, columns], 1.0);
-    let wide = place.random(3, [rows, columns], 2.0);
-    let stack = place.random(4, [batch, rows, inner], 1.0);
-    let other = place.random(5, [batch, inner, columns], 1.0);
+fn operations(device: &TestDevice, [batch, rows, inner, columns]: [usize; 4]) -> Values {
+    let lhs = device.random(1, [rows, inner], 1.0);
+    let rhs = device.random(2, [inner, columns], 1.0);
+    let wide = device.random(3, [rows, columns], 2.0);
+    let stack = device.random(4, [batch, rows, inner], 1.0);
+    let other = device.random(5, [batch, inner, columns], 1.0);
     let ids: Vec<i64> = (0..columns).map(|n| ((5 * n + 2) % rows) as i64).collect();
-    let ids: Tensor<1, Int> = Tensor::from_data(TensorData::new(ids, [columns]), &place.device);
+    let ids: Tensor<1, Int> = Tensor::from_data(TensorData::new(ids, [columns]), &device.device);
     let column: Vec<i64> = (0..rows).map(|n| ((7 * n + 3) % columns) as i64).collect();
     let column: Tensor<2, Int> =
-        Tensor::from_data(TensorData::new(column, [rows, 1]), &place.device);
+        Tensor::from_data(TensorData::new(column, [rows, 1]), &device.device);
     let half = rows.div_ceil(2);
     vec![
         ("product", values(lhs.clone().matmul(rhs.clone()))),
@@ -46,25 +48,25 @@ fn operations(place: &Place, [batch, rows, inner, columns]: [usize; 4]) -> Value
         ("root", values(wide.clone().square().sqrt())),
         ("gather", values(wide.clone().gather(1, column.clone()))),
         ("scatter", {
-            let upstream = place.random(6, [rows, 1], 1.0);
+            let upstream = device.random(6, [rows, 1], 1.0);
             values(wide.zeros_like().scatter(1, column, upstream, IndexingUpdateOp::Add))
         }),
         ("select", values(lhs.clone().select(0, ids.clone()))),
         ("rows added", {
-            let rows = place.random(7, [columns, inner], 1.0);
+            let rows = device.random(7, [columns, inner], 1.0);
             values(lhs.clone().select_assign(0, ids, rows, IndexingUpdateOp::Add))
         }),
         ("cat", values(Tensor::cat(vec![wide.clone(), lhs.clone().matmul(rhs)], 0))),
         ("stack", values(Tensor::stack::<3>(vec![wide.clone(), wide.clone() * 2.0], 1))),
         ("slice", values(stack.clone().narrow(1, rows - half, half).sum_dim(2))),
         ("assigned slice", {
-            let part = place.random(8, [half, columns], 1.0);
+            let part = device.random(8, [half, columns], 1.0);
             values(wide.clone().slice_assign([0..half, 0..columns], part))
         }),
         ("permuted", values(stack.permute([2, 0, 1]).mul_scalar(2.0))),
         ("broadcast", {
-            let row = place.random(9, [1, columns], 1.0);
-            let column = place.random(10, [rows, 1], 1.0);
+            let row = device.random(9, [1, columns], 1.0);
+            let column = device.random(10, [rows, 1], 1.0);
             values(wide.clone() * row + column)
         }),
         ("masked", values(wide.clone().mask_fill(wide.greater_elem(0.5), 3.0))),
@@ -73,12 +75,12 @@ fn operations(place: &Place, [batch, rows, inner, columns]: [usize; 4]) -> Value
 
 /// Single numbers, and odd sizes of which one is more than a tile of a product.
 #[test]
-fn agree_with_the_cpu() {
+fn a_gpu_agrees_with_the_cpu() {
     let Some(device) = gpu::wgpu() else { return };
-    let place = Place { device, dtype: DType::F32 };
-    let exact = Place { device: Device::flex(), dtype: DType::F64 };
+    let device = TestDevice { device, dtype: DType::F32 };
+    let exact = TestDevice { device: Device::flex(), dtype: DType::F64 };
     for shape in [[1, 1, 1, 1], [3, 20, 7, 70]] {
-        let (actual, expected) = (operations(&place, shape), operations(&exact, shape));
-        assert_close(&format!("{shape:?} on {place:?}"), &actual, &expected, place.tolerance());
+        let (actual, expected) = (operations(&device, shape), operations(&exact, shape));
+        assert_close(&format!("{shape:?} on {device:?}"), &actual, &expected, device.tolerance());
     }
 }

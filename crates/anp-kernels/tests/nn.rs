@@ -1,22 +1,23 @@
-//! The layers: against burn-nn's, with their dropouts, stacked, and with weights that PyTorch trained.
+//! The layers: against burn-nn's, with their dropouts, stacked, and with weights that PyTorch
+//! trained.
 
 mod support;
 
-use anp_kernels::lstm::{LstmInputs, lstm_composition};
+use anp_kernels::lstm::{LstmInputs, lstm_reference};
 use anp_kernels::nn::{
     Lstm, LstmConfig, LstmStack, LstmStackConfig, LstmState, SruConfig, SruStack, SruStackConfig,
     SruState,
 };
-use anp_kernels::sru::{Activation, SruInputs, sru_composition};
+use anp_kernels::sru::{Activation, SruInputs, sru_reference};
 use burn::module::Module;
 use burn::nn;
 use burn::tensor::{DType, Device, Tensor};
-use support::{Place, assert_close, values};
+use support::{TestDevice, assert_close, values};
 
-/// Devices that what lies around an operation is tested on, in the type that `init` makes parameters of; the operations
-/// themselves have their tests on every device.
-fn places() -> impl Iterator<Item = &'static Place> {
-    Place::host().filter(|place| place.dtype == DType::F32)
+/// Devices that what lies around an operation is tested on, in the type that `init` makes
+/// parameters of; the operations themselves have their tests on every device.
+fn places() -> impl Iterator<Item = &'static TestDevice> {
+    TestDevice::cpus().filter(|place| place.dtype == DType::F32)
 }
 
 fn device() -> Device {
@@ -24,7 +25,12 @@ fn device() -> Device {
 }
 
 #[track_caller]
-fn assert_same<const D: usize>(what: &str, actual: Tensor<D>, expected: Tensor<D>, place: &Place) {
+fn assert_same<const D: usize>(
+    what: &str,
+    actual: Tensor<D>,
+    expected: Tensor<D>,
+    place: &TestDevice,
+) {
     assert_eq!(actual.dims(), expected.dims(), "{what}");
     let [actual, expected] = [actual, expected].map(|tensor| vec![("values", values(tensor))]);
     assert_close(&format!("{what} on {place:?}"), &actual, &expected, place.tolerance());
@@ -55,7 +61,7 @@ mod burn_nn {
         linear.bias.as_ref().unwrap().grad(gradients).expect("the bias is a leaf")
     }
 
-    fn agrees(bias_enabled: bool, batch_first: bool, with_state: bool, place: &Place) {
+    fn agrees(bias_enabled: bool, batch_first: bool, with_state: bool, place: &TestDevice) {
         let place = &place.autodiff();
         let theirs = nn::LstmConfig::new(3, 5, bias_enabled)
             .with_batch_first(batch_first)
@@ -114,7 +120,7 @@ mod burn_nn {
 
     #[test]
     fn a_converted_layer_computes_the_same_with_the_same_gradients() {
-        for place in Place::all().iter().filter(|place| place.dtype == DType::F32) {
+        for place in TestDevice::all().iter().filter(|place| place.dtype == DType::F32) {
             agrees(true, true, true, place);
         }
         for place in places() {
@@ -312,7 +318,7 @@ mod dropout {
             assert_half_is_dropped(&recurrent_mask);
 
             let masked = time_first * input_mask;
-            let expected = lstm_composition(LstmInputs {
+            let expected = lstm_reference(LstmInputs {
                 gates: masked.matmul(lstm.weight_input.val().unsqueeze()),
                 bias: lstm.bias_input.unwrap().val() + lstm.bias_hidden.unwrap().val(),
                 weight_hidden: lstm.weight_hidden.val(),
@@ -332,7 +338,7 @@ mod dropout {
     }
 
     fn outputs(layer: &LstmStack, device: &Device) -> Vec<f64> {
-        let place = Place { device: device.clone(), dtype: DType::F32 };
+        let place = TestDevice { device: device.clone(), dtype: DType::F32 };
         values(layer.forward(place.random(1, [2, 3, 4], 1.0), None).0)
     }
 
@@ -366,7 +372,7 @@ mod sru {
     }
 
     /// A layer whose mask its gradients reveal, against the composition with this mask.
-    fn agrees(d_input: usize, batch_first: bool, dropped: Dropped, place: &Place) {
+    fn agrees(d_input: usize, batch_first: bool, dropped: Dropped, place: &TestDevice) {
         let place = &place.autodiff();
         let config = SruConfig::new(d_input, 20)
             .with_batch_first(batch_first)
@@ -400,7 +406,7 @@ mod sru {
             super::dropout::assert_half_is_dropped(&mask);
             activation_mask = Some(mask);
         }
-        let expected = sru_composition(SruInputs {
+        let expected = sru_reference(SruInputs {
             product: masked.matmul(sru.weight.val().unsqueeze()),
             highway: (d_input == 20).then_some(input),
             bias: sru.bias.val(),
@@ -473,9 +479,9 @@ mod sru {
 
     #[test]
     fn dropouts_act_in_training_alone() {
-        let training = &Place { device: device().autodiff(), dtype: DType::F32 };
-        let evaluation = &Place { device: device(), dtype: DType::F32 };
-        let output = |sru: &SruStack, place: &Place| {
+        let training = &TestDevice { device: device().autodiff(), dtype: DType::F32 };
+        let evaluation = &TestDevice { device: device(), dtype: DType::F32 };
+        let output = |sru: &SruStack, place: &TestDevice| {
             values(sru.forward(place.random(1, [2, 3, 40], 1.0), None).0)
         };
         let layer = SruConfig::new(40, 40);
@@ -534,7 +540,7 @@ mod sru {
 mod stack {
     use super::*;
 
-    fn state(place: &Place, seed: u64) -> LstmState {
+    fn state(place: &TestDevice, seed: u64) -> LstmState {
         let [cell, hidden] =
             [(seed, 1.0), (seed + 1, 0.5)].map(|(seed, scale)| place.random(seed, [2, 5], scale));
         LstmState { hidden, cell }
@@ -647,14 +653,15 @@ mod files {
     }
 
     impl Array {
-        fn tensor(&self, place: &Place) -> Tensor<3> {
+        fn tensor(&self, place: &TestDevice) -> Tensor<3> {
             let shape: [usize; 3] = self.shape.clone().try_into().expect("it is of rank 3");
             place.tensor(self.data.clone(), shape)
         }
     }
 
     fn fixture(name: &str) -> PathBuf {
-        // Asked at run time: a target folder that checkouts share would give the path of the one that compiled this.
+        // Asked at run time: a target folder that checkouts share would give the path of the one
+        // that compiled this.
         let folder = std::env::var_os("CARGO_MANIFEST_DIR").expect("Cargo runs the tests");
         PathBuf::from(folder).join("tests/fixtures").join(name)
     }

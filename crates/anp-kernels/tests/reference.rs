@@ -1,4 +1,5 @@
-//! Values and gradients of every operation against PyTorch in float64: `reference/kernels.py` wrote `fixtures/*.json`.
+//! Values and gradients of every operation against PyTorch in float64. `reference/kernels.py` wrote
+//! `fixtures/*.json`.
 
 mod support;
 
@@ -18,7 +19,7 @@ use burn::optim::GradientsParams;
 use burn::tensor::{DType, Int, Tensor};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use support::{Place, assert_close, values};
+use support::{TestDevice, assert_close, values};
 
 #[derive(Deserialize)]
 struct Fixture<O> {
@@ -49,10 +50,10 @@ struct Inputs {
 }
 
 impl Inputs {
-    fn new<O>(case: &Case<O>, place: &Place) -> Self {
+    fn new<O>(case: &Case<O>, device: &TestDevice) -> Self {
         let leaf = |(name, array): (&String, &Array)| {
-            let tensor = place.tensor(array.data.clone(), [array.data.len()]);
-            let tracked = place.device.is_autodiff() && case.gradients.contains_key(name);
+            let tensor = device.tensor(array.data.clone(), [array.data.len()]);
+            let tracked = device.device.is_autodiff() && case.gradients.contains_key(name);
             let tensor = if tracked { tensor.require_grad() } else { tensor };
             (name.clone(), (tensor, array.shape.clone()))
         };
@@ -81,13 +82,17 @@ fn assert_array(what: &str, actual: Tensor<1>, expected: &Array, tolerance: f64)
     assert_close(what, &vec![("values", values(actual))], &expected, tolerance);
 }
 
-/// All cases on the CPU, every third elsewhere: a software GPU takes seconds to compile the shaders of each.
-fn few_on_gpus<'a, C>(cases: &'a [C], place: &Place) -> impl Iterator<Item = &'a C> + use<'a, C> {
-    cases.iter().step_by(if place.is_host() { 1 } else { 3 })
+/// All cases on the CPU, every third elsewhere: a software GPU takes seconds to compile the shaders
+/// of each.
+fn few_on_gpus<'a, C>(
+    cases: &'a [C],
+    device: &TestDevice,
+) -> impl Iterator<Item = &'a C> + use<'a, C> {
+    cases.iter().step_by(if device.is_cpu() { 1 } else { 3 })
 }
 
-/// Compare outputs and gradients of the cases of `fixture` on every device, and those of the compositions and outputs
-/// without a graph on the host.
+/// Compare outputs and gradients of the cases of `fixture` on every device, and on CPUs also those
+/// of the references, and outputs without a graph.
 fn agrees<O: DeserializeOwned>(
     fixture: &str,
     num_cases: usize,
@@ -95,34 +100,34 @@ fn agrees<O: DeserializeOwned>(
 ) {
     let cases = serde_json::from_str::<Fixture<O>>(fixture).expect("the fixture is valid").cases;
     assert_eq!(cases.len(), num_cases, "a case is missing");
-    for place in Place::all() {
-        for case in few_on_gpus(&cases, place) {
-            let training = &place.autodiff();
-            agrees_in(case, training, Kernels::Fused, place.tolerance(), &forward);
-            if place.is_host() {
-                agrees_in(case, training, Kernels::Plain, plain_tolerance(place), &forward);
-                agrees_in(case, place, Kernels::Fused, place.tolerance(), &forward);
+    for device in TestDevice::all() {
+        for case in few_on_gpus(&cases, device) {
+            let training = &device.autodiff();
+            agrees_in(case, training, Kernels::Fused, device.tolerance(), &forward);
+            if device.is_cpu() {
+                agrees_in(case, training, Kernels::Plain, plain_tolerance(device), &forward);
+                agrees_in(case, device, Kernels::Fused, device.tolerance(), &forward);
             }
         }
     }
 }
 
 /// On ndarray, Burn's sigmoid computes in single precision, whatever the type of its input.
-fn plain_tolerance(place: &Place) -> f64 {
-    let single = Place { dtype: DType::F32, ..place.clone() };
-    let on_ndarray = format!("{:?}", place.device).contains("NdArray");
-    if on_ndarray { single.tolerance() } else { place.tolerance() }
+fn plain_tolerance(device: &TestDevice) -> f64 {
+    let single = TestDevice { dtype: DType::F32, ..device.clone() };
+    let on_ndarray = format!("{:?}", device.device).contains("NdArray");
+    if on_ndarray { single.tolerance() } else { device.tolerance() }
 }
 
 fn agrees_in<O>(
     case: &Case<O>,
-    place: &Place,
+    device: &TestDevice,
     kernels: Kernels,
     tolerance: f64,
     forward: impl Fn(Kernels, &O, &Inputs) -> Outputs,
 ) {
-    let what = format!("{}, {kernels}, on {place:?}", case.name);
-    let inputs = Inputs::new(case, place);
+    let what = format!("{}, {kernels}, on {device:?}", case.name);
+    let inputs = Inputs::new(case, device);
     let mut outputs = forward(kernels, &case.options, &inputs);
     assert_eq!(outputs.len(), case.outputs.len(), "{what}: other outputs");
     let mut losses = Vec::new();
@@ -130,11 +135,11 @@ fn agrees_in<O>(
         let output = outputs.remove(name.as_str()).expect("the output is computed");
         assert_array(&format!("{what}: {name}"), output.clone(), expected, tolerance);
         if let Some(upstream) = case.upstream.get(name) {
-            let upstream = place.tensor(upstream.data.clone(), output.dims());
+            let upstream = device.tensor(upstream.data.clone(), output.dims());
             losses.push((output * upstream).sum());
         }
     }
-    if !place.device.is_autodiff() {
+    if !device.device.is_autodiff() {
         return;
     }
     let gradients = Tensor::cat(losses, 0).sum().backward();
@@ -152,7 +157,7 @@ struct LstmOptions {
 }
 
 #[test]
-fn lstm() {
+fn lstm_agrees_with_pytorch() {
     agrees(include_str!("fixtures/lstm.json"), 7, |kernels, options: &LstmOptions, inputs| {
         let LstmSequence { hidden, cell, .. } = kernels.lstm_sequence(LstmInputs {
             gates: inputs.get("gates"),
@@ -174,7 +179,7 @@ struct StackedLstmOptions {
 
 /// `torch.nn.LSTM` itself: weights are the transposes of its own.
 #[test]
-fn stacked_lstm() {
+fn stacked_lstm_agrees_with_pytorch() {
     let fixture = include_str!("fixtures/stacked_lstm.json");
     agrees(fixture, 3, |kernels, options: &StackedLstmOptions, inputs| {
         let mut output = inputs.get::<3>("input");
@@ -218,7 +223,7 @@ struct CrossEntropyOptions {
 }
 
 #[test]
-fn cross_entropy() {
+fn cross_entropy_agrees_with_pytorch() {
     let fixture = include_str!("fixtures/cross_entropy.json");
     agrees(fixture, 9, |kernels, options: &CrossEntropyOptions, inputs| {
         let hidden = inputs.get("hidden");
@@ -243,7 +248,7 @@ struct SruOptions {
 }
 
 #[test]
-fn sru() {
+fn sru_agrees_with_pytorch() {
     agrees(include_str!("fixtures/sru.json"), 9, |kernels, options: &SruOptions, inputs| {
         let product = inputs.get::<4>("product");
         let [seq_length, batch_size, parts, d_hidden] = product.dims();
@@ -263,7 +268,7 @@ fn sru() {
 struct NoOptions {}
 
 #[test]
-fn rhn() {
+fn rhn_agrees_with_pytorch() {
     agrees(include_str!("fixtures/rhn.json"), 4, |kernels, _: &NoOptions, inputs| {
         let output = kernels.rhn_sequence(RhnInputs {
             gates: inputs.get("gates"),
@@ -277,7 +282,7 @@ fn rhn() {
 }
 
 #[test]
-fn square_norm() {
+fn square_norm_agrees_with_pytorch() {
     let fixture = include_str!("fixtures/square_norm.json");
     agrees(fixture, 2, |kernels, _: &NoOptions, inputs| {
         let activation = inputs.get::<3>("activation");
@@ -292,7 +297,7 @@ struct Conv2dCaseOptions {
 }
 
 #[test]
-fn conv2d() {
+fn conv2d_agrees_with_pytorch() {
     let fixture = include_str!("fixtures/conv2d.json");
     agrees(fixture, 8, |kernels, options: &Conv2dCaseOptions, inputs| {
         let output = kernels.conv2d(Conv2dInputs {
@@ -312,7 +317,7 @@ struct BatchNormOptions {
 }
 
 #[test]
-fn batch_norm() {
+fn batch_norm_agrees_with_pytorch() {
     let fixture = include_str!("fixtures/batch_norm.json");
     agrees(fixture, 6, |kernels, options: &BatchNormOptions, inputs| {
         let given = inputs.find("mean").zip(inputs.find("variance"));
@@ -328,9 +333,10 @@ fn batch_norm() {
     });
 }
 
-/// `torch.nn.BatchNorm2d` over two batches, its running statistics, and its output in evaluation after them.
+/// `torch.nn.BatchNorm2d` over two batches, its running statistics, and its output in evaluation
+/// after them.
 #[test]
-fn batch_norm_layer() {
+fn batch_norm_layer_agrees_with_pytorch() {
     #[derive(Deserialize)]
     struct Options {
         epsilon: f64,
@@ -341,11 +347,11 @@ fn batch_norm_layer() {
         serde_json::from_str(include_str!("fixtures/batch_norm_layer.json"))
             .expect("the fixture is valid");
     assert_eq!(fixture.cases.len(), 2, "a case is missing");
-    for place in Place::all() {
+    for device in TestDevice::all() {
         for (case, kernels) in
             fixture.cases.iter().flat_map(|case| Kernels::ALL.map(|kernels| (case, kernels)))
         {
-            let training = place.autodiff();
+            let training = device.autodiff();
             let inputs = Inputs::new(case, &training);
             let first = inputs.get::<4>("first");
             let mut layer = BatchNorm2dConfig::new(first.dims()[1])
@@ -356,7 +362,7 @@ fn batch_norm_layer() {
             layer.gamma = Param::from_tensor(inputs.get("gamma"));
             layer.beta = Param::from_tensor(inputs.get("beta"));
             let cast = |state: &RunningState<Tensor<1>>| {
-                RunningState::new(state.value().cast(place.dtype))
+                RunningState::new(state.value().cast(device.dtype))
             };
             layer.running_mean = cast(&layer.running_mean);
             layer.running_var = cast(&layer.running_var);
@@ -364,14 +370,14 @@ fn batch_norm_layer() {
             layer.forward(first);
             layer.forward(inputs.get::<4>("second"));
             let layer = layer.valid();
-            let evaluated = layer.forward(Inputs::new(case, place).get::<4>("second"));
+            let evaluated = layer.forward(Inputs::new(case, device).get::<4>("second"));
             for (name, actual) in [
                 ("running_mean", layer.running_mean.value()),
                 ("running_var", layer.running_var.value()),
                 ("evaluated", flat(evaluated)),
             ] {
-                let what = format!("{}, {kernels}: {name} on {place:?}", case.name);
-                assert_array(&what, actual, &case.outputs[name], place.tolerance());
+                let what = format!("{}, {kernels}: {name} on {device:?}", case.name);
+                assert_array(&what, actual, &case.outputs[name], device.tolerance());
             }
         }
     }
@@ -430,14 +436,14 @@ struct SgdModel {
 }
 
 impl Array {
-    fn tensor<const D: usize>(&self, place: &Place) -> Tensor<D> {
+    fn tensor<const D: usize>(&self, device: &TestDevice) -> Tensor<D> {
         let shape: [usize; D] = self.shape.clone().try_into().expect("it has this rank");
-        place.tensor(self.data.clone(), shape)
+        device.tensor(self.data.clone(), shape)
     }
 }
 
-fn steps_agree(case: &SgdCase, place: &Place) {
-    let training = &place.autodiff();
+fn steps_agree(case: &SgdCase, device: &TestDevice) {
+    let training = &device.autodiff();
     let [matrix, vector, embedding] = &case.parameters;
     let mut model = SgdModel {
         matrix: Param::from_tensor(matrix.tensor(training)),
@@ -461,20 +467,20 @@ fn steps_agree(case: &SgdCase, place: &Place) {
     };
     for (index, step) in case.steps.iter().enumerate() {
         let mut gradients = GradientsParams::new();
-        gradients.register(matrix, step.gradients[0].tensor::<2>(place));
-        gradients.register(vector, step.gradients[1].tensor::<1>(place));
+        gradients.register(matrix, step.gradients[0].tensor::<2>(device));
+        gradients.register(vector, step.gradients[1].tensor::<1>(device));
         if let Some(gradient) = step.gradients.get(2) {
-            gradients.register(embedding, gradient.tensor::<2>(place));
+            gradients.register(embedding, gradient.tensor::<2>(device));
         }
         let rows = step.rows.iter().map(|rows| RowGradient {
             id: embedding,
-            rows: Tensor::from_data(rows.indices.as_slice(), &place.device),
-            values: rows.values.tensor(place),
+            rows: Tensor::from_data(rows.indices.as_slice(), &device.device),
+            values: rows.values.tensor(device),
         });
         let (updated, norm) = optimizer.step(case.learning_rate, model, gradients, rows.collect());
         model = updated;
 
-        let what = format!("{}, step {index}, on {place:?}", case.name);
+        let what = format!("{}, step {index}, on {device:?}", case.name);
         let actual = vec![
             ("norm", values(norm)),
             ("matrix", values(model.matrix.val())),
@@ -488,19 +494,19 @@ fn steps_agree(case: &SgdCase, place: &Place) {
             ("vector", vector.data.clone()),
             ("embedding", embedding.data.clone()),
         ];
-        assert_close(&what, &actual, &expected, place.tolerance());
+        assert_close(&what, &actual, &expected, device.tolerance());
         assert!(model.embedding.val().is_require_grad(), "{what}: no gradient any more");
     }
 }
 
 #[test]
-fn sgd() {
+fn sgd_agrees_with_pytorch() {
     let fixture: SgdFixture =
         serde_json::from_str(include_str!("fixtures/sgd.json")).expect("the fixture is valid");
     assert_eq!(fixture.cases.len(), 13, "a case is missing");
-    for place in Place::all() {
-        for case in few_on_gpus(&fixture.cases, place) {
-            steps_agree(case, place);
+    for device in TestDevice::all() {
+        for case in few_on_gpus(&fixture.cases, device) {
+            steps_agree(case, device);
         }
     }
 }

@@ -4,21 +4,25 @@
 //! output[n, c, p] = f(γ[c] · (input[n, c, p] − mean[c]) / √(variance[c] + ε) + β[c])
 //! ```
 //!
-//! [Ioffe & Szegedy, 2015](https://arxiv.org/abs/1502.03167). In training, mean and variance are those of the batch: over `n`
-//! and all places `p` of a channel, the variance by the number of values, not that less one. The gradient goes through them.
+//! [Ioffe & Szegedy, 2015](https://arxiv.org/abs/1502.03167). In training, mean and variance are
+//! those of the batch, over `n` and all places `p` of a channel; the variance is divided by the
+//! number of values, not by that less one. The gradient goes through both.
 
 mod autodiff;
-mod composition;
 #[cfg(any(feature = "flex", feature = "ndarray"))]
-mod host;
+mod cpu;
 mod ops;
+mod reference;
 
 use burn::backend::Dispatch;
 use burn::tensor::Tensor;
-pub use composition::batch_norm as batch_norm_composition;
-pub use ops::BatchNormBackend;
+pub use ops::{
+    BatchNormBackend, BatchNormBackward, BatchNormForward, BatchNormGradients, BatchNormOutputs,
+    BatchNormSaved,
+};
+pub use reference::batch_norm as batch_norm_reference;
 
-use crate::backend::{Optional, check_alike, check_shape, is_host};
+use crate::backend::{check_alike, check_shape, is_cpu};
 
 const OPERATION: &str = "batch_norm";
 
@@ -40,7 +44,7 @@ pub struct BatchNormInputs {
     pub gamma: Tensor<1>,
     /// β: `[channels]`.
     pub beta: Tensor<1>,
-    /// Constants to normalise by, as in evaluation; `None` is the batch's own statistics.
+    /// Constants to normalise by, as in evaluation; `None` means the batch's own statistics.
     pub statistics: Option<BatchStatistics>,
     /// ε > 0.
     pub epsilon: f64,
@@ -48,31 +52,33 @@ pub struct BatchNormInputs {
     pub relu: bool,
 }
 
-/// Normalise a batch, as one operation with one backward step: the output, in the input's shape, and the statistics it was
-/// normalised by, which no gradient goes through.
+/// Normalise a batch, as one operation with one backward step.
 ///
-/// On a device without a fused kernel this is [`batch_norm_composition`], the same in Burn's operations.
+/// Returns the output, in the input's shape, and the statistics that it was normalised by, which
+/// carry no gradient. On a device without a fused kernel, this is [`batch_norm_reference`].
 ///
 /// # Panics
 ///
 /// If shapes, devices or data types do not fit each other, or a size is zero.
 pub fn batch_norm(inputs: BatchNormInputs) -> (Tensor<4>, BatchStatistics) {
     check(&inputs);
-    if !is_host(&inputs.input.device()) {
-        return batch_norm_composition(inputs);
+    if !is_cpu(&inputs.input.device()) {
+        return batch_norm_reference(inputs);
     }
     let BatchNormInputs { input, gamma, beta, statistics, epsilon, relu } = inputs;
-    let (mean, variance) =
-        statistics.map(|BatchStatistics { mean, variance }| (mean, variance)).unzip();
-    let (output, mean, variance) = Dispatch::batch_norm_forward(
-        input.into_dispatch(),
-        gamma.into_dispatch(),
-        beta.into_dispatch(),
-        Optional::from(mean.map(Tensor::into_dispatch)),
-        Optional::from(variance.map(Tensor::into_dispatch)),
-        epsilon,
-        relu,
-    );
+    let (mean, variance) = statistics
+        .map(|BatchStatistics { mean, variance }| (mean.into_dispatch(), variance.into_dispatch()))
+        .unzip();
+    let BatchNormOutputs { output, mean, variance } =
+        Dispatch::batch_norm_forward(BatchNormForward {
+            input: input.into_dispatch(),
+            gamma: gamma.into_dispatch(),
+            beta: beta.into_dispatch(),
+            mean: mean.into(),
+            variance: variance.into(),
+            epsilon,
+            relu,
+        });
     let [mean, variance] = [mean, variance].map(Tensor::from_dispatch);
     (Tensor::from_dispatch(output), BatchStatistics { mean, variance })
 }

@@ -1,30 +1,31 @@
 //! Convolution of images, without dilation and groups.
 //!
 //! ```text
-//! output[n, o, i, j] = bias[o] + Σ over c, y, x of weight[o, c, y, x] · input[n, c, i · s₀ + y − p₀, j · s₁ + x − p₁]
+//! output[n, o, i, j] = bias[o]
+//!     + Σ over c, y, x of weight[o, c, y, x] · input[n, c, i · s₀ + y − p₀, j · s₁ + x − p₁]
 //! ```
 //!
 //! with zero outside of the input, stride `s` and padding `p`: what PyTorch's `conv2d` computes.
 
 mod autodiff;
-mod composition;
 #[cfg(any(feature = "flex", feature = "ndarray"))]
-mod host;
+mod cpu;
 mod ops;
+mod reference;
 
 use burn::backend::Dispatch;
 use burn::tensor::Tensor;
-pub use composition::conv2d as conv2d_composition;
-pub use ops::Conv2dBackend;
+pub use ops::{Conv2dBackend, Conv2dBackward, Conv2dForward, Conv2dSaved};
+pub use reference::conv2d as conv2d_reference;
 
-use crate::backend::{Optional, check_alike, check_shape, is_host};
+use crate::backend::{check_alike, check_shape, is_cpu};
 
 const OPERATION: &str = "conv2d";
 
 /// How the kernel moves over the input: `[vertically, horizontally]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Conv2dOptions {
-    /// Places between two of the output, not zero.
+    /// Step of the kernel between two places of the output, not zero.
     pub stride: [usize; 2],
     /// Zeros on each side of the input.
     pub padding: [usize; 2],
@@ -50,27 +51,28 @@ pub struct Conv2dInputs {
     pub options: Conv2dOptions,
 }
 
-/// The convolution, as one operation: `[batch_size, channels_out, height, width]` with the height
-/// `(height of the input + 2 · padding − kernel height) / stride + 1`, rounded down, and the width alike.
+/// The convolution, as one operation.
 ///
-/// On a device without a fused kernel this is [`conv2d_composition`], Burn's own.
+/// Returns `[batch_size, channels_out, height, width]` with the height
+/// `(height of the input + 2 · padding − kernel height) / stride + 1`, rounded down, and the width
+/// likewise. On a device without a fused kernel, this is [`conv2d_reference`], Burn's own.
 ///
 /// # Panics
 ///
-/// If shapes, devices or data types do not fit each other, a size or a stride is zero, or the kernel is larger than the
-/// padded input.
+/// If shapes, devices or data types do not fit each other, a size or a stride is zero, or the
+/// kernel is larger than the padded input.
 pub fn conv2d(inputs: Conv2dInputs) -> Tensor<4> {
     check(&inputs);
-    if !is_host(&inputs.input.device()) {
-        return conv2d_composition(inputs);
+    if !is_cpu(&inputs.input.device()) {
+        return conv2d_reference(inputs);
     }
     let Conv2dInputs { input, weight, bias, options } = inputs;
-    Tensor::from_dispatch(Dispatch::conv2d_forward(
-        input.into_dispatch(),
-        weight.into_dispatch(),
-        Optional::from(bias.map(Tensor::into_dispatch)),
+    Tensor::from_dispatch(Dispatch::conv2d_forward(Conv2dForward {
+        input: input.into_dispatch(),
+        weight: weight.into_dispatch(),
+        bias: bias.map(Tensor::into_dispatch).into(),
         options,
-    ))
+    }))
 }
 
 #[track_caller]
@@ -80,7 +82,8 @@ fn check(inputs: &Conv2dInputs) {
     let [channels_out, _, kernel_height, kernel_width] = weight.dims();
     assert!(
         batch_size * channels_in * height * width > 0 && options.stride.iter().all(|&s| s > 0),
-        "{OPERATION}: no size and no stride may be zero: `input` has the shape {:?}, the stride is {:?}",
+        "{OPERATION}: no size and no stride may be zero: `input` has the shape {:?}, the stride is \
+         {:?}",
         input.dims(),
         options.stride
     );
@@ -94,8 +97,8 @@ fn check(inputs: &Conv2dInputs) {
     let [vertical, horizontal] = options.padding;
     assert!(
         kernel_height <= height + 2 * vertical && kernel_width <= width + 2 * horizontal,
-        "{OPERATION}: a kernel of {kernel_height} × {kernel_width} is larger than the input of {height} × {width} with its \
-         padding of {vertical}, {horizontal}"
+        "{OPERATION}: a kernel of {kernel_height} × {kernel_width} is larger than the input of \
+         {height} × {width} with its padding of {vertical}, {horizontal}"
     );
     check_alike!(OPERATION, input, weight);
     if let Some(bias) = bias {

@@ -1,12 +1,35 @@
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Backend, backend_extension};
+use burn::backend::{Backend, ExtensionType, backend_extension};
 
 use super::Conv2dOptions;
 use crate::backend::Optional;
 
-/// A convolution and its gradients, as a backend's kernels.
-///
-/// Shapes are those of [`Conv2dInputs`](super::Conv2dInputs); the caller has checked them.
+/// [`Conv2dInputs`](super::Conv2dInputs) as tensors of a backend.
+#[derive(Debug, Clone, ExtensionType)]
+pub struct Conv2dForward<B: Backend> {
+    /// `[batch_size, channels_in, height, width]`.
+    pub input: FloatTensor<B>,
+    /// `[channels_out, channels_in, kernel height, kernel width]`.
+    pub weight: FloatTensor<B>,
+    /// `[channels_out]`.
+    #[extension_type]
+    pub bias: Optional<B>,
+    /// Stride and padding.
+    pub options: Conv2dOptions,
+}
+
+/// What the backward step needs of the forward step.
+#[derive(Debug, Clone)]
+pub struct Conv2dSaved<B: Backend> {
+    /// `[batch_size, channels_in, height, width]`.
+    pub input: FloatTensor<B>,
+    /// `[channels_out, channels_in, kernel height, kernel width]`.
+    pub weight: FloatTensor<B>,
+    /// Stride and padding.
+    pub options: Conv2dOptions,
+}
+
+/// A convolution as a backend's kernel; the caller has checked the shapes.
 #[backend_extension(
     Flex: cfg(feature = "flex"),
     NdArray: cfg(feature = "ndarray"),
@@ -14,29 +37,24 @@ use crate::backend::Optional;
 )]
 pub trait Conv2dBackend: Backend {
     /// The output.
-    fn conv2d_forward(
-        input: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        #[extension_type] bias: Optional<Self>,
-        options: Conv2dOptions,
-    ) -> FloatTensor<Self>;
+    fn conv2d_forward(#[extension_type] inputs: Conv2dForward<Self>) -> FloatTensor<Self>;
+}
 
-    /// Gradient of the input, whose height and width are `input`, from that of the output.
+/// The backward kernels, with which the operation becomes a step of the graph. There is one for
+/// each gradient, as not all of them are always wanted.
+pub trait Conv2dBackward: Conv2dBackend {
+    /// Gradient of the input from that of the output.
     fn conv2d_input_gradient(
-        weight: FloatTensor<Self>,
-        upstream: FloatTensor<Self>,
-        input: [usize; 2],
-        options: Conv2dOptions,
+        saved: Conv2dSaved<Self>,
+        output_grad: FloatTensor<Self>,
     ) -> FloatTensor<Self>;
 
-    /// Gradient of the weight, whose height and width are `kernel`, from that of the output.
+    /// Gradient of the weight from that of the output.
     fn conv2d_weight_gradient(
-        input: FloatTensor<Self>,
-        upstream: FloatTensor<Self>,
-        kernel: [usize; 2],
-        options: Conv2dOptions,
+        saved: Conv2dSaved<Self>,
+        output_grad: FloatTensor<Self>,
     ) -> FloatTensor<Self>;
 
     /// Gradient of the bias from that of the output.
-    fn conv2d_bias_gradient(upstream: FloatTensor<Self>) -> FloatTensor<Self>;
+    fn conv2d_bias_gradient(output_grad: FloatTensor<Self>) -> FloatTensor<Self>;
 }

@@ -1,6 +1,6 @@
 use gemm::Parallelism;
 
-use super::real::Real;
+use super::scalar::Scalar;
 
 /// A matrix over a slice, with strides in elements.
 #[derive(Debug, Clone, Copy)]
@@ -46,6 +46,13 @@ impl<'a, E> Matrix<'a, E> {
         self.columns
     }
 
+    /// A row of a matrix without gaps in its rows.
+    #[inline(always)]
+    pub(crate) fn row(&self, row: usize) -> &'a [E] {
+        debug_assert_eq!(self.column_stride, 1, "a row is a slice");
+        &self.data[row * self.row_stride..][..self.columns]
+    }
+
     /// The transpose, a view.
     pub(crate) fn t(self) -> Self {
         Self {
@@ -71,39 +78,12 @@ pub(crate) enum Destination {
     Accumulate,
 }
 
-/// `out ← alpha · lhs · rhs`, or `out ← out + alpha · lhs · rhs`.
-///
-/// `out` is row-major with `row_stride` elements from one row to the next (at least `rhs`'s columns).
-///
-/// # Panics
-///
-/// If the shapes do not fit.
-pub(crate) fn matmul<E: Real>(
-    out: &mut [E],
-    row_stride: usize,
-    destination: Destination,
-    alpha: E,
-    lhs: Matrix<'_, E>,
-    rhs: Matrix<'_, E>,
-    threads: usize,
-) {
-    assert_eq!(lhs.columns, rhs.rows, "inner sizes of a product differ");
-    let (m, n) = (lhs.rows, rhs.columns);
-    assert!(row_stride >= n || m <= 1, "rows of {n} overlap with a stride of {row_stride}");
-    assert!(fits(out.len(), [m, n], [row_stride, 1]), "a product of {m} by {n} does not fit");
-    // SAFETY: the assertions above keep every element inside `out`, which is borrowed exclusively.
-    #[allow(unsafe_code)]
-    unsafe {
-        write_product(out.as_mut_ptr(), row_stride, destination, alpha, lhs, rhs, threads);
-    }
-}
-
 /// `alpha · lhs · rhs`, row-major without gaps, in memory that is written once.
 ///
 /// # Panics
 ///
 /// If the shapes do not fit.
-pub(crate) fn product<E: Real>(
+pub(crate) fn matmul<E: Scalar>(
     alpha: E,
     lhs: Matrix<'_, E>,
     rhs: Matrix<'_, E>,
@@ -126,12 +106,38 @@ pub(crate) fn product<E: Real>(
     out
 }
 
+/// `out ← lhs · rhs`, or `out ← out + lhs · rhs`.
+///
+/// `out` is row-major with `row_stride` elements from one row to the next (at least `rhs`'s columns).
+///
+/// # Panics
+///
+/// If the shapes do not fit.
+pub(crate) fn matmul_into<E: Scalar>(
+    out: &mut [E],
+    row_stride: usize,
+    destination: Destination,
+    lhs: Matrix<'_, E>,
+    rhs: Matrix<'_, E>,
+    threads: usize,
+) {
+    assert_eq!(lhs.columns, rhs.rows, "inner sizes of a product differ");
+    let (m, n) = (lhs.rows, rhs.columns);
+    assert!(row_stride >= n || m <= 1, "rows of {n} overlap with a stride of {row_stride}");
+    assert!(fits(out.len(), [m, n], [row_stride, 1]), "a product of {m} by {n} does not fit");
+    // SAFETY: the assertions above keep every element inside `out`, which is borrowed exclusively.
+    #[allow(unsafe_code)]
+    unsafe {
+        write_product(out.as_mut_ptr(), row_stride, destination, E::ONE, lhs, rhs, threads);
+    }
+}
+
 /// # Safety
 ///
 /// `out` is valid for writes, and with [`Destination::Accumulate`] for reads, of `lhs.rows` rows of `rhs.columns` elements at a
 /// distance of `row_stride`; nobody else uses them meanwhile.
 #[allow(unsafe_code)]
-unsafe fn write_product<E: Real>(
+unsafe fn write_product<E: Scalar>(
     out: *mut E,
     row_stride: usize,
     destination: Destination,
@@ -177,22 +183,20 @@ mod tests {
         let a = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0_f64];
         let a = Matrix::new(&a, 2, 3);
         let mut out = [100.0; 5];
-        matmul(&mut out, 3, Destination::Accumulate, 2.0, a, a.t(), 1);
-        assert_eq!(out, [128.0, 164.0, 100.0, 164.0, 254.0]);
-        matmul(&mut out, 3, Destination::Overwrite, 1.0, a, a.t(), 2);
+        matmul_into(&mut out, 3, Destination::Accumulate, a, a.t(), 1);
+        assert_eq!(out, [114.0, 132.0, 100.0, 132.0, 177.0]);
+        matmul_into(&mut out, 3, Destination::Overwrite, a, a.t(), 2);
         assert_eq!(out, [14.0, 32.0, 100.0, 32.0, 77.0]);
-        assert_eq!(product(0.5, a, a.t(), 2), [7.0, 16.0, 16.0, 38.5]);
-        assert_eq!(
-            product(1.0, Matrix::new(&a.data[..0], 2, 0), Matrix::new(&[], 0, 1), 1),
-            [0.0; 2]
-        );
+        assert_eq!(matmul(0.5, a, a.t(), 2), [7.0, 16.0, 16.0, 38.5]);
+        let (lhs, rhs) = (Matrix::new(&a.data[..0], 2, 0), Matrix::new(&[], 0, 1));
+        assert_eq!(matmul(1.0, lhs, rhs, 1), [0.0; 2]);
     }
 
     #[test]
     #[should_panic(expected = "inner sizes")]
     fn inner_sizes_must_agree() {
         let a = Matrix::new(&[0.0_f32; 6], 2, 3);
-        matmul(&mut [0.0; 4], 2, Destination::Overwrite, 1.0, a, a, 1);
+        matmul_into(&mut [0.0; 4], 2, Destination::Overwrite, a, a, 1);
     }
 
     #[test]

@@ -8,15 +8,16 @@ use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
-use super::real::Real;
-use super::shared::Shared;
+use super::disjoint_slice::DisjointSlice;
+use super::matmul::Matrix;
+use super::scalar::Scalar;
 
 /// Most rows whose sums are kept in registers at once.
 const ROWS: usize = 6;
 /// Most vectors in a row of these sums.
-pub(super) const VECTORS: usize = 4;
+pub(crate) const VECTORS: usize = 4;
 /// Most numbers in a vector.
-pub(super) const LANES: usize = 16;
+pub(crate) const LANES: usize = 16;
 /// Columns in a chunk, about.
 const CHUNK: usize = 128;
 /// Bytes in a cache line.
@@ -40,7 +41,7 @@ pub(crate) struct Panels {
 
 impl Panels {
     /// For products of `rows` rows in `threads` threads.
-    pub(crate) fn new<E: Real, S: Simd>(
+    pub(crate) fn new<E: Scalar, S: Simd>(
         d_hidden: usize,
         blocks: usize,
         rows: usize,
@@ -75,16 +76,16 @@ impl Panels {
     }
 
     /// Memory for the packed weight.
-    pub(crate) fn storage<E: Real>(&self) -> Vec<E> {
+    pub(crate) fn storage<E: Scalar>(&self) -> Vec<E> {
         let len = self.d_hidden.div_ceil(self.lanes) * self.vector_len();
         vec![E::ZERO; len + LINE / size_of::<E>()]
     }
 
     /// The packed weight in its [`storage`](Self::storage), of which each thread packs its chunks.
-    pub(crate) fn share<'a, E: Real>(&self, storage: &'a mut [E]) -> Shared<'a, E> {
+    pub(crate) fn share<'a, E: Scalar>(&self, storage: &'a mut [E]) -> DisjointSlice<'a, E> {
         // A vector that straddles two cache lines costs two loads.
         let start = storage.as_ptr().align_offset(LINE).min(LINE / size_of::<E>());
-        Shared::new(&mut storage[start..])
+        DisjointSlice::new(&mut storage[start..])
     }
 
     /// Where the packed weight holds a chunk.
@@ -114,7 +115,7 @@ impl Panels {
     }
 
     /// Pack a chunk of `weight`.
-    pub(crate) fn pack<E: Real>(&self, weight: &[E], chunk: usize, packed: &mut [E]) {
+    pub(crate) fn pack<E: Scalar>(&self, weight: &[E], chunk: usize, packed: &mut [E]) {
         let d_hidden = self.d_hidden;
         for (vectors, columns, place) in self.panels(chunk) {
             let width = vectors * self.lanes;
@@ -129,7 +130,7 @@ impl Panels {
     }
 
     /// Pack a chunk of the weight whose blocks are the transposes of those of `weight`.
-    pub(crate) fn pack_transposed<E: Real>(&self, weight: &[E], chunk: usize, packed: &mut [E]) {
+    pub(crate) fn pack_transposed<E: Scalar>(&self, weight: &[E], chunk: usize, packed: &mut [E]) {
         /// Rows of a panel that are filled at once; they stay in the first cache.
         const STRIP: usize = 64;
 
@@ -150,38 +151,44 @@ impl Panels {
         }
     }
 
-    /// Add to `out` the product of some rows with the columns of a chunk in a block of the packed weight.
+    /// A chunk of the packed weight, `packed` at its [place](Self::packed).
+    pub(crate) fn chunk<'p, E>(&'p self, index: usize, packed: &'p [E]) -> Chunk<'p, E> {
+        Chunk { panels: self, index, packed }
+    }
+}
+
+/// A chunk of a packed weight.
+#[derive(Debug)]
+pub(crate) struct Chunk<'p, E> {
+    panels: &'p Panels,
+    index: usize,
+    packed: &'p [E],
+}
+
+impl<E: Scalar> Chunk<'_, E> {
+    /// Its columns, the same in every block.
+    pub(crate) fn columns(&self) -> Range<usize> {
+        self.panels.columns(self.index)
+    }
+
+    /// Add to `out` the product of the rows of `lhs` with its columns in a block of the weight.
     ///
-    /// `packed` is the chunk; `lhs` holds `rows` rows of `d_hidden` numbers, at a distance of `stride`; `out(row,
-    /// columns)` is the place for these columns of a row. A sum is taken in order, whatever the chunks and the
+    /// `out(row, columns)` is the place for these columns of a row. Terms are added in order, whatever the chunks and the
     /// vectors are.
     #[inline(always)]
-    #[allow(clippy::too_many_arguments)]
-    pub(crate) fn product<'o, E: Real, S: Simd>(
+    pub(crate) fn product<'o, S: Simd>(
         &self,
         simd: S,
-        packed: &[E],
-        chunk: usize,
         block: usize,
-        lhs: &[E],
-        stride: usize,
-        rows: usize,
+        lhs: Matrix<'_, E>,
         out: impl Fn(usize, Range<usize>) -> &'o mut [E],
     ) {
-        let rows_at_once = rows.div_ceil(rows.div_ceil(ROWS));
-        for (vectors, columns, place) in self.panels(chunk) {
-            let panel_len = vectors * self.lanes * self.d_hidden;
-            let panel = &packed[place][block * panel_len..][..panel_len];
-            for first in (0..rows).step_by(rows_at_once) {
-                let rows = rows_at_once.min(rows - first);
-                let lhs = array::from_fn(|row| {
-                    if row < rows { &lhs[(first + row) * stride..][..self.d_hidden] } else { &[] }
-                });
-                let out = array::from_fn(|row| {
-                    if row < rows { out(first + row, columns.clone()) } else { &mut [] }
-                });
-                Tile { rows, vectors, lhs, panel, out, accumulate: true }.run(simd);
-            }
+        let Panels { d_hidden, lanes, .. } = *self.panels;
+        for (vectors, columns, place) in self.panels.panels(self.index) {
+            let width = vectors * lanes;
+            let panel = &self.packed[place][block * width * d_hidden..][..width * d_hidden];
+            let out = (0..lhs.rows()).map(|row| out(row, columns.clone()));
+            product_with_panel(simd, panel, width, lhs, out, true);
         }
     }
 }
@@ -189,26 +196,19 @@ impl Panels {
 /// Write to each of the rows `out`, or add to it, the product of its row of `lhs` with a panel of `width` numbers a row, a few
 /// whole vectors.
 #[inline(always)]
-pub(super) fn product_with_panel<'o, E: Real, S: Simd>(
+pub(crate) fn product_with_panel<'o, E: Scalar, S: Simd>(
     simd: S,
     panel: &[E],
     width: usize,
-    lhs: &[E],
+    lhs: Matrix<'_, E>,
     mut out: impl Iterator<Item = &'o mut [E]>,
     accumulate: bool,
 ) {
-    let depth = panel.len() / width;
     let vectors = width / E::lanes::<S>();
-    let rows = lhs.len() / depth;
-    let rows_at_once = rows.div_ceil(rows.div_ceil(ROWS));
-    for first in (0..rows).step_by(rows_at_once) {
-        let rows = rows_at_once.min(rows - first);
-        let lhs =
-            array::from_fn(
-                |row| {
-                    if row < rows { &lhs[(first + row) * depth..][..depth] } else { &[] }
-                },
-            );
+    let rows_at_once = lhs.rows().div_ceil(lhs.rows().div_ceil(ROWS));
+    for first in (0..lhs.rows()).step_by(rows_at_once) {
+        let rows = rows_at_once.min(lhs.rows() - first);
+        let lhs = array::from_fn(|row| if row < rows { lhs.row(first + row) } else { &[] });
         let out = array::from_fn(|row| {
             if row < rows { out.next().expect("a row for each of `lhs`") } else { &mut [] }
         });
@@ -227,7 +227,7 @@ struct Tile<'l, 'o, E> {
     accumulate: bool,
 }
 
-impl<E: Real> Tile<'_, '_, E> {
+impl<E: Scalar> Tile<'_, '_, E> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let width = self.vectors * E::lanes::<S>();
@@ -288,7 +288,7 @@ impl<E: Real> Tile<'_, '_, E> {
     }
 }
 
-impl<E: Real> WithSimd for Tile<'_, '_, E> {
+impl<E: Scalar> WithSimd for Tile<'_, '_, E> {
     type Output = ();
 
     #[inline(always)]
@@ -337,7 +337,7 @@ mod tests {
             let packed = panels.share(&mut storage);
             for transposed in [false, true] {
                 let mut out = vec![1.0_f32; rows * width];
-                let shared = Shared::new(&mut out);
+                let shared = DisjointSlice::new(&mut out);
                 for chunk in 0..chunks {
                     // SAFETY: there is one thread, and nothing else is borrowed.
                     let packed = unsafe { packed.get_mut(panels.packed(chunk)) };
@@ -346,23 +346,14 @@ mod tests {
                     } else {
                         panels.pack(&weight, chunk, packed);
                     }
+                    let chunk = panels.chunk(chunk, packed);
                     for block in 0..blocks {
-                        panels.product(
-                            simd,
-                            packed,
-                            chunk,
-                            block,
-                            &lhs,
-                            stride,
-                            rows,
-                            |row, columns| {
-                                let start = row * width + block * d_hidden;
-                                // SAFETY: a product asks for a place once at a time.
-                                unsafe {
-                                    shared.get_mut(start + columns.start..start + columns.end)
-                                }
-                            },
-                        );
+                        let lhs = Matrix::strided(&lhs, [rows, d_hidden], [stride, 1]);
+                        chunk.product(simd, block, lhs, |row, columns| {
+                            let start = row * width + block * d_hidden;
+                            // SAFETY: a product asks for a place once at a time.
+                            unsafe { shared.get_mut(start + columns.start..start + columns.end) }
+                        });
                     }
                 }
                 for (n, &out) in out.iter().enumerate() {

@@ -5,7 +5,7 @@
 
 use std::array;
 
-use super::real::Real;
+use super::scalar::Scalar;
 use super::simd::vectorized;
 use super::tasks;
 
@@ -47,7 +47,7 @@ fn words(Key([mut key0, mut key1]): Key, index: usize) -> [[u32; LANES]; 4] {
 
 /// `len` numbers, of which `block(index)` makes those of each block.
 #[inline(always)]
-fn draw<E: Real>(
+fn draw<E: Scalar>(
     len: usize,
     threads: usize,
     block: impl Fn(usize) -> [E; BLOCK] + Send + Sync,
@@ -70,7 +70,7 @@ fn draw<E: Real>(
 }
 
 /// `len` numbers that are 0 with probability `prob` and `1 / (1 − prob)` else; `prob`, below 1, is rounded to a multiple of 2⁻³².
-pub(crate) fn mask<E: Real>(key: Key, prob: f64, len: usize, threads: usize) -> Vec<E> {
+pub(crate) fn mask<E: Scalar>(key: Key, prob: f64, len: usize, threads: usize) -> Vec<E> {
     let dropped = (prob * 2_f64.powi(32)).round() as u32;
     let kept = E::from_f64(1.0 / (1.0 - prob));
     draw(
@@ -97,7 +97,7 @@ pub(crate) fn mask<E: Real>(key: Key, prob: f64, len: usize, threads: usize) -> 
 ///
 /// Two words are the square of a radius, `−2 ln u`, and an angle; `u` is a whole number and a half times 2⁻³². In single precision
 /// numbers differ from those in double precision by rounding.
-pub(crate) fn normal<E: Real>(key: Key, len: usize, threads: usize) -> Vec<E> {
+pub(crate) fn normal<E: Scalar>(key: Key, len: usize, threads: usize) -> Vec<E> {
     draw(
         len,
         threads,
@@ -286,7 +286,7 @@ mod tests {
     fn the_largest_radius_is_finite() {
         for word in [0, 1, u32::MAX - 1, u32::MAX] {
             let u = (f32::from_u32(word) + 0.5) * 2_f32.powi(-32);
-            let square = Real::ln(u) * -2.0;
+            let square = Scalar::ln(u) * -2.0;
             assert!((0.0..45.8).contains(&square), "{word}: {square}");
         }
     }

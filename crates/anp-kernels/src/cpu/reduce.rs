@@ -1,6 +1,6 @@
 //! Sums and maxima, for use inside [`vectorized`](super::simd::vectorized).
 
-use super::real::Real;
+use super::scalar::Scalar;
 
 /// Length of a part that lies in the first cache with all that is computed from it.
 pub(crate) const BLOCK: usize = 1024;
@@ -29,7 +29,7 @@ fn fold<const LANES: usize, E: Copy, A: Copy>(
 
 /// Sum of at most [`BLOCK`] values: the error is that of 32 additions, whatever the length.
 #[inline(always)]
-pub(crate) fn sum_block<E: Real>(values: &[E]) -> f64 {
+pub(crate) fn sum_block<E: Scalar>(values: &[E]) -> f64 {
     let lanes: [E; 32] = fold(
         values,
         E::ZERO,
@@ -48,7 +48,7 @@ pub(crate) struct LaneSums<E, const K: usize> {
     totals: [f64; K],
 }
 
-impl<E: Real, const K: usize> LaneSums<E, K> {
+impl<E: Scalar, const K: usize> LaneSums<E, K> {
     pub(crate) fn new() -> Self {
         Self { lanes: [[E::ZERO; 32]; K], count: 0, totals: [0.0; K] }
     }
@@ -99,7 +99,7 @@ impl<E: Real, const K: usize> LaneSums<E, K> {
 
 /// Sum of squares, in `f64` throughout.
 #[inline(always)]
-pub(crate) fn sum_of_squares<E: Real>(values: &[E]) -> f64 {
+pub(crate) fn sum_of_squares<E: Scalar>(values: &[E]) -> f64 {
     let lanes: [f64; 16] = fold(
         values,
         0.0,
@@ -114,14 +114,14 @@ pub(crate) fn sum_of_squares<E: Real>(values: &[E]) -> f64 {
 
 /// The largest value, or `−∞` if there is none; a NaN is passed over.
 #[inline(always)]
-pub(crate) fn maximum<E: Real>(values: &[E]) -> E {
+pub(crate) fn maximum<E: Scalar>(values: &[E]) -> E {
     let lanes: [E; 32] = fold(values, E::from_f64(f64::NEG_INFINITY), larger);
     lanes.into_iter().fold(lanes[0], larger)
 }
 
-/// One instruction; [`Real::maximum`], which keeps NaN, is four.
+/// One instruction; [`Scalar::maximum`], which keeps NaN, is four.
 #[inline(always)]
-fn larger<E: Real>(a: E, b: E) -> E {
+fn larger<E: Scalar>(a: E, b: E) -> E {
     if b > a { b } else { a }
 }
 

@@ -2,7 +2,7 @@ use std::mem::MaybeUninit;
 
 use rayon::prelude::*;
 
-use super::real::Real;
+use super::scalar::Scalar;
 
 /// Results of `f` for all `tasks` in their order; in rayon's pool if `threads` is above 1.
 ///
@@ -20,7 +20,7 @@ pub(crate) fn map<T: Send, R: Send>(
 }
 
 /// Numbers that tasks write each a part of: `f(task, part)` for parts of these lengths, one behind the other, of zeros.
-pub(crate) fn filled<E: Real>(
+pub(crate) fn filled<E: Scalar>(
     part_lens: impl IntoIterator<Item = usize>,
     threads: usize,
     f: impl Fn(usize, &mut [E]) + Send + Sync,
@@ -32,7 +32,7 @@ pub(crate) fn filled<E: Real>(
 ///
 /// The zeros are written by the task itself: they are in its cache when it begins, and a large vector's pages are asked of
 /// the system by all threads.
-pub(crate) fn filled_with<E: Real, T: Send, R: Send>(
+pub(crate) fn filled_with<E: Scalar, T: Send, R: Send>(
     tasks: impl IntoIterator<Item = (usize, T)>,
     threads: usize,
     f: impl Fn(T, &mut [E]) -> R + Send + Sync,
@@ -63,7 +63,7 @@ pub(crate) fn filled_with<E: Real, T: Send, R: Send>(
 
 /// Numbers `[rows, columns, part]` of which the task of a column writes its parts in all rows, zeros before: `f(column, parts)`.
 /// Also what `f` returns for each column.
-pub(crate) fn filled_columns<E: Real, R: Send>(
+pub(crate) fn filled_columns<E: Scalar, R: Send>(
     [rows, columns, part_len]: [usize; 3],
     threads: usize,
     f: impl Fn(usize, &mut [&mut [E]]) -> R + Send + Sync,

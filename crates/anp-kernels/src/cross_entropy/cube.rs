@@ -8,9 +8,12 @@ use burn_cubecl::CubeBackend;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
-use super::CrossEntropyBackend;
+use super::{
+    CrossEntropyBackend, CrossEntropyBackward, CrossEntropyForward, CrossEntropyGradients,
+    CrossEntropyOutputs, CrossEntropySaved,
+};
 use crate::cube::{
-    cubes, empty, grid, into_contiguous, maximum_of_cube, owned, product, sum_of_cube, types,
+    cubes, empty, grid, into_contiguous, matmul_into, maximum_of_cube, owned, sum_of_cube, types,
     units_of_cube, wide,
 };
 
@@ -161,28 +164,22 @@ fn of_layer(weight: CubeTensor, tied: bool) -> CubeTensor {
     if tied { transposed(weight) } else { weight }
 }
 
-fn multiply(lhs: CubeTensor, rhs: CubeTensor) -> CubeTensor {
+fn matmul(lhs: CubeTensor, rhs: CubeTensor) -> CubeTensor {
     let out = empty(&lhs, [lhs.meta.shape()[0], rhs.meta.shape()[1]], lhs.dtype);
-    product(lhs, rhs, &out);
+    matmul_into(lhs, rhs, &out);
     out
 }
 
 impl CrossEntropyBackend for CubeBackend {
-    fn cross_entropy_forward(
-        hidden: CubeTensor,
-        weight: CubeTensor,
-        bias: CubeTensor,
-        targets: CubeTensor,
-        tied: bool,
-        terms: bool,
-        keep: bool,
-    ) -> (CubeTensor, CubeTensor, CubeTensor) {
+    fn cross_entropy_forward(inputs: CrossEntropyForward<Self>) -> CrossEntropyOutputs<Self> {
+        let CrossEntropyForward { hidden, weight, bias, targets, tied, terms, keep } = inputs;
         let [own, arithmetic] = types(&hidden);
         let [bias, targets] = [bias, targets].map(into_contiguous);
         let [num_tokens] = targets.shape().dims();
-        let logits = multiply(hidden, of_layer(weight, tied));
+        let logits = matmul(hidden, of_layer(weight, tied));
         let values = empty(&logits, [if terms { 3 } else { 1 }, num_tokens], logits.dtype);
-        let statistics = if keep && terms { [num_tokens, 2] } else { [1, 1] };
+        let has_statistics = keep && terms;
+        let statistics = if has_statistics { [num_tokens, 2] } else { [1, 1] };
         let statistics = empty(&logits, statistics, wide(logits.dtype));
         let client = logits.client.clone();
         let units = units_of_cube(&client);
@@ -202,60 +199,65 @@ impl CrossEntropyBackend for CubeBackend {
             units,
             [own, arithmetic, index],
         );
-        let kept = if keep { logits } else { empty(&logits, [1, 1], logits.dtype) };
-        (values, kept, statistics)
+        CrossEntropyOutputs {
+            values,
+            logits: keep.then_some(logits).into(),
+            statistics: has_statistics.then_some(statistics).into(),
+        }
     }
+}
 
+impl CrossEntropyBackward for CubeBackend {
     fn cross_entropy_backward(
-        hidden: CubeTensor,
-        weight: CubeTensor,
-        targets: CubeTensor,
-        values: CubeTensor,
-        kept: CubeTensor,
-        statistics: CubeTensor,
-        upstream: CubeTensor,
-        tied: bool,
-    ) -> (CubeTensor, CubeTensor, CubeTensor) {
-        let [num_terms, num_tokens] = upstream.shape().dims();
+        saved: CrossEntropySaved<Self>,
+        values_grad: CubeTensor,
+    ) -> CrossEntropyGradients<Self> {
+        let CrossEntropySaved { inputs, outputs } = saved;
+        let CrossEntropyForward { hidden, weight, targets, tied, .. } = inputs;
+        let [_, num_tokens] = values_grad.shape().dims();
+        let kept = outputs.logits.into_option().expect("the forward step kept them");
         let [_, num_classes] = kept.shape().dims();
         let back = transposed(of_layer(weight, tied));
         // The buffer is large and the hidden states are small: the small side takes each token's factor.
-        let (logits_grad, hidden, factor, bias_grad) = if num_terms == 1 {
-            let bias_grad = multiply(upstream.clone(), kept.clone());
-            let factor = CubeBackend::float_reshape(upstream, [num_tokens, 1].into());
-            (kept, CubeBackend::float_mul(hidden, factor.clone()), Some(factor), bias_grad)
-        } else {
-            let [targets, values, statistics, upstream] =
-                [targets, values, statistics, upstream].map(into_contiguous);
-            let logits = owned(kept);
-            let [own, arithmetic] = types(&logits);
-            let (count, dim) = grid(&logits.client, num_tokens * num_classes);
-            let index = dtype_to_storage_type(targets.dtype);
-            logits_gradient::launch(
-                &logits.client,
-                count,
-                dim,
-                logits.clone().into_buffer_arg(),
-                targets.into_buffer_arg(),
-                values.into_buffer_arg(),
-                statistics.into_buffer_arg(),
-                upstream.into_buffer_arg(),
-                [own, arithmetic, index],
-            );
-            let bias_grad = CubeBackend::float_sum_dim(logits.clone(), 0);
-            (logits, hidden, None, bias_grad)
+        let (logits_grad, hidden, factor, bias) = match outputs.statistics.into_option() {
+            None => {
+                let bias = matmul(values_grad.clone(), kept.clone());
+                let factor = Self::float_reshape(values_grad, [num_tokens, 1].into());
+                (kept, Self::float_mul(hidden, factor.clone()), Some(factor), bias)
+            }
+            Some(statistics) => {
+                let [targets, values, statistics, values_grad] =
+                    [targets, outputs.values, statistics, values_grad].map(into_contiguous);
+                let logits = owned(kept);
+                let [own, arithmetic] = types(&logits);
+                let (count, dim) = grid(&logits.client, num_tokens * num_classes);
+                let index = dtype_to_storage_type(targets.dtype);
+                logits_gradient::launch(
+                    &logits.client,
+                    count,
+                    dim,
+                    logits.clone().into_buffer_arg(),
+                    targets.into_buffer_arg(),
+                    values.into_buffer_arg(),
+                    statistics.into_buffer_arg(),
+                    values_grad.into_buffer_arg(),
+                    [own, arithmetic, index],
+                );
+                let bias = Self::float_sum_dim(logits.clone(), 0);
+                (logits, hidden, None, bias)
+            }
         };
-        let hidden_grad = multiply(logits_grad.clone(), back);
-        let hidden_grad = match factor {
-            Some(factor) => CubeBackend::float_mul(hidden_grad, factor),
-            None => hidden_grad,
-        };
-        let weight_grad = if tied {
-            multiply(transposed(logits_grad), hidden)
-        } else {
-            multiply(transposed(hidden), logits_grad)
-        };
-        let bias_grad = CubeBackend::float_reshape(bias_grad, [num_classes].into());
-        (hidden_grad, weight_grad, bias_grad)
+        let hidden_grad = matmul(logits_grad.clone(), back);
+        CrossEntropyGradients {
+            hidden: match factor {
+                Some(factor) => Self::float_mul(hidden_grad, factor),
+                None => hidden_grad,
+            },
+            weight: match tied {
+                true => matmul(transposed(logits_grad), hidden),
+                false => matmul(transposed(hidden), logits_grad),
+            },
+            bias: Self::float_reshape(bias, [num_classes].into()),
+        }
     }
 }

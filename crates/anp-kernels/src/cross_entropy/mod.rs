@@ -10,22 +10,24 @@
 //! several; in evaluation there is not even one.
 
 mod autodiff;
-mod composition;
+#[cfg(any(feature = "flex", feature = "ndarray"))]
+mod cpu;
 #[cfg(feature = "cube")]
 mod cube;
-#[cfg(any(feature = "flex", feature = "ndarray"))]
-mod host;
 mod ops;
+mod reference;
 
 use burn::backend::Dispatch;
 use burn::tensor::{Int, Tensor};
-pub use composition::{
-    linear_cross_entropy as linear_cross_entropy_composition,
-    logit_terms as logit_terms_composition,
+pub use ops::{
+    CrossEntropyBackend, CrossEntropyBackward, CrossEntropyForward, CrossEntropyGradients,
+    CrossEntropyOutputs, CrossEntropySaved,
 };
-pub use ops::CrossEntropyBackend;
+pub use reference::{
+    linear_cross_entropy as linear_cross_entropy_reference, logit_terms as logit_terms_reference,
+};
 
-use crate::backend::{check_alike, check_shape, is_host_or_cube};
+use crate::backend::{check_alike, check_shape, is_cpu_or_cube};
 
 const OPERATION: &str = "linear_cross_entropy";
 
@@ -57,7 +59,7 @@ pub struct LogitTerms {
 
 /// Negative log-likelihood of each target, in nats: `[num_tokens]`.
 ///
-/// On a device without a fused kernel this is [`linear_cross_entropy_composition`], the same in Burn's operations.
+/// On a device without a fused kernel this is [`linear_cross_entropy_reference`], the same in Burn's operations.
 ///
 /// # Panics
 ///
@@ -65,8 +67,8 @@ pub struct LogitTerms {
 /// value of such a target is NaN.
 pub fn linear_cross_entropy(inputs: LinearCrossEntropyInputs) -> Tensor<1> {
     check(&inputs);
-    if !is_host_or_cube(&inputs.hidden.device()) {
-        return linear_cross_entropy_composition(inputs);
+    if !is_cpu_or_cube(&inputs.hidden.device()) {
+        return linear_cross_entropy_reference(inputs);
     }
     let [num_tokens, _] = inputs.hidden.dims();
     values(inputs, false).reshape([num_tokens])
@@ -79,8 +81,8 @@ pub fn linear_cross_entropy(inputs: LinearCrossEntropyInputs) -> Tensor<1> {
 /// As [`linear_cross_entropy`].
 pub fn logit_terms(inputs: LinearCrossEntropyInputs) -> LogitTerms {
     check(&inputs);
-    if !is_host_or_cube(&inputs.hidden.device()) {
-        return logit_terms_composition(inputs);
+    if !is_cpu_or_cube(&inputs.hidden.device()) {
+        return logit_terms_reference(inputs);
     }
     let [num_tokens, _] = inputs.hidden.dims();
     let values = values(inputs, true);
@@ -90,15 +92,15 @@ pub fn logit_terms(inputs: LinearCrossEntropyInputs) -> LogitTerms {
 
 fn values(inputs: LinearCrossEntropyInputs, terms: bool) -> Tensor<2> {
     let LinearCrossEntropyInputs { hidden, weight, tied, bias, targets } = inputs;
-    let (values, _, _) = Dispatch::cross_entropy_forward(
-        hidden.into_dispatch(),
-        weight.into_dispatch(),
-        bias.into_dispatch(),
-        targets.into_dispatch(),
+    let CrossEntropyOutputs { values, .. } = Dispatch::cross_entropy_forward(CrossEntropyForward {
+        hidden: hidden.into_dispatch(),
+        weight: weight.into_dispatch(),
+        bias: bias.into_dispatch(),
+        targets: targets.into_dispatch(),
         tied,
         terms,
-        false,
-    );
+        keep: false,
+    });
     Tensor::from_dispatch(values)
 }
 
@@ -118,31 +120,4 @@ fn check(inputs: &LinearCrossEntropyInputs) {
         targets.device(),
         hidden.device()
     );
-}
-
-#[cfg(feature = "fusion")]
-use burn::backend::fusion::custom::TensorSpec;
-
-#[cfg(feature = "fusion")]
-fn forward_specs(
-    hidden: &TensorSpec,
-    bias: &TensorSpec,
-    targets: &TensorSpec,
-    terms: bool,
-    keep: bool,
-) -> (TensorSpec, TensorSpec, TensorSpec) {
-    let (num_tokens, num_classes) = (targets.shape[0], bias.shape[0]);
-    let values = [if terms { 3 } else { 1 }, num_tokens];
-    let kept = if keep { [num_tokens, num_classes] } else { [1, 1] };
-    let statistics = if keep && terms { [num_tokens, 2] } else { [1, 1] };
-    (
-        TensorSpec::new(values.into(), hidden.dtype),
-        TensorSpec::new(kept.into(), hidden.dtype),
-        TensorSpec::new(statistics.into(), crate::cube::wide(hidden.dtype)),
-    )
-}
-
-#[cfg(feature = "fusion")]
-fn bias_spec(kept: &TensorSpec) -> TensorSpec {
-    TensorSpec::new([kept.shape[1]].into(), kept.dtype)
 }

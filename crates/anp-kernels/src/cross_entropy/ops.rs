@@ -1,10 +1,70 @@
 use burn::backend::tensor::{FloatTensor, IntTensor};
-use burn::backend::{Backend, backend_extension};
+use burn::backend::{Backend, ExtensionType, backend_extension};
 
-/// The two halves of a linear layer with cross-entropy, as a backend's kernels.
-///
-/// `K` is the number of terms: 1, or 3 with those on the logits. `weight` is `[d_hidden, num_classes]`, or `[num_classes,
-/// d_hidden]` if it is tied to an embedding.
+use crate::backend::Optional;
+#[cfg(feature = "fusion")]
+use crate::backend::{OptionalMetadata, TensorSpec, spec};
+
+/// [`LinearCrossEntropyInputs`](super::LinearCrossEntropyInputs) as tensors of a backend.
+#[derive(Debug, Clone, ExtensionType)]
+#[extension_type(fusion: cfg(feature = "fusion"))]
+pub struct CrossEntropyForward<B: Backend> {
+    /// `[num_tokens, d_hidden]`.
+    pub hidden: FloatTensor<B>,
+    /// `[d_hidden, num_classes]`, or `[num_classes, d_hidden]` if `tied`.
+    pub weight: FloatTensor<B>,
+    /// `[num_classes]`.
+    pub bias: FloatTensor<B>,
+    /// `[num_tokens]`.
+    pub targets: IntTensor<B>,
+    /// Whether `weight` is that of an embedding.
+    pub tied: bool,
+    /// Whether the terms on the logits are asked for, too.
+    pub terms: bool,
+    /// Whether what the backward step needs is kept.
+    pub keep: bool,
+}
+
+/// What [`cross_entropy_forward`](CrossEntropyBackend::cross_entropy_forward) computes.
+#[derive(Debug, Clone, ExtensionType)]
+#[extension_type(fusion: cfg(feature = "fusion"))]
+pub struct CrossEntropyOutputs<B: Backend> {
+    /// `nll`, with terms also the logits' square and the entropy: `[1 or 3, num_tokens]`.
+    pub values: FloatTensor<B>,
+    /// Only if kept, `[num_tokens, num_classes]`: the gradient of `nll` by the logits, with terms the logits themselves.
+    #[extension_type]
+    pub logits: Optional<B>,
+    /// Only if kept, with terms, `[num_tokens, 2]`: the largest logit `m`, and `ln Σᵥ e^(z[v] − m)`. Their sum would be less
+    /// exact than they are.
+    #[extension_type]
+    pub statistics: Optional<B>,
+}
+
+/// What the backward step needs of the forward step.
+#[derive(Debug, Clone, ExtensionType)]
+#[extension_type(fusion: cfg(feature = "fusion"))]
+pub struct CrossEntropySaved<B: Backend> {
+    /// The inputs.
+    #[extension_type]
+    pub inputs: CrossEntropyForward<B>,
+    /// The outputs.
+    #[extension_type]
+    pub outputs: CrossEntropyOutputs<B>,
+}
+
+/// Gradients of the inputs that have one, each in the shape of its input.
+#[derive(Debug, Clone, ExtensionType)]
+#[extension_type(fusion: cfg(feature = "fusion"))]
+pub struct CrossEntropyGradients<B: Backend> {
+    /// `[num_tokens, d_hidden]`.
+    pub hidden: FloatTensor<B>,
+    /// `[d_hidden, num_classes]`, or `[num_classes, d_hidden]` if tied.
+    pub weight: FloatTensor<B>,
+    /// `[num_classes]`.
+    pub bias: FloatTensor<B>,
+}
+
+/// A linear layer with cross-entropy as a backend's kernel; the caller has checked the shapes.
 #[backend_extension(
     Flex: cfg(feature = "flex"),
     NdArray: cfg(feature = "ndarray"),
@@ -13,34 +73,42 @@ use burn::backend::{Backend, backend_extension};
     Autodiff
 )]
 pub trait CrossEntropyBackend: Backend {
-    /// The terms, `[K, num_tokens]`; what backward needs in place of the logits, `[num_tokens, num_classes]`, and the rows'
-    /// statistics, `[num_tokens, 2]`, both only if `keep` is set (else `[1, 1]`), the statistics only for `K = 3`.
-    #[fusion(meta = |hidden, _, bias, targets, _, terms, keep| {
-        super::forward_specs(hidden, bias, targets, *terms, *keep)
+    /// The terms of each token.
+    #[fusion(meta = |inputs| {
+        let CrossEntropyForwardMetadata { hidden, bias, targets, terms, keep, .. } = inputs;
+        let (num_tokens, num_classes) = (targets.shape[0], bias.shape[0]);
+        let optional = |present: bool, spec| match present {
+            true => OptionalMetadata::Present(spec),
+            false => OptionalMetadata::Absent,
+        };
+        let wide = crate::cube::wide(hidden.dtype);
+        let statistics = TensorSpec::new([num_tokens, 2].into(), wide);
+        CrossEntropyOutputsMetadata {
+            values: spec(hidden, [if *terms { 3 } else { 1 }, num_tokens]),
+            logits: optional(*keep, spec(hidden, [num_tokens, num_classes])),
+            statistics: optional(*keep && *terms, statistics),
+        }
     })]
     fn cross_entropy_forward(
-        hidden: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        bias: FloatTensor<Self>,
-        targets: IntTensor<Self>,
-        tied: bool,
-        terms: bool,
-        keep: bool,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+        #[extension_type] inputs: CrossEntropyForward<Self>,
+    ) -> CrossEntropyOutputs<Self>;
+}
 
-    /// Gradients of the hidden states, the weight and the bias, from those of the terms (`upstream`, `[K, num_tokens]`).
-    #[fusion(meta = |hidden, weight, _, _, kept, _, _, _| {
-        (hidden.clone(), weight.clone(), super::bias_spec(kept))
+/// The backward kernel, with which the operation becomes a step of the graph.
+#[backend_extension(
+    Flex: cfg(feature = "flex"),
+    NdArray: cfg(feature = "ndarray"),
+    Cube: cfg(feature = "cube"),
+    Fusion: cfg(feature = "fusion")
+)]
+pub trait CrossEntropyBackward: CrossEntropyBackend {
+    /// Gradients from that of the values. The forward step has kept what this needs.
+    #[fusion(meta = |saved, _| {
+        let CrossEntropyForwardMetadata { hidden, weight, bias, .. } = saved.inputs.clone();
+        CrossEntropyGradientsMetadata { hidden, weight, bias }
     })]
-    #[allow(clippy::too_many_arguments)]
     fn cross_entropy_backward(
-        hidden: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        targets: IntTensor<Self>,
-        values: FloatTensor<Self>,
-        kept: FloatTensor<Self>,
-        statistics: FloatTensor<Self>,
-        upstream: FloatTensor<Self>,
-        tied: bool,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+        #[extension_type] saved: CrossEntropySaved<Self>,
+        values_grad: FloatTensor<Self>,
+    ) -> CrossEntropyGradients<Self>;
 }

@@ -7,8 +7,8 @@ use burn_cubecl::CubeBackend;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
-use super::{empty, grid, into_contiguous, optional, product, types};
-use crate::backend::Optional;
+use super::{empty, grid, into_contiguous, matmul_into, optional, types};
+use crate::recurrence::Recurrence;
 
 /// Where column `part · d_hidden` of `element` (of a state) lies in a matrix `[batch_size, parts · d_hidden]`.
 #[cube]
@@ -129,85 +129,118 @@ fn states_before<F: Float, A: Float>(
     }
 }
 
-/// The mask in row-major order, and its number of groups.
-pub(crate) fn with_groups(mask: Optional<CubeBackend>) -> (Option<CubeTensor>, usize) {
-    let mask = mask.into_option().map(into_contiguous);
-    let groups = mask.as_ref().map_or(1, |mask| mask.shape()[0]);
-    (mask, groups)
+/// A [`Recurrence`] prepared for its steps.
+pub(crate) struct Prepared {
+    /// `[groups, batch_size, d_hidden]`, in row-major order.
+    pub(crate) mask: Option<CubeTensor>,
+    /// How many groups of gates have a mask of their own.
+    pub(crate) groups: usize,
+    /// The weight of each layer: `[groups, d_hidden, parts / groups · d_hidden]`.
+    pub(crate) weights: Vec<CubeTensor>,
+    /// In row-major order.
+    pub(crate) hidden0: CubeTensor,
 }
 
-/// What the first step multiplies, `[groups, batch_size, d_hidden]`.
-pub(crate) fn masked(state: CubeTensor, mask: &Option<CubeTensor>) -> CubeTensor {
-    let [batch_size, d_hidden] = state.shape().dims();
-    let state = CubeBackend::float_reshape(state, [1, batch_size, d_hidden].into());
-    match mask {
-        Some(mask) => CubeBackend::float_mul(state, mask.clone()),
-        None => state,
+impl Prepared {
+    pub(crate) fn new(recurrence: Recurrence<CubeBackend>) -> Self {
+        let Recurrence { weight_hidden, mask, hidden0 } = recurrence;
+        let mask = mask.into_option().map(into_contiguous);
+        let groups = mask.as_ref().map_or(1, |mask| mask.shape()[0]);
+        let weights = match *weight_hidden.shape().as_slice() {
+            [depth, d_hidden, width] => {
+                let layer = |layer: usize| {
+                    let range =
+                        [(layer..layer + 1).into(), (0..d_hidden).into(), (0..width).into()];
+                    let weight = CubeBackend::float_slice(weight_hidden.clone(), &range);
+                    CubeBackend::float_reshape(weight, [d_hidden, width].into())
+                };
+                (0..depth).map(|index| grouped(layer(index), groups)).collect()
+            }
+            _ => vec![grouped(weight_hidden, groups)],
+        };
+        Self { mask, groups, weights, hidden0: into_contiguous(hidden0) }
+    }
+
+    /// What the first step multiplies: `[groups, batch_size, d_hidden]`.
+    pub(crate) fn first_input(&self) -> CubeTensor {
+        let [batch_size, d_hidden] = self.hidden0.shape().dims();
+        let state =
+            CubeBackend::float_reshape(self.hidden0.clone(), [1, batch_size, d_hidden].into());
+        match &self.mask {
+            Some(mask) => CubeBackend::float_mul(state, mask.clone()),
+            None => state,
+        }
+    }
+
+    /// Gradient of the first state, `[batch_size, d_hidden]`, from that of [`first_input`](Self::first_input).
+    pub(crate) fn through_mask(&self, input_grad: CubeTensor) -> CubeTensor {
+        let [_, batch_size, d_hidden] = input_grad.shape().dims();
+        let state_grad = match &self.mask {
+            Some(mask) => {
+                let masked = CubeBackend::float_mul(input_grad, mask.clone());
+                CubeBackend::float_sum_dim(masked, 0)
+            }
+            None => input_grad,
+        };
+        CubeBackend::float_reshape(state_grad, [batch_size, d_hidden].into())
+    }
+
+    /// The transpose of each layer's weight.
+    pub(crate) fn transposed_weights(&self) -> Vec<CubeTensor> {
+        self.weights.iter().cloned().map(transposed).collect()
+    }
+
+    /// Gradients of the recurrent weights, `[depth, d_hidden, parts · d_hidden]`, and of the biases, `[depth, parts · d_hidden]`,
+    /// from those of the gates before their activation, `[depth, seq_length, batch_size, parts · d_hidden]`.
+    ///
+    /// One kernel, one product for all steps and layers, and one reduction.
+    pub(crate) fn weight_gradients(
+        &self,
+        gates_grad: CubeTensor,
+        hidden: CubeTensor,
+        inner: Option<CubeTensor>,
+    ) -> (CubeTensor, CubeTensor) {
+        let [depth, seq_length, batch_size, width] = gates_grad.shape().dims();
+        let [_, d_hidden] = self.hidden0.shape().dims();
+        let (groups, rows) = (self.groups, seq_length * batch_size);
+        let (client, types, dtype) = (hidden.client.clone(), types(&hidden), hidden.dtype);
+        let before = empty(&hidden, [depth, groups, rows, d_hidden], dtype);
+        let (count, dim) = grid(&client, depth * rows * d_hidden);
+        states_before::launch(
+            &client,
+            count,
+            dim,
+            self.hidden0.clone().into_buffer_arg(),
+            hidden.into_buffer_arg(),
+            optional(&inner),
+            optional(&self.mask),
+            before.clone().into_buffer_arg(),
+            groups,
+            types,
+        );
+        let weight_grad = empty(&before, [depth, groups, d_hidden, width / groups], dtype);
+        let columns = [depth, rows, groups, width / groups];
+        let columns = CubeBackend::float_reshape(gates_grad.clone(), columns.into());
+        let columns = CubeBackend::float_permute(columns, &[0, 2, 1, 3]);
+        matmul_into(transposed(before), columns, &weight_grad);
+        let weight_grad = CubeBackend::float_permute(weight_grad, &[0, 2, 1, 3]);
+        let weight_grad = CubeBackend::float_reshape(weight_grad, [depth, d_hidden, width].into());
+
+        let gates_grad = CubeBackend::float_reshape(gates_grad, [depth, rows, width].into());
+        let bias_grad = CubeBackend::float_sum_dim(gates_grad, 1);
+        (weight_grad, CubeBackend::float_reshape(bias_grad, [depth, width].into()))
     }
 }
 
-/// Gradient of the state, `[batch_size, d_hidden]`, of which [`masked`] made `masked`.
-pub(crate) fn unmasked(masked: CubeTensor, mask: &Option<CubeTensor>) -> CubeTensor {
-    let [_, batch_size, d_hidden] = masked.shape().dims();
-    let state = match mask {
-        Some(mask) => CubeBackend::float_sum_dim(CubeBackend::float_mul(masked, mask.clone()), 0),
-        None => masked,
-    };
-    CubeBackend::float_reshape(state, [batch_size, d_hidden].into())
-}
-
 /// A recurrent weight `[d_hidden, parts · d_hidden]` as `[groups, d_hidden, parts / groups · d_hidden]`.
-pub(crate) fn grouped(weight: CubeTensor, groups: usize) -> CubeTensor {
+fn grouped(weight: CubeTensor, groups: usize) -> CubeTensor {
     let [d_hidden, width] = weight.shape().dims();
     let weight = CubeBackend::float_reshape(weight, [d_hidden, groups, width / groups].into());
     into_contiguous(CubeBackend::float_permute(weight, &[1, 0, 2]))
 }
 
 /// The transpose of each matrix of the last two dimensions.
-pub(crate) fn transposed(matrices: CubeTensor) -> CubeTensor {
+fn transposed(matrices: CubeTensor) -> CubeTensor {
     let rank = matrices.meta.num_dims();
     CubeBackend::float_swap_dims(matrices, rank - 2, rank - 1)
-}
-
-/// Gradients of the recurrent weights, `[depth, d_hidden, parts · d_hidden]`, and of the biases, `[depth, parts · d_hidden]`,
-/// from those of the gates before their activation, `[depth, seq_length, batch_size, parts · d_hidden]`.
-///
-/// One kernel, one product for all steps and layers, and one reduction.
-pub(crate) fn weight_gradient(
-    gates_grad: CubeTensor,
-    state0: CubeTensor,
-    hidden: CubeTensor,
-    inner: Option<CubeTensor>,
-    mask: &Option<CubeTensor>,
-    groups: usize,
-) -> (CubeTensor, CubeTensor) {
-    let [depth, seq_length, batch_size, width] = gates_grad.shape().dims();
-    let [_, d_hidden] = state0.shape().dims();
-    let (client, types, dtype) = (hidden.client.clone(), types(&hidden), hidden.dtype);
-    let rows = seq_length * batch_size;
-    let before = empty(&hidden, [depth, groups, rows, d_hidden], dtype);
-    let (count, dim) = grid(&client, depth * rows * d_hidden);
-    states_before::launch(
-        &client,
-        count,
-        dim,
-        state0.into_buffer_arg(),
-        hidden.into_buffer_arg(),
-        optional(&inner),
-        optional(mask),
-        before.clone().into_buffer_arg(),
-        groups,
-        types,
-    );
-    let weight_grad = empty(&before, [depth, groups, d_hidden, width / groups], dtype);
-    let columns = [depth, rows, groups, width / groups];
-    let columns = CubeBackend::float_reshape(gates_grad.clone(), columns.into());
-    let columns = CubeBackend::float_permute(columns, &[0, 2, 1, 3]);
-    product(transposed(before), columns, &weight_grad);
-    let weight_grad = CubeBackend::float_permute(weight_grad, &[0, 2, 1, 3]);
-    let weight_grad = CubeBackend::float_reshape(weight_grad, [depth, d_hidden, width].into());
-
-    let gates_grad = CubeBackend::float_reshape(gates_grad, [depth, rows, width].into());
-    let bias_grad = CubeBackend::float_sum_dim(gates_grad, 1);
-    (weight_grad, CubeBackend::float_reshape(bias_grad, [depth, width].into()))
 }

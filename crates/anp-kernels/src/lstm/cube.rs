@@ -7,13 +7,12 @@ use burn_cubecl::CubeBackend;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
-use super::LstmBackend;
+use super::{LstmBackend, LstmBackward, LstmForward, LstmGradients, LstmOutputs, LstmSaved};
 use crate::backend::Optional;
-use crate::cube::recurrent::{
-    grouped, in_product, in_row, masked, read_masked, transposed, unmasked, weight_gradient,
-    with_groups, write_masked,
+use crate::cube::recurrent::{Prepared, in_product, in_row, read_masked, write_masked};
+use crate::cube::{
+    empty, grid, into_contiguous, matmul_into, optional, owned, sigmoid, types, wide,
 };
-use crate::cube::{empty, grid, into_contiguous, optional, owned, product, sigmoid, types, wide};
 
 /// One step: adds up and activates the gates in place, moves the states on, and leaves the masked hidden state in
 /// `recurrent` for the product of the next step.
@@ -144,30 +143,23 @@ fn backward_step<F: Float, A: Float>(
 }
 
 impl LstmBackend for CubeBackend {
-    fn lstm_forward(
-        gates: CubeTensor,
-        bias: CubeTensor,
-        weight_hidden: CubeTensor,
-        mask: Optional<Self>,
-        hidden0: CubeTensor,
-        cell0: CubeTensor,
-        forget_bias: f64,
-    ) -> (CubeTensor, CubeTensor, CubeTensor) {
+    fn lstm_forward(inputs: LstmForward<Self>) -> LstmOutputs<Self> {
+        let LstmForward { gates, bias, recurrence, cell0, forget_bias } = inputs;
         let [seq_length, batch_size, d_gates] = gates.shape().dims();
         let d_hidden = d_gates / 4;
         let (client, types, dtype) = (gates.client.clone(), types(&gates), gates.dtype);
-        let (mask, groups) = with_groups(mask);
+        let recurrence = Prepared::new(recurrence);
+        let groups = recurrence.groups;
         let activated = owned(gates);
         let [bias, cell0] = [bias, cell0].map(into_contiguous);
-        let weight = grouped(weight_hidden, groups);
 
         let states = [seq_length, batch_size, d_hidden];
         let [hidden, cell] = [(); 2].map(|()| empty(&activated, states, dtype));
         let sum = empty(&activated, [groups, batch_size, d_gates / groups], dtype);
         let recurrent = empty(&activated, [groups, batch_size, d_hidden], dtype);
-        let mut input = masked(hidden0, &mask);
+        let mut input = recurrence.first_input();
         for step in 0..seq_length {
-            product(input, weight.clone(), &sum);
+            matmul_into(input, recurrence.weights[0].clone(), &sum);
             input = recurrent.clone();
             let (count, dim) = grid(&client, batch_size * d_hidden);
             forward_step::launch(
@@ -177,7 +169,7 @@ impl LstmBackend for CubeBackend {
                 activated.clone().into_buffer_arg(),
                 sum.clone().into_buffer_arg(),
                 bias.clone().into_buffer_arg(),
-                optional(&mask),
+                optional(&recurrence.mask),
                 cell0.clone().into_buffer_arg(),
                 hidden.clone().into_buffer_arg(),
                 cell.clone().into_buffer_arg(),
@@ -188,33 +180,34 @@ impl LstmBackend for CubeBackend {
                 types,
             );
         }
-        (hidden, cell, activated)
+        LstmOutputs { hidden, cell, activated }
     }
+}
 
+impl LstmBackward for CubeBackend {
     fn lstm_backward(
-        activated: CubeTensor,
-        weight_hidden: CubeTensor,
-        mask: Optional<Self>,
-        hidden0: CubeTensor,
-        cell0: CubeTensor,
-        hidden: CubeTensor,
-        cell: CubeTensor,
+        saved: LstmSaved<Self>,
         hidden_grad: CubeTensor,
         cell_grad: Optional<Self>,
-    ) -> (CubeTensor, CubeTensor, CubeTensor, CubeTensor, CubeTensor) {
+    ) -> LstmGradients<Self> {
+        let LstmSaved { recurrence, cell0, outputs: LstmOutputs { hidden, cell, activated } } =
+            saved;
         let [seq_length, batch_size, d_gates] = activated.shape().dims();
         let d_hidden = d_gates / 4;
         let (client, types) = (activated.client.clone(), types(&activated));
         let dtype = activated.dtype;
-        let (mask, groups) = with_groups(mask);
+        let recurrence = Prepared::new(recurrence);
+        let [weight] = &recurrence.transposed_weights()[..] else {
+            unreachable!("an LSTM has one recurrent weight")
+        };
+        let groups = recurrence.groups;
         let gates = owned(activated);
-        let [hidden0, cell0, hidden, cell, hidden_grad] =
-            [hidden0, cell0, hidden, cell, hidden_grad].map(into_contiguous);
+        let [cell0, hidden, cell, hidden_grad] =
+            [cell0, hidden, cell, hidden_grad].map(into_contiguous);
         let cell_grad = cell_grad.into_option().map(into_contiguous);
-        let weight = transposed(grouped(weight_hidden, groups));
 
         let step_grad = empty(&gates, [groups, batch_size, d_gates / groups], dtype);
-        let share = empty(&gates, [groups, batch_size, d_hidden], dtype);
+        let input_grad = empty(&gates, [groups, batch_size, d_hidden], dtype);
         let carry = empty(&gates, [batch_size, d_hidden], wide(dtype));
         for step in (0..seq_length).rev() {
             let (count, dim) = grid(&client, batch_size * d_hidden);
@@ -223,8 +216,8 @@ impl LstmBackend for CubeBackend {
                 count,
                 dim,
                 gates.clone().into_buffer_arg(),
-                share.clone().into_buffer_arg(),
-                optional(&mask),
+                input_grad.clone().into_buffer_arg(),
+                optional(&recurrence.mask),
                 cell0.clone().into_buffer_arg(),
                 cell.clone().into_buffer_arg(),
                 hidden_grad.clone().into_buffer_arg(),
@@ -236,15 +229,18 @@ impl LstmBackend for CubeBackend {
                 groups,
                 types,
             );
-            product(step_grad.clone(), weight.clone(), &share);
+            matmul_into(step_grad.clone(), weight.clone(), &input_grad);
         }
 
         let all = [1, seq_length, batch_size, d_gates];
-        let all = CubeBackend::float_reshape(gates.clone(), all.into());
-        let (weight_grad, bias_grad) = weight_gradient(all, hidden0, hidden, None, &mask, groups);
-        let weight_grad = CubeBackend::float_reshape(weight_grad, [d_hidden, d_gates].into());
-        let bias_grad = CubeBackend::float_reshape(bias_grad, [d_gates].into());
-        let cell0_grad = CubeBackend::float_cast(carry, dtype.into());
-        (gates, bias_grad, weight_grad, unmasked(share, &mask), cell0_grad)
+        let all = Self::float_reshape(gates.clone(), all.into());
+        let (weight_hidden, bias) = recurrence.weight_gradients(all, hidden, None);
+        LstmGradients {
+            gates,
+            bias: Self::float_reshape(bias, [d_gates].into()),
+            weight_hidden: Self::float_reshape(weight_hidden, [d_hidden, d_gates].into()),
+            hidden0: recurrence.through_mask(input_grad),
+            cell0: Self::float_cast(carry, dtype.into()),
+        }
     }
 }

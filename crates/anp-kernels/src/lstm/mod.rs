@@ -10,19 +10,20 @@
 //! of PyTorch's.
 
 mod autodiff;
-mod composition;
+#[cfg(any(feature = "flex", feature = "ndarray"))]
+mod cpu;
 #[cfg(feature = "cube")]
 mod cube;
-#[cfg(any(feature = "flex", feature = "ndarray"))]
-mod host;
 mod ops;
+mod reference;
 
 use burn::backend::Dispatch;
 use burn::tensor::{DType, Device, Tensor};
-pub use composition::lstm_sequence as lstm_composition;
-pub use ops::LstmBackend;
+pub use ops::{LstmBackend, LstmBackward, LstmForward, LstmGradients, LstmOutputs, LstmSaved};
+pub use reference::lstm_sequence as lstm_reference;
 
-use crate::backend::{Optional, check_alike, check_shape, is_host_or_cube};
+use crate::backend::{check_alike, check_shape, is_cpu_or_cube};
+pub use crate::recurrence::Recurrence;
 
 const OPERATION: &str = "lstm_sequence";
 
@@ -82,27 +83,29 @@ pub struct LstmInputs {
 
 /// Run an LSTM over a sequence, as one operation with one backward step.
 ///
-/// On a device without a fused kernel this is [`lstm_composition`], the same in Burn's operations.
+/// On a device without a fused kernel this is [`lstm_reference`], the same in Burn's operations.
 ///
 /// # Panics
 ///
 /// If shapes, devices or data types do not fit each other, or the sequence is empty.
 pub fn lstm_sequence(inputs: LstmInputs) -> LstmSequence {
     check(&inputs);
-    if !is_host_or_cube(&inputs.gates.device()) {
-        return lstm_composition(inputs);
+    if !is_cpu_or_cube(&inputs.gates.device()) {
+        return lstm_reference(inputs);
     }
     let LstmInputs { gates, bias, weight_hidden, mask, state, forget_bias } = inputs;
     let [seq_length, batch_size, d_gates] = gates.dims();
-    let (hidden, cell, _) = Dispatch::lstm_forward(
-        gates.into_dispatch(),
-        bias.into_dispatch(),
-        weight_hidden.into_dispatch(),
-        Optional::from(mask.map(Tensor::into_dispatch)),
-        state.hidden.into_dispatch(),
-        state.cell.into_dispatch(),
+    let LstmOutputs { hidden, cell, .. } = Dispatch::lstm_forward(LstmForward {
+        gates: gates.into_dispatch(),
+        bias: bias.into_dispatch(),
+        recurrence: Recurrence {
+            weight_hidden: weight_hidden.into_dispatch(),
+            mask: mask.map(Tensor::into_dispatch).into(),
+            hidden0: state.hidden.into_dispatch(),
+        },
+        cell0: state.cell.into_dispatch(),
         forget_bias,
-    );
+    });
     let hidden = Tensor::<3>::from_dispatch(hidden);
     let cell = Tensor::<3>::from_dispatch(cell);
     let last = |states: &Tensor<3>| {
@@ -137,18 +140,4 @@ fn check(inputs: &LstmInputs) {
         gates.dtype(),
         DType::F64 | DType::F32 | DType::Flex32 | DType::F16 | DType::BF16
     ));
-}
-
-#[cfg(feature = "fusion")]
-use burn::backend::fusion::custom::TensorSpec;
-
-#[cfg(feature = "fusion")]
-fn states_spec(gates: &TensorSpec, hidden0: &TensorSpec) -> TensorSpec {
-    let shape = [gates.shape[0], hidden0.shape[0], hidden0.shape[1]];
-    TensorSpec::new(shape.into(), gates.dtype)
-}
-
-#[cfg(feature = "fusion")]
-fn bias_spec(gates: &TensorSpec) -> TensorSpec {
-    TensorSpec::new([gates.shape[2]].into(), gates.dtype)
 }

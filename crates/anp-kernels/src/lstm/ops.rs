@@ -1,11 +1,69 @@
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Backend, backend_extension};
+use burn::backend::{Backend, ExtensionType, backend_extension};
 
 use crate::backend::Optional;
+#[cfg(feature = "fusion")]
+use crate::backend::{sequence_spec, spec};
+use crate::recurrence::Recurrence;
 
-/// The two halves of an LSTM over a sequence, as a backend's kernels.
+/// What the forward half of an LSTM reads.
+#[derive(Debug, Clone, ExtensionType)]
+#[extension_type(fusion: cfg(feature = "fusion"))]
+pub struct LstmForward<B: Backend> {
+    /// `x_t W_x` of all steps: `[seq_length, batch_size, 4 · d_hidden]`; written over where nobody else holds it.
+    pub gates: FloatTensor<B>,
+    /// `[4 · d_hidden]`.
+    pub bias: FloatTensor<B>,
+    /// With a weight of `[d_hidden, 4 · d_hidden]`.
+    #[extension_type]
+    pub recurrence: Recurrence<B>,
+    /// The cell state before the first step: `[batch_size, d_hidden]`.
+    pub cell0: FloatTensor<B>,
+    /// Constant added to the forget gate's pre-activation.
+    pub forget_bias: f64,
+}
+
+/// What the forward half of an LSTM returns.
+#[derive(Debug, Clone, ExtensionType)]
+#[extension_type(fusion: cfg(feature = "fusion"))]
+pub struct LstmOutputs<B: Backend> {
+    /// Hidden states of all steps: `[seq_length, batch_size, d_hidden]`.
+    pub hidden: FloatTensor<B>,
+    /// Cell states of all steps: `[seq_length, batch_size, d_hidden]`.
+    pub cell: FloatTensor<B>,
+    /// `σ(i), σ(f + forget_bias), tanh(g), σ(o)`, which the backward half needs: `[seq_length, batch_size, 4 · d_hidden]`.
+    pub activated: FloatTensor<B>,
+}
+
+/// What the backward half of an LSTM needs of the forward half.
+#[derive(Debug, Clone, ExtensionType)]
+#[extension_type(fusion: cfg(feature = "fusion"))]
+pub struct LstmSaved<B: Backend> {
+    /// As the forward half read it.
+    #[extension_type]
+    pub recurrence: Recurrence<B>,
+    /// As the forward half read it.
+    pub cell0: FloatTensor<B>,
+    /// What the forward half returned.
+    #[extension_type]
+    pub outputs: LstmOutputs<B>,
+}
+
+/// Gradients of what the forward half of an LSTM reads, but for the mask, each of its input's shape.
+#[derive(Debug, Clone, ExtensionType)]
+#[extension_type(fusion: cfg(feature = "fusion"))]
+#[allow(missing_docs)]
+pub struct LstmGradients<B: Backend> {
+    pub gates: FloatTensor<B>,
+    pub bias: FloatTensor<B>,
+    pub weight_hidden: FloatTensor<B>,
+    pub hidden0: FloatTensor<B>,
+    pub cell0: FloatTensor<B>,
+}
+
+/// The forward half of an LSTM over a sequence, as a backend's kernel.
 ///
-/// Shapes are those of [`LstmInputs`](super::LstmInputs); the caller has checked them.
+/// The caller has checked the shapes.
 #[backend_extension(
     Flex: cfg(feature = "flex"),
     NdArray: cfg(feature = "ndarray"),
@@ -14,43 +72,37 @@ use crate::backend::Optional;
     Autodiff
 )]
 pub trait LstmBackend: Backend {
-    /// Hidden states, cell states (both `[seq_length, batch_size, d_hidden]`) and the activated gates
-    /// `σ(i), σ(f + forget_bias), tanh(g), σ(o)` (`[seq_length, batch_size, 4 · d_hidden]`), which the backward half needs.
-    #[fusion(meta = |gates, _, _, _, hidden0, _, _| {
-        let states = super::states_spec(gates, hidden0);
-        (states.clone(), states, gates.clone())
+    /// States of all steps.
+    #[fusion(meta = |inputs| {
+        let states = sequence_spec(&inputs.gates, &inputs.cell0);
+        let activated = inputs.gates.clone();
+        LstmOutputsMetadata { hidden: states.clone(), cell: states, activated }
     })]
-    fn lstm_forward(
-        gates: FloatTensor<Self>,
-        bias: FloatTensor<Self>,
-        weight_hidden: FloatTensor<Self>,
-        #[extension_type] mask: Optional<Self>,
-        hidden0: FloatTensor<Self>,
-        cell0: FloatTensor<Self>,
-        forget_bias: f64,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+    fn lstm_forward(#[extension_type] inputs: LstmForward<Self>) -> LstmOutputs<Self>;
+}
 
-    /// Gradients of the gates' inputs, the bias, the recurrent weight and the initial states, from those of all hidden and
-    /// cell states.
-    #[fusion(meta = |activated, weight_hidden, _, hidden0, cell0, _, _, _, _| {
-        (activated.clone(), super::bias_spec(activated), weight_hidden.clone(), hidden0.clone(), cell0.clone())
+/// The backward half of an LSTM over a sequence, as a backend's kernel.
+#[backend_extension(
+    Flex: cfg(feature = "flex"),
+    NdArray: cfg(feature = "ndarray"),
+    Cube: cfg(feature = "cube"),
+    Fusion: cfg(feature = "fusion"),
+)]
+pub trait LstmBackward: LstmBackend {
+    /// From the gradients of all hidden and cell states.
+    #[fusion(meta = |saved, _, _| {
+        let LstmSavedMetadata { recurrence, cell0, outputs } = saved;
+        LstmGradientsMetadata {
+            gates: outputs.activated.clone(),
+            bias: spec(&outputs.activated, [outputs.activated.shape[2]]),
+            weight_hidden: recurrence.weight_hidden.clone(),
+            hidden0: recurrence.hidden0.clone(),
+            cell0: cell0.clone(),
+        }
     })]
-    #[allow(clippy::too_many_arguments, clippy::type_complexity)]
     fn lstm_backward(
-        activated: FloatTensor<Self>,
-        weight_hidden: FloatTensor<Self>,
-        #[extension_type] mask: Optional<Self>,
-        hidden0: FloatTensor<Self>,
-        cell0: FloatTensor<Self>,
-        hidden: FloatTensor<Self>,
-        cell: FloatTensor<Self>,
+        #[extension_type] saved: LstmSaved<Self>,
         hidden_grad: FloatTensor<Self>,
         #[extension_type] cell_grad: Optional<Self>,
-    ) -> (
-        FloatTensor<Self>,
-        FloatTensor<Self>,
-        FloatTensor<Self>,
-        FloatTensor<Self>,
-        FloatTensor<Self>,
-    );
+    ) -> LstmGradients<Self>;
 }

@@ -49,7 +49,7 @@ pub(super) fn project(
     let product = |input: Tensor<3>, weight: Tensor<2>| {
         let [_, width] = weight.dims();
         let input = input.reshape([seq_length * batch_size, d_input]);
-        kernels.product(input, weight).reshape([seq_length, batch_size, width])
+        kernels.matmul(input, weight).reshape([seq_length, batch_size, width])
     };
     let Some(mask) = mask else { return product(input, weight) };
     let num_masks = mask.dims()[0];

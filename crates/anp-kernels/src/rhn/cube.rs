@@ -7,13 +7,11 @@ use burn_cubecl::CubeBackend;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
-use super::RhnBackend;
-use crate::backend::Optional;
-use crate::cube::recurrent::{
-    grouped, in_product, in_row, masked, read_masked, transposed, unmasked, weight_gradient,
-    with_groups, write_masked,
+use super::{RhnBackend, RhnBackward, RhnForward, RhnGradients, RhnOutputs, RhnSaved};
+use crate::cube::recurrent::{Prepared, in_product, in_row, read_masked, write_masked};
+use crate::cube::{
+    empty, grid, into_contiguous, matmul_into, optional, owned, sigmoid, types, wide,
 };
-use crate::cube::{empty, grid, into_contiguous, optional, owned, product, sigmoid, types, wide};
 
 /// One micro-step: adds up and activates the gates, moves the state on, writes it to place `to` of `states`, and leaves it
 /// masked in `recurrent` for the next product. `at` counts the micro-steps as `activated` does.
@@ -118,45 +116,33 @@ fn backward_step<F: Float, A: Float>(
     step_grad[in_product(element, n, len, 1usize, 2usize, groups)] = u_grad;
 }
 
-/// The recurrent weight of each layer, grouped.
-fn layers(weight: CubeTensor, groups: usize) -> Vec<CubeTensor> {
-    let [depth, d_hidden, width] = weight.shape().dims();
-    let layer = |layer: usize| {
-        let of_layer = [(layer..layer + 1).into(), (0..d_hidden).into(), (0..width).into()];
-        let weight = CubeBackend::float_slice(weight.clone(), &of_layer);
-        grouped(CubeBackend::float_reshape(weight, [d_hidden, width].into()), groups)
-    };
-    (0..depth).map(layer).collect()
-}
-
 impl RhnBackend for CubeBackend {
-    fn rhn_forward(
-        gates: CubeTensor,
-        weight_hidden: CubeTensor,
-        bias: CubeTensor,
-        mask: Optional<Self>,
-        state0: CubeTensor,
-    ) -> (CubeTensor, CubeTensor, CubeTensor) {
+    fn rhn_forward(inputs: RhnForward<Self>) -> RhnOutputs<Self> {
+        let RhnForward { gates, bias, recurrence } = inputs;
         let [seq_length, batch_size, d_gates] = gates.shape().dims();
-        let [depth, d_hidden, _] = weight_hidden.shape().dims();
+        let ([depth, _], d_hidden) = (bias.shape().dims(), d_gates / 2);
         let (client, types, dtype) = (gates.client.clone(), types(&gates), gates.dtype);
-        let (mask, groups) = with_groups(mask);
+        let recurrence = Prepared::new(recurrence);
+        let groups = recurrence.groups;
         let [gates, bias] = [gates, bias].map(into_contiguous);
-        let weights = layers(weight_hidden, groups);
 
         let activated = empty(&gates, [depth, seq_length, batch_size, d_gates], dtype);
-        let inner = empty(&gates, [depth, seq_length, batch_size, d_hidden], dtype);
+        let inner = (depth > 1)
+            .then(|| empty(&gates, [depth - 1, seq_length, batch_size, d_hidden], dtype));
         let hidden = empty(&gates, [seq_length, batch_size, d_hidden], dtype);
         let sum = empty(&gates, [groups, batch_size, d_gates / groups], dtype);
         let recurrent = empty(&gates, [groups, batch_size, d_hidden], dtype);
-        let mut input = masked(state0.clone(), &mask);
-        let state = owned(CubeBackend::float_cast(state0, wide(dtype).into()));
+        let mut input = recurrence.first_input();
+        let state = owned(Self::float_cast(recurrence.hidden0.clone(), wide(dtype).into()));
         for step in 0..seq_length {
-            for (layer, weight) in weights.iter().enumerate() {
-                product(input, weight.clone(), &sum);
+            for (layer, weight) in recurrence.weights.iter().enumerate() {
+                matmul_into(input, weight.clone(), &sum);
                 input = recurrent.clone();
                 let at = layer * seq_length + step;
-                let (states, to) = if layer + 1 == depth { (&hidden, step) } else { (&inner, at) };
+                let (states, to) = match &inner {
+                    Some(inner) if layer + 1 < depth => (inner, at),
+                    _ => (&hidden, step),
+                };
                 let (count, dim) = grid(&client, batch_size * d_hidden);
                 forward_step::launch(
                     &client,
@@ -165,7 +151,7 @@ impl RhnBackend for CubeBackend {
                     gates.clone().into_buffer_arg(),
                     sum.clone().into_buffer_arg(),
                     bias.clone().into_buffer_arg(),
-                    optional(&mask),
+                    optional(&recurrence.mask),
                     state.clone().into_buffer_arg(),
                     activated.clone().into_buffer_arg(),
                     states.clone().into_buffer_arg(),
@@ -179,38 +165,34 @@ impl RhnBackend for CubeBackend {
                 );
             }
         }
-        (hidden, activated, inner)
+        RhnOutputs { hidden, activated, inner: inner.into() }
     }
+}
 
-    fn rhn_backward(
-        activated: CubeTensor,
-        inner: CubeTensor,
-        hidden: CubeTensor,
-        weight_hidden: CubeTensor,
-        mask: Optional<Self>,
-        state0: CubeTensor,
-        hidden_grad: CubeTensor,
-    ) -> (CubeTensor, CubeTensor, CubeTensor, CubeTensor) {
+impl RhnBackward for CubeBackend {
+    fn rhn_backward(saved: RhnSaved<Self>, hidden_grad: CubeTensor) -> RhnGradients<Self> {
+        let RhnSaved { recurrence, outputs: RhnOutputs { hidden, activated, inner } } = saved;
         let [depth, seq_length, batch_size, d_gates] = activated.shape().dims();
         let d_hidden = d_gates / 2;
         let (client, types) = (activated.client.clone(), types(&activated));
         let dtype = activated.dtype;
-        let (mask, groups) = with_groups(mask);
+        let recurrence = Prepared::new(recurrence);
+        let groups = recurrence.groups;
         let gates = owned(activated);
-        let [inner, hidden, state0, hidden_grad] =
-            [inner, hidden, state0, hidden_grad].map(into_contiguous);
-        let weights: Vec<_> = layers(weight_hidden, groups).into_iter().map(transposed).collect();
+        let [hidden, hidden_grad] = [hidden, hidden_grad].map(into_contiguous);
+        let inner = inner.into_option().map(into_contiguous);
 
         let step_grad = empty(&gates, [groups, batch_size, d_gates / groups], dtype);
-        let share = empty(&gates, [groups, batch_size, d_hidden], dtype);
+        let input_grad = empty(&gates, [groups, batch_size, d_hidden], dtype);
         let carry = empty(&gates, [batch_size, d_hidden], wide(dtype));
+        let weights = recurrence.transposed_weights();
         for step in (0..seq_length).rev() {
             for (layer, weight) in weights.iter().enumerate().rev() {
                 let at = layer * seq_length + step;
-                let (states, from) = match (layer, step) {
-                    (0, 0) => (&state0, 0),
-                    (0, _) => (&hidden, step - 1),
-                    (_, _) => (&inner, at - seq_length),
+                let (states, from) = match (&inner, layer, step) {
+                    (Some(inner), 1.., _) => (inner, at - seq_length),
+                    (_, _, 0) => (&recurrence.hidden0, 0),
+                    _ => (&hidden, step - 1),
                 };
                 let top = layer + 1 == depth;
                 let last = top && step + 1 == seq_length;
@@ -220,8 +202,8 @@ impl RhnBackend for CubeBackend {
                     count,
                     dim,
                     gates.clone().into_buffer_arg(),
-                    share.clone().into_buffer_arg(),
-                    optional(&mask),
+                    input_grad.clone().into_buffer_arg(),
+                    optional(&recurrence.mask),
                     states.clone().into_buffer_arg(),
                     hidden_grad.clone().into_buffer_arg(),
                     step_grad.clone().into_buffer_arg(),
@@ -235,20 +217,20 @@ impl RhnBackend for CubeBackend {
                     groups,
                     types,
                 );
-                product(step_grad.clone(), weight.clone(), &share);
+                matmul_into(step_grad.clone(), weight.clone(), &input_grad);
             }
         }
 
-        let inner = (depth > 1).then_some(inner);
-        let (weight_grad, bias_grad) =
-            weight_gradient(gates.clone(), state0, hidden, inner, &mask, groups);
+        let (weight_hidden, bias) = recurrence.weight_gradients(gates.clone(), hidden, inner);
         let first =
             [(0..1).into(), (0..seq_length).into(), (0..batch_size).into(), (0..d_gates).into()];
-        let gates_grad = CubeBackend::float_slice(gates, &first);
         let shape = [seq_length, batch_size, d_gates];
-        let gates_grad = CubeBackend::float_reshape(gates_grad, shape.into());
-        let carry = CubeBackend::float_cast(carry, dtype.into());
-        let state0_grad = CubeBackend::float_add(carry, unmasked(share, &mask));
-        (gates_grad, weight_grad, bias_grad, state0_grad)
+        let carry = Self::float_cast(carry, dtype.into());
+        RhnGradients {
+            gates: Self::float_reshape(Self::float_slice(gates, &first), shape.into()),
+            bias,
+            weight_hidden,
+            hidden0: Self::float_add(carry, recurrence.through_mask(input_grad)),
+        }
     }
 }

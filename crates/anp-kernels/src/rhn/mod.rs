@@ -10,19 +10,20 @@
 //! [Zilly et al., 2016](https://arxiv.org/abs/1607.03474), with the carry gate coupled to the transform gate.
 
 mod autodiff;
-mod composition;
+#[cfg(any(feature = "flex", feature = "ndarray"))]
+mod cpu;
 #[cfg(feature = "cube")]
 mod cube;
-#[cfg(any(feature = "flex", feature = "ndarray"))]
-mod host;
 mod ops;
+mod reference;
 
 use burn::backend::Dispatch;
 use burn::tensor::Tensor;
-pub use composition::rhn_sequence as rhn_composition;
-pub use ops::RhnBackend;
+pub use ops::{RhnBackend, RhnBackward, RhnForward, RhnGradients, RhnOutputs, RhnSaved};
+pub use reference::rhn_sequence as rhn_reference;
 
-use crate::backend::{Optional, check_alike, check_shape, is_host_or_cube};
+use crate::backend::{check_alike, check_shape, is_cpu_or_cube};
+pub use crate::recurrence::Recurrence;
 
 const OPERATION: &str = "rhn_sequence";
 
@@ -45,24 +46,26 @@ pub struct RhnInputs {
 /// Run a Recurrent Highway Network over a sequence, as one operation with one backward step: all `y_t`, `[seq_length,
 /// batch_size, d_hidden]`.
 ///
-/// On a device without a fused kernel this is [`rhn_composition`], the same in Burn's operations.
+/// On a device without a fused kernel this is [`rhn_reference`], the same in Burn's operations.
 ///
 /// # Panics
 ///
 /// If shapes, devices or data types do not fit each other, or a size is zero.
 pub fn rhn_sequence(inputs: RhnInputs) -> Tensor<3> {
     check(&inputs);
-    if !is_host_or_cube(&inputs.gates.device()) {
-        return rhn_composition(inputs);
+    if !is_cpu_or_cube(&inputs.gates.device()) {
+        return rhn_reference(inputs);
     }
     let RhnInputs { gates, weight_hidden, bias, mask, state } = inputs;
-    let (hidden, _, _) = Dispatch::rhn_forward(
-        gates.into_dispatch(),
-        weight_hidden.into_dispatch(),
-        bias.into_dispatch(),
-        Optional::from(mask.map(Tensor::into_dispatch)),
-        state.into_dispatch(),
-    );
+    let RhnOutputs { hidden, .. } = Dispatch::rhn_forward(RhnForward {
+        gates: gates.into_dispatch(),
+        bias: bias.into_dispatch(),
+        recurrence: Recurrence {
+            weight_hidden: weight_hidden.into_dispatch(),
+            mask: mask.map(Tensor::into_dispatch).into(),
+            hidden0: state.into_dispatch(),
+        },
+    });
     Tensor::from_dispatch(hidden)
 }
 
@@ -91,33 +94,4 @@ fn check(inputs: &RhnInputs) {
         check_shape(OPERATION, "mask", &mask.shape(), &[groups, batch_size, d_hidden]);
         check_alike!(OPERATION, gates, mask);
     }
-}
-
-#[cfg(feature = "fusion")]
-use burn::backend::fusion::custom::TensorSpec;
-
-#[cfg(feature = "fusion")]
-fn forward_specs(
-    gates: &TensorSpec,
-    weight_hidden: &TensorSpec,
-    state0: &TensorSpec,
-) -> (TensorSpec, TensorSpec, TensorSpec) {
-    let (seq_length, depth) = (gates.shape[0], weight_hidden.shape[0]);
-    let [batch_size, d_hidden] = [state0.shape[0], state0.shape[1]];
-    let spec = |shape: &[usize]| TensorSpec::new(shape.into(), gates.dtype);
-    (
-        spec(&[seq_length, batch_size, d_hidden]),
-        spec(&[depth, seq_length, batch_size, 2 * d_hidden]),
-        spec(&[depth, seq_length, batch_size, d_hidden]),
-    )
-}
-
-/// Those of the gates and the bias.
-#[cfg(feature = "fusion")]
-fn gradient_specs(activated: &TensorSpec) -> (TensorSpec, TensorSpec) {
-    let [depth, seq_length, batch_size, d_gates] = activated.shape.dims();
-    (
-        TensorSpec::new([seq_length, batch_size, d_gates].into(), activated.dtype),
-        TensorSpec::new([depth, d_gates].into(), activated.dtype),
-    )
 }

@@ -1,6 +1,7 @@
-//! A step of a dense gradient is one kernel. A step of rows is two, and their norm three: the first of them links the lookups of
-//! each row, so that these are added up in their order and without atomics. It compares every two lookups, which is little for
-//! the thousands that a window has.
+//! A step of a dense gradient is one kernel. A step of rows takes two kernels, their norm three:
+//! the first one links the lookups of each row, so that their values are added in order and without
+//! atomics. It compares every two lookups, which is little for the thousands of lookups in a
+//! window.
 
 use burn::backend::TensorMetadata;
 use burn::backend::cubecl::dtype_to_storage_type;
@@ -10,7 +11,7 @@ use burn_cubecl::CubeBackend;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
-use super::{Momentum, SgdBackend, SgdOptions};
+use super::{SgdBackend, SgdOptions, SgdRows, SgdStep, SgdUpdated};
 use crate::backend::Optional;
 use crate::cube::reduce::{add_up, shares};
 use crate::cube::{empty, grid, into_contiguous, owned, sum_of_cube, types, wide};
@@ -33,7 +34,8 @@ fn step<F: Float, A: Float>(
     }
 }
 
-/// The same by way of a velocity, which in the `first` step is not set and becomes the gradient.
+/// The same with a velocity, which is not set before the `first` step and then becomes the
+/// gradient.
 #[cube(launch)]
 fn momentum_step<F: Float, A: Float>(
     values: &mut [F],
@@ -76,9 +78,10 @@ fn find<I: Int>(rows: &[I], row: I, from: usize, to: usize) -> usize {
     lookup
 }
 
-/// For each lookup, whether it is the first of its row, and the next of that row, or their number.
+/// For each lookup, whether it is the first of its row, and the next lookup of that row, or the
+/// number of lookups if there is none.
 ///
-/// Lookups of rows that are not there are the first of none.
+/// A lookup of a row that does not exist is not a first one.
 #[cube(launch)]
 fn link<I: Int>(
     rows: &[I],
@@ -98,7 +101,7 @@ fn link<I: Int>(
     next[lookup] = find::<I>(rows, row, lookup + 1, rows.len()) as u32;
 }
 
-/// Sum of the values in one column of `lookup` and all later ones of its row.
+/// Sum over `lookup` and all later lookups of its row of the values in one column.
 #[cube]
 fn sum_of_row<F: Float, A: Float>(
     values: &[F],
@@ -167,7 +170,7 @@ fn sums_of_row_squares<F: Float, A: Float>(
     }
 }
 
-/// Of each lookup, whether it is the first of its row, and the next one.
+/// The results of [`link`].
 fn links(rows: &CubeTensor, num_rows: usize) -> [CubeTensor; 2] {
     let [num_lookups] = rows.shape().dims();
     let [first, next] = [(); 2].map(|()| empty(rows, [num_lookups], DType::U32));
@@ -191,49 +194,32 @@ fn wide_scale(scale: CubeTensor, tensor: &CubeTensor) -> CubeTensor {
 }
 
 impl SgdBackend for CubeBackend {
-    fn sgd_step(
-        tensor: CubeTensor,
-        gradient: CubeTensor,
-        scale: CubeTensor,
-        options: SgdOptions,
-    ) -> CubeTensor {
-        let SgdOptions { learning_rate, coupled_decay, decoupled_decay } = options;
-        let tensor = owned(tensor);
-        let types = types(&tensor);
-        let number = |number: f64| InputScalar::new(number, types[1]);
-        let (count, dim) = grid(&tensor.client, tensor.shape().num_elements());
-        step::launch(
-            &tensor.client,
-            count,
-            dim,
-            tensor.clone().into_buffer_arg(),
-            into_contiguous(gradient).into_buffer_arg(),
-            wide_scale(scale, &tensor).into_buffer_arg(),
-            number(learning_rate),
-            number(coupled_decay),
-            number(1.0 - decoupled_decay),
-            types,
-        );
-        tensor
-    }
-
-    fn sgd_momentum_step(
-        tensor: CubeTensor,
-        gradient: CubeTensor,
-        velocity: Optional<Self>,
-        scale: CubeTensor,
-        options: SgdOptions,
-        momentum: Momentum,
-    ) -> (CubeTensor, CubeTensor) {
-        let SgdOptions { learning_rate, coupled_decay, decoupled_decay } = options;
+    fn sgd_step(inputs: SgdStep<Self>) -> SgdUpdated<Self> {
+        let SgdStep { tensor, gradient, scale, velocity, options } = inputs;
+        let SgdOptions { learning_rate, coupled_decay, decoupled_decay, momentum } = options;
         let tensor = owned(tensor);
         let len = tensor.shape().num_elements();
-        let velocity = velocity.into_option().map(owned);
-        let first = velocity.is_none();
-        let velocity = velocity.unwrap_or_else(|| empty(&tensor, [len], tensor.dtype));
         let types = types(&tensor);
         let number = |number: f64| InputScalar::new(number, types[1]);
         let (count, dim) = grid(&tensor.client, len);
+        let Some(momentum) = momentum else {
+            step::launch(
+                &tensor.client,
+                count,
+                dim,
+                tensor.clone().into_buffer_arg(),
+                into_contiguous(gradient).into_buffer_arg(),
+                wide_scale(scale, &tensor).into_buffer_arg(),
+                number(learning_rate),
+                number(coupled_decay),
+                number(1.0 - decoupled_decay),
+                types,
+            );
+            return SgdUpdated { tensor, velocity: Optional::Absent };
+        };
+        let velocity = velocity.into_option().map(owned);
+        let first = velocity.is_none();
+        let velocity = velocity.unwrap_or_else(|| empty(&tensor, [len], tensor.dtype));
         momentum_step::launch(
             &tensor.client,
             count,
@@ -251,16 +237,11 @@ impl SgdBackend for CubeBackend {
             momentum.nesterov,
             types,
         );
-        (tensor, velocity)
+        SgdUpdated { tensor, velocity: Optional::Present(velocity) }
     }
 
-    fn sgd_rows(
-        tensor: CubeTensor,
-        values: CubeTensor,
-        rows: CubeTensor,
-        scale: CubeTensor,
-        learning_rate: f64,
-    ) -> CubeTensor {
+    fn sgd_rows(step: SgdRows<Self>) -> CubeTensor {
+        let SgdRows { tensor, values, rows, scale, learning_rate } = step;
         let tensor = owned(tensor);
         let [values, rows] = [values, rows].map(into_contiguous);
         let [first, next] = links(&rows, tensor.shape()[0]);

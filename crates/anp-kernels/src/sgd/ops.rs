@@ -1,18 +1,52 @@
 use burn::backend::tensor::{FloatTensor, IntTensor};
-use burn::backend::{Backend, backend_extension};
+use burn::backend::{Backend, ExtensionType, backend_extension};
 
-use super::Momentum;
+use super::SgdOptions;
 use crate::backend::Optional;
 
-/// What a step does to one parameter.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct SgdOptions {
-    /// Factor of the gradient.
+/// [`SgdInputs`](super::SgdInputs) as tensors of a backend.
+#[derive(Debug, Clone, ExtensionType)]
+#[extension_type(fusion: cfg(feature = "fusion"))]
+pub struct SgdStep<B: Backend> {
+    /// The parameter.
+    pub tensor: FloatTensor<B>,
+    /// Its gradient, in the same shape.
+    pub gradient: FloatTensor<B>,
+    /// Factor of the gradient: `[1]`.
+    pub scale: FloatTensor<B>,
+    /// The velocity after the last step, flat; absent in the first step and without momentum.
+    #[extension_type]
+    pub velocity: Optional<B>,
+    /// What the step does.
+    pub options: SgdOptions,
+}
+
+/// What [`sgd_step`](SgdBackend::sgd_step) computes.
+#[derive(Debug, Clone, ExtensionType)]
+#[extension_type(fusion: cfg(feature = "fusion"))]
+pub struct SgdUpdated<B: Backend> {
+    /// The parameter.
+    pub tensor: FloatTensor<B>,
+    /// Its velocity, flat, with momentum.
+    #[extension_type]
+    pub velocity: Optional<B>,
+}
+
+/// The step of an embedding whose gradient is the sum of `values` at `rows`, without decay and
+/// momentum.
+#[derive(Debug, Clone, ExtensionType)]
+#[extension_type(fusion: cfg(feature = "fusion"))]
+pub struct SgdRows<B: Backend> {
+    /// The embedding's weight, `[num_rows, width]`.
+    pub tensor: FloatTensor<B>,
+    /// `[num_lookups, width]`.
+    pub values: FloatTensor<B>,
+    /// `[num_lookups]`, in any order, with repetitions.
+    pub rows: IntTensor<B>,
+    /// Factor of the gradient: `[1]`.
+    pub scale: FloatTensor<B>,
+    /// Factor of the gradient, too.
     pub learning_rate: f64,
-    /// Factor of the parameter in its gradient.
-    pub coupled_decay: f64,
-    /// Share of the parameter that the step removes.
-    pub decoupled_decay: f64,
 }
 
 /// A step of stochastic gradient descent, as a backend's kernels.
@@ -23,45 +57,39 @@ pub struct SgdOptions {
     Fusion: cfg(feature = "fusion"),
 )]
 pub trait SgdBackend: Backend {
-    /// `p · (1 − decoupled) − learning_rate · (scale · g + coupled · p)`, in place where nobody else holds `p`; `scale` is
-    /// `[1]`.
-    #[fusion(dtype = tensor, shape = tensor)]
-    fn sgd_step(
-        tensor: FloatTensor<Self>,
-        gradient: FloatTensor<Self>,
-        scale: FloatTensor<Self>,
-        options: SgdOptions,
-    ) -> FloatTensor<Self>;
+    /// The parameter and the velocity after the step, in place if they have no other owner.
+    #[fusion(meta = |step| updated_spec(step))]
+    fn sgd_step(#[extension_type] step: SgdStep<Self>) -> SgdUpdated<Self>;
 
-    /// The same with `v ← factor · v + (1 − dampening) · (scale · g + coupled · p)`, or with this gradient itself where there is no
-    /// velocity yet, in place of the gradient, or with the gradient and `factor · v` with Nesterov: `p` and `v`, which is flat.
-    #[fusion(meta = |tensor, _, _, _, _, _| (tensor.clone(), super::velocity_spec(tensor)))]
-    fn sgd_momentum_step(
-        tensor: FloatTensor<Self>,
-        gradient: FloatTensor<Self>,
-        #[extension_type] velocity: Optional<Self>,
-        scale: FloatTensor<Self>,
-        options: SgdOptions,
-        momentum: Momentum,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>);
-
-    /// `p − learning_rate · scale · g` for a gradient that is the sum of `values`, `[num_lookups, width]`, at `rows`.
+    /// The embedding after the step, in place if it has no other owner.
     ///
-    /// On the host a row that is not there is a panic; a GPU, which is not waited for, leaves it out.
-    #[fusion(dtype = tensor, shape = tensor)]
-    fn sgd_rows(
-        tensor: FloatTensor<Self>,
-        values: FloatTensor<Self>,
-        rows: IntTensor<Self>,
-        scale: FloatTensor<Self>,
-        learning_rate: f64,
-    ) -> FloatTensor<Self>;
+    /// A row that does not exist is a panic on the CPU. A GPU, which is not waited for, skips it.
+    #[fusion(meta = |step| step.tensor.clone())]
+    fn sgd_rows(#[extension_type] step: SgdRows<Self>) -> FloatTensor<Self>;
 
-    /// Squared norm of such a gradient, `[1]`; on a GPU, for `values` of half precision, in single precision.
+    /// Squared norm of a gradient of rows, `[1]`: see [`SgdRows`]. A GPU computes that of `values`
+    /// of half precision in single precision.
     #[fusion(dtype = crate::cube::wide(values), shape = [1].into())]
     fn rows_square_norm(
         values: FloatTensor<Self>,
         rows: IntTensor<Self>,
         num_rows: usize,
     ) -> FloatTensor<Self>;
+}
+
+#[cfg(feature = "fusion")]
+fn updated_spec(step: &SgdStepMetadata) -> SgdUpdatedMetadata {
+    use burn::backend::fusion::custom::TensorSpec;
+
+    use crate::backend::OptionalMetadata;
+
+    let tensor = step.tensor.clone();
+    let velocity = match step.options.momentum {
+        None => OptionalMetadata::Absent,
+        Some(_) => {
+            let len = tensor.shape.num_elements();
+            OptionalMetadata::Present(TensorSpec::new([len].into(), tensor.dtype))
+        }
+    };
+    SgdUpdatedMetadata { tensor, velocity }
 }

@@ -1,4 +1,5 @@
-//! Two kernels forward, as a [sum](crate::cube::reduce) needs them, of which several tensors share the second, and one backward.
+//! Forward, two kernels as a [sum](crate::cube::reduce) needs them; several tensors share the
+//! second one. Backward, one kernel.
 
 use burn::backend::TensorMetadata;
 use burn::backend::cubecl::dtype_to_storage_type;
@@ -39,38 +40,46 @@ fn sums_of_squares<F: Float, A: Float>(
 #[cube(launch)]
 fn twice<F: Float, A: Float>(
     values: &[F],
-    upstream: &[F],
+    output_grad: &[F],
     gradient: &mut [F],
     #[define(F, A)] _types: [ElemType; 2],
 ) {
     if ABSOLUTE_POS < values.len() {
-        let factor = A::new(2.0) * A::cast_from(upstream[0]);
+        let factor = A::new(2.0) * A::cast_from(output_grad[0]);
         gradient[ABSOLUTE_POS] = F::cast_from(factor * A::cast_from(values[ABSOLUTE_POS]));
     }
+}
+
+/// Launch [`sums_of_squares`].
+fn launch_sums(tensor: CubeTensor, sums: &CubeTensor, add: bool) {
+    let client = tensor.client.clone();
+    let (cubes, units) = shares(&client, tensor.shape().num_elements());
+    let types = [tensor.dtype, sums.dtype].map(dtype_to_storage_type);
+    sums_of_squares::launch(
+        &client,
+        CubeCount::new_1d(cubes as u32),
+        CubeDim::new_1d(units as u32),
+        tensor.into_buffer_arg(),
+        sums.clone().into_buffer_arg(),
+        add,
+        units,
+        types,
+    );
 }
 
 impl SquareNormBackend for CubeBackend {
     fn square_norm(tensor: CubeTensor) -> CubeTensor {
         let tensor = into_contiguous(tensor);
-        let (client, types, dtype) = (tensor.client.clone(), types(&tensor), tensor.dtype);
-        let (cubes, units) = shares(&client, tensor.shape().num_elements());
+        let (types, dtype) = (types(&tensor), tensor.dtype);
+        let (cubes, _) = shares(&tensor.client, tensor.shape().num_elements());
         let sums = empty(&tensor, [cubes], wide(dtype));
         let sum = empty(&tensor, [1], dtype);
-        sums_of_squares::launch(
-            &client,
-            CubeCount::new_1d(cubes as u32),
-            CubeDim::new_1d(units as u32),
-            tensor.into_buffer_arg(),
-            sums.clone().into_buffer_arg(),
-            false,
-            units,
-            types,
-        );
+        launch_sums(tensor, &sums, false);
         add_up(sums, &sum, types);
         sum
     }
 
-    fn square_norm_backward(tensor: CubeTensor, upstream: CubeTensor) -> CubeTensor {
+    fn square_norm_backward(tensor: CubeTensor, output_grad: CubeTensor) -> CubeTensor {
         let tensor = into_contiguous(tensor);
         let (client, types) = (tensor.client.clone(), types(&tensor));
         let gradient = empty(&tensor, tensor.shape(), tensor.dtype);
@@ -80,7 +89,7 @@ impl SquareNormBackend for CubeBackend {
             count,
             dim,
             tensor.into_buffer_arg(),
-            upstream.into_buffer_arg(),
+            output_grad.into_buffer_arg(),
             gradient.clone().into_buffer_arg(),
             types,
         );
@@ -91,20 +100,7 @@ impl SquareNormBackend for CubeBackend {
 impl SquareSumsBackend for CubeBackend {
     fn add_squares(sums: CubeTensor, tensor: CubeTensor) -> CubeTensor {
         let sums = owned(sums);
-        let tensor = into_contiguous(tensor);
-        let client = tensor.client.clone();
-        let (cubes, units) = shares(&client, tensor.shape().num_elements());
-        let types = [tensor.dtype, sums.dtype].map(dtype_to_storage_type);
-        sums_of_squares::launch(
-            &client,
-            CubeCount::new_1d(cubes as u32),
-            CubeDim::new_1d(units as u32),
-            tensor.into_buffer_arg(),
-            sums.clone().into_buffer_arg(),
-            true,
-            units,
-            types,
-        );
+        launch_sums(into_contiguous(tensor), &sums, true);
         sums
     }
 }

@@ -1,11 +1,12 @@
 //! The squared norm of a tensor, `Σ x²`, with its gradient `2 x`.
 //!
-//! The host sums in double precision, GPUs in single precision over a tree.
+//! CPU kernels sum in double precision, GPU kernels in single precision over a tree.
 
+mod autodiff;
+#[cfg(any(feature = "flex", feature = "ndarray"))]
+pub(crate) mod cpu;
 #[cfg(feature = "cube")]
 mod cube;
-#[cfg(any(feature = "flex", feature = "ndarray"))]
-mod host;
 mod ops;
 mod sum;
 
@@ -16,19 +17,19 @@ pub use ops::SquareNormBackend;
 pub use ops::SquareSumsBackend;
 pub(crate) use sum::SquareSum;
 
-use crate::backend::is_host_or_cube;
+use crate::backend::is_cpu_or_cube;
 
 /// `Σ x²` over all elements, as one operation: `[1]`.
 ///
-/// On a device without a fused kernel this is [`square_norm_composition`].
+/// On a device without a fused kernel, this is [`square_norm_reference`].
 pub fn square_norm<const D: usize>(tensor: Tensor<D>) -> Tensor<1> {
-    if !is_host_or_cube(&tensor.device()) {
-        return square_norm_composition(tensor);
+    if !is_cpu_or_cube(&tensor.device()) {
+        return square_norm_reference(tensor);
     }
     Tensor::from_dispatch(Dispatch::square_norm(tensor.into_dispatch()))
 }
 
 /// [`square_norm`] in Burn's operations: its specification.
-pub fn square_norm_composition<const D: usize>(tensor: Tensor<D>) -> Tensor<1> {
+pub fn square_norm_reference<const D: usize>(tensor: Tensor<D>) -> Tensor<1> {
     tensor.square().sum()
 }

@@ -8,7 +8,8 @@ use super::square_norm;
 
 /// `Σ x²` over several tensors of one device.
 ///
-/// On a GPU it is spread over many sums until [`total`](Self::total), so that a tensor costs one kernel.
+/// On a GPU it is spread over many sums until [`total`](Self::total), so that a tensor costs one
+/// kernel.
 #[derive(Debug, Default)]
 pub(crate) struct SquareSum {
     total: Option<Tensor<1>>,

@@ -7,7 +7,7 @@ use burn_cubecl::CubeBackend;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
-use super::{Activation, SruBackend};
+use super::{Activation, SruBackend, SruBackward, SruForward, SruGradients, SruOutputs, SruSaved};
 use crate::backend::Optional;
 use crate::cube::recurrent::in_row;
 use crate::cube::{empty, grid, into_contiguous, optional, owned, sigmoid, types, wide};
@@ -162,14 +162,8 @@ fn backward<F: Float, A: Float>(
 }
 
 impl SruBackend for CubeBackend {
-    fn sru_forward(
-        product: CubeTensor,
-        highway: Optional<Self>,
-        bias: CubeTensor,
-        mask: Optional<Self>,
-        cell0: CubeTensor,
-        activation: Activation,
-    ) -> (CubeTensor, CubeTensor) {
+    fn sru_forward(inputs: SruForward<Self>) -> SruOutputs<Self> {
+        let SruForward { product, highway, bias, mask, cell0, activation } = inputs;
         let [seq_length, batch_size, width] = product.shape().dims();
         let [_, d_hidden] = cell0.shape().dims();
         let (client, types) = (product.client.clone(), types(&product));
@@ -194,20 +188,18 @@ impl SruBackend for CubeBackend {
             width / d_hidden,
             types,
         );
-        (hidden, cell)
+        SruOutputs { hidden, cell }
     }
+}
 
+impl SruBackward for CubeBackend {
     fn sru_backward(
-        product: CubeTensor,
-        highway: Optional<Self>,
-        bias: CubeTensor,
-        mask: Optional<Self>,
-        cell0: CubeTensor,
-        activation: Activation,
-        cell: CubeTensor,
+        saved: SruSaved<Self>,
         hidden_grad: CubeTensor,
         cell_grad: Optional<Self>,
-    ) -> (CubeTensor, CubeTensor, CubeTensor, CubeTensor) {
+    ) -> SruGradients<Self> {
+        let SruSaved { inputs, cell } = saved;
+        let SruForward { product, highway, bias, mask, cell0, activation } = inputs;
         let [_, batch_size, width] = product.shape().dims();
         let [_, d_hidden] = cell0.shape().dims();
         let (client, types, dtype) = (product.client.clone(), types(&product), product.dtype);
@@ -238,15 +230,16 @@ impl SruBackend for CubeBackend {
         );
         let part = |from, to| {
             let part = [(from..to).into(), (0..batch_size).into(), (0..d_hidden).into()];
-            CubeBackend::float_slice(sums.clone(), &part)
+            Self::float_slice(sums.clone(), &part)
         };
         let finish = |sums, shape: &[usize]| {
-            CubeBackend::float_reshape(CubeBackend::float_cast(sums, dtype.into()), shape.into())
+            Self::float_reshape(Self::float_cast(sums, dtype.into()), shape.into())
         };
-        let cell0_grad = finish(part(0, 1), &[batch_size, d_hidden]);
-        let bias_grad = finish(CubeBackend::float_sum_dim(part(1, 3), 1), &[2 * d_hidden]);
-        let highway_grad =
-            if highway.is_some() { hidden_grad } else { empty(&product, [1], dtype) };
-        (product, bias_grad, cell0_grad, highway_grad)
+        SruGradients {
+            product,
+            highway: highway.map(|_| hidden_grad).into(),
+            bias: finish(Self::float_sum_dim(part(1, 3), 1), &[2 * d_hidden]),
+            cell0: finish(part(0, 1), &[batch_size, d_hidden]),
+        }
     }
 }

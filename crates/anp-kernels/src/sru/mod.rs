@@ -10,22 +10,33 @@
 //! scan.
 
 mod autodiff;
-mod composition;
+#[cfg(any(feature = "flex", feature = "ndarray"))]
+mod cpu;
 #[cfg(feature = "cube")]
 mod cube;
-#[cfg(any(feature = "flex", feature = "ndarray"))]
-mod host;
 mod ops;
+mod reference;
 
 use burn::backend::Dispatch;
 use burn::tensor::Tensor;
-pub use composition::sru_sequence as sru_composition;
-pub use ops::SruBackend;
+pub use ops::{SruBackend, SruBackward, SruForward, SruGradients, SruOutputs, SruSaved};
+pub use reference::sru_sequence as sru_reference;
 
-use crate::backend::{Optional, check_alike, check_shape, is_host_or_cube};
-pub use crate::cpu::sru::Activation;
+use crate::backend::{check_alike, check_shape, is_cpu_or_cube};
 
 const OPERATION: &str = "sru_sequence";
+
+/// `g`, the function between a cell state and the hidden state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Activation {
+    /// `g(c) = c`, as in the authors' language models.
+    Identity,
+    /// `g(c) = tanh(c)`.
+    Tanh,
+    /// `g(c) = max(c, 0)`.
+    Relu,
+}
 
 /// What the scan reads.
 #[derive(Debug, Clone)]
@@ -60,27 +71,27 @@ pub struct SruSequence {
 
 /// Run an SRU over a sequence, as one operation with one backward step.
 ///
-/// On a device without a fused kernel this is [`sru_composition`], the same in Burn's operations.
+/// On a device without a fused kernel this is [`sru_reference`], the same in Burn's operations.
 ///
 /// # Panics
 ///
 /// If shapes, devices or data types do not fit each other, or a size is zero.
 pub fn sru_sequence(inputs: SruInputs) -> SruSequence {
     check(&inputs);
-    if !is_host_or_cube(&inputs.product.device()) {
-        return sru_composition(inputs);
+    if !is_cpu_or_cube(&inputs.product.device()) {
+        return sru_reference(inputs);
     }
     let SruInputs { product, highway, bias, mask, cell, activation } = inputs;
     let [seq_length, batch_size, _] = product.dims();
     let [_, d_hidden] = cell.dims();
-    let (hidden, cell) = Dispatch::sru_forward(
-        product.into_dispatch(),
-        Optional::from(highway.map(Tensor::into_dispatch)),
-        bias.into_dispatch(),
-        Optional::from(mask.map(Tensor::into_dispatch)),
-        cell.into_dispatch(),
+    let SruOutputs { hidden, cell } = Dispatch::sru_forward(SruForward {
+        product: product.into_dispatch(),
+        highway: highway.map(Tensor::into_dispatch).into(),
+        bias: bias.into_dispatch(),
+        mask: mask.map(Tensor::into_dispatch).into(),
+        cell0: cell.into_dispatch(),
         activation,
-    );
+    });
     let cell = Tensor::<3>::from_dispatch(cell);
     let last = cell.clone().narrow(0, seq_length - 1, 1).reshape([batch_size, d_hidden]);
     SruSequence { hidden: Tensor::from_dispatch(hidden), cell, last }
@@ -112,25 +123,5 @@ fn check(inputs: &SruInputs) {
     if let Some(mask) = mask {
         check_shape(OPERATION, "mask", &mask.shape(), &[batch_size, d_hidden]);
         check_alike!(OPERATION, product, mask);
-    }
-}
-
-#[cfg(feature = "fusion")]
-use burn::backend::fusion::custom::TensorSpec;
-
-#[cfg(feature = "fusion")]
-use crate::backend::OptionalMetadata;
-
-#[cfg(feature = "fusion")]
-fn states_spec(product: &TensorSpec, cell0: &TensorSpec) -> TensorSpec {
-    let shape = [product.shape[0], cell0.shape[0], cell0.shape[1]];
-    TensorSpec::new(shape.into(), product.dtype)
-}
-
-#[cfg(feature = "fusion")]
-fn highway_spec(highway: &OptionalMetadata, hidden_grad: &TensorSpec) -> TensorSpec {
-    match highway {
-        OptionalMetadata::Present(_) => hidden_grad.clone(),
-        OptionalMetadata::Absent => TensorSpec::new([1].into(), hidden_grad.dtype),
     }
 }

@@ -1,12 +1,68 @@
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Backend, backend_extension};
+use burn::backend::{Backend, ExtensionType, backend_extension};
 
 use super::Activation;
 use crate::backend::Optional;
+#[cfg(feature = "fusion")]
+use crate::backend::sequence_spec;
 
-/// The two halves of an SRU's scan, as a backend's kernels.
-///
-/// Shapes are those of [`SruInputs`](super::SruInputs); the caller has checked them.
+/// [`SruInputs`](super::SruInputs) as tensors of a backend.
+#[derive(Debug, Clone, ExtensionType)]
+#[extension_type(fusion: cfg(feature = "fusion"))]
+pub struct SruForward<B: Backend> {
+    /// `[seq_length, batch_size, 3 or 4 · d_hidden]`.
+    pub product: FloatTensor<B>,
+    /// `[seq_length, batch_size, d_hidden]`; if absent, it is the fourth part of the product.
+    #[extension_type]
+    pub highway: Optional<B>,
+    /// `[2 · d_hidden]`.
+    pub bias: FloatTensor<B>,
+    /// `[batch_size, d_hidden]`.
+    #[extension_type]
+    pub mask: Optional<B>,
+    /// The cell state before the first step: `[batch_size, d_hidden]`.
+    pub cell0: FloatTensor<B>,
+    /// `g`.
+    pub activation: Activation,
+}
+
+/// What [`sru_forward`](SruBackend::sru_forward) computes.
+#[derive(Debug, Clone, ExtensionType)]
+#[extension_type(fusion: cfg(feature = "fusion"))]
+pub struct SruOutputs<B: Backend> {
+    /// Hidden states of all steps: `[seq_length, batch_size, d_hidden]`.
+    pub hidden: FloatTensor<B>,
+    /// Cell states of all steps: `[seq_length, batch_size, d_hidden]`.
+    pub cell: FloatTensor<B>,
+}
+
+/// What the backward step needs of the forward step.
+#[derive(Debug, Clone, ExtensionType)]
+#[extension_type(fusion: cfg(feature = "fusion"))]
+pub struct SruSaved<B: Backend> {
+    /// The inputs.
+    #[extension_type]
+    pub inputs: SruForward<B>,
+    /// An output.
+    pub cell: FloatTensor<B>,
+}
+
+/// Gradients of the inputs that have one, each in the shape of its input.
+#[derive(Debug, Clone, ExtensionType)]
+#[extension_type(fusion: cfg(feature = "fusion"))]
+pub struct SruGradients<B: Backend> {
+    /// `[seq_length, batch_size, 3 or 4 · d_hidden]`.
+    pub product: FloatTensor<B>,
+    /// `[seq_length, batch_size, d_hidden]`; absent where the input is.
+    #[extension_type]
+    pub highway: Optional<B>,
+    /// `[2 · d_hidden]`.
+    pub bias: FloatTensor<B>,
+    /// `[batch_size, d_hidden]`.
+    pub cell0: FloatTensor<B>,
+}
+
+/// An SRU's scan as a backend's kernel; the caller has checked the shapes.
 #[backend_extension(
     Flex: cfg(feature = "flex"),
     NdArray: cfg(feature = "ndarray"),
@@ -15,36 +71,30 @@ use crate::backend::Optional;
     Autodiff
 )]
 pub trait SruBackend: Backend {
-    /// Hidden and cell states, both `[seq_length, batch_size, d_hidden]`.
-    #[fusion(meta = |product, _, _, _, cell0, _| {
-        let states = super::states_spec(product, cell0);
-        (states.clone(), states)
+    /// States of all steps.
+    #[fusion(meta = |inputs| {
+        let states = sequence_spec(&inputs.product, &inputs.cell0);
+        SruOutputsMetadata { hidden: states.clone(), cell: states }
     })]
-    fn sru_forward(
-        product: FloatTensor<Self>,
-        #[extension_type] highway: Optional<Self>,
-        bias: FloatTensor<Self>,
-        #[extension_type] mask: Optional<Self>,
-        cell0: FloatTensor<Self>,
-        activation: Activation,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>);
+    fn sru_forward(#[extension_type] inputs: SruForward<Self>) -> SruOutputs<Self>;
+}
 
-    /// Gradients of the product, the bias, the initial state and, last, the highway (`[1]` and meaningless if it is part
-    /// of the product), from those of all hidden and cell states.
-    #[fusion(meta = |product, highway, bias, _, cell0, _, _, hidden_grad, _| {
-        let highway = super::highway_spec(highway, hidden_grad);
-        (product.clone(), bias.clone(), cell0.clone(), highway)
+/// The backward kernel, with which the operation becomes a step of the graph.
+#[backend_extension(
+    Flex: cfg(feature = "flex"),
+    NdArray: cfg(feature = "ndarray"),
+    Cube: cfg(feature = "cube"),
+    Fusion: cfg(feature = "fusion")
+)]
+pub trait SruBackward: SruBackend {
+    /// Gradients from those of all hidden and cell states.
+    #[fusion(meta = |saved, _, _| {
+        let SruForwardMetadata { product, highway, bias, cell0, .. } = saved.inputs.clone();
+        SruGradientsMetadata { product, highway, bias, cell0 }
     })]
-    #[allow(clippy::too_many_arguments, clippy::type_complexity)]
     fn sru_backward(
-        product: FloatTensor<Self>,
-        #[extension_type] highway: Optional<Self>,
-        bias: FloatTensor<Self>,
-        #[extension_type] mask: Optional<Self>,
-        cell0: FloatTensor<Self>,
-        activation: Activation,
-        cell: FloatTensor<Self>,
+        #[extension_type] saved: SruSaved<Self>,
         hidden_grad: FloatTensor<Self>,
         #[extension_type] cell_grad: Optional<Self>,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+    ) -> SruGradients<Self>;
 }

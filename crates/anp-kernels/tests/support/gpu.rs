@@ -2,17 +2,17 @@
 
 use burn::tensor::Device;
 
-/// Set where a test run must have a GPU and takes a program that stands in for one, as in CI.
+/// Set where a test run must have a GPU and accepts software that stands in for one, as in CI.
 const DEMAND: &str = "ANP_TEST_WGPU";
 
 fn is_demanded() -> bool {
     std::env::var_os(DEMAND).is_some_and(|value| !value.is_empty())
 }
 
-/// The first device of the feature `wgpu`; `None`, said aloud, where there is no GPU.
+/// The first device of the feature `wgpu`; `None`, with a line on stderr, if there is no GPU.
 ///
-/// A program on the CPU that stands in for a GPU, as lavapipe does, is taken only where `ANP_TEST_WGPU` is set: it is slow, and
-/// a desktop that happens to have one need not wait for it.
+/// Software on the CPU that stands in for a GPU, such as lavapipe, is accepted only if
+/// `ANP_TEST_WGPU` is set: it is slow, and a desktop that happens to have it need not wait for it.
 ///
 /// # Panics
 ///
@@ -31,11 +31,12 @@ pub fn wgpu() -> Option<Device> {
     if found.is_none() {
         assert!(
             !is_demanded(),
-            "{DEMAND} is set, but there is neither a GPU nor software that stands in for one; VK_ICD_FILENAMES names the \
-             driver of such software, for lavapipe /usr/share/vulkan/icd.d/lvp_icd.x86_64.json"
+            "{DEMAND} is set, but there is neither a GPU nor software that stands in for one; \
+             VK_ICD_FILENAMES names the driver of such software, for lavapipe \
+             /usr/share/vulkan/icd.d/lvp_icd.x86_64.json"
         );
         // Past the test harness, which would hide it.
-        let line = format!("SKIPPED wgpu: no GPU is present; {DEMAND}=1 takes software for one\n");
+        let line = format!("SKIPPED wgpu: no GPU is present; {DEMAND}=1 accepts software\n");
         std::io::stderr().write_all(line.as_bytes()).expect("stderr is open");
     }
     found

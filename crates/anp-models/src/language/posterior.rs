@@ -4,8 +4,8 @@ use std::vec::IntoIter;
 
 use anp_kernels::Kernels;
 use anp_kernels::random::standard_normal;
-use anp_kernels::weight_draw::WeightDrawInputs;
-pub use anp_kernels::weight_draw::{MixtureOver, ScaleMixture};
+use anp_kernels::sampled_weight::SampledWeightInputs;
+pub use anp_kernels::sampled_weight::{MixtureOver, ScaleMixture};
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Device, Distribution, Tensor};
 
@@ -83,8 +83,8 @@ impl ModuleMapper for Draws<'_> {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let (rho, noise) = self.pairs.next().expect("there is a ρ for each weight");
         param.map(|mean| {
-            let inputs = WeightDrawInputs { mean, rho: rho.val(), noise, prior: self.prior };
-            let (weight, divergence) = self.kernels.weight_draw(inputs);
+            let inputs = SampledWeightInputs { mean, rho: rho.val(), noise, prior: self.prior };
+            let (weight, divergence) = self.kernels.sampled_weight(inputs);
             self.divergence = Some(match self.divergence.take() {
                 Some(sum) => sum + divergence,
                 None => divergence,

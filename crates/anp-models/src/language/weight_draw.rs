@@ -34,7 +34,7 @@ impl RecurrentLm {
 
 #[cfg(test)]
 mod tests {
-    use anp_kernels::weight_draw::MIN_SIGMA;
+    use anp_kernels::sampled_weight::MIN_SIGMA;
     use burn::module::{ModuleVisitor, Param};
     use burn::tensor::Device;
 

@@ -1,0 +1,391 @@
+//! What the LSTM and the Recurrent Highway Network have in common.
+//!
+//! In both directions a thread owns some hidden units for the whole sequence. A step is its part of one product with few
+//! rows, whose weight is packed once for all steps ([`panels`](super::panels)), and the element-wise rest, and ends when all
+//! threads meet ([`lockstep`](super::lockstep)). No result depends on how many there are.
+
+use std::array;
+use std::ops::Range;
+
+use pulp::{Simd, WithSimd};
+
+use super::disjoint_slice::DisjointSlice;
+use super::lockstep::lockstep;
+use super::matmul::{Destination, Matrix, matmul_into};
+use super::panels::{Chunk, Panels};
+use super::scalar::Scalar;
+use super::simd::{dispatch, vectorized_for};
+
+/// Sizes of a recurrence over a sequence; none is zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Dims {
+    pub(crate) seq_length: usize,
+    /// Micro-steps in a step of the sequence, each with a weight of its own.
+    pub(crate) depth: usize,
+    pub(crate) batch_size: usize,
+    pub(crate) d_hidden: usize,
+    /// Gates of a hidden unit.
+    pub(crate) gates: usize,
+}
+
+impl Dims {
+    /// Numbers in a state of all sequences at one step.
+    pub(crate) fn state(self) -> usize {
+        self.batch_size * self.d_hidden
+    }
+
+    /// Numbers in the states of all steps.
+    pub(crate) fn sequence(self) -> usize {
+        self.seq_length * self.state()
+    }
+
+    /// Micro-steps of the whole sequence; where there are no others, these are its steps.
+    pub(crate) fn steps(self) -> usize {
+        self.seq_length * self.depth
+    }
+
+    /// Where `[rows, d_hidden]` holds some units of a row.
+    #[inline(always)]
+    pub(crate) fn units(self, row: usize, units: &Range<usize>) -> Range<usize> {
+        let start = row * self.d_hidden;
+        start + units.start..start + units.end
+    }
+
+    /// Where `[rows, gates · d_hidden]` holds them, for each gate.
+    #[inline(always)]
+    pub(crate) fn gates<const GATES: usize>(
+        self,
+        row: usize,
+        units: &Range<usize>,
+    ) -> [Range<usize>; GATES] {
+        array::from_fn(|gate| self.units(row * GATES + gate, units))
+    }
+
+    /// Panic unless the slice called `name` has as many elements as expected.
+    #[track_caller]
+    pub(crate) fn check<E>(self, name: &str, values: &[E], expected: usize) {
+        assert_eq!(values.len(), expected, "size of the {name} of {self:?}");
+    }
+
+    /// Of `threads`, how many pay.
+    pub(crate) fn threads(self, threads: usize) -> usize {
+        /// Multiply-adds in some times as long as it takes threads to meet.
+        const STEP: usize = 1 << 15;
+        /// In some times as long as it takes to call a thread.
+        const SEQUENCE: usize = 1 << 21;
+
+        let work = self.state() * self.gates * self.d_hidden;
+        threads.min(work / STEP).min(self.steps() * work / SEQUENCE).max(1)
+    }
+
+    /// Whether there are too few products to pack the weights for.
+    fn has_few_products(self) -> bool {
+        self.seq_length * self.batch_size < 8 || self.seq_length == 1
+    }
+}
+
+/// What both directions read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Recurrence<'a, E> {
+    pub(crate) dims: Dims,
+    /// `[depth, d_hidden, gates · d_hidden]`.
+    weight: &'a [E],
+    pub(crate) mask: Mask<'a, E>,
+    /// The state before the first step: `[batch_size, d_hidden]`.
+    pub(crate) state0: &'a [E],
+}
+
+impl<'a, E: Scalar> Recurrence<'a, E> {
+    /// `mask` is one for all gates or one for each, `[groups, batch_size, d_hidden]`.
+    ///
+    /// # Panics
+    ///
+    /// If a size is zero or a slice has another length.
+    pub(crate) fn new(dims: Dims, weight: &'a [E], mask: Option<&'a [E]>, state0: &'a [E]) -> Self {
+        assert!(dims.depth * dims.sequence() > 0, "no size may be zero: {dims:?}");
+        dims.check("weight", weight, dims.depth * dims.d_hidden * dims.gates * dims.d_hidden);
+        dims.check("state", state0, dims.state());
+        let values = mask.unwrap_or_default();
+        let groups = values.len() / dims.state();
+        dims.check("mask", values, groups * dims.state());
+        assert!([0, 1, dims.gates].contains(&groups), "size of the mask of {dims:?}");
+        Self { dims, weight, mask: Mask { values, groups }, state0 }
+    }
+
+    /// The state before each step, from the states after each: `[seq_length, batch_size, d_hidden]`.
+    pub(crate) fn previous(&self, states: &[E]) -> Vec<E> {
+        [self.state0, &states[..states.len() - self.dims.state()]].concat()
+    }
+
+    /// The weight of a micro-step: `[d_hidden, gates · d_hidden]`.
+    fn weight(&self, layer: usize) -> &'a [E] {
+        nth(self.weight, layer, self.weight.len() / self.dims.depth)
+    }
+
+    /// Of `rows` rows with the columns of all gates, those of the gates that share a mask.
+    fn columns<'m>(&self, matrix: &'m [E], rows: usize, group: usize) -> Matrix<'m, E> {
+        let width = self.dims.gates * self.dims.d_hidden;
+        let columns = width / self.mask.inputs();
+        Matrix::strided(&matrix[group * columns..], [rows, columns], [width, 1])
+    }
+
+    /// Add the products of a micro-step to all gates, `[batch_size, gates · d_hidden]`; `input(group)` is multiplied with the
+    /// weight of the gates that share a mask.
+    pub(crate) fn add_products<'i>(
+        &self,
+        layer: usize,
+        gates: &mut [E],
+        input: impl Fn(usize) -> &'i [E],
+        threads: usize,
+    ) {
+        let Dims { batch_size, d_hidden, gates: num_gates, .. } = self.dims;
+        let width = num_gates * d_hidden;
+        for group in 0..self.mask.inputs() {
+            matmul_into(
+                &mut gates[group * (width / self.mask.inputs())..],
+                width,
+                Destination::Accumulate,
+                Matrix::new(input(group), batch_size, d_hidden),
+                self.columns(self.weight(layer), d_hidden, group),
+                threads,
+            );
+        }
+    }
+
+    /// Gradient of the input that a group of gates had, from that of all gates, `[batch_size, gates · d_hidden]`.
+    pub(crate) fn input_gradient(
+        &self,
+        layer: usize,
+        group: usize,
+        gates_grad: &[E],
+        (out, destination): (&mut [E], Destination),
+        threads: usize,
+    ) {
+        let Dims { batch_size, d_hidden, .. } = self.dims;
+        let gates_grad = self.columns(gates_grad, batch_size, group);
+        let weight = self.columns(self.weight(layer), d_hidden, group);
+        matmul_into(out, d_hidden, destination, gates_grad, weight.t(), threads);
+    }
+
+    /// Gradient of the weight of a micro-step, `Σ_t (h_{t−1} ⊙ m)ᵀ ∂a_t`, into `out`: one product over all steps.
+    ///
+    /// `previous` is `h_{t−1}` of all steps, `gates_grad` is `∂a_t`, `[seq_length, batch_size, gates · d_hidden]`.
+    pub(crate) fn weight_gradient(
+        &self,
+        out: &mut [E],
+        previous: &[E],
+        gates_grad: &[E],
+        threads: usize,
+    ) {
+        let Dims { seq_length, batch_size, d_hidden, gates, .. } = self.dims;
+        let (rows, width) = (seq_length * batch_size, gates * d_hidden);
+        let mut masked = vec![E::ZERO; if self.mask.groups > 0 { previous.len() } else { 0 }];
+        for group in 0..self.mask.inputs() {
+            let input = if self.mask.groups > 0 {
+                self.mask.apply(group, previous, &mut masked);
+                &masked
+            } else {
+                previous
+            };
+            matmul_into(
+                &mut out[group * (width / self.mask.inputs())..],
+                width,
+                Destination::Overwrite,
+                Matrix::new(input, rows, d_hidden).t(),
+                self.columns(gates_grad, rows, group),
+                threads,
+            );
+        }
+    }
+}
+
+/// A mask on the recurrent input: none, one for all gates or one for each.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Mask<'a, E> {
+    /// `[groups, batch_size, d_hidden]`.
+    pub(crate) values: &'a [E],
+    pub(crate) groups: usize,
+}
+
+impl<E: Scalar> Mask<'_, E> {
+    /// Inputs of the product that differ: columns of the weight are divided among them.
+    pub(crate) fn inputs(self) -> usize {
+        self.groups.max(1)
+    }
+
+    /// `out ← h ⊙ m` for `[n, batch_size, d_hidden]` of `h`.
+    fn apply(self, group: usize, h: &[E], out: &mut [E]) {
+        let len = self.values.len() / self.groups;
+        let mask = nth(self.values, group, len);
+        for (out, h) in out.chunks_exact_mut(len).zip(h.chunks_exact(len)) {
+            multiply(out, h, mask);
+        }
+    }
+}
+
+/// What the product of a step multiplies where there is a mask: `h ⊙ m` before even and before odd steps, `[2, groups,
+/// batch_size, d_hidden]`.
+pub(crate) struct MaskedStates<'a, E> {
+    dims: Dims,
+    mask: Mask<'a, E>,
+    values: DisjointSlice<'a, E>,
+}
+
+impl<'a, E: Scalar> MaskedStates<'a, E> {
+    /// Memory for them; the first step's are set.
+    pub(crate) fn storage(recurrence: &Recurrence<'_, E>) -> Vec<E> {
+        let Recurrence { dims, mask, state0, .. } = recurrence;
+        let mut values = vec![E::ZERO; 2 * mask.values.len()];
+        for (group, masked) in values.chunks_exact_mut(dims.state()).take(mask.groups).enumerate() {
+            mask.apply(group, state0, masked);
+        }
+        values
+    }
+
+    pub(crate) fn new(recurrence: &Recurrence<'a, E>, storage: &'a mut [E]) -> Self {
+        let Recurrence { dims, mask, .. } = *recurrence;
+        Self { dims, mask, values: DisjointSlice::new(storage) }
+    }
+
+    /// What a step multiplies with the weight of a gate, or `None` if there is no mask.
+    #[inline(always)]
+    #[allow(unsafe_code)]
+    pub(crate) fn before(&self, step: usize, gate: usize) -> Option<&[E]> {
+        let (groups, state) = (self.mask.groups, self.dims.state());
+        let start = (step % 2 * groups + gate.checked_rem(groups)?) * state;
+        // SAFETY: the step before wrote it, no other writes it before this step is done.
+        Some(unsafe { self.values.get(start..start + state) })
+    }
+
+    /// Write what the next step multiplies: some units of a sequence's state after `step`.
+    ///
+    /// # Safety
+    ///
+    /// Only the thread that has claimed the chunk of these units may do this.
+    #[inline(always)]
+    #[allow(unsafe_code)]
+    pub(crate) unsafe fn write(&self, step: usize, row: usize, units: &Range<usize>, state: &[E]) {
+        let Self { dims, mask, .. } = self;
+        for group in 0..mask.groups {
+            let row = group * dims.batch_size + row;
+            let next = (step + 1) % 2 * mask.groups * dims.batch_size + row;
+            // SAFETY: only this chunk has these units at this step.
+            let masked = unsafe { self.values.get_mut(dims.units(next, units)) };
+            multiply(masked, state, &mask.values[dims.units(row, units)]);
+        }
+    }
+}
+
+/// A direction of a recurrence: what its steps do.
+pub(crate) trait Direction: Sync {
+    type Scalar: Scalar;
+
+    /// Whether it goes from the last step to the first, and then to the state before that. Its first step then has no product.
+    const IS_BACKWARD: bool;
+
+    fn recurrence(&self) -> &Recurrence<'_, Self::Scalar>;
+
+    /// The product of a step for all units, alone.
+    fn whole_product(&self, step: usize, layer: usize, threads: usize);
+
+    /// The product of a step for the units of a chunk; the weight's blocks are transposed if backward.
+    fn product<S: Simd>(&self, simd: S, step: usize, chunk: &Chunk<'_, Self::Scalar>);
+
+    /// The element-wise rest of a step.
+    fn elementwise(&self, step: usize, units: Range<usize>);
+}
+
+/// Take all steps.
+pub(crate) fn run(direction: &impl Direction, threads: usize) {
+    dispatch(Run { direction, threads });
+}
+
+struct Run<'d, D> {
+    direction: &'d D,
+    threads: usize,
+}
+
+impl<D: Direction> WithSimd for Run<'_, D> {
+    type Output = ();
+
+    #[allow(unsafe_code)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { direction, threads } = self;
+        let recurrence = direction.recurrence();
+        let dims @ Dims { depth, batch_size, d_hidden, gates, .. } = recurrence.dims;
+        let without_product = usize::from(D::IS_BACKWARD);
+        let steps = dims.steps() + without_product;
+        // Whose weight a step multiplies with; backward, that of the micro-step that is next in time.
+        let layer = |step: usize| match D::IS_BACKWARD {
+            true => (step > 0).then(|| (dims.steps() - step) % depth),
+            false => Some(step % depth),
+        };
+        if dims.has_few_products() {
+            for step in 0..steps {
+                if let Some(layer) = layer(step) {
+                    direction.whole_product(step, layer, threads);
+                }
+                vectorized_for(
+                    simd,
+                    #[inline(always)]
+                    || direction.elementwise(step, 0..d_hidden),
+                );
+            }
+            return;
+        }
+        let threads = dims.threads(threads);
+        let panels = Panels::new::<D::Scalar, S>(d_hidden, gates, batch_size, threads);
+        let mut storage: Vec<_> = (0..depth).map(|_| panels.storage()).collect();
+        let packed: Vec<_> = storage.iter_mut().map(|storage| panels.share(storage)).collect();
+        lockstep(steps, panels.shares(), |step, chunk| {
+            vectorized_for(
+                simd,
+                #[inline(always)]
+                || {
+                    if let Some(layer) = layer(step) {
+                        // SAFETY: only the thread that has claimed the chunk uses this part.
+                        let packed = unsafe { packed[layer].get_mut(panels.packed(chunk)) };
+                        if step < depth + without_product {
+                            let weight = recurrence.weight(layer);
+                            match D::IS_BACKWARD {
+                                true => panels.pack_transposed(weight, chunk, packed),
+                                false => panels.pack(weight, chunk, packed),
+                            }
+                        }
+                        direction.product(simd, step, &panels.chunk(chunk, packed));
+                    }
+                    direction.elementwise(step, panels.columns(chunk));
+                },
+            );
+        });
+    }
+}
+
+/// Part `index` of those of `len` elements each.
+pub(crate) fn nth<E>(values: &[E], index: usize, len: usize) -> &[E] {
+    &values[index * len..][..len]
+}
+
+/// `out ← out + values`.
+#[inline(always)]
+pub(crate) fn add<E: Scalar>(out: &mut [E], values: &[E]) {
+    for (out, &value) in out.iter_mut().zip(values) {
+        *out += value;
+    }
+}
+
+/// `out ← a ⊙ b`.
+#[inline(always)]
+fn multiply<E: Scalar>(out: &mut [E], a: &[E], b: &[E]) {
+    for ((out, &a), &b) in out.iter_mut().zip(a).zip(b) {
+        *out = a * b;
+    }
+}
+
+/// `out ← out + a ⊙ b`.
+#[inline(always)]
+pub(crate) fn add_product<E: Scalar>(out: &mut [E], a: &[E], b: &[E]) {
+    for ((out, &a), &b) in out.iter_mut().zip(a).zip(b) {
+        *out += a * b;
+    }
+}

@@ -1,0 +1,221 @@
+use std::ops::Range;
+
+use pulp::Simd;
+
+use super::{GATES, Lstm};
+use crate::cpu::disjoint_slice::DisjointSlice;
+use crate::cpu::matmul::{Destination, Matrix, matmul};
+use crate::cpu::panels::Chunk;
+use crate::cpu::recurrent::{Direction, Recurrence, add, add_product, run};
+use crate::cpu::scalar::Scalar;
+
+/// Gradients of all states, `[seq_length, batch_size, d_hidden]` each.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct StateGradients<'a, E> {
+    pub(super) hidden: &'a [E],
+    /// Zero if absent.
+    pub(super) cell: Option<&'a [E]>,
+}
+
+/// What [`backward`] returns: `bias` is `[4 · d_hidden]`, the others are `[batch_size, d_hidden]`.
+#[derive(Debug)]
+pub(super) struct Gradients<E> {
+    pub(super) bias: Vec<E>,
+    pub(super) hidden0: Vec<E>,
+    pub(super) cell0: Vec<E>,
+}
+
+/// Gradients of [`forward`](super::forward::forward), but for that of the weight, which [`weight_gradient`] computes.
+///
+/// `gates` holds the activated gates; afterwards the gradient of `x_t W_x`, which is that of all pre-activations.
+///
+/// # Panics
+///
+/// If a slice has another length.
+pub(super) fn backward<E: Scalar>(
+    lstm: Lstm<'_, E>,
+    cell: &[E],
+    state_grads: StateGradients<'_, E>,
+    gates: &mut [E],
+    threads: usize,
+) -> Gradients<E> {
+    let Recurrence { dims, mask, .. } = lstm.recurrence;
+    dims.check("gates", gates, GATES * dims.sequence());
+    dims.check("cell states", cell, dims.sequence());
+    for gradient in [Some(state_grads.hidden), state_grads.cell].into_iter().flatten() {
+        dims.check("gradient of the states", gradient, dims.sequence());
+    }
+    let mut bias = vec![E::ZERO; GATES * dims.d_hidden];
+    let mut cell0 = vec![E::ZERO; dims.state()];
+    let mut recurrent = vec![E::ZERO; mask.inputs() * dims.state()];
+    let backward = Backward {
+        lstm,
+        cell,
+        state_grads,
+        gates: DisjointSlice::new(gates),
+        bias: DisjointSlice::new(&mut bias),
+        recurrent: DisjointSlice::new(&mut recurrent),
+        carry: DisjointSlice::new(&mut cell0),
+    };
+    run(&backward, threads);
+    recurrent.truncate(dims.state());
+    Gradients { bias, hidden0: recurrent, cell0 }
+}
+
+/// Gradient of the recurrent weight: `[d_hidden, 4 · d_hidden]`.
+///
+/// `gates_grad` is what [`backward`] leaves in `gates`, `hidden` the hidden states of all steps.
+pub(super) fn weight_gradient<E: Scalar>(
+    lstm: Lstm<'_, E>,
+    hidden: &[E],
+    gates_grad: &[E],
+    threads: usize,
+) -> Vec<E> {
+    let Recurrence { dims, mask, .. } = lstm.recurrence;
+    let previous = lstm.recurrence.previous(hidden);
+    let (rows, width) = (dims.seq_length * dims.batch_size, GATES * dims.d_hidden);
+    if mask.groups == 0 {
+        let previous = Matrix::new(&previous, rows, dims.d_hidden);
+        return matmul(E::ONE, previous.t(), Matrix::new(gates_grad, rows, width), threads);
+    }
+    let mut gradient = vec![E::ZERO; dims.d_hidden * width];
+    lstm.recurrence.weight_gradient(&mut gradient, &previous, gates_grad, threads);
+    gradient
+}
+
+/// A step writes its rows of `gates` and the other shared slices, of these each thread only its units, and reads the rows
+/// of `gates` that the step before wrote.
+struct Backward<'a, E> {
+    lstm: Lstm<'a, E>,
+    cell: &'a [E],
+    state_grads: StateGradients<'a, E>,
+    gates: DisjointSlice<'a, E>,
+    /// `[4 · d_hidden]`.
+    bias: DisjointSlice<'a, E>,
+    /// What comes back from the next step's gates, to each input of the product: `[inputs, batch_size, d_hidden]`; after
+    /// the masks, the sum in the first.
+    recurrent: DisjointSlice<'a, E>,
+    /// Gradient of `c_t` from the step after it: `[batch_size, d_hidden]`.
+    carry: DisjointSlice<'a, E>,
+}
+
+impl<E: Scalar> Backward<'_, E> {
+    /// `∂a_t` of the step before: `[batch_size, 4 · d_hidden]`.
+    #[allow(unsafe_code)]
+    fn gates_grad(&self, step: usize) -> &[E] {
+        let dims = self.lstm.recurrence.dims;
+        let (t, len) = (dims.seq_length - step, dims.state() * GATES);
+        // SAFETY: the step before wrote it, no other writes it before this step is done.
+        unsafe { self.gates.get(t * len..(t + 1) * len) }
+    }
+}
+
+impl<E: Scalar> Direction for Backward<'_, E> {
+    type Scalar = E;
+
+    const IS_BACKWARD: bool = true;
+
+    fn recurrence(&self) -> &Recurrence<'_, E> {
+        &self.lstm.recurrence
+    }
+
+    #[allow(unsafe_code)]
+    fn whole_product(&self, step: usize, layer: usize, threads: usize) {
+        let Recurrence { dims, mask, .. } = self.lstm.recurrence;
+        let gates_grad = self.gates_grad(step);
+        for group in 0..mask.inputs() {
+            // SAFETY: there is one thread.
+            let out =
+                unsafe { self.recurrent.get_mut(group * dims.state()..(group + 1) * dims.state()) };
+            let out = (out, Destination::Overwrite);
+            self.lstm.recurrence.input_gradient(layer, group, gates_grad, out, threads);
+        }
+    }
+
+    #[inline(always)]
+    #[allow(unsafe_code)]
+    fn product<S: Simd>(&self, simd: S, step: usize, chunk: &Chunk<'_, E>) {
+        let Recurrence { dims, mask, .. } = self.lstm.recurrence;
+        let recurrent = |row, units: Range<usize>| {
+            // SAFETY: only this chunk has these units.
+            unsafe { self.recurrent.get_mut(dims.units(row, &units)) }
+        };
+        for row in 0..mask.inputs() * dims.batch_size {
+            recurrent(row, chunk.columns()).fill(E::ZERO);
+        }
+        let grad = self.gates_grad(step);
+        for gate in 0..GATES {
+            let first = gate % mask.inputs() * dims.batch_size;
+            let shape = [dims.batch_size, dims.d_hidden];
+            let grad =
+                Matrix::strided(&grad[gate * dims.d_hidden..], shape, [GATES * dims.d_hidden, 1]);
+            chunk.product(simd, gate, grad, |row, units| recurrent(first + row, units));
+        }
+    }
+
+    /// Loops of few slices each: the compiler makes vector code only of those.
+    #[inline(always)]
+    #[allow(unsafe_code)]
+    fn elementwise(&self, step: usize, units: Range<usize>) {
+        let Recurrence { dims, mask, .. } = self.lstm.recurrence;
+        // SAFETY: only this chunk has these units.
+        let bias = dims.gates(0, &units).map(|part| unsafe { self.bias.get_mut(part) });
+        let [bias_i, bias_f, bias_g, bias_o] = bias;
+        for row in 0..dims.batch_size {
+            // SAFETY: as above.
+            let (dh, dc) = unsafe {
+                (
+                    self.recurrent.get_mut(dims.units(row, &units)),
+                    self.carry.get_mut(dims.units(row, &units)),
+                )
+            };
+            for group in 0..mask.groups {
+                let place = dims.units(group * dims.batch_size + row, &units);
+                let mask = &mask.values[place.clone()];
+                if group == 0 {
+                    dh.iter_mut().zip(mask).for_each(|(dh, &mask)| *dh *= mask);
+                } else {
+                    // SAFETY: as above.
+                    add_product(dh, unsafe { self.recurrent.get(place) }, mask);
+                }
+            }
+            let Some(t) = (dims.seq_length - 1).checked_sub(step) else {
+                continue;
+            };
+
+            let now = t * dims.batch_size + row;
+            // SAFETY: only this chunk has these units at this step.
+            let gates = dims.gates(now, &units).map(|part| unsafe { self.gates.get_mut(part) });
+            let [i, f, g, o] = gates;
+            let c = &self.cell[dims.units(now, &units)];
+            let c_before = match t {
+                0 => &self.lstm.cell0[dims.units(row, &units)],
+                _ => &self.cell[dims.units(now - dims.batch_size, &units)],
+            };
+            add(dh, &self.state_grads.hidden[dims.units(now, &units)]);
+            if let Some(cell_grad) = self.state_grads.cell {
+                add(dc, &cell_grad[dims.units(now, &units)]);
+            }
+            for (((dc, o), &dh), &c) in dc.iter_mut().zip(&mut *o).zip(&*dh).zip(c) {
+                let tanh_c = c.tanh();
+                *dc += dh * *o * (E::ONE - tanh_c * tanh_c);
+                *o = dh * tanh_c * *o * (E::ONE - *o);
+            }
+            for ((i, g), &dc) in i.iter_mut().zip(&mut *g).zip(&*dc) {
+                let di = dc * *g * *i * (E::ONE - *i);
+                *g = dc * *i * (E::ONE - *g * *g);
+                *i = di;
+            }
+            for ((f, dc), &c_before) in f.iter_mut().zip(dc).zip(c_before) {
+                let df = *dc * c_before * *f * (E::ONE - *f);
+                *dc *= *f;
+                *f = df;
+            }
+            for (sum, gate) in
+                [(&mut *bias_i, i), (&mut *bias_f, f), (&mut *bias_g, g), (&mut *bias_o, o)]
+            {
+                add(sum, gate);
+            }
+        }
+    }
+}
