@@ -1,10 +1,9 @@
 //! Recipes: everything that decides the number of one run, as data.
 //!
-//! A *row file* (`experiments/<table>/<row>.toml`) is one row of a table of the paper: its label, the
-//! paper's numbers with their source, and a [`Recipe`] for each [`Scale`] it can be run at.
+//! A row of a table has one [`Recipe`] for each [`Scale`] that it can run at; see
+//! [`experiments`](crate::experiments) for the files that hold them.
 
-mod error;
-mod hash;
+pub(crate) mod hash;
 mod overrides;
 pub(crate) mod penalty;
 pub(crate) mod ranges;
@@ -12,10 +11,7 @@ mod scale;
 
 use serde::Serialize;
 
-pub use error::RecipeError;
-pub(crate) use error::did_you_mean;
 pub(crate) use hash::content_hash;
-pub(crate) use overrides::with_overrides;
 pub use overrides::{OverrideError, apply_overrides};
 pub use penalty::PenaltyConfig;
 pub use ranges::InvalidRecipe;
@@ -25,19 +21,18 @@ pub use scale::Scale;
 pub(crate) use crate::image::recipe::test_image_recipe;
 pub use crate::image::recipe::{
     ImageDataConfig, ImageModelConfig, ImageRecipe, ImageTrainingConfig, MixedPrecision,
-    ResnetLayout, WideResnetRecipe,
+    WideResnetRecipe,
 };
 #[cfg(test)]
 pub(crate) use crate::text::recipe::test_recipe;
 pub use crate::text::recipe::{
-    BayesByBackpropConfig, BiasInit, DataConfig, GateMasks, InformationPenaltyConfig,
-    InformationReduction, LstmConfig, MaskSpan, MixtureOver, ModelConfig, NasConfig,
-    PointerSentinelConfig, RhnConfig, ScheduleConfig, Shape, SruActivation, SruConfig, TextRecipe,
-    TrainingConfig, VariationalConfig, WeightDecayConfig, WeightPenaltyConfig, WeightPenaltyForm,
-    WordTie,
+    BayesByBackpropConfig, DataConfig, InformationPenaltyConfig, InformationReduction, LstmConfig,
+    ModelConfig, NasConfig, PointerSentinelConfig, RhnConfig, ScheduleConfig, Shape, SruConfig,
+    TextRecipe, TrainingConfig, VariationalConfig, WeightDecayConfig, WeightPenaltyConfig,
+    WeightPenaltyForm,
 };
 
-/// What a run is of: text or images.
+/// A recipe of either kind. This is the one place where the two kinds meet.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
 #[expect(clippy::large_enum_variant, reason = "there are a few of them, read once")]
@@ -49,7 +44,20 @@ pub enum Recipe {
 }
 
 impl Recipe {
-    /// Name of the manifest in `datasets/` that is read.
+    /// Read a recipe: one whose `data` has `images` trains on images, any other on text.
+    ///
+    /// # Errors
+    ///
+    /// If a key is unknown or missing, or has a value of the wrong type.
+    pub fn from_toml(document: toml::Value) -> Result<Self, toml::de::Error> {
+        if is_of_images(&document) {
+            document.try_into().map(Self::Image)
+        } else {
+            document.try_into().map(Self::Text)
+        }
+    }
+
+    /// Name of the manifest in `datasets/` whose data is read.
     pub fn data_set(&self) -> &str {
         match self {
             Self::Text(recipe) => &recipe.data.corpus,
@@ -57,12 +65,25 @@ impl Recipe {
         }
     }
 
-    /// The recipe of a language model, if it is one.
+    /// The language model's recipe, if it is one.
     pub fn text(self) -> Option<TextRecipe> {
         match self {
             Self::Text(recipe) => Some(recipe),
             Self::Image(_) => None,
         }
+    }
+
+    /// The image classifier's recipe, if it is one.
+    pub fn image(self) -> Option<ImageRecipe> {
+        match self {
+            Self::Text(_) => None,
+            Self::Image(recipe) => Some(recipe),
+        }
+    }
+
+    /// As [`TextRecipe::content_hash`].
+    pub fn content_hash(&self) -> String {
+        content_hash(self)
     }
 
     /// Check every value, and that the values fit each other.
@@ -90,8 +111,42 @@ impl From<ImageRecipe> for Recipe {
     }
 }
 
-/// Whether the tables of a recipe are those of an [`ImageRecipe`]: these have `data.images`, others `data.corpus`.
+/// Whether these are the tables of an [`ImageRecipe`], which has `data.images`, or of a
+/// [`TextRecipe`], which has `data.corpus`.
 pub(crate) fn is_of_images(recipe: &impl Serialize) -> bool {
     let value = serde_json::to_value(recipe).unwrap_or_default();
     value.pointer("/data/images").is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(recipe: impl Serialize, site: &str) -> String {
+        let mut document = toml::Value::try_from(recipe).unwrap();
+        document["penalty"][0]["site"] = site.into();
+        Recipe::from_toml(document).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn an_unknown_site_is_refused_with_its_key_and_the_sites() {
+        assert_eq!(
+            error(test_recipe(), "hidden"),
+            "`hidden` is no site; known are embedding, layer[i].cell, layer[i].hidden, output_raw, \
+             output_dropped, logits\nin `penalty.site`\n"
+        );
+        assert_eq!(
+            error(test_image_recipe(), "output_raw"),
+            "`output_raw` is no site; known are conv1, group1, group2, group3, relu, pooled, \
+             logits\nin `penalty.site`\n"
+        );
+    }
+
+    #[test]
+    fn the_kind_of_a_recipe_is_that_of_its_data() {
+        for recipe in [Recipe::from(test_recipe()), Recipe::from(test_image_recipe())] {
+            let document = toml::Value::try_from(&recipe).unwrap();
+            assert_eq!(Recipe::from_toml(document), Ok(recipe));
+        }
+    }
 }

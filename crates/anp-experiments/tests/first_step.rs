@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anp_experiments::data;
 use anp_experiments::experiments::Experiments;
+use anp_experiments::recipe::Scale;
 use anp_experiments::text::batches::{LmBatch, Window};
 use anp_experiments::text::build_learner;
 use anp_experiments::text::noising::NoisingConfig;
@@ -22,8 +23,8 @@ fn the_loss_is_the_logarithm_of_the_vocabulary() {
     let mut num_rows = 0;
     for table in experiments.table_names().unwrap() {
         for row in experiments.table(&table).unwrap().rows {
-            let Some(section) = &row.file.demo else { continue };
-            let Some(recipe) = section.recipe().text() else { continue };
+            let Some(runs) = row.runs(Scale::Demo, &[]).unwrap() else { continue };
+            let Some(recipe) = runs.recipe.text() else { continue };
             let noising = recipe.data.noising.as_ref().map_or(0, NoisingConfig::extra_words);
             let vocab_size = data::manifest(&recipe.data.corpus).unwrap().vocabulary + noising;
             device.seed(1);

@@ -13,7 +13,7 @@ use anp_experiments::engine::{CheckpointFolder, Outcome, RunRequest, TrainError}
 use anp_experiments::experiments::Row;
 use anp_experiments::image::batches::Augmentation;
 use anp_experiments::image::run_images;
-use anp_experiments::recipe::{ImageModelConfig, ImageRecipe, MixedPrecision, Recipe, Scale};
+use anp_experiments::recipe::{ImageModelConfig, ImageRecipe, MixedPrecision, Scale};
 use anp_experiments::record::{ImageRecord, load_folder};
 use anp_models::Kernels;
 use burn::train::Interrupter;
@@ -36,29 +36,29 @@ const ROW: &str = r#"
 name = "tiny"
 ours = true
 
-[demo]
+[scale.demo]
 seeds = [1]
 
-[demo.data]
+[scale.demo.data]
 images = "fashion_mnist_small"
 batch_size = 8
 train_images = 44
 test_images = 20
 augment = true
 
-[demo.model.wide_resnet]
+[scale.demo.model.wide_resnet]
 depth = 10
 width = 1
 layout = "meliketoy"
 dropout = 0.2
 
-[[demo.penalty]]
+[[scale.demo.penalty]]
 site = "pooled"
 norm = "l2sq"
 reduction = "half_sum"
 eta = 1e-3
 
-[demo.training]
+[scale.demo.training]
 max_epochs = 2
 learning_rate = 0.05
 decay_after = [1]
@@ -80,9 +80,8 @@ fn workplace(from: &str, to: &str) -> (tempfile::TempDir, PathBuf) {
 
 fn recipe() -> ImageRecipe {
     let (_folder, path) = workplace("", "");
-    let section = Row::load(&path).unwrap().section(Scale::Demo, &[]).unwrap().unwrap();
-    let Recipe::Image(recipe) = section.recipe() else { panic!("it is of images") };
-    recipe
+    let runs = Row::load(&path).unwrap().runs(Scale::Demo, &[]).unwrap().unwrap();
+    runs.recipe.image().expect("it is of images")
 }
 
 /// Shows nothing, and stops the run after so many steps of an epoch's parts.

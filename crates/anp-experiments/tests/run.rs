@@ -9,14 +9,13 @@ use anp_experiments::device::DeviceName;
 use anp_experiments::engine::{Outcome, RunRequest, StoredCheckpoint, TrainError, run_on};
 use anp_experiments::random::{Purpose, seed};
 use anp_experiments::recipe::{
-    BayesByBackpropConfig, MixtureOver, ModelConfig, PointerSentinelConfig, Scale, ScheduleConfig,
-    TextRecipe,
+    BayesByBackpropConfig, ModelConfig, PointerSentinelConfig, Scale, ScheduleConfig, TextRecipe,
 };
 use anp_experiments::record::Record;
 use anp_experiments::text::batches::{Tail, TokenStreams, WindowLoader};
 use anp_experiments::text::evaluate::{MonteCarlo, evaluate_monte_carlo};
 use anp_experiments::text::{Texts, build_learner};
-use anp_models::Kernels;
+use anp_models::{Kernels, MixtureOver, Site};
 use burn::module::Module;
 use burn::tensor::Device;
 use burn::train::logger::{EvaluationProgressLogger, TrainingProgressLogger};
@@ -407,7 +406,7 @@ fn a_mean_loss_with_penalties_on_steps_and_differences_trains() {
     awd.penalties[0].reduction = anp_core::Reduction::MeanElements;
     awd.penalties[0].eta = 2.0;
     let mut temporal = awd.penalties[0].clone();
-    (temporal.site, temporal.temporal, temporal.eta) = ("output_raw".to_owned(), true, 1.0);
+    (temporal.site, temporal.temporal, temporal.eta) = (Site::OutputRaw, true, 1.0);
     awd.penalties.push(temporal);
     let record = finish(&awd, 3, &folder.path().join("run"));
     assert!(record.curve[2].valid_nll < record.curve[0].valid_nll);
@@ -429,7 +428,7 @@ fn awd() -> TextRecipe {
     );
     recipe.penalties[0].reduction = anp_core::Reduction::MeanElements;
     let mut temporal = recipe.penalties[0].clone();
-    (temporal.site, temporal.temporal) = ("output_raw".to_owned(), true);
+    (temporal.site, temporal.temporal) = (Site::OutputRaw, true);
     recipe.penalties.push(temporal);
     let variational = "span = 'window'\nword_dropout = 0.1\nword_tie = 'window'\nrecurrent_dropout = 0.0\n\
                        gates = 'shared'\nweight_dropout = 0.3";

@@ -1,4 +1,4 @@
-//! `anp reproduce` and `anp report` as a user runs them: what they print, what they refuse, how they exit.
+//! `anp reproduce`, `anp report` and `anp train` as a user runs them: output, refusals, exit codes.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use anp_experiments::record::{
     ActivationStatistics, EpochRecord, Provenance, Record, RunResult, SCHEMA_VERSION, Score,
 };
 
-/// Asked at run time: a target folder that checkouts share would give the path of the one that compiled this.
+/// At run time: with a shared target folder, another checkout may have compiled this.
 fn manifest_dir() -> PathBuf {
     std::env::var_os("CARGO_MANIFEST_DIR").expect("Cargo runs the tests").into()
 }
@@ -43,10 +43,10 @@ fn stderr(output: &Output) -> String {
 fn write_records(table: &str, distance: f64, folder: &Path) {
     let table = Experiments::locate(Some(&experiments())).unwrap().table(table).unwrap();
     for row in &table.rows {
-        let Some(section) = row.file.section(Scale::Paper) else { continue };
-        let published = row.file.published.as_ref().and_then(|it| it.test).unwrap_or(80.0);
-        let recipe = section.recipe().text().expect("a table of language models");
-        for &seed in section.seeds() {
+        let Some(runs) = row.runs(Scale::Paper, &[]).unwrap() else { continue };
+        let published = row.published.as_ref().and_then(|it| it.test).unwrap_or(80.0);
+        let recipe = runs.recipe.text().expect("a table of language models");
+        for &seed in &runs.seeds {
             let score =
                 |perplexity: f64| Score { nll: perplexity.ln(), perplexity, tokens: 82_429 };
             let activation = ActivationStatistics {
@@ -192,6 +192,37 @@ fn what_cannot_be_done_is_explained_with_exit_code_2() {
             assert!(message.contains(phrase), "{words:?}: `{phrase}` is missing:\n{message}");
         }
     }
+}
+
+/// `anp train` takes the scale as `anp reproduce` does.
+#[test]
+fn train_takes_the_scale_of_the_recipe() {
+    let folder = tempfile::tempdir().unwrap();
+    let train = |row: &str, words: &[&str]| {
+        let file = experiments().join(row);
+        let data = folder.path().join("data");
+        Command::new(env!("CARGO_BIN_EXE_anp"))
+            .current_dir(folder.path())
+            .args([&["train", file.to_str().unwrap(), "--device", "flex"], words].concat())
+            .arg("--data-dir")
+            .arg(data)
+            .output()
+            .unwrap()
+    };
+    // The demo's data is compiled in, so a value is what is wrong; the others' is not there.
+    let output = train("table1/lstm.toml", &["--set", "data.bptt=0"]);
+    assert!(stderr(&output).contains("lstm.toml sets an impossible value at demo scale"));
+    for scale in ["small", "paper"] {
+        let output = train("table1/lstm.toml", &["--scale", scale]);
+        assert_eq!(output.status.code(), Some(2));
+        assert!(stderr(&output).contains("anp data fetch penn_treebank"), "{}", stderr(&output));
+    }
+    let output = train("table1/lstm_same_schedule.toml", &[]);
+    assert_eq!(output.status.code(), Some(2));
+    let message = "lstm_same_schedule.toml has no recipe at demo scale; give --scale paper";
+    assert!(stderr(&output).contains(message), "{}", stderr(&output));
+    let output = train("table1/lstm.toml", &["--scale", "large"]);
+    assert!(stderr(&output).contains("'large'"), "{}", stderr(&output));
 }
 
 #[test]

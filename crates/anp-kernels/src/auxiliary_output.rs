@@ -33,7 +33,8 @@ impl<B: Backend> AuxiliaryGradient<B> {
         main: &FloatTensor<Autodiff<B, C>>,
         auxiliary: FloatTensor<B>,
     ) -> FloatTensor<Autodiff<B, C>> {
-        Step::<B, C, _, _>::prepare([main.node()], hand_over).finish(auxiliary, || (self, main.shape()))
+        Step::<B, C, _, _>::prepare([main.node()], hand_over)
+            .finish(auxiliary, || (self, main.shape()))
     }
 }
 

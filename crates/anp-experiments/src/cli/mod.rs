@@ -1,13 +1,14 @@
 //! The `anp` program.
 //!
-//! Results go to stdout, everything else to stderr. Exit codes: 0 all is well, 1 a row misses the paper's
-//! number at paper scale, 2 something could not be done, 130 it was interrupted and can go on.
+//! Results go to stdout, everything else to stderr. Exit codes: 0 all is well, 1 a row misses the
+//! published number at paper scale, 2 something could not be done, 130 interrupted and can resume.
 
 mod data;
 mod devices;
 mod display;
 mod evaluate;
 mod interrupt;
+mod recipe;
 mod report;
 mod reproduce;
 mod session;
@@ -37,8 +38,8 @@ Examples:
   anp data fetch penn_treebank             get the data for it
   anp report                               print all tables from the records, run nothing
 
-Exit codes: 0 all is well; 1 a row misses the paper's number at paper scale; 2 something could not be done;
-130 interrupted, and the same command goes on.
+Exit codes: 0 all is well; 1 a row misses the published number at paper scale; 2 something could not
+be done; 130 interrupted, rerun the command to resume.
 `anp COMMAND --help` explains a command."
 )]
 struct Cli {
@@ -60,7 +61,7 @@ enum Command {
     Reproduce(reproduce::ReproduceArgs),
     /// Print tables from records, run nothing
     Report(report::ReportArgs),
-    /// Train one recipe of a row file of your own
+    /// Train one recipe of a row file
     Train(train::TrainArgs),
     /// Measure the best parameters of a checkpoint
     Evaluate(evaluate::EvaluateArgs),
@@ -80,8 +81,8 @@ Examples:
     },
 }
 
-/// Do what the command line says, and return the exit code; what kept it from being done is said on stderr. Does
-/// not return if the command line is wrong, or asks for help.
+/// Do what the command line says and return the exit code. Errors are printed to stderr. Does not
+/// return if the command line is wrong or asks for help.
 pub fn run() -> ExitCode {
     dispatch().unwrap_or_else(|err| {
         complain(err.as_ref());
@@ -108,7 +109,7 @@ fn dispatch() -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Write to stdout. Whoever closed it has read enough, as in `anp report | head`.
+/// Write to stdout. If it is closed, the reader has read enough, as in `anp report | head`.
 fn print(text: impl AsRef<[u8]>) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_ref()).and_then(|()| stdout.flush()) {
@@ -117,17 +118,17 @@ fn print(text: impl AsRef<[u8]>) -> io::Result<()> {
     }
 }
 
-/// Write a line to stderr. Whoever closed it does not want to know; a run goes on without.
+/// Write a line to stderr. If it is closed, nobody wants to know; a run goes on regardless.
 fn note(line: String) {
     let _ = writeln!(io::stderr(), "{line}");
 }
 
-/// What an error and its causes say, the outermost first.
+/// The messages of an error and its causes, the outermost first.
 fn chain(err: &(dyn Error + 'static)) -> Vec<String> {
     successors(Some(err), |&err| err.source()).map(ToString::to_string).collect()
 }
 
-/// Write an error and its causes to stderr, a line each.
+/// Write an error and its causes to stderr, one line each.
 fn complain(err: &(dyn Error + 'static)) {
     // Some causes quote lines of a file.
     let lines = chain(err).into_iter().map(|text| text.trim_end().replace('\n', "\n    "));

@@ -6,8 +6,8 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 
+use super::recipe::RecipeArgs;
 use crate::experiments::{Experiments, Table};
-use crate::recipe::Scale;
 use crate::record::{self, StoredRecord};
 use crate::report::{self, Failure, Format, TableReport};
 use crate::reproduce::FailedRun;
@@ -38,16 +38,8 @@ pub(super) struct ReportArgs {
 /// What `report` and `reproduce` have in common.
 #[derive(Debug, clap::Args)]
 pub(super) struct TableArgs {
-    /// How large the runs are; only `paper` is compared with the paper
-    #[arg(long, value_enum, default_value_t = Scale::Demo)]
-    pub scale: Scale,
-
-    /// Change a key of every recipe, as in training.max_epochs=3; may be repeated
-    ///
-    /// KEY is a path with dots, with numbers for positions in a list (penalty.0.eta=1e-3). VALUE is TOML;
-    /// words need no quotes.
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    pub overrides: Vec<String>,
+    #[command(flatten)]
+    pub recipe: RecipeArgs,
 
     /// How the tables are printed
     #[arg(long, value_enum, default_value_t)]
@@ -70,11 +62,11 @@ pub(super) struct Loaded {
     pub records: Vec<StoredRecord>,
 }
 
-/// What stands for every table of the paper.
+/// The name that stands for every table of the paper.
 const EVERY_TABLE: &str = "all";
 
 impl TableArgs {
-    /// Load the tables with these names, or all, and the records; the name `all` stands for every table of the paper.
+    /// Load the records and the tables with these names, or all tables if there are no names.
     pub fn load(&self, names: &[String]) -> anyhow::Result<Loaded> {
         let experiments = Experiments::locate(self.experiments.as_deref())?;
         let names = if names.is_empty() { experiments.table_names()? } else { names.to_vec() };
@@ -96,16 +88,17 @@ impl TableArgs {
         Ok(Loaded { experiments, tables, records_dir, records })
     }
 
-    /// Print the tables. The exit code is 2 if a run `failed`, else 1 if a row misses, at paper scale.
+    /// Print the tables. The exit code is 2 if a run `failed`, else 1 if a row misses at paper scale.
     pub fn print(
         &self,
         tables: &[Table],
         records: &[StoredRecord],
         failed: &[FailedRun],
     ) -> anyhow::Result<ExitCode> {
+        let RecipeArgs { scale, overrides } = &self.recipe;
         let mut reports = tables
             .iter()
-            .map(|table| report::fold(table, self.scale, &self.overrides, records))
+            .map(|table| report::fold(table, *scale, overrides, records))
             .collect::<Result<Vec<_>, _>>()?;
         for FailedRun { run, source } in failed {
             let failure = Failure { seed: run.seed, reason: super::chain(source).join(": ") };
@@ -125,7 +118,7 @@ impl TableArgs {
     }
 }
 
-/// Columns of the terminal that stdout is, if it is one.
+/// Columns of the terminal on stdout, if there is one.
 fn width() -> u16 {
     let stdout = std::io::stdout();
     match terminal_size::terminal_size_of(&stdout) {

@@ -30,18 +30,18 @@ Examples:
   anp reproduce table2                              demo scale: minutes, no data needed
   anp reproduce table2 --scale small --dry-run      what would be run, and about how long it takes
   anp reproduce table2 --scale small --only lstm_anp --seeds 1
-  anp reproduce all                                 every table of the paper at demo scale, in a quarter of an hour
+  anp reproduce all                                 every table of the paper, in a quarter of an hour
   anp reproduce table1 table2 --scale paper --device cuda:0
   anp reproduce baselines --scale paper --only zaremba_small
   anp reproduce table2 --set training.max_epochs=1 --records trial --runs trial/runs
   anp reproduce table2 --scale paper --checkpoint-every 60    where a machine may go away
 
-Each finished run leaves a record, and what has one is not run again. A run that is stopped (Ctrl-C, kill,
-power) goes on with the same command. One that fails does not keep the others from being made; the table says
-which it was. Tables go to stdout, progress to stderr.
+Each finished run leaves a record, and runs with a record are skipped. If a run is stopped (Ctrl-C,
+kill, power), rerun the command to resume it. If a run fails, the others still run, and the table
+shows which one failed. Tables go to stdout, progress to stderr.
 
-Exit codes: 0 all runs are done; 1 a row misses its tolerance at paper scale; 2 something could not be done;
-130 interrupted.")]
+Exit codes: 0 all runs are done; 1 a row misses its tolerance at paper scale; 2 something could not
+be done; 130 interrupted.")]
 pub(super) struct ReproduceArgs {
     /// Tables, each a folder of `experiments`
     #[arg(value_name = "TABLE", required = true)]
@@ -54,7 +54,7 @@ pub(super) struct ReproduceArgs {
     #[arg(long, value_name = "ROW")]
     only: Vec<String>,
 
-    /// Run each row with so many seeds, instead of those of its recipe
+    /// Number of seeds per row, instead of those of its recipe
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     seeds: Option<u16>,
 
@@ -72,9 +72,9 @@ pub(super) struct ReproduceArgs {
     #[arg(long)]
     dry_run: bool,
 
-    /// Run again what has a record; the new record replaces it
+    /// Make runs again that have a record; the new record replaces the old one
     ///
-    /// The checkpoints of a run that is done are deleted when it begins again. One that was stopped goes on.
+    /// The checkpoints of a finished run are deleted when it begins again. A stopped run resumes.
     #[arg(long)]
     force: bool,
 }
@@ -83,8 +83,9 @@ pub(super) struct ReproduceArgs {
 ///
 /// # Errors
 ///
-/// If tables or records cannot be read, the device or the data is not there, or a record cannot be written. A run
-/// that fails is no error but exit code 2, once the others are done and the tables printed.
+/// If tables or records cannot be read, the device or the data is missing, or a record cannot be
+/// written. A failed run is not an error: once the other runs are done and the tables printed, the
+/// exit code is 2.
 pub(super) fn run(
     args: &ReproduceArgs,
     data_dir: Option<&Path>,
@@ -94,20 +95,20 @@ pub(super) fn run(
     let selection = Selection {
         rows: args.only.clone(),
         num_seeds: args.seeds.map(usize::from),
-        overrides: args.common.overrides.clone(),
+        overrides: args.common.recipe.overrides.clone(),
         force: args.force,
     };
-    let Plan { runs, recorded } = plan(&tables, args.common.scale, &selection, &records)?;
+    let Plan { runs, recorded } = plan(&tables, args.common.recipe.scale, &selection, &records)?;
     if args.dry_run {
         let machine = machine(&args.device.names()?);
         let costs: Vec<_> =
             runs.iter().map(|run| Cost::estimate(run, &machine, &records)).collect();
-        super::print(dry_run(&runs, &costs, recorded, args.common.scale, &machine))?;
+        super::print(dry_run(&runs, &costs, recorded, args.common.recipe.scale, &machine))?;
         return Ok(ExitCode::SUCCESS);
     }
 
     if !quiet {
-        super::note(summary(runs.len(), recorded, args.common.scale));
+        super::note(summary(runs.len(), recorded, args.common.recipe.scale));
     }
     let mut failed = Vec::new();
     if !runs.is_empty() {
@@ -148,7 +149,7 @@ pub(super) fn run(
         };
         let on_failure = |failed: &FailedRun| {
             super::complain(failed);
-            // What stopped this run must not stop the next; a signal is remembered elsewhere, too.
+            // What stopped this run must not stop the next one; `asked` remembers signals.
             session.interrupter.reset();
         };
         let ended = execute(&runs, &records_dir, make, on_failure)?;
@@ -198,7 +199,7 @@ pub(super) fn how_to_go_on(checkpoint: Option<&Path>, remaining: usize, force: b
         1 => "one run is left".to_owned(),
         _ => format!("{remaining} runs are left"),
     };
-    // With --force nothing tells a run that was made again from one that is still to be.
+    // With --force nothing tells a run that was made again from one that is still to come.
     let finished = if force { "; --force begins again with the runs that are done" } else { "" };
     format!("{saved}. {remaining}; run the same command again to go on{finished}")
 }
@@ -260,14 +261,14 @@ fn dry_run(
         text.push('\n');
     }
     text.push_str(&format!(
-        "These are estimates for {} ({} threads): training only; a run that ends early, or a busy machine,\n\
-         makes them wrong.\n",
+        "These are estimates for {} ({} threads): training only; a run that ends early, or a busy \
+         machine,\nmakes them wrong.\n",
         machine.device, machine.threads
     ));
     text
 }
 
-/// Seconds, to the unit that an estimate can bear.
+/// Seconds, rounded to a unit that fits an estimate.
 fn duration(seconds: f64) -> String {
     HumanDuration(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)).to_string()
 }
@@ -308,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn who_stops_learns_how_to_go_on() {
+    fn a_stopped_run_says_how_to_resume() {
         assert_eq!(
             how_to_go_on(Some(Path::new("runs/x/step-7")), 2, false),
             "stopped; saved in runs/x/step-7. 2 runs are left; run the same command again to go on"

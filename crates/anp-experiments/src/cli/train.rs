@@ -1,50 +1,55 @@
-//! `anp train`: one run of a row file of one's own.
+//! `anp train`: one run of any row file.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 
+use super::recipe::RecipeArgs;
 use super::reproduce::how_to_go_on;
 use super::session::{CheckpointArgs, DeviceArgs, Session};
 use super::{display, interrupt};
 use crate::atomic;
 use crate::engine::{Outcome, RunRequest, run_any};
 use crate::experiments::Row;
-use crate::recipe::Scale;
 use crate::record::{AnyRecord, run_name};
 
 /// Arguments of `anp train`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  anp train experiments/table2/lstm_anp.toml --scale demo --seed 7
-  anp train my/wide.toml --scale small --set training.max_epochs=2 --device vulkan:0
+  anp train experiments/table2/lstm_anp.toml --seed 7
+  anp train experiments/table2/lstm_anp.toml --scale small
+  anp train my/wider.toml --scale small --set training.max_epochs=2 --device vulkan:0
 
-FILE is a row file as in `experiments`: copy one and change it. The record and the checkpoints go to the
-folders `records` and `runs` here, unless told otherwise; a run that is stopped goes on with the same command.")]
+FILE is a row file as in `experiments`. One of your own extends a row and says what differs:
+
+  name = \"wider\"
+  ours = true
+  extends = \"table2/lstm_anp\"
+  base.model.lstm = { d_embed = 200, d_hidden = 200 }
+
+The record and the checkpoints go to the folders `records` and `runs` in the current folder, unless
+you name others. If the run is stopped, rerun the command to resume it.")]
 pub(super) struct TrainArgs {
     /// A row file
     #[arg(value_hint = clap::ValueHint::FilePath)]
     file: PathBuf,
 
-    /// Which of the file's recipes
-    #[arg(long, value_enum, default_value_t = Scale::Demo)]
-    scale: Scale,
+    #[command(flatten)]
+    recipe: RecipeArgs,
 
     /// Seed of everything random [default: the recipe's first]
     #[arg(long)]
     seed: Option<u64>,
 
-    /// Change a key of the recipe, as in training.max_epochs=3; may be repeated
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    overrides: Vec<String>,
-
     #[command(flatten)]
     device: DeviceArgs,
 
     /// Folder for the record
-    #[arg(long, value_name = "DIR", default_value = "records", value_hint = clap::ValueHint::DirPath)]
+    #[arg(
+        long, value_name = "DIR", default_value = "records", value_hint = clap::ValueHint::DirPath
+    )]
     records: PathBuf,
 
     /// Folder for checkpoints
@@ -59,7 +64,7 @@ pub(super) struct TrainArgs {
 ///
 /// # Errors
 ///
-/// If the file, the device or the data is not there or not right, the run fails, or its record cannot be
+/// If the file, the device or the data is missing or wrong, the run fails, or its record cannot be
 /// written.
 pub(super) fn run(
     args: &TrainArgs,
@@ -67,20 +72,21 @@ pub(super) fn run(
     quiet: bool,
 ) -> anyhow::Result<ExitCode> {
     let row = Row::load(&args.file)?;
-    let Some(section) = row.section(args.scale, &args.overrides)? else {
+    let scale = args.recipe.scale;
+    let Some(runs) = row.runs(scale, &args.recipe.overrides)? else {
+        let scales: Vec<_> = row.scales().map(|scale| format!("--scale {scale}")).collect();
         bail!(
-            "{} has no recipe at {} scale; it has {}",
+            "{} has no recipe at {scale} scale; give {}",
             args.file.display(),
-            args.scale,
-            row.file.scales().map(|scale| scale.to_string()).collect::<Vec<_>>().join(", ")
+            if scales.is_empty() { "it one".to_owned() } else { scales.join(" or ") },
         );
     };
-    let recipe = section.recipe();
-    let seed = args.seed.or(section.seeds().first().copied()).unwrap_or(1);
+    let recipe = runs.recipe;
+    let seed = args.seed.unwrap_or(runs.seeds[0]);
     let folder =
         args.file.canonicalize().ok().and_then(|path| Some(path.parent()?.file_name()?.to_owned()));
     let table = folder.unwrap_or_default().to_string_lossy().into_owned();
-    let name = run_name(&table, &row.id, args.scale, seed, &recipe.content_hash());
+    let name = run_name(&table, &row.id, scale, seed, &recipe.content_hash());
 
     atomic::check_writable(&args.records)
         .with_context(|| format!("cannot write records to {}", args.records.display()))?;
@@ -88,7 +94,7 @@ pub(super) fn run(
     let outcome = run_any(RunRequest {
         table,
         row: row.id.clone(),
-        scale: args.scale,
+        scale,
         seed,
         recipe,
         device: session.device.clone(),
@@ -114,7 +120,8 @@ pub(super) fn run(
                     record.result.test.perplexity,
                 ),
                 AnyRecord::Image(record) => format!(
-                    "test accuracy {:.2} % after the last epoch, {:.2} % after epoch {}, the best on test",
+                    "test accuracy {:.2} % after the last epoch, \
+                     {:.2} % after epoch {}, the best on test",
                     record.result.test.accuracy,
                     record.result.best.accuracy,
                     record.result.best_epoch,

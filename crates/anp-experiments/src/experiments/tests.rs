@@ -2,6 +2,8 @@ use anp_models::Kernels;
 
 use super::*;
 use crate::data;
+use crate::recipe::{ImageRecipe, Scale, TextRecipe};
+use crate::record;
 use crate::text::network;
 use crate::text::noising::NoisingConfig;
 
@@ -18,7 +20,7 @@ const TABLES: [(&str, usize, usize); 8] = [
 ];
 
 fn committed() -> Experiments {
-    // Asked at run time: a target folder that checkouts share would give the path of the one that compiled this.
+    // At run time: with a shared target folder, another checkout may have compiled this.
     let folder = std::env::var_os("CARGO_MANIFEST_DIR").expect("Cargo runs the tests");
     let root = PathBuf::from(folder).join("../../experiments");
     Experiments::locate(Some(&root)).unwrap()
@@ -28,12 +30,27 @@ fn tables() -> Vec<Table> {
     committed().table_names().unwrap().iter().map(|id| committed().table(id).unwrap()).collect()
 }
 
+fn row(table: &str, id: &str) -> Row {
+    let rows = committed().table(table).unwrap().rows;
+    rows.into_iter().find(|row| row.id == id).unwrap()
+}
+
+fn runs(table: &str, id: &str, scale: Scale) -> Runs {
+    row(table, id).runs(scale, &[]).unwrap().unwrap()
+}
+
+/// The recipe and the seeds of a row's runs on text.
+fn text(table: &str, id: &str, scale: Scale) -> (TextRecipe, Vec<u64>) {
+    let Runs { recipe, seeds } = runs(table, id, scale);
+    (recipe.text().unwrap(), seeds)
+}
+
 #[test]
 fn every_table_has_all_rows_of_the_paper() {
     let found: Vec<_> = tables()
         .iter()
         .map(|table| {
-            let ours = table.rows.iter().filter(|row| row.file.ours).count();
+            let ours = table.rows.iter().filter(|row| row.ours).count();
             (table.id.clone(), table.rows.len() - ours, ours)
         })
         .collect();
@@ -46,18 +63,96 @@ fn every_table_has_all_rows_of_the_paper() {
 fn recipes_say_all_and_only_what_the_schema_asks() {
     for table in tables() {
         for row in &table.rows {
-            let text = fs::read_to_string(&row.path).unwrap();
-            let text = text.parse::<toml::Table>().unwrap();
-            if text.contains_key(EXTENDS) {
-                continue;
+            for scale in row.scales() {
+                let Runs { recipe, seeds } = row.runs(scale, &[]).unwrap().unwrap();
+                let mut written = toml::Value::try_from(&recipe).unwrap();
+                let seeds = toml::Value::try_from(seeds).unwrap();
+                written.as_table_mut().unwrap().insert("seeds".to_owned(), seeds);
+                let mut section = row.sections[&scale].clone();
+                // A row without penalties may say so.
+                if section.get("penalty") == Some(&toml::Value::Array(Vec::new())) {
+                    section.as_table_mut().unwrap().remove("penalty");
+                }
+                assert_eq!(written, section, "{} {scale}", row.path.display());
             }
-            let written = toml::Table::try_from(&row.file).unwrap();
-            assert_eq!(written, text, "{}", row.path.display());
         }
         let path = committed().root().join(&table.id).join(TABLE_FILE);
         let text = fs::read_to_string(&path).unwrap();
         let written = toml::Table::try_from(&table.file).unwrap();
         assert_eq!(written, text.parse::<toml::Table>().unwrap(), "{}", path.display());
+    }
+}
+
+/// Records count by the hash of their recipe, so a row file may be written differently, but must not
+/// come to another recipe. A row that is meant to change gets a new line in the fixture.
+#[test]
+fn recipes_keep_their_hashes() {
+    let mut found = String::new();
+    for table in tables() {
+        for row in &table.rows {
+            for scale in row.scales() {
+                let Runs { recipe, seeds } = row.runs(scale, &[]).unwrap().unwrap();
+                let seeds: Vec<_> = seeds.iter().map(u64::to_string).collect();
+                let (seeds, hash) = (seeds.join(","), recipe.content_hash());
+                found.push_str(&format!("{}/{} {scale} {seeds} {hash}\n", table.id, row.id));
+            }
+        }
+    }
+    let expected = include_str!("../../tests/fixtures/recipe_hashes.txt");
+    for (found, expected) in found.lines().zip(expected.lines()) {
+        assert_eq!(found, expected);
+    }
+    assert_eq!(found.lines().count(), expected.lines().count());
+}
+
+#[test]
+fn committed_records_count_unless_their_recipe_is_old() {
+    let hashes = include_str!("../../tests/fixtures/recipe_hashes.txt");
+    let current: BTreeSet<(&str, &str)> = hashes
+        .lines()
+        .map(|line| {
+            let words: Vec<_> = line.split(' ').collect();
+            (words[1], words[3])
+        })
+        .collect();
+    let records = record::load_folder(&committed().records()).unwrap();
+    let old: Vec<_> = records
+        .iter()
+        .filter(|it| {
+            let scale = it.record.scale().to_string();
+            !current.contains(&(scale.as_str(), it.record.recipe_hash()))
+        })
+        .map(|it| it.path.file_stem().unwrap().to_string_lossy())
+        .collect();
+    let expected = [
+        "table1-vd_lstm-small-s1-73bae0c2",
+        "table1-vd_lstm-small-s2-73bae0c2",
+        "table1-vd_lstm_anp-small-s1-30990e5e",
+        "table1-vd_lstm_anp-small-s2-30990e5e",
+        "table2-lstm-small-s1-a87de26c",
+        "table2-lstm-small-s2-a87de26c",
+        "table2-lstm_anp-small-s1-df1cbe6a",
+        "table2-lstm_anp-small-s2-df1cbe6a",
+    ];
+    assert_eq!(old, expected);
+}
+
+#[test]
+fn row_files_begin_with_command_time_and_number() {
+    for table in tables() {
+        for row in &table.rows {
+            let text = fs::read_to_string(&row.path).unwrap();
+            let comment: Vec<_> = text.lines().take_while(|line| line.starts_with('#')).collect();
+            let comment = comment.join("\n");
+            let command =
+                format!("# cargo xtask reproduce {} --only {} --scale ", table.id, row.id);
+            let numbers = row.published.as_ref().map(|it| [it.valid, it.test, it.norm]);
+            let numbers = numbers.into_iter().flatten().flatten().map(|it| it.to_string());
+            let parts = [command, "\n# Time: ".to_owned(), "\n# Expect: ".to_owned()];
+            for part in parts.into_iter().chain(numbers) {
+                assert!(comment.contains(&part), "{}: no `{part}`", row.path.display());
+            }
+        }
     }
 }
 
@@ -67,7 +162,7 @@ fn published_numbers_are_those_of_the_papers() {
         .iter()
         .flat_map(|table| &table.rows)
         .filter_map(|row| {
-            let published = row.file.published.as_ref()?;
+            let published = row.published.as_ref()?;
             let number =
                 |value: Option<f64>| value.map_or("-".to_owned(), |value| value.to_string());
             let norm = published.norm.map_or(String::new(), |norm| format!(" norm {norm}"));
@@ -150,100 +245,156 @@ fn networks_at_paper_scale_have_the_published_sizes() {
         ("table2", "variational_rhn", 32_082_040),
         ("table2", "variational_rhn_tied", 23_482_400),
     ] {
-        let table = committed().table(table).unwrap();
-        let row = table.rows.iter().find(|other| other.id == row).unwrap();
-        let recipe = row.file.section(Scale::Paper).unwrap().recipe().text().unwrap();
+        let (recipe, _) = text(table, row, Scale::Paper);
         let network = network(&recipe, vocab_size(&recipe), Kernels::Fused);
-        assert_eq!(network.num_params(), expected, "{} {}", table.id, row.id);
+        assert_eq!(network.num_params(), expected, "{table} {row}");
     }
 }
 
-/// What is compared must differ in nothing else: the penalty, and at paper scale the schedule that the
-/// paper's LSTM row comes with.
+/// Rows that are compared differ in the penalty alone; at paper scale compare with the row that has
+/// the same schedule.
 #[test]
 fn rows_with_and_without_the_penalty_differ_in_it_alone() {
     for id in ["table1", "table2"] {
-        let table = committed().table(id).unwrap();
-        let section = |row: &str, scale| {
-            let row = table.rows.iter().find(|other| other.id == row).unwrap();
-            row.file.section(scale).unwrap().clone().text().unwrap()
-        };
         for scale in Scale::ALL {
             let plain = if scale == Scale::Paper { "lstm_same_schedule" } else { "lstm" };
-            let plain = section(plain, scale);
-            let mut with = section("lstm_anp", scale);
+            let (mut with, seeds) = text(id, "lstm_anp", scale);
             assert_eq!(with.penalties.len(), 1, "{id} {scale}");
             with.penalties.clear();
-            assert_eq!(with, plain, "{id} {scale}");
+            assert_eq!((with, seeds), text(id, plain, scale), "{id} {scale}");
         }
-        let mut published = section("lstm", Scale::Paper);
-        let same = section("lstm_same_schedule", Scale::Paper);
-        assert_ne!(published.training.schedule, same.training.schedule);
-        published.training.schedule = same.training.schedule.clone();
-        assert_eq!(published, same);
+        let (mut published, seeds) = text(id, "lstm", Scale::Paper);
+        let same = text(id, "lstm_same_schedule", Scale::Paper);
+        assert_ne!(published.training.schedule, same.0.training.schedule);
+        published.training.schedule = same.0.training.schedule.clone();
+        assert_eq!((published, seeds), same);
     }
 }
 
-/// The same of images; two image sets differ in the set alone.
+/// The same for images; two image sets differ in the set alone.
 #[test]
 fn image_rows_differ_in_the_penalty_and_the_images_alone() {
-    let table = committed().table("table4").unwrap();
+    let runs = |row: &str, scale| -> (ImageRecipe, Vec<u64>) {
+        let Runs { recipe, seeds } = runs("table4", row, scale);
+        (recipe.image().unwrap(), seeds)
+    };
     for scale in Scale::ALL {
-        let section = |row: &str| {
-            let row = table.rows.iter().find(|other| other.id == row).unwrap();
-            let Some(AnySection::Image(section)) = row.file.section(scale) else {
-                panic!("{scale} is of images")
-            };
-            section.clone()
-        };
         for set in ["cifar_10", "cifar_100"] {
-            let mut with = section(&format!("{set}_anp"));
+            let (mut with, seeds) = runs(&format!("{set}_anp"), scale);
             assert_eq!(with.penalties.len(), 1, "{scale}");
-            assert_eq!(with.penalties[0].site, "pooled");
+            assert_eq!(with.penalties[0].site.to_string(), "pooled");
             with.penalties.clear();
-            assert_eq!(with, section(set), "{scale}");
+            assert_eq!((with, seeds), runs(set, scale), "{scale}");
         }
-        let mut hundred = section("cifar_100_anp");
-        hundred.data.images = section("cifar_10_anp").data.images;
-        assert_eq!(hundred, section("cifar_10_anp"), "{scale}");
+        let (mut hundred, seeds) = runs("cifar_100_anp", scale);
+        let ten = runs("cifar_10_anp", scale);
+        hundred.data.images = ten.0.data.images.clone();
+        assert_eq!((hundred, seeds), ten, "{scale}");
     }
 }
 
 /// What a row's file leaves out is that of the row it extends.
 #[test]
 fn a_row_that_extends_another_differs_in_what_it_says() {
-    let table = |id: &str| committed().table(id).unwrap();
-    let section = |table: &Table, row: &str, scale| {
-        let row = table.rows.iter().find(|other| other.id == row).unwrap();
-        row.file.section(scale).unwrap().clone().text().unwrap()
-    };
-    let (first, second) = (table("table1"), table("table2"));
     for scale in Scale::ALL {
-        // A penalty replaced by none, and a table of keys beside the others.
-        let mut variational = section(&first, "vd_lstm", scale);
+        // A penalty replaced by none, and a table beside the others.
+        let (mut variational, _) = text("table1", "vd_lstm", scale);
         assert!(variational.variational.take().is_some());
-        let mut anp = section(&first, "lstm_anp", scale);
+        let (mut anp, _) = text("table1", "lstm_anp", scale);
         anp.penalties.clear();
         assert_eq!(variational, anp, "{scale}");
         // One key deep inside.
-        let shared = section(&first, "lstm_shared_embedding", scale);
+        let (shared, _) = text("table1", "lstm_shared_embedding", scale);
         assert!(shared.model.shape().tie_weights && !anp.model.shape().tie_weights);
         // Over two files.
-        let variational = section(&second, "vd_lstm_anp", scale);
-        assert_eq!(variational.penalties, section(&second, "lstm_anp", scale).penalties);
+        let (variational, _) = text("table2", "vd_lstm_anp", scale);
+        assert_eq!(variational.penalties, text("table2", "lstm_anp", scale).0.penalties);
         assert!(variational.variational.is_some());
     }
     // In another table, with the same content: the same runs.
-    let l2 = section(&table("table5"), "l2", Scale::Paper).recipe().content_hash();
-    assert_eq!(l2, section(&first, "lstm_anp", Scale::Paper).recipe().content_hash());
+    let hash = |table, row| runs(table, row, Scale::Paper).recipe.content_hash();
+    assert_eq!(hash("table5", "l2"), hash("table1", "lstm_anp"));
+}
+
+/// A file `t/a.toml` whose demo section is that of the committed row `table2/lstm_anp`.
+fn complete() -> String {
+    let mut demo = toml::Table::new();
+    demo.insert("demo".to_owned(), row("table2", "lstm_anp").sections[&Scale::Demo].clone());
+    let mut row = toml::Table::new();
+    row.insert("name".to_owned(), "A".into());
+    row.insert("ours".to_owned(), true.into());
+    row.insert("scale".to_owned(), toml::Value::Table(demo));
+    row.to_string()
+}
+
+/// Each file goes on top of the finished one that it extends: first its base, then its scale.
+#[test]
+fn base_and_scale_go_on_top_of_the_extended_row() {
+    let row = "name = 'B'\nours = true\nextends = 't/a'\n\
+               base = { seeds = [2], data.bptt = 6, penalty = [] }\nscale.demo.data.bptt = 7\n";
+    let folder = folder_with(&[TABLE, ("t/a.toml", &complete()), ("other/b.toml", row)]);
+    let row = Row::load(&folder.path().join("experiments/other/b.toml")).unwrap();
+    let Runs { recipe, seeds } = row.runs(Scale::Demo, &[]).unwrap().unwrap();
+    let (mut expected, _) = text("table2", "lstm_anp", Scale::Demo);
+    expected.data.bptt = 7;
+    expected.penalties.clear();
+    assert_eq!((recipe.text().unwrap(), seeds), (expected, vec![2]));
+}
+
+/// `extends` names folders of `experiments`, wherever in a checkout the row's file is.
+#[test]
+fn a_row_file_may_be_copied_out_of_the_folder() {
+    let row = "name = 'B'\nours = true\nextends = 't/a'\nbase.penalty.0.eta = 0.5\n";
+    let folder = folder_with(&[TABLE, ("t/a.toml", &complete()), ("../mine/below/b.toml", row)]);
+    let row = Row::load(&folder.path().join("mine/below/b.toml")).unwrap();
+    let Runs { recipe, seeds } = row.runs(Scale::Demo, &[]).unwrap().unwrap();
+    assert_eq!((recipe.text().unwrap().penalties[0].eta, seeds), (0.5, vec![1]));
+}
+
+#[test]
+fn a_row_may_be_kept_from_scales_of_the_extended_row() {
+    let only = "scales = ['paper']\nscale.paper.data.bptt = 7\n";
+    let row = format!("name = 'B'\nours = true\nextends = 't/a'\n{only}");
+    let folder = folder_with(&[TABLE, ("t/a.toml", &complete()), ("t/b.toml", &row)]);
+    let err = Row::load(&folder.path().join("experiments/t/b.toml")).unwrap_err();
+    // Only demo is complete.
+    assert!(matches!(err, ExperimentsError::Recipe { scale: Scale::Paper, .. }), "{err}");
+    let row = row.replace("'paper'", "'demo'");
+    fs::write(folder.path().join("experiments/t/b.toml"), row).unwrap();
+    let row = Row::load(&folder.path().join("experiments/t/b.toml")).unwrap();
+    assert_eq!(row.scales().collect::<Vec<_>>(), [Scale::Demo]);
+}
+
+#[test]
+fn a_wrong_key_is_named_by_file_and_line() {
+    // Line 1 of the extended file is empty, so that line 2 is the first that can be named.
+    let base = format!("\n{}", complete());
+    let line = |text: &str| 1 + base[..base.find(text).unwrap()].matches('\n').count();
+    for (from, to, own, place, reason) in [
+        ("bptt = ", "bppt = ", "", format!("b.toml:{}", line("bptt")), "did you mean `bptt`?"),
+        ("d_embed", "width", "", format!("b.toml:{}", line("d_embed")), "unknown field `width`"),
+        ("site", "cite", "", format!("b.toml:{}", line("site")), "unknown field `cite`"),
+        ("", "", "base.training.epochs = 3", "a.toml:4".to_owned(), "did you mean `max_epochs`?"),
+        ("", "", "base.penalty.0.site = 'x'", "a.toml:4".to_owned(), "`x` is no site; known are"),
+        ("", "", "base.penalty.1.eta = 1.0", "a.toml:4".to_owned(), "expected a sequence"),
+        ("", "", "scale.small.seeds = [1]", "a.toml".to_owned(), "at small scale: missing field"),
+    ] {
+        let base = base.replacen(from, to, 1);
+        let own = format!("name = 'A'\nours = true\nextends = 'b'\n{own}\n");
+        let folder = folder_with(&[("t/a.toml", &own), ("t/b.toml", &base)]);
+        let err = Row::load(&folder.path().join("experiments/t/a.toml")).unwrap_err();
+        let message = chain(&err);
+        assert!(message.contains(&format!("{place} makes a wrong recipe")), "{message}");
+        assert!(message.contains(reason), "{message}");
+    }
 }
 
 #[test]
 fn rows_that_extend_each_other_in_a_circle_are_refused() {
     let files = [TABLE, ("t/a.toml", "name = 'A'\nours = true\nextends = 't/a'\n")];
-    assert!(failure(&files).contains("goes on from itself"), "{}", failure(&files));
+    assert!(failure(&files).contains("extends itself"), "{}", failure(&files));
     let files = [TABLE, ("t/a.toml", "name = 'A'\nours = true\nextends = 3\n")];
-    assert!(failure(&files).contains("`extends` that is no text"), "{}", failure(&files));
+    assert!(failure(&files).contains("line 3, column 11"), "{}", failure(&files));
     let files = [TABLE, ("t/a.toml", "name = 'A'\nours = true\nextends = 'c'\n")];
     assert!(failure(&files).contains("c.toml"), "{}", failure(&files));
 }
@@ -260,14 +411,12 @@ fn folder_with(files: &[(&str, &str)]) -> tempfile::TempDir {
 
 fn failure(files: &[(&str, &str)]) -> String {
     let folder = folder_with(files);
-    let err = Experiments::find(folder.path()).and_then(|found| found.table("t")).unwrap_err();
-    let mut message = err.to_string();
-    let mut cause = std::error::Error::source(&err);
-    while let Some(err) = cause {
-        message = format!("{message}: {err}");
-        cause = err.source();
-    }
-    message
+    chain(&Experiments::find(folder.path()).and_then(|found| found.table("t")).unwrap_err())
+}
+
+/// An error and its causes.
+fn chain(err: &dyn std::error::Error) -> String {
+    err.source().map_or(err.to_string(), |cause| format!("{err}: {}", chain(cause)))
 }
 
 const TABLE: (&str, &str) = ("t/table.toml", "title = 'T'\nmetric = 'perplexity'\nrows = ['a']\n");
@@ -287,13 +436,14 @@ fn tables_and_files_must_name_the_same_rows() {
 #[test]
 fn a_wrong_row_is_named_by_file() {
     for (text, reason) in [
-        ("name = 'A'\n", "a.toml has no [paper], though it is not `ours`"),
+        ("ours = true\n", "a.toml has no `name`"),
+        ("name = 'A'\n", "a.toml has no [published], though it is not `ours`"),
         (
-            "name = 'A'\n[paper]\nsource = 'S'\ntolerance = 1.0\n",
+            "name = 'A'\n[published]\nsource = 'S'\ntolerance = 1.0\n",
             "without `valid`, `test` and `norm`",
         ),
         (
-            "name = 'A'\n[paper]\nsource = 'S'\ntest = -1.0\ntolerance = 1.0\n",
+            "name = 'A'\n[published]\nsource = 'S'\ntest = -1.0\ntolerance = 1.0\n",
             "negative or not finite",
         ),
         ("name = 'A'\nour = true\n", "line 2, column 1"),
@@ -304,56 +454,39 @@ fn a_wrong_row_is_named_by_file() {
 }
 
 #[test]
-fn a_wrong_section_is_named_by_file_section_and_key() {
-    let section = toml::to_string(&table2_anp()).unwrap();
+fn a_wrong_value_is_named_by_file_scale_and_key() {
+    let row = complete();
     for (from, to, reason) in [
-        ("bptt = 35", "bptt = 0", "data.bptt must be at least 1, but is 0"),
-        ("seeds = [", "seeds = []#", "has a section without seeds"),
-        ("seeds = [", "seeds = [1, 1]#", "has a section that repeats a seed"),
+        ("bptt = 35", "bptt = 0", "at demo scale: data.bptt must be at least 1, but is 0"),
+        ("seeds = [", "seeds = []#", "has a scale without seeds"),
+        ("seeds = [", "seeds = [1, 1]#", "has a scale that repeats a seed"),
+        ("seeds = [", "seeds = [9223372036854775807]#", "has a seed that TOML cannot hold"),
     ] {
-        let changed = section.replace(from, to);
-        assert_ne!(changed, section, "{from}");
-        let nested = nest(&changed);
-        let message = failure(&[TABLE, ("t/a.toml", &nested)]);
+        let changed = row.replace(from, to);
+        assert_ne!(changed, row, "{from}");
+        let message = failure(&[TABLE, ("t/a.toml", &changed)]);
         assert!(message.contains("a.toml") && message.contains(reason), "{message}");
     }
 }
 
-/// A row file whose demo section is `section`.
-fn nest(section: &str) -> String {
-    let mut row = toml::Table::new();
-    row.insert("name".to_owned(), "A".into());
-    row.insert("ours".to_owned(), true.into());
-    row.insert("demo".to_owned(), toml::Value::Table(section.parse().unwrap()));
-    row.to_string()
-}
-
-fn table2_anp() -> Section {
-    let table = committed().table("table2").unwrap();
-    let row = table.rows.into_iter().find(|row| row.id == "lstm_anp").unwrap();
-    row.file.demo.unwrap().text().unwrap()
-}
-
 #[test]
-fn overrides_reach_the_section_and_its_seeds() {
-    let table = committed().table("table2").unwrap();
-    let row = table.rows.iter().find(|row| row.id == "lstm_anp").unwrap();
+fn overrides_reach_the_recipe_and_its_seeds() {
+    let row = row("table2", "lstm_anp");
     let overrides = ["seeds=[7]", "penalty.0.eta=0.5"].map(str::to_owned);
-    let section = row.section(Scale::Demo, &overrides).unwrap().unwrap();
-    assert_eq!(section.seeds(), [7]);
-    assert_eq!(section.recipe().text().unwrap().penalties[0].eta, 0.5);
+    let Runs { recipe, seeds } = row.runs(Scale::Demo, &overrides).unwrap().unwrap();
+    assert_eq!(seeds, [7]);
+    assert_eq!(recipe.text().unwrap().penalties[0].eta, 0.5);
 
-    let err = row.section(Scale::Demo, &["training.epochs=3".to_owned()]).unwrap_err();
-    let cause = std::error::Error::source(&err).unwrap();
-    assert!(cause.to_string().contains("--set training.epochs=3"), "{cause}");
-    assert!(cause.source().unwrap().to_string().contains("unknown field `epochs`"));
+    let err = row.runs(Scale::Demo, &["training.epochs=3".to_owned()]).unwrap_err();
+    assert!(err.to_string().contains("--set training.epochs=3"), "{err}");
+    assert!(chain(&err).contains("unknown field `epochs`"), "{}", chain(&err));
 }
 
 #[test]
-fn more_seeds_follow_the_section_s_own() {
-    let section = AnySection::Text(Section { seeds: vec![5, 3], ..table2_anp() });
-    assert_eq!(section.first_seeds(1), [5]);
-    assert_eq!(section.first_seeds(4), [5, 3, 6, 7]);
+fn more_seeds_follow_the_row_s_own() {
+    let runs = Runs { seeds: vec![5, 3], ..runs("table2", "lstm_anp", Scale::Demo) };
+    assert_eq!(runs.first_seeds(1), [5]);
+    assert_eq!(runs.first_seeds(4), [5, 3, 6, 7]);
 }
 
 #[test]

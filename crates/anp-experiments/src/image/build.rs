@@ -1,6 +1,6 @@
 //! From a recipe to the network and its penalties.
 
-use anp_core::{ActivationNormConfig, BatchShape, LossReduction};
+use anp_core::{BatchShape, LossReduction};
 use anp_models::{ImageSite, Kernels};
 use burn::tensor::Device;
 
@@ -16,33 +16,27 @@ pub(super) fn build(
     kernels: Kernels,
     device: &Device,
 ) -> ImageLearner {
-    let penalties = recipe.penalties.iter().map(|penalty| {
-        let norm = ActivationNormConfig::new(penalty.eta)
-            .with_norm(penalty.norm)
-            .with_reduction(penalty.reduction)
-            .init();
-        (penalty.site.parse().expect("a validated recipe"), norm)
-    });
+    let penalties = recipe.penalties.iter().map(|it| (it.site, it.activation_norm()));
     ImageLearner {
         net: recipe.network(num_classes, kernels).init(device),
         penalties: penalties.collect(),
     }
 }
 
-/// What the recipe's penalties are in the conventions of the literature; an image is a token here.
+/// The recipe's penalties in the conventions of the literature; an image counts as a token.
 pub(super) fn equivalents(recipe: &ImageRecipe) -> Vec<PenaltyEquivalent> {
     let features = recipe.network(1, Kernels::Fused).num_features();
-    let equivalent = |penalty: &PenaltyConfig| {
+    let equivalent = |penalty: &PenaltyConfig<ImageSite>| {
         let shape =
             BatchShape { batch_size: recipe.data.batch_size, seq_length: 1, d_hidden: features };
-        let is_pooled = penalty.site.parse() == Ok(ImageSite::Pooled);
+        let is_pooled = penalty.site == ImageSite::Pooled;
         let of = |convert: fn(_, _, _, _, _) -> Option<f64>| {
             let loss = LossReduction::MeanOverTokens;
             let value = convert(penalty.norm, penalty.reduction, penalty.eta, shape, loss);
             value.filter(|_| is_pooled)
         };
         PenaltyEquivalent {
-            site: penalty.site.clone(),
+            site: penalty.site.to_string(),
             eta: penalty.eta,
             lambda: of(anp_core::lambda),
             awd_alpha: of(anp_core::awd_alpha),

@@ -6,13 +6,14 @@ use anp_models::{ImageSite, Kernels, ResidualLayout, WideResNetConfig};
 use burn::tensor::FloatDType;
 use serde::{Deserialize, Serialize};
 
-use crate::data::{self, Manifest, Split};
+use crate::data::Split;
+use crate::recipe::hash::content_hash;
 use crate::recipe::penalty::PenaltyConfig;
 use crate::recipe::ranges::{
-    InvalidRecipe, at_least_one, not_negative, positive, probability, require,
+    InvalidRecipe, at_least_one, data_set, part_of, positive, probability, require,
 };
 
-/// Everything that decides the result of a run on images, but for its seed.
+/// Everything but the seed that decides the result of a run on images.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ImageRecipe {
@@ -22,7 +23,7 @@ pub struct ImageRecipe {
     pub model: ImageModelConfig,
     /// Terms added to the loss, each with its site.
     #[serde(default, rename = "penalty", skip_serializing_if = "Vec::is_empty")]
-    pub penalties: Vec<PenaltyConfig>,
+    pub penalties: Vec<PenaltyConfig<ImageSite>>,
     /// How it is trained.
     pub training: ImageTrainingConfig,
 }
@@ -33,12 +34,12 @@ pub struct ImageRecipe {
 pub struct ImageDataConfig {
     /// Name of a manifest in `datasets/`: `fashion_mnist_small`, `cifar_10`, `cifar_100`.
     pub images: String,
-    /// Images a training step; the last step of an epoch takes what is left.
+    /// Images per training step; the last step of an epoch takes what is left.
     pub batch_size: usize,
-    /// How many of the training images are used, from the first; all, unless this says otherwise.
+    /// Train on this many images, from the first; the default is all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub train_images: Option<usize>,
-    /// How many of the test images are used, from the first; all, unless this says otherwise.
+    /// Test on this many images, from the first; the default is all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test_images: Option<usize>,
     /// Whether training images are padded by 4, cropped at random and mirrored at random.
@@ -57,24 +58,14 @@ pub enum ImageModelConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WideResnetRecipe {
-    /// Layers with weights, `6n + 4` for `n` blocks a group.
+    /// Layers with weights: `6n + 4` for `n` blocks per group.
     pub depth: usize,
     /// Widening factor `k`: the groups have `16k`, `32k` and `64k` channels.
     pub width: usize,
     /// Which of the two published networks of this name it is.
-    pub layout: ResnetLayout,
+    pub layout: ResidualLayout,
     /// Probability of dropping an element between the two convolutions of a block.
     pub dropout: f64,
-}
-
-/// Which of the two published networks of this name it is; see `anp_models::ResidualLayout`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ResnetLayout {
-    /// GitHub `meliketoy/wide-resnet.pytorch`, which the paper's authors ran.
-    Meliketoy,
-    /// That of the publication, GitHub `szagoruyko/wide-residual-networks`.
-    Original,
 }
 
 /// Optimisation: stochastic gradient descent with momentum.
@@ -91,22 +82,25 @@ pub struct ImageTrainingConfig {
     pub decay_factor: f64,
     /// Momentum `μ`, without dampening.
     pub momentum: f64,
-    /// Whether the velocity is forgotten after each epoch, as where the optimiser is made anew for each.
+    /// Whether the velocity is forgotten after each epoch, as in code that makes a new optimiser for
+    /// each epoch.
     pub reset_momentum: bool,
-    /// This times each parameter, scales, shifts and biases included, is added to its gradient.
+    /// This multiple of each parameter, including scales, shifts and biases, is added to its
+    /// gradient.
     pub weight_decay: f64,
-    /// Type that convolutions compute in, forward and backward, in evaluation, too; single precision, unless this says otherwise.
-    /// Parameters, velocities, normalisations, pooling, the linear layer, loss and penalties are in single precision all the same.
+    /// Type that convolutions compute in, forward and backward, also in evaluation; the default is
+    /// single precision. Everything else stays in single precision: parameters, velocities,
+    /// normalisations, pooling, the linear layer, loss and penalties.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mixed_precision: Option<MixedPrecision>,
 }
 
-/// A type of half the size.
+/// A type of half the size of single precision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MixedPrecision {
-    /// bfloat16: the range of single precision, and 8 bits of its 24. The other type of 16 bits has not the range, and would need the
-    /// loss to be scaled.
+    /// bfloat16: the range of single precision with 8 of its 24 bits. float16 has a smaller range and
+    /// would need a scaled loss.
     Bf16,
 }
 
@@ -136,6 +130,12 @@ impl ImageTrainingConfig {
 }
 
 impl ImageRecipe {
+    /// SHA-256 of the recipe's canonical JSON, in hexadecimal: two runs with the same hash are the
+    /// same experiment.
+    pub fn content_hash(&self) -> String {
+        content_hash(self)
+    }
+
     /// Check every value, and that the values fit each other and the data set.
     ///
     /// # Errors
@@ -151,12 +151,7 @@ impl ImageRecipe {
         at_least_one("model.wide_resnet.width", width)?;
         probability("model.wide_resnet.dropout", network.dropout)?;
         for (index, penalty) in self.penalties.iter().enumerate() {
-            let key = |name: &str| format!("penalty.{index}.{name}");
-            penalty
-                .site
-                .parse::<ImageSite>()
-                .map_err(|source| InvalidRecipe::UnknownImageSite { key: key("site"), source })?;
-            not_negative(key("eta"), penalty.eta)?;
+            penalty.validate(index)?;
             if penalty.temporal {
                 return Err(InvalidRecipe::NoUse { key: "penalty.temporal", kind: "wide_resnet" });
             }
@@ -171,10 +166,7 @@ impl ImageRecipe {
             depth: network.depth,
             width: network.width,
             num_classes,
-            layout: match network.layout {
-                ResnetLayout::Meliketoy => ResidualLayout::Meliketoy,
-                ResnetLayout::Original => ResidualLayout::Original,
-            },
+            layout: network.layout,
             dropout: network.dropout,
             convolution_dtype: self.training.mixed_precision.map(MixedPrecision::dtype),
             kernels,
@@ -184,33 +176,11 @@ impl ImageRecipe {
 
 impl ImageDataConfig {
     fn validate(&self) -> Result<(), InvalidRecipe> {
-        let manifests = data::manifests().into_iter().filter(Manifest::is_images);
-        let mut known = Vec::new();
-        let mut found = None;
-        for manifest in manifests {
-            known.push(manifest.name.clone());
-            if manifest.name == self.images {
-                found = Some(manifest);
-            }
-        }
-        let Some(manifest) = found else {
-            let (value, known) = (self.images.clone(), known.join(", "));
-            return Err(InvalidRecipe::UnknownImages { value, known });
-        };
+        let manifest = data_set("data.images", &self.images, true)?;
         at_least_one("data.batch_size", self.batch_size)?;
-        for (key, split, used) in [
-            ("data.train_images", Split::Train, self.train_images),
-            ("data.test_images", Split::Test, self.test_images),
-        ] {
-            let Some(used) = used else { continue };
-            at_least_one(key, used)?;
-            let existing = manifest.images(split);
-            if used > existing {
-                let name = manifest.name;
-                return Err(InvalidRecipe::MoreThanThereAre { key, used, existing, name });
-            }
-        }
-        let images = self.train_images.unwrap_or(manifest.images(Split::Train));
+        let part = |key, split, used| part_of(&manifest, key, used, manifest.images(split));
+        let images = part("data.train_images", Split::Train, self.train_images)?;
+        part("data.test_images", Split::Test, self.test_images)?;
         if self.batch_size > images {
             let (batch_size, name) = (self.batch_size, manifest.name);
             return Err(InvalidRecipe::BatchTooLarge { batch_size, images, name });
@@ -247,11 +217,11 @@ pub(crate) fn test_image_recipe() -> ImageRecipe {
         model: ImageModelConfig::WideResnet(WideResnetRecipe {
             depth: 10,
             width: 1,
-            layout: ResnetLayout::Meliketoy,
+            layout: ResidualLayout::Meliketoy,
             dropout: 0.0,
         }),
         penalties: vec![PenaltyConfig {
-            site: "pooled".to_owned(),
+            site: ImageSite::Pooled,
             norm: anp_core::Norm::L2sq,
             reduction: anp_core::Reduction::HalfSum,
             eta: 1e-3,
@@ -291,7 +261,8 @@ mod tests {
         let cases = [
             (
                 refusal(|it| network(it).depth = 12),
-                "model.wide_resnet.depth must be 6n + 4 with n at least 1 (10, 16, 22, 28, …), but is 12",
+                "model.wide_resnet.depth must be 6n + 4 with n at least 1 (10, 16, 22, 28, …), \
+                 but is 12",
             ),
             (
                 refusal(|it| network(it).width = 0),
@@ -311,11 +282,16 @@ mod tests {
             ),
             (
                 refusal(|it| it.data.images = "demo".to_owned()),
-                "data.images must be one of fashion_mnist_small, cifar_10, cifar_100, but is `demo`",
+                "data.images must be one of fashion_mnist_small, cifar_10, cifar_100, \
+                 but is `demo`",
             ),
             (
-                refusal(|it| it.penalties[0].site = "output_raw".to_owned()),
-                "penalty.0.site is wrong",
+                refusal(|it| it.penalties[0].temporal = true),
+                "penalty.temporal does nothing in a model.wide_resnet; remove it",
+            ),
+            (
+                refusal(|it| it.penalties[0].eta = -1.0),
+                "penalty.0.eta must be in [0, ∞), but is -1",
             ),
             (
                 refusal(|it| it.training.momentum = 1.0),

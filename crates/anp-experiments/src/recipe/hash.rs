@@ -1,46 +1,20 @@
-//! What tells one recipe from another.
-
-use sha2::{Digest, Sha256};
+//! The hash that tells one recipe from another.
 
 use serde::Serialize;
+use sha2::{Digest, Sha256};
 
-use super::{ImageRecipe, Recipe, TextRecipe};
-
-impl TextRecipe {
-    /// SHA-256 of the recipe's canonical JSON, in hexadecimal: what makes two runs the same experiment.
-    ///
-    /// The canonical form has sorted keys and no spaces, and leaves out optional keys that are not set: a
-    /// comment, the order of keys or a new optional key does not change it.
-    ///
-    /// # Panics
-    ///
-    /// Never: a recipe is always JSON.
-    pub fn content_hash(&self) -> String {
-        content_hash(self)
-    }
-}
-
-impl ImageRecipe {
-    /// As [`TextRecipe::content_hash`].
-    pub fn content_hash(&self) -> String {
-        content_hash(self)
-    }
-}
-
-impl Recipe {
-    /// As [`TextRecipe::content_hash`].
-    pub fn content_hash(&self) -> String {
-        content_hash(self)
-    }
-}
-
+/// SHA-256 of a recipe's canonical JSON, in hexadecimal: two runs with the same hash are the same
+/// experiment.
+///
+/// The canonical form has sorted keys and no spaces, and leaves out optional keys that are not set.
+/// So comments, the order of keys and new optional keys do not change the hash.
 pub(crate) fn content_hash(recipe: &impl Serialize) -> String {
     let value = serde_json::to_value(recipe).expect("a recipe has string keys only");
     let digest = Sha256::digest(sorted(value).to_string());
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The same JSON with the keys of every object sorted, whatever map `serde_json` was built with.
+/// The same JSON with sorted keys, whichever map type `serde_json` was built with.
 fn sorted(value: serde_json::Value) -> serde_json::Value {
     use serde_json::Value;
     match value {
@@ -58,7 +32,7 @@ fn sorted(value: serde_json::Value) -> serde_json::Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::recipe::test_recipe;
+    use crate::text::recipe::{TextRecipe, test_recipe};
 
     #[test]
     fn the_hash_is_that_of_the_content() {
@@ -77,10 +51,12 @@ mod tests {
     #[test]
     fn the_hash_is_stable() {
         let canonical = concat!(
-            r#"{"data":{"batch_size":4,"bptt":5,"corpus":"demo"},"model":{"lstm":{"bias_init":"zeros","#,
-            r#""d_embed":8,"d_hidden":8,"forget_bias":1.0,"init_range":0.1,"input_dropout":0.5,"#,
+            r#"{"data":{"batch_size":4,"bptt":5,"corpus":"demo"},"#,
+            r#""model":{"lstm":{"bias_init":"zeros","d_embed":8,"d_hidden":8,"#,
+            r#""forget_bias":1.0,"init_range":0.1,"input_dropout":0.5,"#,
             r#""inter_layer_dropout":0.5,"num_biases":1,"num_layers":2,"output_dropout":0.5,"#,
-            r#""tie_weights":false}},"penalty":[{"eta":0.0001,"norm":"l2sq","reduction":"half_sum","#,
+            r#""tie_weights":false}},"#,
+            r#""penalty":[{"eta":0.0001,"norm":"l2sq","reduction":"half_sum","#,
             r#""site":"output_dropped"}],"training":{"grad_clip_norm":5.0,"learning_rate":1.0,"#,
             r#""max_epochs":2,"schedule":{"on_plateau":{"factor":0.7,"max_decays":15}}}}"#,
         );

@@ -1,14 +1,16 @@
-//! What is wrong with a recipe that can be read, and the ranges that keys of every kind of recipe have.
+//! What can be wrong with a recipe that can be read, and the checks that both kinds of recipe share.
 
 use std::fmt::Display;
 
 use anp_models::Site;
 
+use crate::data::{self, Manifest};
+
 /// A recipe that can be read but not run.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidRecipe {
-    /// A number outside of what its key allows.
+    /// A number outside the range of its key.
     #[error("{key} must be {allowed}, but is {value}")]
     OutOfRange {
         /// Path of the key in the recipe.
@@ -18,17 +20,11 @@ pub enum InvalidRecipe {
         /// The number.
         value: f64,
     },
-    /// A corpus that has no manifest.
-    #[error("data.corpus must be one of {known}, but is `{value}`")]
-    UnknownCorpus {
-        /// The name.
-        value: String,
-        /// The names that exist.
-        known: String,
-    },
-    /// An image set that has no manifest.
-    #[error("data.images must be one of {known}, but is `{value}`")]
-    UnknownImages {
+    /// A data set that has no manifest, or one of another kind.
+    #[error("{key} must be one of {known}, but is `{value}`")]
+    UnknownDataSet {
+        /// Path of the key in the recipe.
+        key: &'static str,
         /// The name.
         value: String,
         /// The names that exist.
@@ -46,28 +42,20 @@ pub enum InvalidRecipe {
         /// The data set.
         name: String,
     },
-    /// A training step would need more images than there are.
+    /// A training step needs more images than there are.
     #[error("data.batch_size is {batch_size}, but there are {images} training images of {name}")]
     BatchTooLarge {
-        /// Images a step.
+        /// Images per step.
         batch_size: usize,
         /// Images to train on.
         images: usize,
         /// The image set.
         name: String,
     },
-    /// A text that names no activation of an image network.
-    #[error("{key} is wrong")]
-    UnknownImageSite {
-        /// Path of the key in the recipe.
-        key: String,
-        /// The text, and what is known.
-        source: anp_models::ParseImageSiteError,
-    },
     /// The decoder cannot share the embedding's weight.
     #[error(
-        "model.{kind}.tie_weights = true needs an embedding as wide as the last layer, but d_embed is {d_embed} and \
-         the layer has {d_output} units"
+        "model.{kind}.tie_weights = true needs an embedding as wide as the last layer, \
+         but d_embed is {d_embed} and the layer has {d_output} units"
     )]
     TiedWidths {
         /// Kind of the network.
@@ -77,12 +65,13 @@ pub enum InvalidRecipe {
         /// Width of the last layer.
         d_output: usize,
     },
-    /// Two keys that say how the recurrent layers start.
+    /// Two keys that both say how the recurrent layers start.
     #[error(
-        "model.lstm.layer_init_range and model.lstm.layer_init_by_units exclude each other; remove one"
+        "model.lstm.layer_init_range and model.lstm.layer_init_by_units exclude each other; \
+         remove one"
     )]
     TwoRanges,
-    /// A key that the network has no use for.
+    /// A key that this kind of network does not use.
     #[error("{key} does nothing in a model.{kind}; remove it")]
     NoUse {
         /// Path of the key in the recipe.
@@ -90,25 +79,17 @@ pub enum InvalidRecipe {
         /// Kind of the network.
         kind: &'static str,
     },
-    /// Two keys that cannot both be there.
+    /// Two keys that exclude each other.
     #[error("{key} cannot be together with {other}: {reason}; remove one of them")]
     Together {
-        /// Path of the one key in the recipe.
+        /// Path of one key in the recipe.
         key: &'static str,
-        /// Path of the other.
+        /// Path of the other key.
         other: &'static str,
         /// Why.
         reason: &'static str,
     },
-    /// A text that names no activation of any network.
-    #[error("{key} is wrong")]
-    UnknownSite {
-        /// Path of the key in the recipe.
-        key: String,
-        /// The text, and what is known.
-        source: anp_models::ParseSiteError,
-    },
-    /// An activation that other networks have.
+    /// A layer that the network does not have.
     #[error("{key} is `{site}`, but the model has {num_layers} layers, counted from 0")]
     SiteOutsideModel {
         /// Path of the key in the recipe.
@@ -118,7 +99,7 @@ pub enum InvalidRecipe {
         /// Recurrent layers of the model.
         num_layers: usize,
     },
-    /// Cell states of a network without cells.
+    /// Cell states of a network that has none.
     #[error("{key} is `{site}`, but the layers of a model.{kind} have no cell states")]
     NoCells {
         /// Path of the key in the recipe.
@@ -160,4 +141,37 @@ pub(crate) fn require(
         return Ok(());
     }
     Err(InvalidRecipe::OutOfRange { key: key.to_string(), allowed, value })
+}
+
+/// The manifest of the data set that `key` names, among those of images or those of texts.
+pub(crate) fn data_set(
+    key: &'static str,
+    name: &str,
+    is_images: bool,
+) -> Result<Manifest, InvalidRecipe> {
+    let mut known = Vec::new();
+    for manifest in data::manifests().into_iter().filter(|it| it.is_images() == is_images) {
+        if manifest.name == name {
+            return Ok(manifest);
+        }
+        known.push(manifest.name);
+    }
+    let (value, known) = (name.to_owned(), known.join(", "));
+    Err(InvalidRecipe::UnknownDataSet { key, value, known })
+}
+
+/// How many of the `existing` items of a data set `key` asks for: `used`, or all of them.
+pub(crate) fn part_of(
+    manifest: &Manifest,
+    key: &'static str,
+    used: Option<usize>,
+    existing: usize,
+) -> Result<usize, InvalidRecipe> {
+    let used = used.unwrap_or(existing);
+    at_least_one(key, used)?;
+    if used > existing {
+        let name = manifest.name.clone();
+        return Err(InvalidRecipe::MoreThanThereAre { key, used, existing, name });
+    }
+    Ok(used)
 }

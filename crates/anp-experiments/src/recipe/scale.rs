@@ -16,9 +16,9 @@ use serde::{Deserialize, Serialize};
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Scale {
-    /// The embedded corpus and small models: a whole table within ten minutes on two cores.
+    /// The embedded data and small models: a whole table within ten minutes on two cores.
     Demo,
-    /// The real corpus with models that a laptop CPU trains in under half an hour a run.
+    /// The real data, with models that a laptop CPU trains in less than half an hour per run.
     Small,
     /// As published.
     Paper,
@@ -27,15 +27,6 @@ pub enum Scale {
 impl Scale {
     /// All scales, the cheapest first.
     pub const ALL: [Self; 3] = [Self::Demo, Self::Small, Self::Paper];
-
-    /// Name of the section of a row file; `[paper]` is where the paper's numbers stand.
-    pub fn section(self) -> &'static str {
-        match self {
-            Self::Demo => "demo",
-            Self::Small => "small",
-            Self::Paper => "paper_scale",
-        }
-    }
 }
 
 impl std::fmt::Display for Scale {

@@ -1,7 +1,7 @@
 //! One line a row, for a spreadsheet.
 
+use super::fold::{RowReport, TableReport};
 use super::json::state;
-use super::{RowReport, TableReport};
 
 const HEADER: [&str; 21] = [
     "table",

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Failure, Readings, RowReport, RowState, Statistic, TableReport, Verdict};
+use super::fold::{Failure, Measured, RowReport, RowState, TableReport, Verdict};
 use crate::experiments::{Metric, Published};
 use crate::recipe::Scale;
 
@@ -17,34 +17,13 @@ struct JsonRow<'a> {
     metric: Metric,
     /// `measured`, `failed`, `not_run`, `unfit`, `other_scales` or `not_built`.
     state: &'static str,
-    paper: Option<JsonPublished<'a>>,
-    ours: Option<JsonOurs>,
+    paper: Option<&'a Published>,
+    ours: Option<&'a Measured>,
     /// Ours minus the paper's number.
     difference: JsonDifference,
     verdict: Option<Verdict>,
     records: Vec<String>,
     failures: &'a [Failure],
-}
-
-#[derive(Serialize)]
-struct JsonPublished<'a> {
-    valid: Option<f64>,
-    test: Option<f64>,
-    norm: Option<f64>,
-    tolerance: f64,
-    source: &'a str,
-}
-
-#[derive(Serialize)]
-struct JsonOurs {
-    valid: Option<Statistic>,
-    test: Statistic,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    best_epoch: Option<Statistic>,
-    penalty: Statistic,
-    activation_norm: Statistic,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    readings: Option<Readings>,
 }
 
 #[derive(Serialize)]
@@ -64,22 +43,8 @@ pub(super) fn render(reports: &[TableReport]) -> String {
 }
 
 fn json_row<'a>(report: &'a TableReport, row: &'a RowReport) -> JsonRow<'a> {
-    let published = |it: &'a Published| JsonPublished {
-        valid: it.valid,
-        test: it.test,
-        norm: it.norm,
-        tolerance: it.tolerance,
-        source: &it.source,
-    };
-    let ours = row.measured().map(|it| JsonOurs {
-        valid: it.valid,
-        test: it.test,
-        best_epoch: it.best_epoch,
-        penalty: it.penalty,
-        activation_norm: it.activation_norm,
-        readings: it.readings,
-    });
-    let records = row.measured().map_or_else(Vec::new, |it| {
+    let ours = row.measured();
+    let records = ours.map_or_else(Vec::new, |it| {
         it.records.iter().map(|path| path.display().to_string()).collect()
     });
     let [valid, test] = row.differences();
@@ -91,7 +56,7 @@ fn json_row<'a>(report: &'a TableReport, row: &'a RowReport) -> JsonRow<'a> {
         scale: report.scale,
         metric: report.metric,
         state: state(row),
-        paper: row.published.as_ref().map(published),
+        paper: row.published.as_ref(),
         ours,
         difference: JsonDifference { valid, test },
         verdict: report.verdict(row),

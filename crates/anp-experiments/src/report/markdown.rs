@@ -1,6 +1,6 @@
 //! A table for a document.
 
-use super::TableReport;
+use super::fold::TableReport;
 use super::notes::{COLUMNS, Notes, header};
 
 pub(super) fn render(report: &TableReport) -> String {

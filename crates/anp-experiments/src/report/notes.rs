@@ -1,7 +1,8 @@
 //! What text and Markdown say in words around the numbers.
 
-use super::{
-    Failure, Measured, Readings, RowReport, RowState, TableReport, UncountedReason, Verdict,
+use super::fold::{
+    Failure, Measured, Readings, RowReport, RowState, Statistic, TableReport, UncountedReason,
+    Verdict,
 };
 use crate::experiments::Metric;
 use crate::recipe::Scale;
@@ -54,7 +55,7 @@ impl<'a> Notes<'a> {
             let norm = norm.map_or_else(dash, |norm| format!("(paper {norm:.1})"));
             return [name, valid, test, dash(), absence, dash(), dash(), dash(), norm];
         };
-        let spread = |it: &super::Statistic| match it.sd {
+        let spread = |it: &Statistic| match it.sd {
             Some(sd) => format!("{:.2} ± {sd:.2}", it.mean),
             None => format!("{:.2}", it.mean),
         };

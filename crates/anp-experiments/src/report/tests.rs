@@ -1,20 +1,23 @@
 use std::path::PathBuf;
 
+use anp_core::LossReduction;
+
 use super::*;
-use crate::experiments::Experiments;
-use crate::record::{test_image_record, test_record};
+use crate::experiments::{Experiments, Table};
+use crate::recipe::Scale;
+use crate::record::{AnyRecord, Record, StoredRecord, test_image_record, test_record};
 
 /// One with rows of all kinds, where one is made to lack its recipes.
 const TABLE: &str = "table1";
 const NOT_BUILT: &str = "bayes_by_backprop";
 
 fn table(id: &str) -> Table {
-    // Asked at run time: a target folder that checkouts share would give the path of the one that compiled this.
+    // At run time: with a shared target folder, another checkout may have compiled this.
     let folder = std::env::var_os("CARGO_MANIFEST_DIR").expect("Cargo runs the tests");
     let root = PathBuf::from(folder).join("../../experiments");
     let mut table = Experiments::locate(Some(&root)).unwrap().table(id).unwrap();
     for row in table.rows.iter_mut().filter(|row| row.id == NOT_BUILT) {
-        (row.file.demo, row.file.small, row.file.paper_scale) = (None, None, None);
+        row.sections.clear();
     }
     table
 }
@@ -23,9 +26,9 @@ fn table(id: &str) -> Table {
 fn records(table: &Table, scale: Scale, test: f64) -> Vec<StoredRecord> {
     let mut records = Vec::new();
     for row in &table.rows {
-        let Some(section) = row.file.section(scale) else { continue };
+        let Some(runs) = row.runs(scale, &[]).unwrap() else { continue };
+        let recipe = runs.recipe.text().unwrap();
         for (seed, test) in [(1, test), (2, test + 1.0)] {
-            let recipe = section.recipe().text().unwrap();
             let mut record = test_record(&table.id, &row.id, scale, seed, &recipe);
             record.result.test.perplexity = test;
             let path = PathBuf::from("records").join(record.file_name());
@@ -44,8 +47,8 @@ fn text(stored: &mut StoredRecord) -> &mut Record {
 #[test]
 fn a_table_of_images_shows_accuracies() {
     let table = table("table4");
-    let section = table.rows[0].file.section(Scale::Paper).unwrap();
-    let crate::recipe::Recipe::Image(recipe) = section.recipe() else { panic!("of images") };
+    let runs = table.rows[0].runs(Scale::Paper, &[]).unwrap().unwrap();
+    let recipe = runs.recipe.image().unwrap();
     let mut records = Vec::new();
     for (seed, accuracy) in [(1, 96.0), (2, 96.5)] {
         let mut record =

@@ -2,7 +2,7 @@
 
 use comfy_table::{CellAlignment, ContentArrangement, Table};
 
-use super::TableReport;
+use super::fold::TableReport;
 use super::notes::{Notes, header};
 
 /// Below this width cells break inside words; such a terminal scrolls.

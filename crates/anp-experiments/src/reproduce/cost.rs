@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anp_models::Kernels;
 
-use super::PlannedRun;
+use super::plan::PlannedRun;
 use crate::data::{self, Split};
 use crate::recipe::{Recipe, ScheduleConfig, TextRecipe, TrainingConfig};
 use crate::record::StoredRecord;

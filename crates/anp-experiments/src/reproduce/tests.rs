@@ -1,45 +1,27 @@
 use std::fs;
 
 use super::*;
-use crate::experiments::{Experiments, RowFile, Section};
-use crate::recipe::test_recipe;
-use crate::record::{AnyRecord, load_folder, test_record};
+use crate::experiments::{Experiments, Table};
+use crate::recipe::{Scale, test_recipe};
+use crate::record::{AnyRecord, StoredRecord, load_folder, test_record};
 use crate::report::{self, RowState, Statistic};
 
-/// A folder with one table of three rows: two that can be run at demo scale, and one that cannot.
+/// A folder with one table of three rows: two that can run at demo scale, and one that cannot.
 fn experiments() -> (tempfile::TempDir, Vec<Table>) {
-    let recipe = test_recipe();
-    let section = |penalties: bool| Section {
-        variational: None,
-        information_penalty: None,
-        bayes_by_backprop: None,
-        pointer_sentinel: None,
-        weight_penalty: None,
-        seeds: vec![1, 2],
-        data: recipe.data.clone(),
-        model: recipe.model.clone(),
-        penalties: if penalties { recipe.penalties.clone() } else { Vec::new() },
-        training: recipe.training.clone(),
-    };
-    let row = |name: &str, demo| RowFile {
-        name: name.to_owned(),
-        ours: true,
-        published: None,
-        demo,
-        small: None,
-        paper_scale: None,
-    };
     let folder = tempfile::tempdir().unwrap();
     let table = folder.path().join("t");
     fs::create_dir(&table).unwrap();
-    let header = "title = 'T'\nmetric = 'perplexity'\nrows = ['a', 'b', 'c']\n";
-    fs::write(table.join("table.toml"), header).unwrap();
-    for (id, row) in [
-        ("a", row("A", Some(section(false)))),
-        ("b", row("B", Some(section(true)))),
-        ("c", row("C", None)),
+    let with_penalty = toml::Value::try_from(test_recipe()).unwrap();
+    for (name, text) in [
+        ("table", "title = 'T'\nmetric = 'perplexity'\nrows = ['a', 'b', 'c']\n".to_owned()),
+        ("a", "name = 'A'\nours = true\nextends = 't/b'\nbase.penalty = []\n".to_owned()),
+        (
+            "b",
+            format!("name = 'B'\nours = true\nscale.demo = {with_penalty}\nbase.seeds = [1, 2]\n"),
+        ),
+        ("c", "name = 'C'\nours = true\n".to_owned()),
     ] {
-        fs::write(table.join(format!("{id}.toml")), toml::to_string(&row).unwrap()).unwrap();
+        fs::write(table.join(format!("{name}.toml")), text).unwrap();
     }
     let tables = vec![Experiments::locate(Some(folder.path())).unwrap().table("t").unwrap()];
     (folder, tables)

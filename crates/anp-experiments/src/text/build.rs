@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 
-use anp_core::{ActivationNormConfig, BatchShape, LossReduction, Norm, Reduction};
+use anp_core::{BatchShape, LossReduction, Norm, Reduction};
 use anp_kernels::sgd::WeightDecay;
 use anp_models::{
-    BiasInit, Dropout, GateMasks, Kernels, LayerInitRange, MaskSpan, MixtureOver, PointerConfig,
-    RecurrentLmConfig, ScaleMixture, Site, StochasticConfig, WordTie,
+    BiasInit, Dropout, Kernels, LayerInitRange, PointerConfig, RecurrentLmConfig, ScaleMixture, Site,
+    StochasticConfig,
 };
 use burn::tensor::Device;
 
 use super::batches::{Tail, TokenStreams};
 use super::learner::{LmLearner, Objective, SitePenalty};
-use super::recipe::{self, ModelConfig, Shape, TextRecipe, WeightDecayConfig};
+use super::recipe::{ModelConfig, Shape, TextRecipe, WeightDecayConfig};
 use crate::data::Corpus;
 use crate::engine::TrainError;
 use crate::recipe::penalty::PenaltyConfig;
@@ -52,8 +52,8 @@ impl Texts {
     }
 }
 
-/// The network and the penalties of a recipe, drawn from the device's random number generator. How many windows an epoch has
-/// is for the caller to say: it depends on the text.
+/// The network and the penalties of a recipe, drawn from the device's random number generator. The
+/// caller sets the number of windows per epoch, which depends on the text.
 ///
 /// # Panics
 ///
@@ -66,7 +66,7 @@ pub fn build_learner(
 ) -> LmLearner {
     let lm = network(recipe, vocab_size, kernels).init(device);
     let objective = Objective {
-        penalties: recipe.penalties.iter().map(PenaltyConfig::build).collect(),
+        penalties: recipe.penalties.iter().map(site_penalty).collect(),
         weight_penalty: recipe.weight_penalty.clone(),
         information: recipe.information_penalty.clone(),
         supervision: recipe.pointer_sentinel.as_ref().map_or(0.0, |pointer| pointer.supervision),
@@ -99,7 +99,7 @@ pub fn network(recipe: &TextRecipe, vocab_size: usize, kernels: Kernels) -> Recu
                 lstm.layer_init_range.map(LayerInitRange::Fixed)
             };
             if let Some(init) = lstm.decoder_bias_init {
-                decoder_bias_init = init.into();
+                decoder_bias_init = init;
             }
         }
         ModelConfig::Sru(sru) => {
@@ -123,24 +123,14 @@ pub fn network(recipe: &TextRecipe, vocab_size: usize, kernels: Kernels) -> Recu
         }
     }
     if let Some(variational) = &recipe.variational {
-        dropout.span = match variational.span {
-            recipe::MaskSpan::Step => MaskSpan::Step,
-            recipe::MaskSpan::Window => MaskSpan::Window,
-        };
+        dropout.span = variational.span;
         dropout.word = variational.word_dropout;
-        dropout.word_tie = match variational.word_tie {
-            recipe::WordTie::Token => WordTie::Token,
-            recipe::WordTie::Sequence => WordTie::Sequence,
-            recipe::WordTie::Window => WordTie::Window,
-        };
+        dropout.word_tie = variational.word_tie;
         if variational.recurrent_dropout > 0.0 {
             dropout.recurrent = variational.recurrent_dropout;
         }
         dropout.weight = variational.weight_dropout;
-        dropout.gates = match variational.gates {
-            recipe::GateMasks::Shared => GateMasks::Shared,
-            recipe::GateMasks::Separate => GateMasks::Separate,
-        };
+        dropout.gates = variational.gates;
     }
     RecurrentLmConfig {
         d_output: Some(d_output),
@@ -163,53 +153,26 @@ pub fn network(recipe: &TextRecipe, vocab_size: usize, kernels: Kernels) -> Recu
             pi: bayes.prior_pi,
             log_sigma1: bayes.prior_log_sigma1,
             log_sigma2: bayes.prior_log_sigma2,
-            over: match bayes.mixture_over {
-                recipe::MixtureOver::Weight => MixtureOver::Weight,
-                recipe::MixtureOver::Row => MixtureOver::Row,
-            },
+            over: bayes.mixture_over,
         }),
         kernels,
         ..RecurrentLmConfig::new(vocab_size, d_embed, d_hidden)
     }
 }
 
-impl From<recipe::BiasInit> for BiasInit {
-    fn from(init: recipe::BiasInit) -> Self {
-        match init {
-            recipe::BiasInit::Zeros => Self::Zeros,
-            recipe::BiasInit::Uniform => Self::Uniform,
-        }
-    }
+fn site_penalty(penalty: &PenaltyConfig<Site>) -> SitePenalty {
+    SitePenalty { site: penalty.site, norm: penalty.activation_norm(), temporal: penalty.temporal }
 }
 
-impl PenaltyConfig {
-    /// The penalty.
-    ///
-    /// # Panics
-    ///
-    /// If it is not valid.
-    fn build(&self) -> SitePenalty {
-        SitePenalty {
-            site: self.site.parse().expect("a validated recipe"),
-            norm: ActivationNormConfig::new(self.eta)
-                .with_norm(self.norm)
-                .with_reduction(self.reduction)
-                .init(),
-            temporal: self.temporal,
-        }
-    }
-}
-
-/// What the recipe's penalties are in the conventions of the literature.
+/// The recipe's penalties in the conventions of the literature.
 pub(crate) fn equivalents(recipe: &TextRecipe, vocab_size: usize) -> Vec<PenaltyEquivalent> {
     let sizes = recipe.model.shape();
     let loss = recipe.training.loss.unwrap_or(LossReduction::SumOverTime);
-    let equivalent = |penalty: &PenaltyConfig| {
-        let site: Site = penalty.site.parse().expect("a validated recipe");
+    let on_activation = |penalty: &PenaltyConfig<Site>| {
         let shape = BatchShape {
             batch_size: recipe.data.batch_size,
             seq_length: recipe.data.bptt,
-            d_hidden: match site {
+            d_hidden: match penalty.site {
                 Site::Embedding => sizes.d_embed,
                 Site::Logits => vocab_size,
                 Site::LayerCell(layer) | Site::LayerHidden(layer)
@@ -220,48 +183,27 @@ pub(crate) fn equivalents(recipe: &TextRecipe, vocab_size: usize) -> Vec<Penalty
                 _ => sizes.d_output,
             },
         };
-        // A difference between steps is no activation: nothing is equivalent to its penalty.
+        // A difference between steps is not an activation: its penalty has no equivalent.
         let of = |convert: fn(Norm, Reduction, f64, BatchShape, LossReduction) -> Option<f64>| {
             let value = convert(penalty.norm, penalty.reduction, penalty.eta, shape, loss);
             value.filter(|_| !penalty.temporal)
         };
         PenaltyEquivalent {
-            site: penalty.site.clone(),
+            site: penalty.site.to_string(),
             eta: penalty.eta,
             lambda: of(anp_core::lambda),
             awd_alpha: of(anp_core::awd_alpha),
         }
     };
-    let on_weights = recipe.weight_penalty.as_ref().map(|penalty| PenaltyEquivalent {
-        site: "recurrent weights".to_owned(),
-        eta: penalty.eta,
-        lambda: None,
-        awd_alpha: None,
+    let others = [
+        ("recurrent weights", recipe.weight_penalty.as_ref().map(|it| it.eta)),
+        ("information", recipe.information_penalty.as_ref().map(|it| it.beta)),
+        ("pointer supervision", recipe.pointer_sentinel.as_ref().map(|it| it.supervision)),
+        // The recipe does not choose this strength: the divergence counts once per epoch.
+        ("weight posterior", recipe.bayes_by_backprop.as_ref().map(|_| 1.0)),
+    ];
+    let without_equivalent = others.into_iter().filter_map(|(site, eta)| {
+        Some(PenaltyEquivalent { site: site.to_owned(), eta: eta?, lambda: None, awd_alpha: None })
     });
-    let on_information = recipe.information_penalty.as_ref().map(|penalty| PenaltyEquivalent {
-        site: "information".to_owned(),
-        eta: penalty.beta,
-        lambda: None,
-        awd_alpha: None,
-    });
-    let on_pointer = recipe.pointer_sentinel.as_ref().map(|pointer| PenaltyEquivalent {
-        site: "pointer supervision".to_owned(),
-        eta: pointer.supervision,
-        lambda: None,
-        awd_alpha: None,
-    });
-    // Its strength is not the recipe's to choose: the divergence counts once an epoch.
-    let on_posterior = recipe.bayes_by_backprop.as_ref().map(|_| PenaltyEquivalent {
-        site: "weight posterior".to_owned(),
-        eta: 1.0,
-        lambda: None,
-        awd_alpha: None,
-    });
-    let on_activations = recipe.penalties.iter().map(equivalent);
-    on_activations
-        .chain(on_weights)
-        .chain(on_information)
-        .chain(on_pointer)
-        .chain(on_posterior)
-        .collect()
+    recipe.penalties.iter().map(on_activation).chain(without_equivalent).collect()
 }

@@ -1,16 +1,16 @@
 //! Ranges of a text recipe's values, checked before any data is read.
 
-use anp_models::{CellTraits, Site};
+use anp_models::{CellTraits, GateMasks, Site};
 
 use super::bptt::VariableBptt;
 use super::recipe::{
-    BayesByBackpropConfig, DataConfig, GateMasks, ModelConfig, ScheduleConfig, Shape, TextRecipe,
+    BayesByBackpropConfig, DataConfig, ModelConfig, ScheduleConfig, Shape, TextRecipe,
     TrainingConfig, VariationalConfig, WeightDecayConfig,
 };
-use crate::data::{self, Split};
-use crate::recipe::penalty::PenaltyConfig;
+use crate::data::Split;
 use crate::recipe::ranges::{
-    InvalidRecipe, at_least_one, finite, not_negative, positive, probability, require,
+    InvalidRecipe, at_least_one, data_set, finite, not_negative, part_of, positive, probability,
+    require,
 };
 
 impl TextRecipe {
@@ -26,7 +26,8 @@ impl TextRecipe {
             variational.validate(&self.model)?;
         }
         for (index, penalty) in self.penalties.iter().enumerate() {
-            penalty.validate(&format!("penalty.{index}"), &self.model)?;
+            self.model.check_site(index, penalty.site)?;
+            penalty.validate(index)?;
         }
         if let Some(penalty) = &self.information_penalty {
             not_negative("information_penalty.beta", penalty.beta)?;
@@ -42,7 +43,8 @@ impl TextRecipe {
                 return Err(InvalidRecipe::Together {
                     key: "training.weight_decay",
                     other: "bayes_by_backprop",
-                    reason: "it would decay ρ, which is no weight, and the prior decays the weights already",
+                    reason: "it would decay ρ, which is no weight, and the prior decays the weights \
+                             already",
                 });
             }
         }
@@ -59,26 +61,11 @@ impl TextRecipe {
 
 impl DataConfig {
     fn validate(&self) -> Result<(), InvalidRecipe> {
-        let mut manifests = data::manifests();
-        manifests.retain(|manifest| !manifest.is_images());
-        let Some(manifest) = manifests.iter().find(|manifest| manifest.name == self.corpus) else {
-            let known: Vec<_> = manifests.iter().map(|manifest| manifest.name.as_str()).collect();
-            return Err(InvalidRecipe::UnknownCorpus {
-                value: self.corpus.clone(),
-                known: known.join(", "),
-            });
-        };
+        let manifest = data_set("data.corpus", &self.corpus, false)?;
         at_least_one("data.batch_size", self.batch_size)?;
         at_least_one("data.bptt", self.bptt)?;
-        if let Some(used) = self.train_tokens {
-            let key = "data.train_tokens";
-            at_least_one(key, used)?;
-            let existing = manifest.file(Split::Train).tokens;
-            if used > existing {
-                let name = manifest.name.clone();
-                return Err(InvalidRecipe::MoreThanThereAre { key, used, existing, name });
-            }
-        }
+        let existing = manifest.file(Split::Train).tokens;
+        part_of(&manifest, "data.train_tokens", self.train_tokens, existing)?;
         if let Some(variable) = &self.variable_bptt {
             let VariableBptt { half_probability, deviation, shortest } = *variable;
             let allowed = (0.0..=1.0).contains(&half_probability);
@@ -158,6 +145,21 @@ impl ModelConfig {
         };
         positive(key("init_range"), init_range)
     }
+
+    /// Check that the network has the site of the penalty at position `index`.
+    fn check_site(&self, index: usize, site: Site) -> Result<(), InvalidRecipe> {
+        let key = format!("penalty.{index}.site");
+        let num_layers = self.shape().num_layers;
+        match site {
+            Site::LayerCell(layer) | Site::LayerHidden(layer) if layer >= num_layers => {
+                Err(InvalidRecipe::SiteOutsideModel { key, site, num_layers })
+            }
+            Site::LayerCell(_) if !self.cell().traits().has_cells => {
+                Err(InvalidRecipe::NoCells { key, site, kind: self.kind() })
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 impl VariationalConfig {
@@ -165,17 +167,17 @@ impl VariationalConfig {
         probability("variational.word_dropout", self.word_dropout)?;
         probability("variational.recurrent_dropout", self.recurrent_dropout)?;
         probability("variational.weight_dropout", self.weight_dropout)?;
-        let kind = model.kind();
         let CellTraits { carries_hidden, recurrent_masks, .. } = model.cell().traits();
-        if self.gates == GateMasks::Separate && recurrent_masks == 1 {
-            return Err(InvalidRecipe::NoUse { key: "variational.gates = \"separate\"", kind });
-        }
-        // It has a rate of its own, for masks in other places.
-        if self.recurrent_dropout != 0.0 && !carries_hidden {
-            return Err(InvalidRecipe::NoUse { key: "variational.recurrent_dropout", kind });
-        }
-        if self.weight_dropout != 0.0 && !carries_hidden {
-            return Err(InvalidRecipe::NoUse { key: "variational.weight_dropout", kind });
+        let has_gate_masks = recurrent_masks > 1;
+        // An SRU has a recurrent rate of its own, for masks in other places.
+        for (key, is_set, is_used) in [
+            ("variational.gates = \"separate\"", self.gates == GateMasks::Separate, has_gate_masks),
+            ("variational.recurrent_dropout", self.recurrent_dropout != 0.0, carries_hidden),
+            ("variational.weight_dropout", self.weight_dropout != 0.0, carries_hidden),
+        ] {
+            if is_set && !is_used {
+                return Err(InvalidRecipe::NoUse { key, kind: model.kind() });
+            }
         }
         Ok(())
     }
@@ -189,34 +191,10 @@ impl BayesByBackpropConfig {
             ("bayes_by_backprop.prior_log_sigma1", self.prior_log_sigma1),
             ("bayes_by_backprop.prior_log_sigma2", self.prior_log_sigma2),
         ] {
-            // Its square's reciprocal is a number in single precision.
+            // The reciprocal of its square must be finite in single precision.
             require(key, "in [-20, 20]", value, (-20.0..=20.0).contains(&value))?;
         }
         Ok(())
-    }
-}
-
-impl PenaltyConfig {
-    fn validate(&self, key: &str, model: &ModelConfig) -> Result<(), InvalidRecipe> {
-        let site: Site = self
-            .site
-            .parse()
-            .map_err(|source| InvalidRecipe::UnknownSite { key: format!("{key}.site"), source })?;
-        let num_layers = model.shape().num_layers;
-        if let Site::LayerCell(layer) | Site::LayerHidden(layer) = site
-            && layer >= num_layers
-        {
-            return Err(InvalidRecipe::SiteOutsideModel {
-                key: format!("{key}.site"),
-                site,
-                num_layers,
-            });
-        }
-        if matches!(site, Site::LayerCell(_)) && !model.cell().traits().has_cells {
-            let (key, kind) = (format!("{key}.site"), model.kind());
-            return Err(InvalidRecipe::NoCells { key, site, kind });
-        }
-        not_negative(format!("{key}.eta"), self.eta)
     }
 }
 
@@ -509,19 +487,15 @@ mod tests {
              the layer has 8 units"
         );
         assert_eq!(
-            refusal(|recipe, _| recipe.penalties[0].site = "layer[2].cell".to_owned()),
+            refusal(|recipe, _| recipe.penalties[0].site = Site::LayerCell(2)),
             "penalty.0.site is `layer[2].cell`, but the model has 2 layers, counted from 0"
         );
     }
 
     #[test]
-    fn unknown_names_are_refused_with_the_known_ones() {
+    fn an_unknown_corpus_is_refused_with_the_known_ones() {
         let message = refusal(|recipe, _| recipe.data.corpus = "wikipedia".to_owned());
         assert!(message.contains("penn_treebank"), "{message}");
         assert!(message.ends_with("but is `wikipedia`"), "{message}");
-        assert_eq!(
-            refusal(|recipe, _| recipe.penalties[0].site = "hidden".to_owned()),
-            "penalty.0.site is wrong"
-        );
     }
 }

@@ -1,14 +1,18 @@
 //! Recipes of language models.
 
 use anp_kernels::sru::Activation;
-use anp_models::{CellConfig, LstmCellConfig, NasCellConfig, RhnCellConfig, SruCellConfig};
+use anp_models::{
+    BiasInit, CellConfig, GateMasks, LstmCellConfig, MaskSpan, MixtureOver, NasCellConfig,
+    RhnCellConfig, Site, SruCellConfig, WordTie,
+};
 use serde::{Deserialize, Serialize};
 
 use super::bptt::VariableBptt;
 use super::noising::NoisingConfig;
+use crate::recipe::hash::content_hash;
 use crate::recipe::penalty::PenaltyConfig;
 
-/// Everything that decides the result of a run on text, but for its seed.
+/// Everything but the seed that decides the result of a run on text.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TextRecipe {
@@ -19,7 +23,7 @@ pub struct TextRecipe {
     /// Masks beside the dropout between layers, and how long masks last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub variational: Option<VariationalConfig>,
-    /// Noise on the last hidden activation, and what it tells of the input.
+    /// Noise on the last hidden activation, and a penalty on what it says about the input.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub information_penalty: Option<InformationPenaltyConfig>,
     /// A distribution for each weight instead of a value.
@@ -30,12 +34,20 @@ pub struct TextRecipe {
     pub pointer_sentinel: Option<PointerSentinelConfig>,
     /// Terms added to the loss, each with its site.
     #[serde(default, rename = "penalty", skip_serializing_if = "Vec::is_empty")]
-    pub penalties: Vec<PenaltyConfig>,
+    pub penalties: Vec<PenaltyConfig<Site>>,
     /// Terms added to the loss on the weights of the recurrent layers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight_penalty: Option<WeightPenaltyConfig>,
     /// How it is trained.
     pub training: TrainingConfig,
+}
+
+impl TextRecipe {
+    /// SHA-256 of the recipe's canonical JSON, in hexadecimal: two runs with the same hash are the
+    /// same experiment.
+    pub fn content_hash(&self) -> String {
+        content_hash(self)
+    }
 }
 
 /// The corpus and how its token stream is cut into windows.
@@ -48,8 +60,8 @@ pub struct DataConfig {
     pub batch_size: usize,
     /// Length of a back-propagation window, in tokens.
     pub bptt: usize,
-    /// How many of the training tokens are used, from the first; all, unless this says otherwise. The vocabulary is that of
-    /// the whole training text.
+    /// Train on this many tokens, from the first; the default is all. The vocabulary is always that
+    /// of the whole training text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub train_tokens: Option<usize>,
     /// Training windows of random lengths around `bptt`.
@@ -127,13 +139,10 @@ impl ModelConfig {
             Self::Lstm(it) => CellConfig::Lstm(LstmCellConfig {
                 forget_bias: it.forget_bias,
                 num_biases: it.num_biases,
-                bias_init: it.bias_init.into(),
+                bias_init: it.bias_init,
             }),
             Self::Sru(it) => CellConfig::Sru(SruCellConfig {
-                activation: match it.activation {
-                    SruActivation::Identity => Activation::Identity,
-                    SruActivation::Tanh => Activation::Tanh,
-                },
+                activation: it.activation,
                 highway_bias: it.highway_bias,
             }),
             Self::Rhn(it) => CellConfig::Rhn(RhnCellConfig {
@@ -166,21 +175,21 @@ pub struct LstmConfig {
     pub inter_layer_dropout: f64,
     /// Probability of dropping an element of the last layer's output.
     pub output_dropout: f64,
-    /// Constant added to the forget gate's pre-activation.
+    /// Constant added to the pre-activation of the forget gate.
     pub forget_bias: f64,
-    /// Bias vectors a layer: 1, or 2 (one on the input product and one on the recurrent product).
+    /// Bias vectors per layer: 1, or 2 (one on the input product, one on the recurrent product).
     pub num_biases: usize,
     /// How the recurrent biases start.
     pub bias_init: BiasInit,
     /// Weights start uniform in `[-init_range, init_range]`.
     pub init_range: f64,
-    /// The same for the recurrent layers, if it is another.
+    /// The same for the recurrent layers, if their range differs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layer_init_range: Option<f64>,
-    /// Whether each recurrent layer starts uniform within one over the root of its units, as in `torch.nn.LSTM`.
+    /// Whether each recurrent layer starts uniform in ±1/√units, as `torch.nn.LSTM` does.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub layer_init_by_units: bool,
-    /// How the decoder's bias starts: like the weights, unless this says otherwise.
+    /// How the decoder's bias starts; the default is like the weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decoder_bias_init: Option<BiasInit>,
 }
@@ -201,25 +210,15 @@ pub struct SruConfig {
     pub input_dropout: f64,
     /// Probability of dropping an element of the last layer's output.
     pub output_dropout: f64,
-    /// Probability of dropping an element of each layer's input in its product, and of each but the last layer's
-    /// activation of the cell; one mask a window and sequence.
+    /// Probability of dropping an element of a layer's input to the product, and of the activated
+    /// cell state of every layer except the last; one mask per window and sequence.
     pub rnn_dropout: f64,
     /// Function of the cell state.
-    pub activation: SruActivation,
+    pub activation: Activation,
     /// What the bias of the highway gate starts at.
     pub highway_bias: f64,
     /// Weights start uniform in `[-init_range, init_range]`; other biases at zero.
     pub init_range: f64,
-}
-
-/// Function of an SRU's cell state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SruActivation {
-    /// None.
-    Identity,
-    /// Hyperbolic tangent.
-    Tanh,
 }
 
 /// `[model.rhn]`.
@@ -266,16 +265,6 @@ pub struct NasConfig {
     pub init_range: f64,
 }
 
-/// How biases are initialised.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum BiasInit {
-    /// All zero.
-    Zeros,
-    /// Like the weights.
-    Uniform,
-}
-
 /// `[variational]`: variational dropout (Gal & Ghahramani, 2016).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -286,9 +275,11 @@ pub struct VariationalConfig {
     pub word_dropout: f64,
     /// Which occurrences of a word are dropped together.
     pub word_tie: WordTie,
-    /// Probability of dropping an element of the hidden state on its way to the next step; one mask a window.
+    /// Probability of dropping an element of the hidden state on its way to the next step; one mask
+    /// per window.
     pub recurrent_dropout: f64,
-    /// Probability of dropping an element of a recurrent matrix; one mask a window for all sequences (AWD-LSTM).
+    /// Probability of dropping an element of a recurrent matrix; one mask per window, the same for
+    /// all sequences (AWD-LSTM).
     #[serde(default, skip_serializing_if = "is_zero")]
     pub weight_dropout: f64,
     /// Whether the gates of a layer share their masks.
@@ -298,38 +289,6 @@ pub struct VariationalConfig {
 /// For serde, which hands over a reference.
 fn is_zero(value: &f64) -> bool {
     *value == 0.0
-}
-
-/// How long a mask lasts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum MaskSpan {
-    /// One step.
-    Step,
-    /// A window.
-    Window,
-}
-
-/// Which occurrences of a word are dropped together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum WordTie {
-    /// Every token draws for itself ("skip-input").
-    Token,
-    /// All occurrences in one sequence of the window.
-    Sequence,
-    /// All occurrences in the window.
-    Window,
-}
-
-/// Whether the gates of a layer share their masks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum GateMasks {
-    /// One mask for all.
-    Shared,
-    /// One a gate.
-    Separate,
 }
 
 /// `[information_penalty]`: the paper's Bayesian information penalty (its equations 8 and 9).
@@ -356,8 +315,9 @@ pub enum InformationReduction {
     MeanElements,
 }
 
-/// `[bayes_by_backprop]`: a normal distribution for each weight but the decoder's bias, drawn once a window (Fortunato et al.,
-/// 2017). The divergence of all weights from their prior counts once an epoch.
+/// `[bayes_by_backprop]`: a normal distribution for each weight except the decoder's bias, drawn
+/// once per window (Fortunato et al., 2017). The divergence of all weights from their prior counts
+/// once per epoch.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BayesByBackpropConfig {
@@ -371,30 +331,23 @@ pub struct BayesByBackpropConfig {
     pub mixture_over: MixtureOver,
 }
 
-/// `[pointer_sentinel]`: a pointer to the last words, mixed with the softmax by a sentinel (Merity et al., 2016).
+/// `[pointer_sentinel]`: a pointer to the last words, mixed with the softmax by a sentinel (Merity
+/// et al., 2016).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PointerSentinelConfig {
-    /// Last words that can be pointed at, the current one among them.
+    /// Number of last words that can be pointed at, including the current one.
     pub window: usize,
-    /// Whether gradients go through the states of this back-propagation window that are pointed at; through those of
-    /// earlier ones they never go.
+    /// Whether gradients flow through the states that are pointed at within this back-propagation
+    /// window. They never flow through states of earlier windows.
     pub state_gradient: bool,
-    /// Weight of the pointer's own supervision, `−ln(g + Σ a_i over the target's places)`, in the loss; 1 as published.
+    /// Weight in the loss of the pointer's own supervision, `−ln(g + Σ a_i over the target's
+    /// positions)`; 1 as published.
     pub supervision: f64,
 }
 
-/// What a prior draws from one of its components.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum MixtureOver {
-    /// Each weight by itself (Blundell et al., 2015).
-    Weight,
-    /// The weights of a row of a matrix together (Sonnet's example of Fortunato et al.).
-    Row,
-}
-
-/// `[weight_penalty]`: a term on the weight matrices of the recurrent layers, without biases, embedding and decoder.
+/// `[weight_penalty]`: a term on the weight matrices of the recurrent layers, not on biases,
+/// embedding or decoder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WeightPenaltyConfig {
@@ -418,13 +371,13 @@ pub enum WeightPenaltyForm {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainingConfig {
-    /// Most epochs to train.
+    /// Largest number of epochs to train.
     pub max_epochs: usize,
     /// Learning rate of the first epoch, for the loss as `loss` says.
     pub learning_rate: f64,
-    /// Largest norm of all gradients together; larger ones are scaled down to it.
+    /// Largest global norm of the gradients; larger ones are scaled down to it.
     pub grad_clip_norm: f64,
-    /// How the losses of a window become one number: summed over the steps, unless this says otherwise.
+    /// How the losses of a window become one number; the default is a sum over the steps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss: Option<anp_core::LossReduction>,
     /// Decay of all parameters.
@@ -432,7 +385,7 @@ pub struct TrainingConfig {
     pub weight_decay: Option<WeightDecayConfig>,
     /// What happens to the learning rate after each epoch.
     pub schedule: ScheduleConfig,
-    /// End after so many epochs in a row without a better validation perplexity.
+    /// Stop after this many consecutive epochs without a better validation perplexity.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub patience: Option<usize>,
 }
@@ -443,7 +396,7 @@ pub struct TrainingConfig {
 pub enum WeightDecayConfig {
     /// This times the parameter is added to its gradient, after the clip.
     Coupled(f64),
-    /// The parameter loses this share of itself a step, whatever the learning rate.
+    /// The parameter shrinks by this share per step, whatever the learning rate.
     Decoupled(f64),
 }
 
@@ -451,7 +404,8 @@ pub enum WeightDecayConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum ScheduleConfig {
-    /// When an epoch does not improve validation: restore the best parameters and decay (the paper).
+    /// After an epoch that does not improve validation, restore the best parameters and decay
+    /// (the paper).
     OnPlateau {
         /// The learning rate is multiplied by this, in (0, 1).
         factor: f64,
@@ -465,10 +419,10 @@ pub enum ScheduleConfig {
         /// Each later epoch divides the learning rate by this, at least 1.
         divide_by: f64,
     },
-    /// Constant; once an epoch is worse than the best but for the last few, the parameters of all further steps are
-    /// averaged, and the averages are what is evaluated (NT-ASGD: Merity et al., 2017).
+    /// Constant. Once an epoch is worse than the best one before the last few, the parameters of all
+    /// further steps are averaged, and the averages are evaluated (NT-ASGD: Merity et al., 2017).
     NonMonotoneAveraging {
-        /// Epochs before the current one that it is not compared with.
+        /// Number of last epochs that the current one is not compared with.
         interval: usize,
     },
 }
@@ -507,7 +461,7 @@ pub(crate) fn test_recipe() -> TextRecipe {
         bayes_by_backprop: None,
         pointer_sentinel: None,
         penalties: vec![PenaltyConfig {
-            site: "output_dropped".to_owned(),
+            site: Site::OutputDropped,
             norm: anp_core::Norm::L2sq,
             reduction: anp_core::Reduction::HalfSum,
             eta: 1e-4,

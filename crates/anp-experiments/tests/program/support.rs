@@ -37,7 +37,7 @@ rows = ["lstm", "lstm_anp", "sru"]
 
 const NOT_BUILT: &str = r#"
 name = "SRU"
-[paper]
+[published]
 test = 62.3
 source = "Table 2"
 tolerance = 1.0
@@ -49,21 +49,21 @@ fn row(name: &str, max_epochs: usize, learning_rate: f64, clip: f64, penalty: &s
         r#"
 name = "{name}"
 
-[paper]
+[published]
 valid = 81.6
 test = 77.5
 source = "Table 2"
 tolerance = 1.0
 
-[demo]
+[scale.demo]
 seeds = [1]
 
-[demo.data]
+[scale.demo.data]
 corpus = "demo"
 batch_size = 20
 bptt = 20
 
-[demo.model.lstm]
+[scale.demo.model.lstm]
 d_embed = 8
 d_hidden = 8
 num_layers = 2
@@ -76,12 +76,12 @@ num_biases = 1
 bias_init = "zeros"
 init_range = 0.1
 
-[demo.training]
+[scale.demo.training]
 max_epochs = {max_epochs}
 learning_rate = {learning_rate:?}
 grad_clip_norm = {clip:?}
 
-[demo.training.schedule.on_plateau]
+[scale.demo.training.schedule.on_plateau]
 factor = 0.7
 max_decays = 15
 
@@ -92,7 +92,7 @@ max_decays = 15
 
 fn penalty(site: &str, eta: f64) -> String {
     format!(
-        "[[demo.penalty]]\nsite = '{site}'\nnorm = 'l2sq'\nreduction = 'half_sum'\neta = {eta:?}\n"
+        "[[scale.demo.penalty]]\nsite = '{site}'\nnorm = 'l2sq'\nreduction = 'half_sum'\neta = {eta:?}\n"
     )
 }
 
@@ -159,7 +159,7 @@ impl Workplace {
         let table = Experiments::locate(Some(&self.path("experiments"))).unwrap().table("table2");
         let rows = table.unwrap().rows;
         let row = rows.into_iter().find(|it| it.id == row).unwrap();
-        row.section(Scale::Demo, &[]).unwrap().unwrap().recipe().text().unwrap()
+        row.runs(Scale::Demo, &[]).unwrap().unwrap().recipe.text().unwrap()
     }
 
     pub fn name(&self, row: &str, seed: u64) -> String {

@@ -27,13 +27,16 @@ pub trait MatmulBackward: MatmulBackend {
 impl<B: MatmulBackward, C: CheckpointStrategy> MatmulBackend for Autodiff<B, C> {
     fn matmul(lhs: FloatTensor<Self>, rhs: FloatTensor<Self>) -> FloatTensor<Self> {
         let ((lhs, lhs_node), (rhs, rhs_node)) = (lhs.into_parts(), rhs.into_parts());
-        let step = Step::<B, C, _, _>::prepare([lhs_node, rhs_node], |saved, out_grad, [of_lhs, of_rhs]| {
-            let (lhs, rhs): (FloatTensor<B>, FloatTensor<B>) = saved;
-            [
-                of_lhs.then(|| B::matmul_transposed_rhs(out_grad.clone(), rhs)),
-                of_rhs.then(|| B::matmul_transposed_lhs(lhs, out_grad)),
-            ]
-        });
+        let step = Step::<B, C, _, _>::prepare(
+            [lhs_node, rhs_node],
+            |saved, out_grad, [of_lhs, of_rhs]| {
+                let (lhs, rhs): (FloatTensor<B>, FloatTensor<B>) = saved;
+                [
+                    of_lhs.then(|| B::matmul_transposed_rhs(out_grad.clone(), rhs)),
+                    of_rhs.then(|| B::matmul_transposed_lhs(lhs, out_grad)),
+                ]
+            },
+        );
         step.finish(B::matmul(lhs.clone(), rhs.clone()), || (lhs, rhs))
     }
 }

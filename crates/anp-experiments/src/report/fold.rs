@@ -1,13 +1,4 @@
-//! Tables from records: the paper's numbers, ours, and the difference.
-//!
-//! A report is a fold over records: a run made on another machine last week counts the same as one made
-//! now. [`fold`] makes a [`TableReport`] of a table and the records that there are; [`render`] writes it.
-
-mod csv;
-mod json;
-mod markdown;
-mod notes;
-mod text;
+//! What the records say about the rows of a table.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -20,23 +11,6 @@ use crate::experiments::{ExperimentsError, Metric, Published, Table};
 use crate::recipe::Scale;
 use crate::record::{AnyRecord, Record, StoredRecord};
 
-pub(crate) use text::LINES;
-
-/// How a report is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
-#[non_exhaustive]
-pub enum Format {
-    /// A table for people.
-    #[default]
-    Text,
-    /// A table for a document.
-    Markdown,
-    /// A list of rows, as `docs/records.md` describes.
-    Json,
-    /// One line a row.
-    Csv,
-}
-
 /// A table with what was measured.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TableReport {
@@ -48,7 +22,7 @@ pub struct TableReport {
     pub metric: Metric,
     /// The scale of the runs.
     pub scale: Scale,
-    /// `--set` overrides that the recipes were changed by.
+    /// The `--set` overrides of the recipes.
     pub overrides: Vec<String>,
     /// All rows of the table, in the paper's order.
     pub rows: Vec<RowReport>,
@@ -63,13 +37,13 @@ pub struct RowReport {
     pub row: String,
     /// What the table calls it.
     pub name: String,
-    /// Whether this project added it to the paper's rows.
+    /// Whether this project adds the row to the paper's.
     pub ours: bool,
     /// The published numbers.
     pub published: Option<Published>,
     /// What we have.
     pub state: RowState,
-    /// Runs of the row that failed just now; a table made from records alone knows of none.
+    /// Runs of the row that have just failed; records know of none.
     pub failures: Vec<Failure>,
 }
 
@@ -98,31 +72,36 @@ pub enum RowState {
 }
 
 /// Means over the seeds of a row.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Measured {
     /// Validation, cut into the training batch size, in the table's metric; image sets have none.
     pub valid: Option<Statistic>,
     /// Test in the table's metric: as one stream, or all images after the last epoch.
     pub test: Statistic,
-    /// Test images after the epoch that is best on them; only of image sets.
+    /// Test images after the epoch that is best on them; only for image sets.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub best_epoch: Option<Statistic>,
-    /// All penalties together during the best epoch, in nats a token, or during the last, in nats an image; zero if the
-    /// recipe has none.
+    /// The sum of all penalties: in the best epoch in nats per token, or in the last epoch in nats
+    /// per image. Zero if the recipe has none.
     pub penalty: Statistic,
-    /// Mean of ‖h‖₂: over validation tokens, of the last hidden activation; or over test images, of the pooled features.
+    /// Mean ‖h‖₂ of the last hidden activation over validation tokens, or of the pooled features over
+    /// test images.
     pub activation_norm: Statistic,
-    /// Other readings of its size, of language models.
+    /// Other readings of its size, for language models.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub readings: Option<Readings>,
     /// The files of the records, in the order of the seeds.
+    #[serde(skip)]
     pub records: Vec<PathBuf>,
 }
 
-/// Means over the seeds of what "the L2 norm of the final output" may be; see [`ActivationStatistics`](crate::record::ActivationStatistics).
+/// Means over the seeds of what "the L2 norm of the final output" may be; see
+/// [`ActivationStatistics`](crate::record::ActivationStatistics).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Readings {
-    /// ½‖h‖₂², a token, on validation without dropout.
+    /// ½‖h‖₂² per token, on validation without dropout.
     pub half_squared_norm: f64,
-    /// Frobenius norm of a window's block, divided by its steps, on validation without dropout.
+    /// Frobenius norm of a window's block divided by its steps, on validation without dropout.
     pub frobenius_per_step: f64,
     /// The same on the training text with dropout.
     pub frobenius_per_step_dropped: f64,
@@ -154,7 +133,7 @@ pub struct Uncounted {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum UncountedReason {
-    /// The row's recipe is another one now, or was when `--set` changed it.
+    /// Its recipe is not the row's: the row or `--set` has changed since.
     OtherRecipe,
     /// A later record has the same recipe and the same seed.
     SameSeed,
@@ -172,14 +151,14 @@ pub enum Verdict {
 
 impl Statistic {
     /// Mean and standard deviation of `values`; `None` if there are none.
-    fn of(values: &[f64]) -> Option<Self> {
+    pub(super) fn of(values: &[f64]) -> Option<Self> {
         let n = values.len();
         (n > 0).then(|| Self { mean: values.mean(), sd: (n > 1).then(|| values.std_dev()), n })
     }
 }
 
 impl TableReport {
-    /// Take note that a run of `row`, at the report's scale, failed. Rows of other tables are none of its business.
+    /// Note that a run of `row` failed at the report's scale. Rows of other tables are ignored.
     pub fn add_failure(&mut self, table: &str, row: &str, failure: Failure) {
         if self.table == table
             && let Some(found) = self.rows.iter_mut().find(|found| found.row == row)
@@ -193,8 +172,8 @@ impl TableReport {
         self.rows.iter().any(|row| self.verdict(row) == Some(Verdict::Miss))
     }
 
-    /// Whether `row` comes out as published: only at paper scale, only without overrides, and only if both
-    /// test numbers are there.
+    /// Whether `row` comes out as published: only at paper scale, only without overrides, and only
+    /// if there are both test numbers.
     pub fn verdict(&self, row: &RowReport) -> Option<Verdict> {
         if self.scale != Scale::Paper || !self.overrides.is_empty() {
             return None;
@@ -228,7 +207,7 @@ impl RowReport {
     }
 
     /// What stands in place of our numbers if there are none.
-    fn absence(&self) -> Option<String> {
+    pub(super) fn absence(&self) -> Option<String> {
         match &self.state {
             RowState::NotBuilt => Some("not built yet".to_owned()),
             RowState::OtherScales(scales) => {
@@ -245,8 +224,8 @@ impl RowReport {
 
 /// Put the records of a table's rows at `scale` into the table.
 ///
-/// A record counts if its recipe is the row's, after `overrides`, whatever row it was made for; one a seed. Other
-/// records of other rows and scales are ignored.
+/// A record counts if its recipe is the row's after `overrides`, whatever row it was made for; one
+/// record per seed. All other records of other rows and scales are ignored.
 ///
 /// # Errors
 ///
@@ -261,13 +240,13 @@ pub fn fold(
     let mut misfit = None;
     let mut rows = Vec::new();
     for row in &table.rows {
-        let section = row.section(scale, overrides).unwrap_or_else(|err| {
+        let runs = row.runs(scale, overrides).unwrap_or_else(|err| {
             misfit.get_or_insert(err);
             None
         });
-        let state = match section {
-            Some(section) => {
-                let recipe_hash = section.recipe().content_hash();
+        let state = match runs {
+            Some(runs) => {
+                let recipe_hash = runs.recipe.content_hash();
                 let of_row = |stored: &&StoredRecord| {
                     let record = &stored.record;
                     let is_of_row = (record.table(), record.row()) == (&table.id, &row.id);
@@ -275,17 +254,17 @@ pub fn fold(
                 };
                 measure(records.iter().filter(of_row), &recipe_hash, &mut uncounted)
             }
-            None if row.file.section(scale).is_some() => RowState::Unfit,
-            None => match row.file.scales().collect::<Vec<_>>() {
+            None => match row.scales().collect::<Vec<_>>() {
                 scales if scales.is_empty() => RowState::NotBuilt,
+                scales if scales.contains(&scale) => RowState::Unfit,
                 scales => RowState::OtherScales(scales),
             },
         };
         rows.push(RowReport {
             row: row.id.clone(),
-            name: row.file.name.clone(),
-            ours: row.file.ours,
-            published: row.file.published.clone(),
+            name: row.name.clone(),
+            ours: row.ours,
+            published: row.published.clone(),
             state,
             failures: Vec::new(),
         });
@@ -306,7 +285,7 @@ pub fn fold(
     })
 }
 
-/// Means over the records whose recipe hashes to `hash`, the latest one of each seed.
+/// Means over the records with the recipe `hash`, the latest one of each seed.
 fn measure<'a>(
     records: impl Iterator<Item = &'a StoredRecord>,
     hash: &str,
@@ -410,7 +389,8 @@ impl Numbers {
     }
 }
 
-/// All penalties of the best epoch, in nats a token: the loss that they are part of is a sum over the window, or a mean.
+/// All penalties of the best epoch, in nats per token. The loss that they are part of is a sum over
+/// the window, or a mean.
 fn penalty_per_token(record: &Record) -> f64 {
     let best = record.curve.iter().find(|epoch| epoch.epoch == record.result.best_epoch);
     let total: f64 = best.map_or(0.0, |epoch| epoch.penalties.iter().sum());
@@ -419,22 +399,3 @@ fn penalty_per_token(record: &Record) -> f64 {
         Some(LossReduction::SumOverTime) | None => total / record.recipe.data.bptt as f64,
     }
 }
-
-/// Write reports in `format`, for a terminal `width` columns wide where that matters.
-pub fn render(reports: &[TableReport], format: Format, width: u16) -> String {
-    match format {
-        Format::Text => {
-            let tables: Vec<_> = reports.iter().map(|report| text::render(report, width)).collect();
-            tables.join("\n")
-        }
-        Format::Markdown => {
-            let tables: Vec<_> = reports.iter().map(markdown::render).collect();
-            tables.join("\n")
-        }
-        Format::Json => json::render(reports),
-        Format::Csv => csv::render(reports),
-    }
-}
-
-#[cfg(test)]
-mod tests;

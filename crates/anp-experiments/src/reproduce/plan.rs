@@ -1,0 +1,115 @@
+//! Which runs have no record yet.
+
+use std::collections::HashSet;
+
+use crate::experiments::{ExperimentsError, Table};
+use crate::recipe::{Recipe, Scale};
+use crate::record::{StoredRecord, run_name};
+
+/// Which runs of some tables to make.
+#[derive(Debug, Clone, Default)]
+pub struct Selection {
+    /// Rows to run; all if empty.
+    pub rows: Vec<String>,
+    /// Seeds of each row; those of its recipe if `None`.
+    pub num_seeds: Option<usize>,
+    /// `--set` overrides.
+    pub overrides: Vec<String>,
+    /// Whether to make runs again that have a record.
+    pub force: bool,
+}
+
+/// A run to make.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PlannedRun {
+    /// Table of the row.
+    pub table: String,
+    /// Row.
+    pub row: String,
+    /// Scale of the recipe.
+    pub scale: Scale,
+    /// Seed.
+    pub seed: u64,
+    /// What to run.
+    pub recipe: Recipe,
+    /// [`Recipe::content_hash`] of it.
+    pub recipe_hash: String,
+}
+
+/// The runs to make.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// The runs to make, in this order.
+    pub runs: Vec<PlannedRun>,
+    /// Number of selected runs that have a record already.
+    pub recorded: usize,
+}
+
+impl PlannedRun {
+    /// Name of its record, without the ending, and of its run folder.
+    pub fn name(&self) -> String {
+        run_name(&self.table, &self.row, self.scale, self.seed, &self.recipe_hash)
+    }
+}
+
+/// Find the runs that are needed so that every selected row of `tables` has a record of its recipe at
+/// `scale` for each of its seeds. Rows without a recipe at `scale` need none.
+///
+/// # Errors
+///
+/// [`ExperimentsError::UnknownRow`] if no table has a row that is selected; any other
+/// [`ExperimentsError`] if the overrides do not fit a row.
+pub fn plan(
+    tables: &[Table],
+    scale: Scale,
+    selection: &Selection,
+    records: &[StoredRecord],
+) -> Result<Plan, ExperimentsError> {
+    let known = || tables.iter().flat_map(|table| &table.rows).map(|row| row.id.clone());
+    if let Some(id) = selection.rows.iter().find(|&id| known().all(|row| row != *id)) {
+        let mut seen = HashSet::new();
+        let known = known().filter(|row| seen.insert(row.clone())).collect();
+        return Err(ExperimentsError::UnknownRow { id: id.clone(), known });
+    }
+    // The recipe decides a number, so rows with the same recipe share their records.
+    let recorded: HashSet<_> = records
+        .iter()
+        .map(|StoredRecord { record, .. }| {
+            (record.recipe_hash().to_owned(), record.scale(), record.seed())
+        })
+        .collect();
+
+    let mut plan = Plan { runs: Vec::new(), recorded: 0 };
+    let mut planned = HashSet::new();
+    for table in tables {
+        for row in &table.rows {
+            if !selection.rows.is_empty() && !selection.rows.contains(&row.id) {
+                continue;
+            }
+            let Some(runs) = row.runs(scale, &selection.overrides)? else { continue };
+            let seeds = match selection.num_seeds {
+                Some(count) => runs.first_seeds(count),
+                None => runs.seeds,
+            };
+            let recipe = runs.recipe;
+            let recipe_hash = recipe.content_hash();
+            for seed in seeds {
+                let run = PlannedRun {
+                    table: table.id.clone(),
+                    row: row.id.clone(),
+                    scale,
+                    seed,
+                    recipe: recipe.clone(),
+                    recipe_hash: recipe_hash.clone(),
+                };
+                let key = (run.recipe_hash.clone(), scale, seed);
+                let has_record = recorded.contains(&key);
+                plan.recorded += usize::from(has_record);
+                if (selection.force || !has_record) && planned.insert(key) {
+                    plan.runs.push(run);
+                }
+            }
+        }
+    }
+    Ok(plan)
+}
