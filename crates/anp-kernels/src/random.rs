@@ -4,6 +4,9 @@
 //! generator, so that it is the device's seed that decides, and each number is a function of the key and its place (Philox4x32-10):
 //! vectors and threads make them, and cannot change them. Devices outside the host's memory draw with Burn's operations.
 
+use anp_core::validate_dropout;
+/// [`dropout_mask`] in Burn's operations: the same distribution, other draws.
+pub use anp_core::sample_mask as dropout_mask_reference;
 use burn::tensor::{DType, Device, Distribution, Int, Tensor, TensorCreationOptions, TensorData};
 
 use crate::backend::is_cpu;
@@ -11,7 +14,8 @@ use crate::cpu::random::{self, Key};
 
 /// Draw a dropout mask: each element is 0 with probability `prob`, else `1 / (1 − prob)`.
 ///
-/// `options` is a `&Device` or a `(&Device, DType)`. On a device without a kernel this is [`dropout_mask_reference`].
+/// `options` is a `&Device` or a `(&Device, DType)`. On a device without a kernel this is
+/// [`dropout_mask_reference`].
 ///
 /// # Shapes
 ///
@@ -26,7 +30,7 @@ pub fn dropout_mask<const D: usize>(
     options: impl Into<TensorCreationOptions>,
 ) -> Tensor<D> {
     let options = options.into();
-    check(prob);
+    validate_dropout("prob", prob).unwrap_or_else(|err| panic!("{err}"));
     if !is_cpu(&options.device) {
         return dropout_mask_reference(shape, prob, options);
     }
@@ -36,24 +40,10 @@ pub fn dropout_mask<const D: usize>(
     })
 }
 
-/// [`dropout_mask`] in Burn's operations: the same distribution, other draws.
-///
-/// # Panics
-///
-/// If `prob` is not in `[0, 1)`.
-pub fn dropout_mask_reference<const D: usize>(
-    shape: [usize; D],
-    prob: f64,
-    options: impl Into<TensorCreationOptions>,
-) -> Tensor<D> {
-    check(prob);
-    let keep = 1.0 - prob;
-    Tensor::random(shape, Distribution::Bernoulli(keep), options).mul_scalar(1.0 / keep)
-}
-
 /// Draw numbers of the standard normal distribution, none of them beyond ±6.77.
 ///
-/// `options` is a `&Device` or a `(&Device, DType)`. On a device without a kernel this is [`standard_normal_reference`].
+/// `options` is a `&Device` or a `(&Device, DType)`. On a device without a kernel this is
+/// [`standard_normal_reference`].
 ///
 /// # Shapes
 ///
@@ -78,11 +68,6 @@ pub fn standard_normal_reference<const D: usize>(
     options: impl Into<TensorCreationOptions>,
 ) -> Tensor<D> {
     Tensor::random(shape, Distribution::Normal(0.0, 1.0), options)
-}
-
-#[track_caller]
-fn check(prob: f64) {
-    assert!((0.0..1.0).contains(&prob), "`prob` must be in [0, 1), but is {prob}");
 }
 
 fn draw<const D: usize>(

@@ -19,6 +19,7 @@ mod cell;
 mod image;
 mod init;
 mod language;
+mod site;
 
 pub use anp_kernels::Kernels;
 pub use anp_kernels::nn::LayerMasks;
@@ -27,16 +28,17 @@ pub use cell::{
     NasCellConfig, ParamCount, RecurrentLayer, RhnCellConfig, SruCellConfig,
 };
 pub use image::{
-    ImageOutput, ImageSite, ParseImageSiteError, ResidualBlock, ResidualLayout, WideResNet,
-    WideResNetConfig,
+    ImageOutput, ImageSite, ResidualBlock, ResidualLayout, WideResNet, WideResNetConfig,
 };
 pub use init::BiasInit;
 pub use language::{
     Dropout, GateMasks, LayerInitRange, LmMasks, LmOutput, LmState, MaskSpan, MixtureOver,
-    ParseSiteError, PointerConfig, PointerSentinel, PointerState, PointerTerms, Pointing,
-    RecurrentLm, RecurrentLmConfig, ScaleMixture, Site, StochasticConfig, StochasticOutput,
-    WeightDraw, WeightPosterior, WordTie,
+    PointerConfig, PointerSentinel, PointerState, PointerTerms, Pointing, RecurrentLm,
+    RecurrentLmConfig, ScaleMixture, Site, StochasticConfig, StochasticOutput, WeightDraw,
+    WeightPosterior, WordTie,
 };
+
+pub use site::ParseSiteError;
 
 /// The examples of `docs/embedding.md`, so that they are compiled.
 #[cfg(doctest)]

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use anp_core::{BatchShape, LossReduction, Norm, Reduction};
 use anp_kernels::sgd::WeightDecay;
 use anp_models::{
-    BiasInit, Dropout, Kernels, LayerInitRange, PointerConfig, RecurrentLmConfig, ScaleMixture, Site,
-    StochasticConfig,
+    BiasInit, Dropout, Kernels, LayerInitRange, PointerConfig, RecurrentLmConfig, ScaleMixture,
+    Site, StochasticConfig,
 };
 use burn::tensor::Device;
 

@@ -5,5 +5,5 @@ mod site;
 mod wide_resnet;
 
 pub use config::{ResidualLayout, WideResNetConfig};
-pub use site::{ImageSite, ParseImageSiteError};
+pub use site::ImageSite;
 pub use wide_resnet::{ImageOutput, ResidualBlock, WideResNet};

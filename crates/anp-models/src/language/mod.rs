@@ -18,6 +18,6 @@ pub use output::{LmOutput, LmState};
 pub use pointer::{PointerConfig, PointerSentinel, PointerState, PointerTerms, Pointing};
 pub use posterior::{MixtureOver, ScaleMixture, WeightPosterior};
 pub use recurrent_lm::RecurrentLm;
-pub use site::{ParseSiteError, Site};
+pub use site::Site;
 pub use stochastic::{StochasticConfig, StochasticOutput};
 pub use weight_draw::WeightDraw;

@@ -3,6 +3,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::site::{ParseSiteError, serde_by_name};
+
 /// A place in a network whose activation can be penalised or measured.
 ///
 /// Written in recipes as `embedding`, `layer[0].cell`, `layer[0].hidden`, `output_raw`,
@@ -38,14 +40,6 @@ impl fmt::Display for Site {
     }
 }
 
-/// A text that names no [`Site`].
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "`{0}` is no site; known are embedding, layer[i].cell, layer[i].hidden, output_raw, \
-     output_dropped, logits"
-)]
-pub struct ParseSiteError(String);
-
 impl FromStr for Site {
     type Err = ParseSiteError;
 
@@ -64,24 +58,15 @@ impl FromStr for Site {
             "output_raw" => Ok(Self::OutputRaw),
             "output_dropped" => Ok(Self::OutputDropped),
             "logits" => Ok(Self::Logits),
-            _ => layer_site().ok_or_else(|| ParseSiteError(text.to_owned())),
+            _ => layer_site().ok_or_else(|| ParseSiteError {
+                text: text.to_owned(),
+                known: "embedding, layer[i].cell, layer[i].hidden, output_raw, output_dropped, logits",
+            }),
         }
     }
 }
 
-impl TryFrom<String> for Site {
-    type Error = ParseSiteError;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse()
-    }
-}
-
-impl From<Site> for String {
-    fn from(site: Site) -> Self {
-        site.to_string()
-    }
-}
+serde_by_name!(Site);
 
 #[cfg(test)]
 mod tests {
