@@ -1,5 +1,5 @@
-/// Show a module on one line, by these names and values. With a flag behind a semicolon, it shows that the
-/// module takes no part in training where it does not.
+/// Show a module on one line, by these names and values. With a flag behind a semicolon, it shows
+/// that the module takes no part in training where it does not.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! display_on_one_line {

@@ -54,8 +54,8 @@ pub fn validate_size(name: &'static str, size: usize) -> Result<(), HyperParamEr
 ///
 /// # Errors
 ///
-/// [`HyperParamError::OutOfRange`] under `name` if `prob` is not in [0, 1) or is NaN. At 1 nothing is
-/// kept and the scale 1/(1−p) is infinite.
+/// [`HyperParamError::OutOfRange`] under `name` if `prob` is not in [0, 1) or is NaN. At 1 nothing
+/// is kept and the scale 1/(1−p) is infinite.
 pub fn validate_dropout(name: &'static str, prob: f64) -> Result<(), HyperParamError> {
     validate_range(name, prob, "[0, 1)", (0.0..1.0).contains(&prob))
 }

@@ -8,11 +8,11 @@
 //! | drop the same features at each step of a sequence | [`LockedDropout`] |
 //! | drop a word wherever it stands in a window | [`WordDropout`] |
 //! | drop single input tokens | [`SkipInput`] |
-//! | draw a mask now and apply it elsewhere | [`sample_mask`], [`sample_word_mask`], [`apply_mask`] |
-//! | check a configuration of your own | [`validate_range`], [`validate_size`], [`validate_dropout`] |
+//! | draw masks to apply elsewhere | [`sample_mask`], [`sample_word_mask`], [`apply_mask`] |
+//! | check a configuration | [`validate_range`], [`validate_size`], [`validate_dropout`] |
 //!
-//! The penalty is one term of a training loss. Let the model return the activation that it is about,
-//! the last hidden one in the paper, beside its logits:
+//! The penalty is one term of a training loss. Let the model return the activation that it is
+//! about, the last hidden one in the paper, beside its logits:
 //!
 //! ```
 //! use anp_core::ActivationNormConfig;
@@ -44,14 +44,14 @@
 //!
 //! let (logits, hidden) = model.forward(images);
 //! let cross_entropy = CrossEntropyLossConfig::new().init(&device).forward(logits, labels);
-//! let penalty = ActivationNormConfig::new(1e-3).init().forward(hidden); // its value is the one to log
+//! let penalty = ActivationNormConfig::new(1e-3).init().forward(hidden); // log its value
 //! let gradients = (cross_entropy + penalty).backward();
 //! # assert!(model.hidden.weight.grad(&gradients).is_some());
 //! ```
 //!
-//! A wrong value is a [`HyperParamError`] of `validate`; a wrong shape is a panic. Everything follows
-//! the device of its input and names no backend. Nothing here prints, reads the environment or opens a
-//! file.
+//! A wrong value is a [`HyperParamError`] of `validate`; a wrong shape is a panic. Everything
+//! follows the device of its input and names no backend. Nothing here prints, reads the environment
+//! or opens a file.
 
 mod activation_norm;
 mod conversion;

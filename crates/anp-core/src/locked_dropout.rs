@@ -12,7 +12,8 @@ use crate::{HyperParamError, apply_mask, display_on_one_line, validate_dropout};
 pub struct LockedDropoutConfig {
     /// Probability of dropping, in [0, 1).
     pub prob: f64,
-    /// Whether inputs are `[batch_size, seq_length, d_hidden]` or `[seq_length, batch_size, d_hidden]`.
+    /// Whether inputs are `[batch_size, seq_length, d_hidden]` or
+    /// `[seq_length, batch_size, d_hidden]`.
     #[config(default = true)]
     pub batch_first: bool,
 }
@@ -49,11 +50,11 @@ impl LockedDropoutConfig {
 /// ```
 ///
 /// The mask on layer inputs and outputs in variational dropout for recurrent networks,
-/// [Gal & Ghahramani, 2016](https://arxiv.org/abs/1512.05287); "locked" is AWD-LSTM's word. A new mask
-/// is drawn at each call: call it once a window, with all of its steps.
+/// [Gal & Ghahramani, 2016](https://arxiv.org/abs/1512.05287); "locked" is AWD-LSTM's word. A new
+/// mask is drawn at each call: call it once per window, with all of its steps.
 ///
-/// Follows the rule of Burn's `Dropout`: it drops where the input's device is an autodiff device and
-/// `training` is enabled, and passes its input through anywhere else.
+/// Follows the rule of Burn's `Dropout`: it drops where the input's device is an autodiff device
+/// and `training` is enabled, and passes its input through anywhere else.
 #[derive(Module, Debug)]
 #[module(custom_display)]
 pub struct LockedDropout {
@@ -108,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn the_mask_is_constant_over_time_and_differs_between_sequences_and_calls() {
+    fn the_mask_is_constant_over_time_only() {
         for batch_first in [true, false] {
             let layer = LockedDropoutConfig::new(0.5).with_batch_first(batch_first).init();
             let batch_dim = if batch_first { 0 } else { 1 };
@@ -153,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn evaluation_frozen_layers_and_probability_zero_pass_the_input_through() {
+    fn input_passes_in_evaluation_when_frozen_and_without_rate() {
         let [training, evaluation] = [Device::default().autodiff(), Device::default()];
         let layer = LockedDropoutConfig::new(0.5).init();
         for (layer, device) in [

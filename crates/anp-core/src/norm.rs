@@ -37,8 +37,8 @@ pub enum Norm {
 pub enum Reduction {
     /// Half the sum over the whole minibatch, as the paper's authors' code has it.
     HalfSum,
-    /// Mean over all elements, the activation regularisation (AR) of AWD-LSTM; η is its α. For L2 and
-    /// L∞, which are no sum over elements, it is [`PerToken`](Self::PerToken) divided by K.
+    /// Mean over all elements, the activation regularisation (AR) of AWD-LSTM; η is its α. For L2
+    /// and L∞, which are no sum over elements, it is [`PerToken`](Self::PerToken) divided by K.
     MeanElements,
     /// Mean over tokens of the token's norm.
     PerToken,
@@ -48,7 +48,10 @@ pub enum Reduction {
 
 /// The variants of an enum and their names, which are those that serde reads and writes.
 macro_rules! names {
-    ($enum:ident, $key:literal: $first:ident = $known:literal $(, $variant:ident = $name:literal)*) => {
+    (
+        $enum:ident, $key:literal:
+        $first:ident = $known:literal $(, $variant:ident = $name:literal)*
+    ) => {
         impl $enum {
             /// All of them.
             pub const ALL: [Self; 4] = [Self::$first $(, Self::$variant)*];
@@ -88,7 +91,8 @@ names!(
 );
 
 impl Reduction {
-    /// The factor of the sum over tokens of `norm`, for `num_tokens` rows (N) of `num_features` (K).
+    /// The factor of the sum over tokens of `norm`, for `num_tokens` rows (N) of `num_features`
+    /// (K).
     pub fn weight(self, norm: Norm, num_tokens: usize, num_features: usize) -> f64 {
         let [tokens, features] = [num_tokens as f64, num_features as f64];
         match (self, norm) {

@@ -44,8 +44,8 @@ impl SkipInputConfig {
 /// Every token draws for itself. With equal words tied to one draw it is
 /// [`WordDropout`](crate::WordDropout).
 ///
-/// A new mask is drawn at each call. Follows the rule of Burn's `Dropout`: it drops where the input's
-/// device is an autodiff device and `training` is enabled.
+/// A new mask is drawn at each call. Follows the rule of Burn's `Dropout`: it drops where the
+/// input's device is an autodiff device and `training` is enabled.
 #[derive(Module, Debug)]
 #[module(custom_display)]
 pub struct SkipInput {
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn evaluation_frozen_layers_and_probability_zero_pass_the_input_through() {
+    fn input_passes_in_evaluation_when_frozen_and_without_rate() {
         let [training, evaluation] = [Device::default().autodiff(), Device::default()];
         let layer = SkipInputConfig::new(0.5).init();
         for (layer, device) in [

@@ -17,8 +17,8 @@ pub struct WordDropoutConfig {
     pub vocab_size: usize,
     /// Probability of dropping a word, in [0, 1).
     pub prob: f64,
-    /// Whether each sequence of a minibatch draws its own words, as Gal & Ghahramani do, or all share
-    /// one draw, as AWD-LSTM does.
+    /// Whether each sequence of a minibatch draws its own words, as Gal & Ghahramani do, or all
+    /// share one draw, as AWD-LSTM does.
     #[config(default = false)]
     pub per_sequence: bool,
     /// Whether tokens are `[batch_size, seq_length]` or `[seq_length, batch_size]`.
@@ -61,9 +61,10 @@ impl WordDropoutConfig {
 /// ```
 ///
 /// Dropout of the rows of the embedding matrix:
-/// [Gal & Ghahramani, 2016](https://arxiv.org/abs/1512.05287), section 4.2. The results of their paper
-/// drew one element a *token* through an error in the code, which is [`SkipInput`](crate::SkipInput);
-/// the corrected code ties equal words, and reports slightly better perplexities.
+/// [Gal & Ghahramani, 2016](https://arxiv.org/abs/1512.05287), section 4.2. The results of their
+/// paper drew one element a *token* through an error in the code, which is
+/// [`SkipInput`](crate::SkipInput); the corrected code ties equal words, and reports slightly
+/// better perplexities.
 ///
 /// A new mask is drawn at each call. Follows the rule of Burn's `Dropout`: it drops where the
 /// embedding's device is an autodiff device and `training` is enabled.
@@ -84,8 +85,8 @@ impl WordDropout {
     /// # Shapes
     ///
     /// - `embedded`: `[.., .., d_embed]`, the embedding of `tokens`
-    /// - `tokens`: `[batch_size, seq_length]` if `batch_first`, else `[seq_length, batch_size]`, below
-    ///   `vocab_size`
+    /// - `tokens`: `[batch_size, seq_length]` if `batch_first`, else `[seq_length, batch_size]`,
+    ///   below `vocab_size`
     /// - returns: the shape of `embedded`
     ///
     /// # Panics
@@ -96,8 +97,8 @@ impl WordDropout {
         apply_mask(embedded, mask)
     }
 
-    /// The mask that [`forward`](Self::forward) would multiply `embedded` by, drawn anew at each call;
-    /// `None` where the layer passes its input through.
+    /// The mask that [`forward`](Self::forward) would multiply `embedded` by, drawn anew at each
+    /// call; `None` where the layer passes its input through.
     ///
     /// # Shapes
     ///
@@ -195,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn evaluation_frozen_layers_and_probability_zero_pass_the_input_through() {
+    fn input_passes_in_evaluation_when_frozen_and_without_rate() {
         let [training, evaluation] = [Device::default().autodiff(), Device::default()];
         let layer = WordDropoutConfig::new(VOCAB_SIZE, 0.5).init();
         for (layer, device) in [

@@ -1,12 +1,13 @@
 //! Dropout masks and normal numbers.
 //!
-//! Burn's CPU backends draw numbers one after another from the generator of the device. Here a draw takes a key from that
-//! generator, so that it is the device's seed that decides, and each number is a function of the key and its place (Philox4x32-10):
-//! vectors and threads make them, and cannot change them. Devices outside the host's memory draw with Burn's operations.
+//! Burn's CPU backends draw numbers one after another from the generator of the device. Here a draw
+//! takes a key from that generator, so that it is the device's seed that decides, and each number
+//! is a function of the key and its place (Philox4x32-10): vectors and threads make them, and
+//! cannot change them. Devices outside the host's memory draw with Burn's operations.
 
-use anp_core::validate_dropout;
 /// [`dropout_mask`] in Burn's operations: the same distribution, other draws.
 pub use anp_core::sample_mask as dropout_mask_reference;
+use anp_core::validate_dropout;
 use burn::tensor::{DType, Device, Distribution, Int, Tensor, TensorCreationOptions, TensorData};
 
 use crate::backend::is_cpu;

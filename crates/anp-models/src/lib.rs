@@ -1,19 +1,19 @@
-//! Recurrent language models and wide residual networks for Burn whose activations can be penalised at any
-//! [`Site`] or [`ImageSite`].
+//! Recurrent language models and wide residual networks for Burn whose activations can be penalised
+//! at any [`Site`] or [`ImageSite`].
 //!
 //! | item | what it is |
 //! | --- | --- |
-//! | [`RecurrentLm`] | embedding, stacked recurrent layers, decoder; outputs by site; carried state |
-//! | [`CellConfig`], [`RecurrentLayer`] | the kinds of recurrent layers, each a [`Cell`] in a file of its own |
+//! | [`RecurrentLm`] | embedding, recurrent layers, decoder; outputs by site; carried state |
+//! | [`CellConfig`], [`RecurrentLayer`] | the kinds of recurrent layers, each a [`Cell`] |
 //! | [`Dropout`], [`LmMasks`] | where activations are dropped, and the masks of one window |
-//! | [`StochasticOutput`] | noise of a learned size on the last hidden activation, and its divergence from a standard normal |
-//! | [`WeightPosterior`] | a normal distribution for each weight, and its divergence from a prior: Bayes by Backprop |
+//! | [`StochasticOutput`] | noise of a learned size on the last hidden activation |
+//! | [`WeightPosterior`] | a normal distribution for each weight: Bayes by Backprop |
 //! | [`PointerSentinel`] | a pointer to the last words read, mixed with the softmax |
-//! | [`WideResNet`] | wide residual network for small images, in the two published layouts; outputs by site |
+//! | [`WideResNet`] | wide residual network in the two published layouts; outputs by site |
 //! | [`Kernels`] | fused operations or plain ones |
 //!
-//! The layers are those of [`anp_kernels::nn`]. No files and no data sets live here; the device is that of the
-//! tensors.
+//! The layers are those of [`anp_kernels::nn`]. No files and no data sets live here; the device is
+//! that of the tensors.
 
 mod cell;
 mod image;

@@ -1,4 +1,5 @@
-//! What a model draws follows from the seed alone. Alone in its process: threads share the generator of a device.
+//! What a model draws follows from the seed alone. Alone in its process: threads share the
+//! generator of a device.
 
 use anp_models::{
     Dropout, Kernels, LmMasks, MixtureOver, RecurrentLmConfig, ScaleMixture, StochasticConfig,

@@ -1,4 +1,5 @@
-//! Whole language models over one window against PyTorch in float64: loss, gradients of all parameters, final states.
+//! Whole language models over one window against PyTorch in float64: loss, gradients of all
+//! parameters, final states.
 //!
 //! `reference/systems.py` wrote `fixtures/*.json`.
 
@@ -187,7 +188,8 @@ impl ModuleVisitor for CompareGradients<'_> {
     }
 }
 
-/// Panic if two tensors differ by more than `tolerance` times the largest magnitude of the expected one.
+/// Panic if two tensors differ by more than `tolerance` times the largest magnitude of the expected
+/// one.
 fn assert_close<const D: usize>(what: &str, actual: Tensor<D>, expected: &Array, tolerance: f64) {
     assert_eq!(actual.dims().to_vec(), expected.shape, "{what} has another shape");
     let scale = expected.data.iter().fold(1e-30, |max: f64, x| max.max(x.abs()));
@@ -211,11 +213,12 @@ fn assert_state_close(
     }
 }
 
-/// Compare the model of `config` with the fixture, on the CPU in both precisions and with both implementations, and on a GPU.
+/// Compare the model of `config` with the fixture, on the CPU in both precisions and with both
+/// implementations, and on a GPU.
 fn agrees(name: &str, fixture: &str, config: &RecurrentLmConfig) {
     let case: Case = serde_json::from_str(fixture).expect("the fixture is valid");
-    // Rounding, added up over five steps and some layers: hundreds of units in the last place. Shaders may approximate
-    // exponentials more coarsely than the CPU's library does.
+    // Rounding, added up over five steps and some layers: hundreds of units in the last place.
+    // Shaders may approximate exponentials more coarsely than the CPU's library does.
     let places = [
         (Place { device: Device::flex(), dtype: DType::F64 }, 1e-13),
         (Place { device: Device::flex(), dtype: DType::F32 }, 1e-5),
@@ -278,7 +281,8 @@ fn agrees_in(what: &str, case: &Case, config: &RecurrentLmConfig, place: &Place,
         let words: Vec<f64> = actual.words.into_data().iter::<f64>().collect();
         assert_eq!(words, expected.final_words.data, "{what}");
     }
-    // Summed over the steps, averaged over the batch. Burn differentiates a division in single precision.
+    // Summed over the steps, averaged over the batch. Burn differentiates a division in single
+    // precision.
     let mut loss = nll.sum().mul_scalar(1.0 / case.tokens.shape[1] as f64);
     if let Some(supervision) = supervision {
         loss = loss + supervision.sum() * (SUPERVISION_WEIGHT / case.tokens.shape[1] as f64);
@@ -340,8 +344,8 @@ fn vd_lstm() {
     agrees("vd_lstm", include_str!("fixtures/vd_lstm.json"), &config);
 }
 
-/// Embedding and decoder share their weight; two biases and a constant on the forget gate; the inputs' masks are inside
-/// the layers.
+/// Embedding and decoder share their weight; two biases and a constant on the forget gate; the
+/// inputs' masks are inside the layers.
 #[test]
 fn vd_lstm_tied() {
     let config = config(lstm(2, 1.0), 2, [4, 5, 4]).with_tie_weights(true);
@@ -355,7 +359,7 @@ fn vd_lstm_separate() {
     agrees("vd_lstm_separate", include_str!("fixtures/vd_lstm_separate.json"), &config);
 }
 
-/// Layers wider, as wide and narrower than their input; masks a step on embedding and output.
+/// Layers wider, as wide and narrower than their input; one mask per step on embedding and output.
 #[test]
 fn sru_identity() {
     let config = config(sru(Activation::Identity), 3, [4, 5, 4]).with_tie_weights(true);
@@ -395,7 +399,8 @@ fn information() {
     }
 }
 
-/// A pointer to words of this window and of earlier ones, further back than the window is long and less far.
+/// A pointer to words of this window and of earlier ones, further back than the window is long and
+/// less far.
 #[test]
 fn pointer() {
     for (name, fixture, window, state_gradient) in [
@@ -409,7 +414,8 @@ fn pointer() {
     }
 }
 
-/// Bayes by Backprop: all weights drawn, with a prior of single weights or of rows; embedding and decoder the same draw.
+/// Bayes by Backprop: all weights drawn, with a prior of single weights or of rows; embedding and
+/// decoder the same draw.
 #[test]
 fn bayes() {
     let prior = |over| Some(ScaleMixture { pi: 0.25, log_sigma1: 0.0, log_sigma2: -1.0, over });
@@ -426,7 +432,8 @@ fn nas_cell() {
     agrees("nas", include_str!("fixtures/nas.json"), &config);
 }
 
-/// AWD-LSTM: recurrent matrices with elements dropped, words dropped in all sequences together, a narrow last layer.
+/// AWD-LSTM: recurrent matrices with elements dropped, words dropped in all sequences together, a
+/// narrow last layer.
 #[test]
 fn awd_lstm() {
     let config = config(lstm(2, 0.0), 3, [4, 6, 4]).with_tie_weights(true);

@@ -31,7 +31,8 @@ impl BatchNorm2dConfig {
     ///
     /// # Errors
     ///
-    /// [`HyperParamError::OutOfRange`] if there are no channels, ε is not in (0, ∞), or the momentum is not in [0, 1].
+    /// [`HyperParamError::OutOfRange`] if there are no channels, ε is not in (0, ∞), or the
+    /// momentum is not in [0, 1].
     pub fn validate(&self) -> Result<(), HyperParamError> {
         validate_size("num_features", self.num_features)?;
         let Self { epsilon, momentum, .. } = *self;
@@ -61,12 +62,12 @@ impl BatchNorm2dConfig {
     }
 }
 
-/// Batch normalisation of images, with the ReLU behind it if there is one: [`batch_norm`](crate::batch_norm::batch_norm)
-/// with parameters and running statistics.
+/// Batch normalisation of images, with the ReLU behind it if there is one:
+/// [`batch_norm`](crate::batch_norm::batch_norm) with parameters and running statistics.
 ///
-/// It takes the place of `burn::nn::BatchNorm`, whose parameters have the same names, but for the running variance: a batch
-/// enters it by its unbiased variance, as in PyTorch, `n / (n − 1)` times the one it is normalised by, which is what Burn
-/// takes.
+/// It takes the place of `burn::nn::BatchNorm`, whose parameters have the same names, but for the
+/// running variance: a batch enters it by its unbiased variance, as in PyTorch, `n / (n − 1)` times
+/// the one it is normalised by, which is what Burn takes.
 #[derive(Module, Debug)]
 #[module(custom_display)]
 pub struct BatchNorm2d {
@@ -92,8 +93,8 @@ pub struct BatchNorm2d {
 }
 
 impl BatchNorm2d {
-    /// Normalise a batch by its own statistics, and let them enter the running ones, in training: on an autodiff device, with
-    /// `training` enabled. Else normalise it by the running ones.
+    /// Normalise a batch by its own statistics, and let them enter the running ones, in training:
+    /// on an autodiff device, with `training` enabled. Else normalise it by the running ones.
     ///
     /// # Shapes
     ///
@@ -102,8 +103,8 @@ impl BatchNorm2d {
     ///
     /// # Panics
     ///
-    /// If channels, data types or devices do not fit each other, or, in training, a channel has but one value, which has no
-    /// unbiased variance.
+    /// If channels, data types or devices do not fit each other, or, in training, a channel has but
+    /// one value, which has no unbiased variance.
     pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
         let device = input.device();
         let is_training = is_training(&self.training, &device);
@@ -123,7 +124,7 @@ impl BatchNorm2d {
                 relu: self.relu,
             });
         if is_training {
-            assert!(count > 1, "batch norm in training needs more than one value a channel");
+            assert!(count > 1, "batch norm in training needs more than one value per channel");
             let unbiased = count as f64 / (count - 1) as f64;
             let enter = |running: &RunningState<Tensor<1>>, new: Tensor<1>, factor: f64| {
                 let old = running.value_sync().to_device(&device).mul_scalar(1.0 - self.momentum);

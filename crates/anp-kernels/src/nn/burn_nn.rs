@@ -11,12 +11,13 @@ use super::{Lstm, LstmConfig, LstmState};
 pub struct UnsupportedLstm(&'static str);
 
 impl Lstm {
-    /// The same layer with the weights of its four gates side by side; computes the same, up to rounding.
+    /// The same layer with the weights of its four gates side by side; computes the same, up to
+    /// rounding.
     ///
     /// # Errors
     ///
-    /// If the layer runs in reverse, clips its cell, couples its gates, has an activation that is not the usual one, or
-    /// has gates with and gates without a bias.
+    /// If the layer runs in reverse, clips its cell, couples its gates, has an activation that is
+    /// not the usual one, or has gates with and gates without a bias.
     pub fn from_burn_nn(lstm: nn::Lstm) -> Result<Self, UnsupportedLstm> {
         let usual_activations = matches!(
             (&lstm.gate_activation, &lstm.cell_activation, &lstm.hidden_activation),

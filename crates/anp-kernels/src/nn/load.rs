@@ -18,7 +18,9 @@ use super::{
 #[non_exhaustive]
 pub enum LoadError {
     /// The file's name has no known extension.
-    #[error("{} is no file of weights: its name must end in .safetensors, .pt or .pth", .path.display())]
+    #[error(
+        "{} is no file of weights: its name must end in .safetensors, .pt or .pth", .path.display()
+    )]
     Format {
         /// The file.
         path: PathBuf,
@@ -72,7 +74,9 @@ pub enum LoadError {
         key: String,
     },
     /// A weight has values that the layer has no equal of.
-    #[error("`{key}` of {} is not {expected}, and this layer has no equal of that", .path.display())]
+    #[error(
+        "`{key}` of {} is not {expected}, and this layer has no equal of that", .path.display()
+    )]
     Unsupported {
         /// The file.
         path: PathBuf,
@@ -92,7 +96,8 @@ struct StateDict {
 }
 
 impl StateDict {
-    /// What `build` makes of the weights of `path` whose names begin with `prefix`; it has to take them all.
+    /// What `build` makes of the weights of `path` whose names begin with `prefix`; it has to take
+    /// them all.
     fn load<T>(
         path: &Path,
         prefix: &str,
@@ -217,7 +222,8 @@ impl StateDict {
         let name = |name| format!("rnn_lst.{index}.{name}");
         let weight: Tensor<2> = self.take(&name("weight"), [d_input, parts * d_hidden], device)?;
         let bias = self.take(&name("bias"), [2 * d_hidden], device)?;
-        // Later versions of the cell look at c_{t−1} in their gates and scale the input that is the highway.
+        // Later versions of the cell look at c_{t−1} in their gates and scale the input that is the
+        // highway.
         self.take_constant(&name("weight_c"), [2 * d_hidden], 0.0, device)?;
         if parts == 3 {
             self.take_constant(&name("scale_x"), [1], 1.0, device)?;
@@ -233,13 +239,15 @@ impl StateDict {
 impl LstmConfig {
     /// Load the weights of a `torch.nn.LSTM` of one layer and one direction.
     ///
-    /// The file is a state dict, alone or inside of dictionaries, written by `torch.save` (`.pt`, `.pth`) or the
-    /// safetensors package (`.safetensors`). `prefix` is what its keys have before `weight_ih_l0`: `"encoder.rnn."`, or
-    /// `""` if the file is of the LSTM itself. Where this configuration has one bias, it is the sum of the file's two.
+    /// The file is a state dict, alone or inside of dictionaries, written by `torch.save` (`.pt`,
+    /// `.pth`) or the safetensors package (`.safetensors`). `prefix` is what its keys have before
+    /// `weight_ih_l0`: `"encoder.rnn."`, or `""` if the file is of the LSTM itself. Where this
+    /// configuration has one bias, it is the sum of the file's two.
     ///
     /// # Errors
     ///
-    /// [`LoadError`] if the file cannot be read, or a weight is missing, has another shape, or is one too many.
+    /// [`LoadError`] if the file cannot be read, or a weight is missing, has another shape, or is
+    /// one too many.
     ///
     /// # Panics
     ///
@@ -259,7 +267,8 @@ impl LstmStackConfig {
     ///
     /// # Errors
     ///
-    /// [`LoadError`] if the file cannot be read, or a weight is missing, has another shape, or is one too many.
+    /// [`LoadError`] if the file cannot be read, or a weight is missing, has another shape, or is
+    /// one too many.
     ///
     /// # Panics
     ///
@@ -279,15 +288,16 @@ impl LstmStackConfig {
 }
 
 impl SruConfig {
-    /// Load the weights of a `sru.SRU` of one layer and one direction, made with `v1=True` and, if the input is as wide
-    /// as the layer, `rescale=False`.
+    /// Load the weights of a `sru.SRU` of one layer and one direction, made with `v1=True` and, if
+    /// the input is as wide as the layer, `rescale=False`.
     ///
-    /// `path` is as for [`LstmConfig::load_pytorch`]; `prefix` is what keys have before `rnn_lst.0.weight`.
+    /// `path` is as for [`LstmConfig::load_pytorch`]; `prefix` is what keys have before
+    /// `rnn_lst.0.weight`.
     ///
     /// # Errors
     ///
-    /// [`LoadError`] if the file cannot be read, or a weight is missing, has another shape, is one too many, or is of a
-    /// later version of the cell.
+    /// [`LoadError`] if the file cannot be read, or a weight is missing, has another shape, is one
+    /// too many, or is of a later version of the cell.
     ///
     /// # Panics
     ///

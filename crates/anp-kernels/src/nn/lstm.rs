@@ -26,14 +26,15 @@ pub struct LstmConfig {
     /// How parameters are drawn. It sees the weights and the bias of one gate.
     #[config(default = "Initializer::XavierNormal { gain: 1.0 }")]
     pub initializer: Initializer,
-    /// Whether sequences are `[batch_size, seq_length, ..]`; else they are `[seq_length, batch_size, ..]`.
+    /// Whether sequences are `[batch_size, seq_length, ..]`; else they are
+    /// `[seq_length, batch_size, ..]`.
     #[config(default = true)]
     pub batch_first: bool,
     /// How biases are drawn, if not like the weights.
     pub bias_initializer: Option<Initializer>,
-    /// Bias vectors, where there are biases: 2 (one with the input's product and one with the recurrent one,
-    /// as in burn-nn and PyTorch; they add up, so that a step of gradient descent moves their sum twice as
-    /// far) or 1.
+    /// Bias vectors, where there are biases: 2 (one with the input's product and one with the
+    /// recurrent one, as in burn-nn and PyTorch; they add up, so that a step of gradient descent
+    /// moves their sum twice as far) or 1.
     #[config(default = 2)]
     pub num_biases: usize,
     /// Constant added to the forget gate's pre-activation; not a parameter.
@@ -42,8 +43,8 @@ pub struct LstmConfig {
     /// Probability of dropping a feature of the input, for all steps of a sequence.
     #[config(default = 0.0)]
     pub input_dropout: f64,
-    /// Probability of dropping a unit of `h_{t−1}` before the recurrent product, for all steps of a sequence
-    /// and all gates.
+    /// Probability of dropping a unit of `h_{t−1}` before the recurrent product, for all steps of a
+    /// sequence and all gates.
     #[config(default = 0.0)]
     pub recurrent_dropout: f64,
     /// How the recurrence is computed.
@@ -63,8 +64,8 @@ impl LstmConfig {
     ///
     /// # Errors
     ///
-    /// [`HyperParamError::OutOfRange`] if a width is 0, `num_biases` is neither 1 nor 2, a dropout is not in
-    /// [0, 1), or `forget_bias` is not finite.
+    /// [`HyperParamError::OutOfRange`] if a width is 0, `num_biases` is neither 1 nor 2, a dropout
+    /// is not in [0, 1), or `forget_bias` is not finite.
     pub fn validate(&self) -> Result<(), HyperParamError> {
         let Self { num_biases, forget_bias, .. } = *self;
         validate_size("d_input", self.d_input)?;
@@ -79,7 +80,8 @@ impl LstmConfig {
     ///
     /// # Panics
     ///
-    /// If [`validate`](Self::validate) fails, or the initializer cannot draw a vector and there are biases.
+    /// If [`validate`](Self::validate) fails, or the initializer cannot draw a vector and there are
+    /// biases.
     pub fn init(&self, device: &Device) -> Lstm {
         let Self { d_input, d_hidden, ref initializer, .. } = *self;
         let d_gates = 4 * d_hidden;
@@ -130,14 +132,14 @@ pub(super) struct LstmWeights {
 /// ```
 ///
 /// The masks are those of variational dropout
-/// ([Gal & Ghahramani, 2016](https://arxiv.org/abs/1512.05287)): one for all steps of a sequence, drawn anew
-/// at each call. As with Burn's `Dropout`, they act where the input is on an autodiff device and `training`
-/// is enabled. [`forward_states`](Self::forward_states) takes them from outside. Inputs of all steps
-/// enter by one product, and the recurrence is one operation with one backward step
-/// ([`lstm_sequence`](crate::lstm::lstm_sequence)).
+/// ([Gal & Ghahramani, 2016](https://arxiv.org/abs/1512.05287)): one for all steps of a sequence,
+/// drawn anew at each call. As with Burn's `Dropout`, they act where the input is on an autodiff
+/// device and `training` is enabled. [`forward_states`](Self::forward_states) takes them from
+/// outside. Inputs of all steps enter by one product, and the recurrence is one operation with one
+/// backward step ([`lstm_sequence`](crate::lstm::lstm_sequence)).
 ///
-/// Gates lie in the order input, forget, cell, output, as in PyTorch; both weights are the transposes of
-/// PyTorch's.
+/// Gates lie in the order input, forget, cell, output, as in PyTorch; both weights are the
+/// transposes of PyTorch's.
 #[derive(Module, Debug)]
 #[module(custom_display)]
 pub struct Lstm {
@@ -151,7 +153,8 @@ pub struct Lstm {
     pub bias_hidden: Option<Param<Tensor<1>>>,
     /// Constant added to the forget gate's pre-activation.
     pub forget_bias: f64,
-    /// Whether sequences are `[batch_size, seq_length, ..]`; else they are `[seq_length, batch_size, ..]`.
+    /// Whether sequences are `[batch_size, seq_length, ..]`; else they are
+    /// `[seq_length, batch_size, ..]`.
     pub batch_first: bool,
     /// Probability of dropping a feature of the input.
     pub input_dropout: f64,
@@ -178,18 +181,20 @@ impl Lstm {
     /// - `input`: `[batch_size, seq_length, d_input]` if `batch_first`, else
     ///   `[seq_length, batch_size, d_input]`
     /// - `state`: two of `[batch_size, d_hidden]`; `None` is zero
-    /// - returns: `input`'s shape with `d_hidden` in place of `d_input`; two of `[batch_size, d_hidden]`
+    /// - returns: `input`'s shape with `d_hidden` in place of `d_input`; two of
+    ///   `[batch_size, d_hidden]`
     ///
     /// # Panics
     ///
-    /// If a width, the batch sizes, data types or devices do not fit each other, or the sequence is empty.
+    /// If a width, the batch sizes, data types or devices do not fit each other, or the sequence is
+    /// empty.
     pub fn forward(&self, input: Tensor<3>, state: Option<LstmState>) -> (Tensor<3>, LstmState) {
         let LayerStates { hidden, state, .. } = self.forward_states(input, state, None);
         (hidden, state)
     }
 
-    /// [`forward`](Self::forward) with the cell states of all steps, and with these masks, if there are
-    /// some, instead of drawn ones.
+    /// [`forward`](Self::forward) with the cell states of all steps, and with these masks, if there
+    /// are some, instead of drawn ones.
     ///
     /// # Panics
     ///

@@ -9,7 +9,8 @@
 //! | [`BatchNorm2d`] | batch normalisation, with a ReLU if asked for | `burn::nn::BatchNorm` |
 //!
 //! Recurrent layers draw the masks of their dropouts themselves, as Burn's `Dropout` does, or take
-//! [`LayerMasks`] from outside. With the feature `store`, an LSTM and an SRU load what PyTorch trained.
+//! [`LayerMasks`] from outside. With the feature `store`, an LSTM and an SRU load what PyTorch
+//! trained.
 //!
 //! ```
 //! use anp_kernels::nn::{LayerMasks, Lstm, LstmConfig, LstmStackConfig};
@@ -83,7 +84,8 @@ impl<S> LayerStates<S> {
     }
 }
 
-/// Change between `[batch_size, seq_length, ..]` and `[seq_length, batch_size, ..]` if `batch_first`.
+/// Change between `[batch_size, seq_length, ..]` and `[seq_length, batch_size, ..]` if
+/// `batch_first`.
 fn swap_if(batch_first: bool, sequence: Tensor<3>) -> Tensor<3> {
     if batch_first { sequence.swap_dims(0, 1) } else { sequence }
 }

@@ -24,18 +24,19 @@ pub struct RhnConfig {
     /// How weights and the biases of the candidates are drawn. It sees one gate of one micro-step.
     #[config(default = "Initializer::XavierNormal { gain: 1.0 }")]
     pub initializer: Initializer,
-    /// Initial bias of the transform gates. Below 0 they let the state pass at first; the authors take −2 to
-    /// −4.
+    /// Initial bias of the transform gates. Below 0 they let the state pass at first; the authors
+    /// take −2 to −4.
     #[config(default = "-2.0")]
     pub transform_bias: f64,
-    /// Whether sequences are `[batch_size, seq_length, ..]`; else they are `[seq_length, batch_size, ..]`.
+    /// Whether sequences are `[batch_size, seq_length, ..]`; else they are
+    /// `[seq_length, batch_size, ..]`.
     #[config(default = true)]
     pub batch_first: bool,
     /// Probability of dropping a feature of the input, for all steps of a sequence.
     #[config(default = 0.0)]
     pub input_dropout: f64,
-    /// Probability of dropping a unit of the state before each recurrent product, for all steps of a
-    /// sequence, all micro-steps and both gates.
+    /// Probability of dropping a unit of the state before each recurrent product, for all steps of
+    /// a sequence, all micro-steps and both gates.
     #[config(default = 0.0)]
     pub recurrent_dropout: f64,
     /// How the recurrence is computed.
@@ -100,8 +101,8 @@ impl RhnState {
     }
 }
 
-/// A Recurrent Highway Network ([Zilly et al., 2016](https://arxiv.org/abs/1607.03474)) with carry and
-/// transform gates coupled.
+/// A Recurrent Highway Network ([Zilly et al., 2016](https://arxiv.org/abs/1607.03474)) with carry
+/// and transform gates coupled.
 ///
 /// ```text
 /// s_0 = y_{t−1}
@@ -110,10 +111,10 @@ impl RhnState {
 /// y_t = s_depth
 /// ```
 ///
-/// The masks are one for all steps of a sequence and drawn anew at each call. As with Burn's `Dropout`, they
-/// act where the input is on an autodiff device and `training` is enabled.
-/// [`forward_masked`](Self::forward_masked) takes them from outside. Inputs of all steps enter by one
-/// product, and the recurrence is one operation with one backward step
+/// The masks are one for all steps of a sequence and drawn anew at each call. As with Burn's
+/// `Dropout`, they act where the input is on an autodiff device and `training` is enabled.
+/// [`forward_masked`](Self::forward_masked) takes them from outside. Inputs of all steps enter by
+/// one product, and the recurrence is one operation with one backward step
 /// ([`rhn_sequence`](crate::rhn::rhn_sequence)).
 #[derive(Module, Debug)]
 #[module(custom_display)]
@@ -124,7 +125,8 @@ pub struct Rhn {
     pub weight_hidden: Param<Tensor<3>>,
     /// `b`: `[depth, 2 · d_hidden]`.
     pub bias: Param<Tensor<2>>,
-    /// Whether sequences are `[batch_size, seq_length, ..]`; else they are `[seq_length, batch_size, ..]`.
+    /// Whether sequences are `[batch_size, seq_length, ..]`; else they are
+    /// `[seq_length, batch_size, ..]`.
     pub batch_first: bool,
     /// Probability of dropping a feature of the input.
     pub input_dropout: f64,
@@ -154,7 +156,8 @@ impl Rhn {
     ///
     /// # Panics
     ///
-    /// If a width, the batch sizes, data types or devices do not fit each other, or the sequence is empty.
+    /// If a width, the batch sizes, data types or devices do not fit each other, or the sequence is
+    /// empty.
     pub fn forward(&self, input: Tensor<3>, state: Option<RhnState>) -> (Tensor<3>, RhnState) {
         self.forward_masked(input, state, None)
     }

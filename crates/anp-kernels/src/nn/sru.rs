@@ -24,13 +24,15 @@ pub struct SruConfig {
     /// Initial bias of the reset gate, the share of the cell in the output; the forget gate's is 0.
     #[config(default = 0.0)]
     pub reset_bias: f64,
-    /// Whether sequences are `[batch_size, seq_length, ..]`; else they are `[seq_length, batch_size, ..]`.
+    /// Whether sequences are `[batch_size, seq_length, ..]`; else they are
+    /// `[seq_length, batch_size, ..]`.
     #[config(default = true)]
     pub batch_first: bool,
     /// Function between a cell state and the hidden state.
     #[config(default = "Activation::Identity")]
     pub activation: Activation,
-    /// Probability of dropping a feature of the input before the product, for all steps of a sequence.
+    /// Probability of dropping a feature of the input before the product, for all steps of a
+    /// sequence.
     #[config(default = 0.0)]
     pub input_dropout: f64,
     /// Probability of dropping the activation of a cell, for all steps of a sequence.
@@ -46,8 +48,8 @@ impl SruConfig {
     ///
     /// # Errors
     ///
-    /// [`HyperParamError::OutOfRange`] if a width is 0, a dropout is not in [0, 1), or `reset_bias` is not
-    /// finite.
+    /// [`HyperParamError::OutOfRange`] if a width is 0, a dropout is not in [0, 1), or `reset_bias`
+    /// is not finite.
     pub fn validate(&self) -> Result<(), HyperParamError> {
         validate_size("d_input", self.d_input)?;
         validate_size("d_hidden", self.d_hidden)?;
@@ -71,8 +73,8 @@ impl SruConfig {
         self.build(weight, Tensor::cat(vec![forget, reset], 0))
     }
 
-    /// Parts of the product: candidate, forget gate, reset gate and, if the input is not as wide as the
-    /// layer, highway.
+    /// Parts of the product: candidate, forget gate, reset gate and, if the input is not as wide as
+    /// the layer, highway.
     pub fn num_parts(&self) -> usize {
         if self.d_input == self.d_hidden { 3 } else { 4 }
     }
@@ -117,10 +119,10 @@ impl SruState {
 /// h_t = σ(r_t + b_r) ⊙ g(c_t) ⊙ m_c + (1 − σ(r_t + b_r)) ⊙ x'_t
 /// ```
 ///
-/// Where the input is as wide as the layer, the highway `x'_t` is `x_t` itself, without a mask, and `W` has
-/// three parts. The masks are one for all steps of a sequence and drawn anew at each call. As with Burn's
-/// `Dropout`, they act where the input is on an autodiff device and `training` is enabled.
-/// [`forward_states`](Self::forward_states) takes them from outside.
+/// Where the input is as wide as the layer, the highway `x'_t` is `x_t` itself, without a mask, and
+/// `W` has three parts. The masks are one for all steps of a sequence and drawn anew at each call.
+/// As with Burn's `Dropout`, they act where the input is on an autodiff device and `training` is
+/// enabled. [`forward_states`](Self::forward_states) takes them from outside.
 ///
 /// All products are one; what depends on the step before is element by element
 /// ([`sru_sequence`](crate::sru::sru_sequence)).
@@ -131,7 +133,8 @@ pub struct Sru {
     pub weight: Param<Tensor<2>>,
     /// `b_f, b_r`: `[2 · d_hidden]`.
     pub bias: Param<Tensor<1>>,
-    /// Whether sequences are `[batch_size, seq_length, ..]`; else they are `[seq_length, batch_size, ..]`.
+    /// Whether sequences are `[batch_size, seq_length, ..]`; else they are
+    /// `[seq_length, batch_size, ..]`.
     pub batch_first: bool,
     /// Probability of dropping a feature of the input before the product.
     pub input_dropout: f64,
@@ -164,18 +167,20 @@ impl Sru {
     ///
     /// # Panics
     ///
-    /// If a width, the batch sizes, data types or devices do not fit each other, or the sequence is empty.
+    /// If a width, the batch sizes, data types or devices do not fit each other, or the sequence is
+    /// empty.
     pub fn forward(&self, input: Tensor<3>, state: Option<SruState>) -> (Tensor<3>, SruState) {
         let LayerStates { hidden, state, .. } = self.forward_states(input, state, None);
         (hidden, state)
     }
 
-    /// [`forward`](Self::forward) with the cell states of all steps, and with these masks, if there are
-    /// some, instead of drawn ones.
+    /// [`forward`](Self::forward) with the cell states of all steps, and with these masks, if there
+    /// are some, instead of drawn ones.
     ///
     /// # Panics
     ///
-    /// As [`forward`](Self::forward), or if a mask does not fit or is on a recurrent matrix: there is none.
+    /// As [`forward`](Self::forward), or if a mask does not fit or is on a recurrent matrix: there
+    /// is none.
     pub fn forward_states(
         &self,
         input: Tensor<3>,

@@ -53,8 +53,8 @@ impl LstmStackConfig {
     ///
     /// # Errors
     ///
-    /// Those of [`LstmConfig::validate`]; [`HyperParamError::OutOfRange`] if there is no layer or the dropout
-    /// is not in [0, 1).
+    /// Those of [`LstmConfig::validate`]; [`HyperParamError::OutOfRange`] if there is no layer or
+    /// the dropout is not in [0, 1).
     pub fn validate(&self) -> Result<(), HyperParamError> {
         self.layer.validate()?;
         validate_size("num_layers", self.num_layers)?;
@@ -65,7 +65,8 @@ impl LstmStackConfig {
     ///
     /// # Panics
     ///
-    /// If [`validate`](Self::validate) fails, or the initializer cannot draw a vector and there are biases.
+    /// If [`validate`](Self::validate) fails, or the initializer cannot draw a vector and there are
+    /// biases.
     pub fn init(&self, device: &Device) -> LstmStack {
         self.build(self.layers().map(|layer| layer.init(device)).collect())
     }
@@ -90,8 +91,8 @@ impl LstmStackConfig {
 pub struct SruStackConfig {
     /// Every layer; `d_input` is the first one's, that of the others is `d_hidden`.
     ///
-    /// The last layer has no `activation_dropout`, as in the authors' code: a dropout of the output is the
-    /// caller's.
+    /// The last layer has no `activation_dropout`, as in the authors' code: a dropout of the output
+    /// is the caller's.
     pub layer: SruConfig,
     /// Number of layers.
     pub num_layers: usize,
@@ -143,15 +144,16 @@ pub type SruStack = Stack<Sru>;
 
 /// Several recurrent layers, each reading the hidden states of the one before.
 ///
-/// Burn's `Dropout` acts between layers, with a fresh mask at every step; masks that last a sequence are those
-/// of the layers.
+/// Burn's `Dropout` acts between layers, with a fresh mask at every step; masks that last a
+/// sequence are those of the layers.
 #[derive(Module, Debug)]
 pub struct Stack<L> {
     /// The layers, first one first; each by itself is time-first.
     pub layers: Vec<L>,
     /// Dropout between two layers.
     pub inter_layer_dropout: Dropout,
-    /// Whether sequences are `[batch_size, seq_length, ..]`; else they are `[seq_length, batch_size, ..]`.
+    /// Whether sequences are `[batch_size, seq_length, ..]`; else they are
+    /// `[seq_length, batch_size, ..]`.
     pub batch_first: bool,
 }
 

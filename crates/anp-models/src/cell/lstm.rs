@@ -11,8 +11,9 @@ pub struct LstmCellConfig {
     /// Constant added to the forget gate's pre-activation; not a parameter.
     #[config(default = 0.0)]
     pub forget_bias: f64,
-    /// Bias vectors per layer: 1, or 2 (one with the input product and one with the recurrent product, as in
-    /// `torch.nn.LSTM`; they add up, so each gradient step moves their sum twice as far).
+    /// Bias vectors per layer: 1, or 2 (one with the input product and one with the recurrent
+    /// product, as in `torch.nn.LSTM`; they add up, so each gradient step moves their sum twice as
+    /// far).
     #[config(default = 1)]
     pub num_biases: usize,
     /// Initial values of the biases.

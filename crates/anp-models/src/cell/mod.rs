@@ -42,7 +42,8 @@ pub trait Cell: Module {
     /// The weight matrices, without the biases, each as a flat tensor.
     fn weights(&self) -> Vec<Tensor<1>>;
 
-    /// Shape of a mask on the recurrent matrices: matrices, rows, columns; `None` where there are none.
+    /// Shape of a mask on the recurrent matrices: matrices, rows, columns; `None` where there are
+    /// none.
     fn recurrent_weight_dims(&self) -> Option<[usize; 3]>;
 
     /// Run over a window; see [`RecurrentLayer::forward`].
@@ -52,8 +53,9 @@ pub trait Cell: Module {
 /// What is known of a kind of layer before one is drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CellTraits {
-    /// Whether hidden states go from step to step, through recurrent matrices. If not, only cell states do,
-    /// and a recurrent mask is on the activation of the cell, in all layers of a model but the last.
+    /// Whether hidden states go from step to step, through recurrent matrices. If not, only cell
+    /// states do, and a recurrent mask is on the activation of the cell, in all layers of a model
+    /// but the last.
     pub carries_hidden: bool,
     /// Whether there are cell states that can be penalised.
     pub has_cells: bool,
@@ -85,7 +87,8 @@ pub struct LayerInit {
     pub kernels: Kernels,
 }
 
-/// What a layer carries from step to step: as much of it as its kind has, `[batch_size, d_hidden]` each.
+/// What a layer carries from step to step: as much of it as its kind has, `[batch_size, d_hidden]`
+/// each.
 #[derive(Debug, Clone, Default)]
 pub struct LayerState {
     /// `h`: LSTM, NAS cell, RHN.
@@ -168,7 +171,8 @@ macro_rules! cells {
                 match self { $(Self::$name(layer) => layer.weights(),)* }
             }
 
-            /// Shape of a mask on the recurrent matrices: matrices, rows, columns; `None` where there are none.
+            /// Shape of a mask on the recurrent matrices: matrices, rows, columns; `None` where
+            /// there are none.
             pub fn recurrent_weight_dims(&self) -> Option<[usize; 3]> {
                 match self { $(Self::$name(layer) => layer.recurrent_weight_dims(),)* }
             }
@@ -181,8 +185,8 @@ macro_rules! cells {
             ///
             /// # Panics
             ///
-            /// If the state is that of another kind of layer, a shape does not fit, or an SRU is given a mask
-            /// for a recurrent matrix.
+            /// If the state is that of another kind of layer, a shape does not fit, or an SRU is
+            /// given a mask for a recurrent matrix.
             pub fn forward(
                 &self,
                 input: Tensor<3>,

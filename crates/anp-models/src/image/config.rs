@@ -13,23 +13,23 @@ const BASE_CHANNELS: usize = 16;
 const STEM: Convolution = Convolution { channels: [3, BASE_CHANNELS], kernel: 3, stride: 1 };
 /// Momentum of the running statistics.
 const MOMENTUM: f64 = 0.1;
-/// The same of the last normalisation in [`ResidualLayout::Meliketoy`]: a slip of that code, which the numbers
-/// rest on.
+/// The same of the last normalisation in [`ResidualLayout::Meliketoy`]: a slip of that code, which
+/// the numbers rest on.
 const LAST_MOMENTUM: f64 = 0.9;
 
 /// Which of the two published networks of this name it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ResidualLayout {
-    /// GitHub `meliketoy/wide-resnet.pytorch`, which the paper's authors ran: the stride is on the second
-    /// convolution of a block, a projecting shortcut sees the raw input of the block, all convolutions have
-    /// biases, dropout is before the second normalisation, and the last normalisation's running statistics have
-    /// momentum 0.9.
+    /// GitHub `meliketoy/wide-resnet.pytorch`, which the paper's authors ran: the stride is on the
+    /// second convolution of a block, a projecting shortcut sees the raw input of the block, all
+    /// convolutions have biases, dropout is before the second normalisation, and the last
+    /// normalisation's running statistics have momentum 0.9.
     #[default]
     Meliketoy,
-    /// That of the publication, GitHub `szagoruyko/wide-residual-networks`: the stride is on the first
-    /// convolution, a projecting shortcut shares the first pre-activation (`relu(bn(x))`), no convolution has a
-    /// bias, and dropout is after the second pre-activation.
+    /// That of the publication, GitHub `szagoruyko/wide-residual-networks`: the stride is on the
+    /// first convolution, a projecting shortcut shares the first pre-activation (`relu(bn(x))`), no
+    /// convolution has a bias, and dropout is after the second pre-activation.
     Original,
 }
 
@@ -48,8 +48,9 @@ pub struct WideResNetConfig {
     /// Probability of dropping an element between the two convolutions of a block.
     #[config(default = 0.0)]
     pub dropout: f64,
-    /// Type that convolutions compute in; that of the parameters, if there is none. Everything else computes in
-    /// that of the parameters: normalisations, sums of branches, pooling and the linear layer.
+    /// Type that convolutions compute in; that of the parameters, if there is none. Everything else
+    /// computes in that of the parameters: normalisations, sums of branches, pooling and the linear
+    /// layer.
     pub convolution_dtype: Option<FloatDType>,
     /// How convolutions and normalisations are computed.
     #[config(default = "Kernels::Fused")]
@@ -183,8 +184,8 @@ impl WideResNetConfig {
         }
     }
 
-    /// Weights start Xavier-uniform with gain √2, `U(−a, a)` with `a = √2 · √(6 / (fan_in + fan_out))`, biases
-    /// at zero.
+    /// Weights start Xavier-uniform with gain √2, `U(−a, a)` with
+    /// `a = √2 · √(6 / (fan_in + fan_out))`, biases at zero.
     fn convolution(&self, shape: Convolution, device: &Device) -> Conv2d {
         let Convolution { channels, kernel, stride } = shape;
         Conv2dConfig::new(channels, [kernel, kernel])
@@ -244,7 +245,8 @@ mod tests {
         assert_eq!([0, 4, 9, 12, 27].map(blocks), [None; 5]);
     }
 
-    /// WRN-28-10 is said to do 5.2 G multiply-adds an image; with the stride on the second convolution it is more.
+    /// WRN-28-10 is said to do 5.2 G multiply-adds an image; with the stride on the second
+    /// convolution it is more.
     #[test]
     fn the_cost_of_the_paper_s_network_is_as_published() {
         let config = WideResNetConfig::new(28, 10, 10);

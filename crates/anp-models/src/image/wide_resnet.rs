@@ -52,11 +52,11 @@ impl ResidualBlock {
 /// conv 3×3, 16 → three groups of n blocks → bn → relu → mean → linear
 /// ```
 ///
-/// The groups have 16k, 32k and 64k channels; the last two halve the size. Convolutions start Xavier-uniform with
-/// gain √2 and zero biases, normalisations at identity, the linear layer as Burn and PyTorch have it,
-/// `U(±1/√64k)`. On an autodiff device batches are normalised by their own statistics, the running ones are
-/// updated, and dropout is on; `valid()` uses the running ones. A visit sees running statistics without the last
-/// step unless `valid()` was called since.
+/// The groups have 16k, 32k and 64k channels; the last two halve the size. Convolutions start
+/// Xavier-uniform with gain √2 and zero biases, normalisations at identity, the linear layer as
+/// Burn and PyTorch have it, `U(±1/√64k)`. On an autodiff device batches are normalised by their
+/// own statistics, the running ones are updated, and dropout is on; `valid()` uses the running
+/// ones. A visit sees running statistics without the last step unless `valid()` was called since.
 ///
 /// [Zagoruyko & Komodakis, 2016]: https://arxiv.org/abs/1605.07146
 #[derive(Module, Debug)]
@@ -112,8 +112,8 @@ impl WideResNet {
 
     /// A handle on the same parameters, whose running statistics are its own.
     ///
-    /// Those of a plain clone are shared: a batch that goes through one handle changes what the other has, in
-    /// the middle of what another thread computes.
+    /// Those of a plain clone are shared: a batch that goes through one handle changes what the
+    /// other has, in the middle of what another thread computes.
     pub fn with_own_statistics(&self) -> Self {
         let mut own = self.clone();
         let blocks = own.groups.iter_mut().flatten();

@@ -19,7 +19,8 @@ pub struct RecurrentLmConfig {
     pub vocab_size: usize,
     /// Width of the word embedding.
     pub d_embed: usize,
-    /// Units of each recurrent layer, but of the last one where [`d_output`](Self::d_output) is another.
+    /// Units of each recurrent layer, but of the last one where [`d_output`](Self::d_output) is
+    /// another.
     pub d_hidden: usize,
     /// Units of the last recurrent layer, if not `d_hidden`.
     pub d_output: Option<usize>,
@@ -66,13 +67,13 @@ pub enum LayerInitRange {
 }
 
 impl RecurrentLmConfig {
-    /// Draw the parameters on `device`, from its random number generator: embedding, layers, decoder, pointer,
-    /// posterior.
+    /// Draw the parameters on `device`, from its random number generator: embedding, layers,
+    /// decoder, pointer, posterior.
     ///
     /// # Panics
     ///
-    /// If `num_layers` is 0, the cell's values are refused by its layer, a dropout is outside `[0, 1)`, or
-    /// `tie_weights` is set and `d_embed` differs from the width of the last layer.
+    /// If `num_layers` is 0, the cell's values are refused by its layer, a dropout is outside
+    /// `[0, 1)`, or `tie_weights` is set and `d_embed` differs from the width of the last layer.
     pub fn init(&self, device: &Device) -> RecurrentLm {
         let (d_embed, d_output) = (self.d_embed, self.d_output());
         assert!(self.num_layers > 0, "a recurrent language model needs a layer");
@@ -234,7 +235,8 @@ mod tests {
         assert_eq!(narrow_top.num_params(), narrow_top.init(&device).num_params());
     }
 
-    /// Each weight has a mean and a ρ, the decoder's bias a value: Fortunato et al., 19.8 M weights, 39.5 M parameters.
+    /// Each weight has a mean and a ρ, the decoder's bias a value: Fortunato et al., 19.8 M
+    /// weights, 39.5 M parameters.
     #[test]
     fn a_posterior_has_two_parameters_per_weight() {
         let prior = ScaleMixture {

@@ -8,8 +8,9 @@ use crate::cell::RecurrentLayer;
 
 /// Where a language model drops activations, and how long a mask lasts.
 ///
-/// With `input`, `inter_layer` and `output` alone this is the dropout of [Zaremba et al., 2014]; with the
-/// others, and masks that last a window, it is variational dropout ([Gal & Ghahramani, 2016]).
+/// With `input`, `inter_layer` and `output` alone this is the dropout of [Zaremba et al., 2014];
+/// with the others, and masks that last a window, it is variational dropout ([Gal & Ghahramani,
+/// 2016]).
 ///
 /// [Zaremba et al., 2014]: https://arxiv.org/abs/1409.2329
 /// [Gal & Ghahramani, 2016]: https://arxiv.org/abs/1512.05287
@@ -27,17 +28,17 @@ pub struct Dropout {
     pub word: f64,
     /// Which occurrences of a word are dropped together.
     pub word_tie: WordTie,
-    /// Probability of dropping an element of a layer's input, in the layer's matrix product only: the SRU's
-    /// `m_in`.
+    /// Probability of dropping an element of a layer's input, in the layer's matrix product only:
+    /// the SRU's `m_in`.
     pub layer_input: f64,
-    /// Probability of dropping an element of what goes from step to step; in an SRU, of the activation of the
-    /// cell, in all layers but the last.
+    /// Probability of dropping an element of what goes from step to step; in an SRU, of the
+    /// activation of the cell, in all layers but the last.
     pub recurrent: f64,
     /// Whether the gates of a layer share their masks.
     pub gates: GateMasks,
-    /// Probability of dropping an element of a recurrent matrix for the whole window, in all sequences: the
-    /// weight drop of AWD-LSTM ([Merity et al., 2017](https://arxiv.org/abs/1708.02182)). An SRU has no such
-    /// matrix.
+    /// Probability of dropping an element of a recurrent matrix for the whole window, in all
+    /// sequences: the weight drop of AWD-LSTM
+    /// ([Merity et al., 2017](https://arxiv.org/abs/1708.02182)). An SRU has no such matrix.
     pub weight: f64,
 }
 
@@ -65,15 +66,16 @@ pub enum WordTie {
     Window,
 }
 
-/// Whether the gates of a layer share their masks; Gal & Ghahramani call it tied and untied weights.
+/// Whether the gates of a layer share their masks; Gal & Ghahramani call it tied and untied
+/// weights.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GateMasks {
     /// One mask for all gates.
     #[default]
     Shared,
-    /// Each gate has its own, on the layer's input and on the recurrence (LSTM), or on the recurrence only
-    /// (RHN).
+    /// Each gate has its own, on the layer's input and on the recurrence (LSTM), or on the
+    /// recurrence only (RHN).
     Separate,
 }
 
@@ -93,8 +95,8 @@ impl Dropout {
 
     /// Draw the masks of a window of `tokens`, `[seq_length, batch_size]`.
     ///
-    /// From the device's generator, whichever kernels compute the rest, in the order input, between layers from
-    /// the first, output, words, then by layer input, recurrence and recurrent matrix.
+    /// From the device's generator, whichever kernels compute the rest, in the order input, between
+    /// layers from the first, output, words, then by layer input, recurrence and recurrent matrix.
     pub(super) fn sample(
         &self,
         tokens: &Tensor<2, Int>,
@@ -148,17 +150,19 @@ impl Dropout {
     }
 }
 
-/// The dropout masks of one window, each already scaled by `1 / (1 − p)`; `None` leaves the place alone.
+/// The dropout masks of one window, each already scaled by `1 / (1 − p)`; `None` leaves the place
+/// alone.
 ///
-/// A mask need only be broadcastable to what it multiplies: `[1, batch_size, width]` is the same mask at every
-/// step.
+/// A mask need only be broadcastable to what it multiplies: `[1, batch_size, width]` is the same
+/// mask at every step.
 #[derive(Debug, Clone, Default)]
 pub struct LmMasks {
     /// On whole words of the embedding's output, `[seq_length, batch_size, 1]`.
     pub words: Option<Tensor<3>>,
     /// On the embedding's output, `[seq_length, batch_size, d_embed]`.
     pub input: Option<Tensor<3>>,
-    /// On the output of each layer but the last, `[seq_length, batch_size, d_hidden]`; may be empty.
+    /// On the output of each layer but the last, `[seq_length, batch_size, d_hidden]`; may be
+    /// empty.
     pub inter_layer: Vec<Option<Tensor<3>>>,
     /// Inside each layer; may be empty.
     pub layers: Vec<LayerMasks>,

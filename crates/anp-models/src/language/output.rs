@@ -38,8 +38,8 @@ pub struct LmOutput {
     /// Hidden states of the last layer without its noise, where it has some:
     /// `[seq_length, batch_size, d_hidden]`.
     pub mean: Option<Tensor<3>>,
-    /// Where the tokens point, if the model has a pointer: its [`mix`](Pointing::mix) makes the loss of the
-    /// softmax that of both.
+    /// Where the tokens point, if the model has a pointer: its [`mix`](Pointing::mix) makes the
+    /// loss of the softmax that of both.
     pub pointing: Option<Pointing>,
     /// State after the window, still part of the graph.
     pub state: LmState,

@@ -15,9 +15,9 @@ use burn::tensor::{Device, Distribution, Tensor};
 /// w = μ + σ ⊙ ε,   σ = softplus(ρ) + 10⁻⁵,   ε ~ N(0, I)
 /// ```
 ///
-/// [Fortunato, Blundell & Vinyals, 2017](https://arxiv.org/abs/1704.02798). μ are the parameters of the
-/// [`RecurrentLm`](crate::RecurrentLm) that this is part of: embedding, layers with their biases, decoder without
-/// its bias. So a model that is run as it is runs with the mean;
+/// [Fortunato, Blundell & Vinyals, 2017](https://arxiv.org/abs/1704.02798). μ are the parameters of
+/// the [`RecurrentLm`](crate::RecurrentLm) that this is part of: embedding, layers with their
+/// biases, decoder without its bias. So a model that is run as it is runs with the mean;
 /// [`draw_weights`](crate::RecurrentLm::draw_weights) draws from the posterior.
 #[derive(Module, Debug)]
 pub struct WeightPosterior {
@@ -33,7 +33,8 @@ impl WeightPosterior {
         Self { rho: Vec::new(), prior }
     }
 
-    /// Draw ρ for the weights of `module`: σ between these two shares of the prior's standard deviation.
+    /// Draw ρ for the weights of `module`: σ between these two shares of the prior's standard
+    /// deviation.
     pub(super) fn cover<M: Module>(&mut self, module: &M, shares: [f64; 2], device: &Device) {
         let mut sizes = Sizes(Vec::new());
         module.visit(&mut sizes);

@@ -16,9 +16,9 @@ use crate::cell::RecurrentLayer;
 
 /// A recurrent language model: embedding, a stack of recurrent layers, decoder.
 ///
-/// Sequences are time-first. [`forward`](Self::forward) stops before the decoder, so that a loss may fuse the
-/// decoder's product with the softmax: [`nll`](Self::nll) is that loss, [`logits`](Self::logits) the product
-/// alone.
+/// Sequences are time-first. [`forward`](Self::forward) stops before the decoder, so that a loss
+/// may fuse the decoder's product with the softmax: [`nll`](Self::nll) is that loss,
+/// [`logits`](Self::logits) the product alone.
 #[derive(Module, Debug)]
 pub struct RecurrentLm {
     /// `[vocab_size, d_embed]`; with tied weights its transpose is the decoder's.
@@ -64,7 +64,8 @@ impl RecurrentLm {
 
     /// Run over a window with fresh dropout masks.
     ///
-    /// Dropout follows Burn's rule: it is on where the model is on an autodiff device, off in `model.valid()`.
+    /// Dropout follows Burn's rule: it is on where the model is on an autodiff device, off in
+    /// `model.valid()`.
     ///
     /// # Shapes
     ///
@@ -74,7 +75,8 @@ impl RecurrentLm {
         self.forward_with_masks(tokens, state, &masks)
     }
 
-    /// Draw the masks of a window of `tokens`, `[seq_length, batch_size]`; none where dropout is off.
+    /// Draw the masks of a window of `tokens`, `[seq_length, batch_size]`; none where dropout is
+    /// off.
     pub fn sample_masks(&self, tokens: &Tensor<2, Int>) -> LmMasks {
         if self.device().is_autodiff() { self.draw_masks(tokens) } else { LmMasks::default() }
     }
@@ -205,8 +207,8 @@ impl RecurrentLm {
             .reshape([seq_length, batch_size, vocab_size])
     }
 
-    /// Negative log-likelihood of each target, in nats, by the softmax alone: a pointer is mixed in by
-    /// [`Pointing::mix`](super::Pointing::mix).
+    /// Negative log-likelihood of each target, in nats, by the softmax alone: a pointer is mixed in
+    /// by [`Pointing::mix`](super::Pointing::mix).
     ///
     /// # Shapes
     ///

@@ -19,7 +19,8 @@ pub enum Site {
     /// Hidden states `h_t` of a recurrent layer (from 0), before dropout:
     /// `[seq_length, batch_size, d_hidden]`.
     LayerHidden(usize),
-    /// Hidden states of the last layer, before dropout; the same as `LayerHidden` of the last layer.
+    /// Hidden states of the last layer, before dropout; the same as `LayerHidden` of the last
+    /// layer.
     OutputRaw,
     /// Hidden states of the last layer after output dropout, which the decoder sees.
     OutputDropped,
@@ -60,7 +61,8 @@ impl FromStr for Site {
             "logits" => Ok(Self::Logits),
             _ => layer_site().ok_or_else(|| ParseSiteError {
                 text: text.to_owned(),
-                known: "embedding, layer[i].cell, layer[i].hidden, output_raw, output_dropped, logits",
+                known: "embedding, layer[i].cell, layer[i].hidden, output_raw, output_dropped, \
+                        logits",
             }),
         }
     }

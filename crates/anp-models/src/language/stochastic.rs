@@ -37,7 +37,8 @@ impl StochasticConfig {
 /// h_t = μ_t + σ ⊙ ε_t,   σ = softplus(ρ),   ε_t ~ N(0, I)
 /// ```
 ///
-/// `μ_t` is what the layer computes. The divergence of `h_t` from `N(0, I)` bounds what it tells of the input.
+/// `μ_t` is what the layer computes. The divergence of `h_t` from `N(0, I)` bounds what it tells of
+/// the input.
 #[derive(Module, Debug)]
 pub struct StochasticOutput {
     /// `ρ`: `[d_hidden]`.
@@ -51,7 +52,8 @@ impl StochasticOutput {
         softplus(self.rho.val(), 1.0)
     }
 
-    /// Divergence of `N(μ, diag σ²)` from `N(0, I)`, summed over all tokens and units, in nats: `[1]`.
+    /// Divergence of `N(μ, diag σ²)` from `N(0, I)`, summed over all tokens and units, in nats:
+    /// `[1]`.
     ///
     /// ```text
     /// ½ Σ (σ² + μ² − 1 − ln σ²)

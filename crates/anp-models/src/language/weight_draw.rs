@@ -6,11 +6,11 @@ use super::recurrent_lm::RecurrentLm;
 /// A network whose weights were drawn from their posterior.
 #[derive(Debug, Clone)]
 pub struct WeightDraw {
-    /// The network. Its weights are part of the graph of μ and ρ, not parameters of their own: it is for one
-    /// window.
+    /// The network. Its weights are part of the graph of μ and ρ, not parameters of their own: it
+    /// is for one window.
     pub lm: RecurrentLm,
-    /// `ln q(w | μ, ρ) − ln p(w)` of all weights drawn, in nats: `[1]`. Its mean over draws is the divergence of
-    /// the posterior from the prior.
+    /// `ln q(w | μ, ρ) − ln p(w)` of all weights drawn, in nats: `[1]`. Its mean over draws is the
+    /// divergence of the posterior from the prior.
     pub divergence: Tensor<1>,
 }
 
@@ -64,7 +64,8 @@ mod tests {
         (-0.5 * z * z).exp() / (sigma * (2.0 * std::f64::consts::PI).sqrt())
     }
 
-    /// The divergence of a weight's posterior from the prior, integrated, beside the mean over draws.
+    /// The divergence of a weight's posterior from the prior, integrated, beside the mean over
+    /// draws.
     #[test]
     fn the_mean_over_draws_is_the_divergence() {
         let device = Device::default();
@@ -100,7 +101,8 @@ mod tests {
         assert!((average - exact).abs() < four_errors, "{average} and {exact} ± {four_errors}");
     }
 
-    /// Without noise the weights are their means; with noise all of them move but the decoder's bias.
+    /// Without noise the weights are their means; with noise all of them move but the decoder's
+    /// bias.
     #[test]
     fn weights_are_drawn_around_their_means() {
         let device = Device::default().autodiff();
