@@ -21,7 +21,7 @@ pub enum Norm {
     Linf,
 }
 
-/// Weight of the sum of the [`Norm`]s of a minibatch's N tokens with K features, but for η.
+/// Factor of the sum of the [`Norm`]s of a minibatch's N tokens with K features, without η.
 ///
 /// | reduction | squared L2 | L2, L1, L∞ |
 /// | --- | --- | --- |

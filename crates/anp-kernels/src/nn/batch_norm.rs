@@ -65,9 +65,9 @@ impl BatchNorm2dConfig {
 /// Batch normalisation of images, with the ReLU behind it if there is one:
 /// [`batch_norm`](crate::batch_norm::batch_norm) with parameters and running statistics.
 ///
-/// It takes the place of `burn::nn::BatchNorm`, whose parameters have the same names, but for the
-/// running variance: a batch enters it by its unbiased variance, as in PyTorch, `n / (n − 1)` times
-/// the one it is normalised by, which is what Burn takes.
+/// It takes the place of `burn::nn::BatchNorm`, whose parameters have the same names. The running
+/// variance differs: a batch enters it by its unbiased variance, as in PyTorch. That is `n / (n − 1)`
+/// times the variance that the batch is normalised by, which Burn takes.
 #[derive(Module, Debug)]
 #[module(custom_display)]
 pub struct BatchNorm2d {
@@ -103,8 +103,8 @@ impl BatchNorm2d {
     ///
     /// # Panics
     ///
-    /// If channels, data types or devices do not fit each other, or, in training, a channel has but
-    /// one value, which has no unbiased variance.
+    /// If channels, data types or devices do not fit each other, or, in training, a channel has a
+    /// single value, which has no unbiased variance.
     pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
         let device = input.device();
         let is_training = is_training(&self.training, &device);
@@ -129,7 +129,7 @@ impl BatchNorm2d {
             let enter = |running: &RunningState<Tensor<1>>, new: Tensor<1>, factor: f64| {
                 let old = running.value_sync().to_device(&device).mul_scalar(1.0 - self.momentum);
                 running.update((old + new.detach().mul_scalar(self.momentum * factor)).detach());
-                // At once: who looks at the layer, or saves it, is to see this batch.
+                // At once, so that saving the layer or looking at it shows this batch.
                 running.value_sync();
             };
             enter(&self.running_mean, mean, 1.0);

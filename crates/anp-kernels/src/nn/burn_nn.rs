@@ -5,7 +5,7 @@ use burn::tensor::Tensor;
 use super::lstm::LstmWeights;
 use super::{Lstm, LstmConfig, LstmState};
 
-/// A `burn::nn::Lstm` that [`Lstm`] has no equal of.
+/// A `burn::nn::Lstm` that [`Lstm`] cannot represent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("an LSTM with {0} has no fused equal")]
 pub struct UnsupportedLstm(&'static str);

@@ -73,7 +73,7 @@ pub enum LoadError {
         /// Name of the weight.
         key: String,
     },
-    /// A weight has values that the layer has no equal of.
+    /// A weight has values that the layer cannot represent.
     #[error(
         "`{key}` of {} is not {expected}, and this layer has no equal of that", .path.display()
     )]

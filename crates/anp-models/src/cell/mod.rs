@@ -1,6 +1,6 @@
 //! Recurrent layers of a language model, whatever their kind.
 //!
-//! A kind of layer is a file here that implements [`Cell`], and a line of [`cells!`].
+//! A kind of layer is a file here that implements [`Cell`], and a line of `cells!` below.
 
 mod lstm;
 mod nas;
