@@ -1,10 +1,10 @@
 //! The activation norm penalty (ANP).
 
 use burn::config::Config;
-use burn::module::{Content, DisplaySettings, Module, ModuleDisplay};
+use burn::module::Module;
 use burn::tensor::Tensor;
 
-use crate::{HyperParamError, Norm, Reduction};
+use crate::{HyperParamError, Norm, Reduction, display_on_one_line, validate_range};
 
 /// Configuration of [`ActivationNorm`].
 ///
@@ -28,10 +28,7 @@ impl ActivationNormConfig {
     ///
     /// [`HyperParamError::OutOfRange`] if `eta` is negative, infinite or NaN.
     pub fn validate(&self) -> Result<(), HyperParamError> {
-        if self.eta.is_finite() && self.eta >= 0.0 {
-            return Ok(());
-        }
-        Err(HyperParamError::OutOfRange { name: "eta", range: "[0, ∞)", value: self.eta })
+        validate_range("eta", self.eta, "[0, ∞)", self.eta.is_finite() && self.eta >= 0.0)
     }
 
     /// Build the penalty.
@@ -59,16 +56,16 @@ impl ActivationNormConfig {
 /// eq11_literal, l2sq:   η · (N/K) · Σₙ Σₖ hₙₖ²       the paper's equation 11 as printed
 /// ```
 ///
-/// "From Information Bottleneck to Activation Norm Penalty", ICLR 2018 submission SySpa-Z0Z, equation
-/// 11. The paper does not say which reduction its η belongs to; public code of its first author takes
-/// half the sum of squares over the whole minibatch and adds it to a loss that is *summed* over time
-/// and averaged over the batch; this project's tables rest on that. What a strength amounts to in another
-/// convention: [`lambda`](crate::lambda) and [`awd_alpha`](crate::awd_alpha). The same term is known
-/// as activation regularization (AR):
+/// "From Information Bottleneck to Activation Norm Penalty", ICLR 2018 submission SySpa-Z0Z,
+/// equation 11. The paper does not say which reduction its η belongs to; public code of its first
+/// author takes half the sum of squares over the whole minibatch and adds it to a loss that is
+/// *summed* over time and averaged over the batch; this project's tables rest on that. What a
+/// strength amounts to in another convention: [`lambda`](crate::lambda) and
+/// [`awd_alpha`](crate::awd_alpha). The same term is known as activation regularization (AR):
 /// [Merity, McCann & Socher, 2017](https://arxiv.org/abs/1708.01009).
 ///
-/// Holds no parameters and draws no noise: it is the same on a device with and without autodiff. Leave
-/// it out of any loss that is reported.
+/// Holds no parameters and draws no noise: it is the same on a device with and without autodiff.
+/// Leave it out of any loss that is reported.
 #[derive(Module, Debug)]
 #[module(custom_display)]
 pub struct ActivationNorm {
@@ -82,9 +79,9 @@ pub struct ActivationNorm {
 impl ActivationNorm {
     /// Penalty to add to the loss. Its value is the one to log.
     ///
-    /// The gradient is η·w·∂r/∂h; where r has a kink it is a subgradient: 0 for L2 at hₙ = 0 and for
-    /// L1 at hₙₖ = 0, and for L∞ that of one of the largest elements. With η = 0 the result is a
-    /// constant 0, whatever the activation holds.
+    /// The gradient is η·w·∂r/∂h; where r has a kink it is a subgradient: 0 for L2 at hₙ = 0 and
+    /// for L1 at hₙₖ = 0, and for L∞ that of one of the largest elements. With η = 0 the result is
+    /// a constant 0, whatever the activation holds.
     ///
     /// # Shapes
     ///
@@ -137,19 +134,10 @@ fn sqrt_or_zero<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     x.mask_fill(zero.clone(), 1.0).sqrt().mask_fill(zero, 0.0)
 }
 
-impl ModuleDisplay for ActivationNorm {
-    fn custom_settings(&self) -> Option<DisplaySettings> {
-        DisplaySettings::new().with_new_line_after_attribute(false).optional()
-    }
-
-    fn custom_content(&self, content: Content) -> Option<Content> {
-        content
-            .add("eta", &self.eta)
-            .add("norm", self.norm.name())
-            .add("reduction", self.reduction.name())
-            .optional()
-    }
-}
+display_on_one_line!(
+    ActivationNorm, it: "eta" = it.eta, "norm" = it.norm.to_string(),
+    "reduction" = it.reduction.to_string()
+);
 
 #[cfg(test)]
 mod tests {
@@ -236,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn gradient_of_the_mean_of_squares_is_two_eta_h_over_its_elements() {
+    fn gradient_of_the_mean_of_squares_is_two_eta_h_over_n_k() {
         let (_, gradient) = value_and_gradient(
             &penalty(Norm::L2sq, Reduction::MeanElements, 2.0),
             TensorData::from(ACTIVATION),
@@ -273,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn a_strength_of_zero_is_exactly_zero_and_leaves_the_loss_its_gradient() {
+    fn strength_zero_is_exactly_zero_and_keeps_the_loss_gradient() {
         let device = Device::default().autodiff();
         for norm in Norm::ALL {
             for reduction in Reduction::ALL {
@@ -424,8 +412,8 @@ mod tests {
         }
     }
 
-    /// What the training loop rests on: the loss of the paper's code, summed over time, with the half
-    /// sum is T times the mean loss with AWD-LSTM's AR at α = ηBH/2, in value and gradient.
+    /// What the training loop rests on: the loss of the paper's code, summed over time, with the
+    /// half sum is T times the mean loss with AWD-LSTM's AR at α = ηBH/2, in value and gradient.
     #[test]
     fn summed_loss_with_half_sum_is_mean_loss_with_awd_ar() {
         use crate::{BatchShape, LossReduction, awd_alpha};

@@ -52,8 +52,8 @@ pub enum LossReduction {
 /// λ = η · w · N / (T if the loss is summed over time, else 1),   N = B·T
 /// ```
 ///
-/// with the factor w of [`Reduction::weight`]. `None` if `norm` is not the squared L2: no λ does the
-/// same at every h.
+/// with the factor w of [`Reduction::weight`]. `None` if `norm` is not the squared L2: no λ does
+/// the same at every h.
 pub fn lambda(
     norm: Norm,
     reduction: Reduction,
@@ -72,8 +72,8 @@ pub fn lambda(
     Some(eta * reduction.weight(norm, num_tokens, shape.d_hidden) * num_tokens as f64 / means)
 }
 
-/// The α of AWD-LSTM's activation regularisation, `α · mean over elements of h²` added to a mean loss,
-/// that does the same: [`lambda`] times H. `None` where [`lambda`] is.
+/// The α of AWD-LSTM's activation regularisation, `α · mean over elements of h²` added to a mean
+/// loss, that does the same: [`lambda`] times H. `None` where [`lambda`] is.
 pub fn awd_alpha(
     norm: Norm,
     reduction: Reduction,
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unsquared_block_norm_is_as_many_times_weaker_as_the_block_is_long() {
+    fn an_unsquared_block_norm_is_weaker_by_the_block_s_length() {
         for block_norm in [100.0, 700.0] {
             let ratio = l2sq(Reduction::HalfSum, 1e-4, MEDIUM, SumOverTime)
                 / lambda_frobenius(1e-4, MEDIUM, block_norm);

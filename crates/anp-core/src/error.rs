@@ -26,17 +26,38 @@ pub enum HyperParamError {
     },
 }
 
-/// Check a dropout probability, as a recipe does before any data is read.
+/// Check a number, as a recipe does before any data is read.
 ///
 /// # Errors
 ///
-/// [`HyperParamError::OutOfRange`] under `name` if `prob` is not in [0, 1) or is NaN. At 1 nothing is
-/// kept and the scale 1/(1−p) is infinite.
+/// [`HyperParamError::OutOfRange`] with these values unless `is_in_range`. `range` says in interval
+/// notation what `is_in_range` stands for.
+pub fn validate_range(
+    name: &'static str,
+    value: f64,
+    range: &'static str,
+    is_in_range: bool,
+) -> Result<(), HyperParamError> {
+    if is_in_range { Ok(()) } else { Err(HyperParamError::OutOfRange { name, range, value }) }
+}
+
+/// Check a width or a count.
+///
+/// # Errors
+///
+/// [`HyperParamError::OutOfRange`] under `name` if `size` is 0.
+pub fn validate_size(name: &'static str, size: usize) -> Result<(), HyperParamError> {
+    validate_range(name, size as f64, "[1, ∞)", size > 0)
+}
+
+/// Check a dropout probability.
+///
+/// # Errors
+///
+/// [`HyperParamError::OutOfRange`] under `name` if `prob` is not in [0, 1) or is NaN. At 1 nothing
+/// is kept and the scale 1/(1−p) is infinite.
 pub fn validate_dropout(name: &'static str, prob: f64) -> Result<(), HyperParamError> {
-    if (0.0..1.0).contains(&prob) {
-        return Ok(());
-    }
-    Err(HyperParamError::OutOfRange { name, range: "[0, 1)", value: prob })
+    validate_range(name, prob, "[0, 1)", (0.0..1.0).contains(&prob))
 }
 
 #[cfg(test)]

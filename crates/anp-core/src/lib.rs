@@ -8,10 +8,11 @@
 //! | drop the same features at each step of a sequence | [`LockedDropout`] |
 //! | drop a word wherever it stands in a window | [`WordDropout`] |
 //! | drop single input tokens | [`SkipInput`] |
-//! | draw a mask now and apply it elsewhere | [`sample_mask`], [`sample_word_mask`] |
+//! | draw masks to apply elsewhere | [`sample_mask`], [`sample_word_mask`], [`apply_mask`] |
+//! | check a configuration | [`validate_range`], [`validate_size`], [`validate_dropout`] |
 //!
-//! The penalty is one term of a training loss. Let the model return the activation that it is about,
-//! the last hidden one in the paper, beside its logits:
+//! The penalty is one term of a training loss. Let the model return the activation that it is
+//! about, the last hidden one in the paper, beside its logits:
 //!
 //! ```
 //! use anp_core::ActivationNormConfig;
@@ -43,17 +44,18 @@
 //!
 //! let (logits, hidden) = model.forward(images);
 //! let cross_entropy = CrossEntropyLossConfig::new().init(&device).forward(logits, labels);
-//! let penalty = ActivationNormConfig::new(1e-3).init().forward(hidden); // its value is the one to log
+//! let penalty = ActivationNormConfig::new(1e-3).init().forward(hidden); // log its value
 //! let gradients = (cross_entropy + penalty).backward();
 //! # assert!(model.hidden.weight.grad(&gradients).is_some());
 //! ```
 //!
-//! A wrong value is a [`HyperParamError`] of `validate`; a wrong shape is a panic. Everything follows
-//! the device of its input and names no backend. Nothing here prints, reads the environment or opens a
-//! file.
+//! A wrong value is a [`HyperParamError`] of `validate`; a wrong shape is a panic. Everything
+//! follows the device of its input and names no backend. Nothing here prints, reads the environment
+//! or opens a file.
 
 mod activation_norm;
 mod conversion;
+mod display;
 mod error;
 mod locked_dropout;
 mod mask;
@@ -66,9 +68,9 @@ pub use conversion::{
     BatchShape, LossReduction, awd_alpha, lambda, lambda_corrected_trace, lambda_eq11_per_step,
     lambda_frobenius,
 };
-pub use error::{HyperParamError, validate_dropout};
+pub use error::{HyperParamError, validate_dropout, validate_range, validate_size};
 pub use locked_dropout::{LockedDropout, LockedDropoutConfig};
-pub use mask::{look_up_word_mask, sample_mask, sample_word_mask};
+pub use mask::{apply_mask, is_training, look_up_word_mask, sample_mask, sample_word_mask};
 pub use norm::{Norm, Reduction};
 pub use skip_input::{SkipInput, SkipInputConfig};
 pub use word_dropout::{WordDropout, WordDropoutConfig};

@@ -1,18 +1,19 @@
 //! Dropout whose mask does not change over time.
 
 use burn::config::Config;
-use burn::module::{Content, DisplaySettings, Flag, Module, ModuleDisplay, Param};
+use burn::module::{Flag, Module, Param};
 use burn::tensor::Tensor;
 
-use crate::mask::is_active;
-use crate::{HyperParamError, sample_mask, validate_dropout};
+use crate::mask::sample_in_training;
+use crate::{HyperParamError, apply_mask, display_on_one_line, validate_dropout};
 
 /// Configuration of [`LockedDropout`].
 #[derive(Config, Debug, PartialEq)]
 pub struct LockedDropoutConfig {
     /// Probability of dropping, in [0, 1).
     pub prob: f64,
-    /// Whether inputs are `[batch_size, seq_length, d_hidden]` or `[seq_length, batch_size, d_hidden]`.
+    /// Whether inputs are `[batch_size, seq_length, d_hidden]` or
+    /// `[seq_length, batch_size, d_hidden]`.
     #[config(default = true)]
     pub batch_first: bool,
 }
@@ -49,11 +50,11 @@ impl LockedDropoutConfig {
 /// ```
 ///
 /// The mask on layer inputs and outputs in variational dropout for recurrent networks,
-/// [Gal & Ghahramani, 2016](https://arxiv.org/abs/1512.05287); "locked" is AWD-LSTM's word. A new mask
-/// is drawn at each call: call it once a window, with all of its steps.
+/// [Gal & Ghahramani, 2016](https://arxiv.org/abs/1512.05287); "locked" is AWD-LSTM's word. A new
+/// mask is drawn at each call: call it once per window, with all of its steps.
 ///
-/// Follows the rule of Burn's `Dropout`: it drops where the input's device is an autodiff device and
-/// `training` is enabled, and passes its input through anywhere else.
+/// Follows the rule of Burn's `Dropout`: it drops where the input's device is an autodiff device
+/// and `training` is enabled, and passes its input through anywhere else.
 #[derive(Module, Debug)]
 #[module(custom_display)]
 pub struct LockedDropout {
@@ -72,13 +73,11 @@ impl LockedDropout {
     ///   `[seq_length, batch_size, d_hidden]`
     /// - returns: the shape of `input`
     pub fn forward(&self, input: Tensor<3>) -> Tensor<3> {
-        match self.sample(&input) {
-            Some(mask) => input * mask,
-            None => input,
-        }
+        let mask = self.sample(&input);
+        apply_mask(input, mask)
     }
 
-    /// The mask that [`forward`](Self::forward) would multiply to `input`, drawn anew at each call;
+    /// The mask that [`forward`](Self::forward) would multiply `input` by, drawn anew at each call;
     /// `None` where the layer passes its input through.
     ///
     /// # Shapes
@@ -86,13 +85,9 @@ impl LockedDropout {
     /// - `input`: as for [`forward`](Self::forward)
     /// - returns: `[batch_size, 1, d_hidden]` if `batch_first`, else `[1, batch_size, d_hidden]`
     pub fn sample(&self, input: &Tensor<3>) -> Option<Tensor<3>> {
-        let device = input.device();
-        if !is_active(&self.training, self.prob, &device) {
-            return None;
-        }
         let mut shape = input.dims();
         shape[if self.batch_first { 1 } else { 0 }] = 1;
-        Some(sample_mask(shape, self.prob, (&device, input.dtype())))
+        sample_in_training(&self.training, self.prob, shape, input)
     }
 
     /// Probability of dropping.
@@ -101,19 +96,7 @@ impl LockedDropout {
     }
 }
 
-impl ModuleDisplay for LockedDropout {
-    fn custom_settings(&self) -> Option<DisplaySettings> {
-        DisplaySettings::new().with_new_line_after_attribute(false).optional()
-    }
-
-    fn custom_content(&self, content: Content) -> Option<Content> {
-        let content = content.add("prob", &self.prob).add("batch_first", &self.batch_first);
-        match self.training.is_enabled() {
-            true => content.optional(),
-            false => content.add("training", &self.training).optional(),
-        }
-    }
-}
+display_on_one_line!(LockedDropout, it: "prob" = it.prob, "batch_first" = it.batch_first; training);
 
 #[cfg(test)]
 mod tests {
@@ -126,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn the_mask_is_constant_over_time_and_differs_between_sequences_and_calls() {
+    fn the_mask_is_constant_over_time_only() {
         for batch_first in [true, false] {
             let layer = LockedDropoutConfig::new(0.5).with_batch_first(batch_first).init();
             let batch_dim = if batch_first { 0 } else { 1 };
@@ -171,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn evaluation_frozen_layers_and_probability_zero_pass_the_input_through() {
+    fn input_passes_in_evaluation_when_frozen_and_without_rate() {
         let [training, evaluation] = [Device::default().autodiff(), Device::default()];
         let layer = LockedDropoutConfig::new(0.5).init();
         for (layer, device) in [

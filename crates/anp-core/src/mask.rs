@@ -1,8 +1,8 @@
 //! Drawing dropout masks apart from applying them.
 //!
-//! A mask is 0 where something is dropped and 1/(1−p) where it is kept, so that its mean is 1 and an
-//! evaluation needs no scale. Drawn here, it can be given to a network as an input: a test fixes it, a
-//! window shares it between its steps, a fused operation multiplies by it.
+//! A mask is 0 where something is dropped and 1/(1−p) where it is kept, so that its mean is 1 and
+//! an evaluation needs no scale. Drawn here, it can be given to a network as an input: a test fixes
+//! it, a window shares it between its steps, a fused operation multiplies by it.
 
 use burn::module::{Flag, Param};
 use burn::tensor::{Device, Distribution, Int, Tensor, TensorCreationOptions};
@@ -23,7 +23,8 @@ use crate::validate_dropout;
 ///
 /// # Shapes
 ///
-/// - returns: `shape`; a dimension of size 1 is shared by all that the mask is multiplied to along it
+/// - returns: `shape`; a dimension of size 1 is shared by everything that the mask multiplies along
+///   it
 ///
 /// # Panics
 ///
@@ -38,12 +39,12 @@ pub fn sample_mask<const D: usize>(
     Tensor::random(shape, Distribution::Bernoulli(keep), options).mul_scalar(1.0 / keep)
 }
 
-/// Draw word masks: one element a vocabulary entry.
+/// Draw word masks: one element per vocabulary entry.
 ///
 /// # Shapes
 ///
 /// - returns: `[num_masks, vocab_size]`: `num_masks` is 1 for one mask that the whole minibatch
-///   shares (AWD-LSTM), or `batch_size` for one a sequence (Gal & Ghahramani)
+///   shares (AWD-LSTM), or `batch_size` for one per sequence (Gal & Ghahramani)
 ///
 /// # Panics
 ///
@@ -90,10 +91,35 @@ pub fn look_up_word_mask(words: Tensor<2>, tokens: Tensor<2, Int>, batch_first: 
     looked_up.unsqueeze_dim(2)
 }
 
-/// Burn's rule for layers that draw noise: the device says a backward is possible, the flag that this
-/// layer takes part in it.
-pub(crate) fn is_active(training: &Param<Flag>, prob: f64, device: &Device) -> bool {
-    training.is_enabled() && device.is_autodiff() && prob > 0.0
+/// Multiply an activation by a mask, if there is one.
+///
+/// # Shapes
+///
+/// - `mask`: that of `activation`, or 1 in dimensions along which one element is for all
+/// - returns: the shape of `activation`
+pub fn apply_mask<const D: usize>(activation: Tensor<D>, mask: Option<Tensor<D>>) -> Tensor<D> {
+    match mask {
+        Some(mask) => activation * mask,
+        None => activation,
+    }
+}
+
+/// Burn's rule for layers that draw noise: the device says that a backward pass is possible, the
+/// flag that this layer takes part in it.
+pub fn is_training(training: &Param<Flag>, device: &Device) -> bool {
+    training.is_enabled() && device.is_autodiff()
+}
+
+/// [`sample_mask`] for `input`, where the layer drops something.
+pub(crate) fn sample_in_training<const D: usize>(
+    training: &Param<Flag>,
+    prob: f64,
+    shape: [usize; D],
+    input: &Tensor<3>,
+) -> Option<Tensor<D>> {
+    let device = input.device();
+    (prob > 0.0 && is_training(training, &device))
+        .then(|| sample_mask(shape, prob, (&device, input.dtype())))
 }
 
 #[cfg(test)]
@@ -152,7 +178,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_word_mask_a_sequence_is_looked_up_in_its_own_row() {
+    fn a_word_mask_per_sequence_is_looked_up_in_its_own_row() {
         let device = Device::default();
         let words = Tensor::from_data([[0.0_f32, 1.0, 2.0], [10.0, 11.0, 12.0]], &device);
         let tokens = Tensor::<2, Int>::from_data([[1, 0, 1], [2, 1, 0]], &device);

@@ -21,7 +21,7 @@ pub enum Norm {
     Linf,
 }
 
-/// Weight of the sum of the [`Norm`]s of a minibatch's N tokens with K features, but for η.
+/// Factor of the sum of the [`Norm`]s of a minibatch's N tokens with K features, without η.
 ///
 /// | reduction | squared L2 | L2, L1, L∞ |
 /// | --- | --- | --- |
@@ -37,8 +37,8 @@ pub enum Norm {
 pub enum Reduction {
     /// Half the sum over the whole minibatch, as the paper's authors' code has it.
     HalfSum,
-    /// Mean over all elements, the activation regularisation (AR) of AWD-LSTM; η is its α. For L2 and
-    /// L∞, which are no sum over elements, it is [`PerToken`](Self::PerToken) divided by K.
+    /// Mean over all elements, the activation regularisation (AR) of AWD-LSTM; η is its α. For L2
+    /// and L∞, which are no sum over elements, it is [`PerToken`](Self::PerToken) divided by K.
     MeanElements,
     /// Mean over tokens of the token's norm.
     PerToken,
@@ -46,37 +46,53 @@ pub enum Reduction {
     Eq11Literal,
 }
 
-impl Norm {
-    /// Every norm.
-    pub const ALL: [Self; 4] = [Self::L2sq, Self::L2, Self::L1, Self::Linf];
+/// The variants of an enum and their names, which are those that serde reads and writes.
+macro_rules! names {
+    (
+        $enum:ident, $key:literal:
+        $first:ident = $known:literal $(, $variant:ident = $name:literal)*
+    ) => {
+        impl $enum {
+            /// All of them.
+            pub const ALL: [Self; 4] = [Self::$first $(, Self::$variant)*];
 
-    /// Name in recipes and records.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::L2sq => "l2sq",
-            Self::L2 => "l2",
-            Self::L1 => "l1",
-            Self::Linf => "linf",
+            /// Name in recipes and records.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    Self::$first => $known,
+                    $(Self::$variant => $name,)*
+                }
+            }
         }
-    }
+
+        impl fmt::Display for $enum {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(self.name())
+            }
+        }
+
+        impl FromStr for $enum {
+            type Err = HyperParamError;
+
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                Self::ALL.into_iter().find(|it| it.name() == text).ok_or_else(|| {
+                    let known = concat!($known $(, ", ", $name)*);
+                    HyperParamError::UnknownName { name: $key, known, value: text.to_owned() }
+                })
+            }
+        }
+    };
 }
 
+names!(Norm, "norm": L2sq = "l2sq", L2 = "l2", L1 = "l1", Linf = "linf");
+names!(
+    Reduction, "reduction": HalfSum = "half_sum", MeanElements = "mean_elements",
+    PerToken = "per_token", Eq11Literal = "eq11_literal"
+);
+
 impl Reduction {
-    /// Every reduction.
-    pub const ALL: [Self; 4] =
-        [Self::HalfSum, Self::MeanElements, Self::PerToken, Self::Eq11Literal];
-
-    /// Name in recipes and records.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::HalfSum => "half_sum",
-            Self::MeanElements => "mean_elements",
-            Self::PerToken => "per_token",
-            Self::Eq11Literal => "eq11_literal",
-        }
-    }
-
-    /// The factor of the sum over tokens of `norm`, for `num_tokens` rows (N) of `num_features` (K).
+    /// The factor of the sum over tokens of `norm`, for `num_tokens` rows (N) of `num_features`
+    /// (K).
     pub fn weight(self, norm: Norm, num_tokens: usize, num_features: usize) -> f64 {
         let [tokens, features] = [num_tokens as f64, num_features as f64];
         match (self, norm) {
@@ -86,40 +102,6 @@ impl Reduction {
             (Self::PerToken, _) => 1.0 / tokens,
             (Self::Eq11Literal, _) => tokens / features,
         }
-    }
-}
-
-impl fmt::Display for Norm {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-impl fmt::Display for Reduction {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-impl FromStr for Norm {
-    type Err = HyperParamError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::ALL.into_iter().find(|norm| norm.name() == text).ok_or_else(|| {
-            let known = "l2sq, l2, l1, linf";
-            HyperParamError::UnknownName { name: "norm", known, value: text.to_owned() }
-        })
-    }
-}
-
-impl FromStr for Reduction {
-    type Err = HyperParamError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::ALL.into_iter().find(|reduction| reduction.name() == text).ok_or_else(|| {
-            let known = "half_sum, mean_elements, per_token, eq11_literal";
-            HyperParamError::UnknownName { name: "reduction", known, value: text.to_owned() }
-        })
     }
 }
 

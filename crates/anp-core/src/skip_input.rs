@@ -1,11 +1,11 @@
 //! Dropout of whole input tokens.
 
 use burn::config::Config;
-use burn::module::{Content, DisplaySettings, Flag, Module, ModuleDisplay, Param};
+use burn::module::{Flag, Module, Param};
 use burn::tensor::Tensor;
 
-use crate::mask::is_active;
-use crate::{HyperParamError, sample_mask, validate_dropout};
+use crate::mask::sample_in_training;
+use crate::{HyperParamError, apply_mask, display_on_one_line, validate_dropout};
 
 /// Configuration of [`SkipInput`].
 #[derive(Config, Debug, PartialEq)]
@@ -44,8 +44,8 @@ impl SkipInputConfig {
 /// Every token draws for itself. With equal words tied to one draw it is
 /// [`WordDropout`](crate::WordDropout).
 ///
-/// A new mask is drawn at each call. Follows the rule of Burn's `Dropout`: it drops where the input's
-/// device is an autodiff device and `training` is enabled.
+/// A new mask is drawn at each call. Follows the rule of Burn's `Dropout`: it drops where the
+/// input's device is an autodiff device and `training` is enabled.
 #[derive(Module, Debug)]
 #[module(custom_display)]
 pub struct SkipInput {
@@ -62,13 +62,11 @@ impl SkipInput {
     /// - `input`: `[batch_size, seq_length, d_input]` or `[seq_length, batch_size, d_input]`
     /// - returns: the shape of `input`
     pub fn forward(&self, input: Tensor<3>) -> Tensor<3> {
-        match self.sample(&input) {
-            Some(mask) => input * mask,
-            None => input,
-        }
+        let mask = self.sample(&input);
+        apply_mask(input, mask)
     }
 
-    /// The mask that [`forward`](Self::forward) would multiply to `input`, drawn anew at each call;
+    /// The mask that [`forward`](Self::forward) would multiply `input` by, drawn anew at each call;
     /// `None` where the layer passes its input through.
     ///
     /// # Shapes
@@ -76,12 +74,8 @@ impl SkipInput {
     /// - `input`: as for [`forward`](Self::forward)
     /// - returns: `[.., .., 1]`, the first two dimensions as in `input`
     pub fn sample(&self, input: &Tensor<3>) -> Option<Tensor<3>> {
-        let device = input.device();
-        if !is_active(&self.training, self.prob, &device) {
-            return None;
-        }
         let [first, second, _] = input.dims();
-        Some(sample_mask([first, second, 1], self.prob, (&device, input.dtype())))
+        sample_in_training(&self.training, self.prob, [first, second, 1], input)
     }
 
     /// Probability of dropping a token.
@@ -90,19 +84,7 @@ impl SkipInput {
     }
 }
 
-impl ModuleDisplay for SkipInput {
-    fn custom_settings(&self) -> Option<DisplaySettings> {
-        DisplaySettings::new().with_new_line_after_attribute(false).optional()
-    }
-
-    fn custom_content(&self, content: Content) -> Option<Content> {
-        let content = content.add("prob", &self.prob);
-        match self.training.is_enabled() {
-            true => content.optional(),
-            false => content.add("training", &self.training).optional(),
-        }
-    }
-}
+display_on_one_line!(SkipInput, it: "prob" = it.prob; training);
 
 #[cfg(test)]
 mod tests {
@@ -129,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn evaluation_frozen_layers_and_probability_zero_pass_the_input_through() {
+    fn input_passes_in_evaluation_when_frozen_and_without_rate() {
         let [training, evaluation] = [Device::default().autodiff(), Device::default()];
         let layer = SkipInputConfig::new(0.5).init();
         for (layer, device) in [

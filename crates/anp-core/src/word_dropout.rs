@@ -1,11 +1,14 @@
 //! Dropout of whole words.
 
 use burn::config::Config;
-use burn::module::{Content, DisplaySettings, Flag, Module, ModuleDisplay, Param};
+use burn::module::{Flag, Module, Param};
 use burn::tensor::{Int, Tensor};
 
-use crate::mask::is_active;
-use crate::{HyperParamError, look_up_word_mask, sample_word_mask, validate_dropout};
+use crate::mask::sample_in_training;
+use crate::{
+    HyperParamError, apply_mask, display_on_one_line, look_up_word_mask, validate_dropout,
+    validate_size,
+};
 
 /// Configuration of [`WordDropout`].
 #[derive(Config, Debug, PartialEq)]
@@ -14,8 +17,8 @@ pub struct WordDropoutConfig {
     pub vocab_size: usize,
     /// Probability of dropping a word, in [0, 1).
     pub prob: f64,
-    /// Whether each sequence of a minibatch draws its own words, as Gal & Ghahramani do, or all share
-    /// one draw, as AWD-LSTM does.
+    /// Whether each sequence of a minibatch draws its own words, as Gal & Ghahramani do, or all
+    /// share one draw, as AWD-LSTM does.
     #[config(default = false)]
     pub per_sequence: bool,
     /// Whether tokens are `[batch_size, seq_length]` or `[seq_length, batch_size]`.
@@ -30,13 +33,7 @@ impl WordDropoutConfig {
     ///
     /// [`HyperParamError::OutOfRange`] if `prob` is not in [0, 1) or the vocabulary is empty.
     pub fn validate(&self) -> Result<(), HyperParamError> {
-        if self.vocab_size == 0 {
-            return Err(HyperParamError::OutOfRange {
-                name: "vocab_size",
-                range: "[1, ∞)",
-                value: 0.0,
-            });
-        }
+        validate_size("vocab_size", self.vocab_size)?;
         validate_dropout("prob", self.prob)
     }
 
@@ -64,9 +61,10 @@ impl WordDropoutConfig {
 /// ```
 ///
 /// Dropout of the rows of the embedding matrix:
-/// [Gal & Ghahramani, 2016](https://arxiv.org/abs/1512.05287), section 4.2. The results of their paper
-/// drew one element a *token* through an error in the code, which is [`SkipInput`](crate::SkipInput);
-/// the corrected code ties equal words, and reports slightly better perplexities.
+/// [Gal & Ghahramani, 2016](https://arxiv.org/abs/1512.05287), section 4.2. The results of their
+/// paper drew one element a *token* through an error in the code, which is
+/// [`SkipInput`](crate::SkipInput); the corrected code ties equal words, and reports slightly
+/// better perplexities.
 ///
 /// A new mask is drawn at each call. Follows the rule of Burn's `Dropout`: it drops where the
 /// embedding's device is an autodiff device and `training` is enabled.
@@ -87,22 +85,20 @@ impl WordDropout {
     /// # Shapes
     ///
     /// - `embedded`: `[.., .., d_embed]`, the embedding of `tokens`
-    /// - `tokens`: `[batch_size, seq_length]` if `batch_first`, else `[seq_length, batch_size]`, below
-    ///   `vocab_size`
+    /// - `tokens`: `[batch_size, seq_length]` if `batch_first`, else `[seq_length, batch_size]`,
+    ///   below `vocab_size`
     /// - returns: the shape of `embedded`
     ///
     /// # Panics
     ///
     /// If the first two dimensions of `embedded` are not those of `tokens`.
     pub fn forward(&self, embedded: Tensor<3>, tokens: Tensor<2, Int>) -> Tensor<3> {
-        match self.sample(&embedded, tokens) {
-            Some(mask) => embedded * mask,
-            None => embedded,
-        }
+        let mask = self.sample(&embedded, tokens);
+        apply_mask(embedded, mask)
     }
 
-    /// The mask that [`forward`](Self::forward) would multiply to `embedded`, drawn anew at each call;
-    /// `None` where the layer passes its input through.
+    /// The mask that [`forward`](Self::forward) would multiply `embedded` by, drawn anew at each
+    /// call; `None` where the layer passes its input through.
     ///
     /// # Shapes
     ///
@@ -115,17 +111,13 @@ impl WordDropout {
     pub fn sample(&self, embedded: &Tensor<3>, tokens: Tensor<2, Int>) -> Option<Tensor<3>> {
         let dims @ [first, second] = tokens.dims();
         assert_eq!(embedded.dims()[..2], dims, "the embedding is not that of the tokens");
-        let device = embedded.device();
-        if !is_active(&self.training, self.prob, &device) {
-            return None;
-        }
         let num_masks = match (self.per_sequence, self.batch_first) {
             (false, _) => 1,
             (true, true) => first,
             (true, false) => second,
         };
-        let options = (&device, embedded.dtype());
-        let words = sample_word_mask(num_masks, self.vocab_size, self.prob, options);
+        let shape = [num_masks, self.vocab_size];
+        let words = sample_in_training(&self.training, self.prob, shape, embedded)?;
         Some(look_up_word_mask(words, tokens, self.batch_first))
     }
 
@@ -135,23 +127,10 @@ impl WordDropout {
     }
 }
 
-impl ModuleDisplay for WordDropout {
-    fn custom_settings(&self) -> Option<DisplaySettings> {
-        DisplaySettings::new().with_new_line_after_attribute(false).optional()
-    }
-
-    fn custom_content(&self, content: Content) -> Option<Content> {
-        let content = content
-            .add("vocab_size", &self.vocab_size)
-            .add("prob", &self.prob)
-            .add("per_sequence", &self.per_sequence)
-            .add("batch_first", &self.batch_first);
-        match self.training.is_enabled() {
-            true => content.optional(),
-            false => content.add("training", &self.training).optional(),
-        }
-    }
-}
+display_on_one_line!(
+    WordDropout, it: "vocab_size" = it.vocab_size, "prob" = it.prob,
+    "per_sequence" = it.per_sequence, "batch_first" = it.batch_first; training
+);
 
 #[cfg(test)]
 mod tests {
@@ -217,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn evaluation_frozen_layers_and_probability_zero_pass_the_input_through() {
+    fn input_passes_in_evaluation_when_frozen_and_without_rate() {
         let [training, evaluation] = [Device::default().autodiff(), Device::default()];
         let layer = WordDropoutConfig::new(VOCAB_SIZE, 0.5).init();
         for (layer, device) in [

@@ -1,4 +1,5 @@
-//! Values and gradients against PyTorch in float64: `reference/penalty.py` wrote `fixtures/penalty.json`.
+//! Values and gradients against PyTorch in float64: `reference/penalty.py` wrote
+//! `fixtures/penalty.json`.
 
 use anp_core::{ActivationNormConfig, Norm, Reduction, look_up_word_mask};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
@@ -58,8 +59,8 @@ impl Array<f64> {
     }
 }
 
-/// Sums of up to 60 numbers, with a few roundings each: 64 units in the last place of the largest one.
-/// In f64 the difference is that of the order of the sum alone.
+/// Sums of up to 60 numbers, with a few roundings each: 64 units in the last place of the largest
+/// one. In f64 the difference is that of the order of the sum alone.
 const PRECISIONS: [(DType, f64); 2] = [(DType::F32, 64.0 * 6e-8), (DType::F64, 64.0 * 1.2e-16)];
 
 fn fixture() -> Fixture {

@@ -1,5 +1,5 @@
-//! Alone in its program: the generator of a device may be one for the whole process, and tests run side
-//! by side.
+//! Alone in its program: the generator of a device may be one for the whole process, and tests run
+//! side by side.
 
 use anp_core::{LockedDropoutConfig, SkipInputConfig, WordDropoutConfig, sample_mask};
 use burn::tensor::{Device, Int, Tensor, TensorData};

@@ -10,7 +10,7 @@ use anp_experiments::text::batches::{LmBatch, Tail, TokenStreams};
 use anp_experiments::text::{Averaging, LmLearner, Objective, SitePenalty};
 use anp_kernels::sgd::WeightDecay;
 use anp_models::{
-    BiasInit, CellConfig, Dropout, Kernels, LayerMasks, LayerState, LmMasks, LmState, RecurrentLm,
+    CellConfig, Kernels, LayerMasks, LayerState, LmMasks, LmState, LstmCellConfig, RecurrentLm,
     RecurrentLmConfig, Site,
 };
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
@@ -197,23 +197,12 @@ fn assert_close(what: &str, actual: &[f64], expected: &[f64]) {
 fn learner(fixture: &Fixture, kernels: Kernels, device: &Device) -> LmLearner {
     let Config { vocab_size, ref widths, weight_decay, alpha, beta, .. } = fixture.config;
     let [d_embed, d_hidden, _, d_output] = widths[..] else { panic!("three layers") };
-    let lm = RecurrentLmConfig {
-        vocab_size,
-        d_embed,
-        d_hidden,
-        d_output,
-        num_layers: 3,
-        cell: CellConfig::Lstm { forget_bias: 0.0, num_biases: 2, bias_init: BiasInit::Uniform },
-        tie_weights: true,
-        dropout: Dropout::default(),
-        init_range: 0.1,
-        layer_init_range: None,
-        decoder_bias_init: BiasInit::Zeros,
-        stochastic: None,
-        pointer: None,
-        posterior: None,
-        kernels,
-    };
+    let lm = RecurrentLmConfig::new(vocab_size, d_embed, d_hidden)
+        .with_d_output(Some(d_output))
+        .with_num_layers(3)
+        .with_cell(CellConfig::Lstm(LstmCellConfig::new().with_num_biases(2)))
+        .with_tie_weights(true)
+        .with_kernels(kernels);
     let mut load = Load { parameters: &fixture.parameters, device, path: Vec::new() };
     let penalty = |site, eta, temporal| SitePenalty {
         site,

@@ -15,8 +15,8 @@ use anp_experiments::text::batches::{LmBatch, Window};
 use anp_experiments::text::{LmLearner, Objective, SitePenalty};
 use anp_kernels::sgd::RowGradient;
 use anp_models::{
-    BiasInit, CellConfig, Dropout, Kernels, LayerState, LmMasks, LmState, RecurrentLayer,
-    RecurrentLm, RecurrentLmConfig,
+    CellConfig, Kernels, LayerState, LmMasks, LmState, LstmCellConfig, RecurrentLayer, RecurrentLm,
+    RecurrentLmConfig,
 };
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::{GradientsParams, SgdConfig};
@@ -168,28 +168,15 @@ fn fixture() -> Fixture {
 
 fn learner(case: &Case, place: &Place) -> LmLearner {
     let config = &case.config;
-    let mut lm = RecurrentLmConfig {
-        vocab_size: config.vocab_size,
-        d_embed: config.d_embed,
-        d_hidden: config.d_hidden,
-        d_output: config.d_hidden,
-        num_layers: config.num_layers,
-        cell: CellConfig::Lstm {
-            forget_bias: config.forget_bias,
-            num_biases: config.num_biases,
-            bias_init: BiasInit::Zeros,
-        },
-        tie_weights: config.tied,
-        dropout: Dropout::default(),
-        init_range: 0.1,
-        layer_init_range: None,
-        decoder_bias_init: BiasInit::Uniform,
-        stochastic: None,
-        pointer: None,
-        posterior: None,
-        kernels: place.kernels,
-    }
-    .init(&place.device);
+    let cell = LstmCellConfig::new()
+        .with_forget_bias(config.forget_bias)
+        .with_num_biases(config.num_biases);
+    let mut lm = RecurrentLmConfig::new(config.vocab_size, config.d_embed, config.d_hidden)
+        .with_num_layers(config.num_layers)
+        .with_cell(CellConfig::Lstm(cell))
+        .with_tie_weights(config.tied)
+        .with_kernels(place.kernels)
+        .init(&place.device);
     let parameter = |name: &str| &case.parameters[name];
     lm.embedding = parameter("embedding").param(place);
     for (index, layer) in lm.layers.iter_mut().enumerate() {
@@ -197,7 +184,7 @@ fn learner(case: &Case, place: &Place) -> LmLearner {
         let parameter = |name: &str| parameter(&format!("layers.{index}.{name}"));
         layer.weight_input = parameter("w_input").param(place);
         layer.weight_hidden = parameter("w_recurrent").param(place);
-        layer.bias_input = parameter("b_input").param(place);
+        layer.bias_input = Some(parameter("b_input").param(place));
         layer.bias_hidden = (config.num_biases == 2).then(|| parameter("b_recurrent").param(place));
     }
     lm.decoder_weight = (!config.tied).then(|| parameter("decoder.weight").param(place));
@@ -252,9 +239,10 @@ fn names(lm: &RecurrentLm) -> BTreeMap<burn::module::ParamId, String> {
         let RecurrentLayer::Lstm(layer) = layer else { unreachable!("all layers are LSTMs") };
         names.insert(layer.weight_input.id, format!("layers.{index}.w_input"));
         names.insert(layer.weight_hidden.id, format!("layers.{index}.w_recurrent"));
-        names.insert(layer.bias_input.id, format!("layers.{index}.b_input"));
-        if let Some(bias) = &layer.bias_hidden {
-            names.insert(bias.id, format!("layers.{index}.b_recurrent"));
+        for (bias, name) in [(&layer.bias_input, "b_input"), (&layer.bias_hidden, "b_recurrent")] {
+            if let Some(bias) = bias {
+                names.insert(bias.id, format!("layers.{index}.{name}"));
+            }
         }
     }
     names

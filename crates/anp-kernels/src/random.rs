@@ -5,6 +5,9 @@
 //! number is a function of the key and its index (Philox4x32-10): it does not depend on vector
 //! width or on the number of threads. Other devices use Burn's operations.
 
+/// [`dropout_mask`] in Burn's operations: the same distribution, other draws.
+pub use anp_core::sample_mask as dropout_mask_reference;
+use anp_core::validate_dropout;
 use burn::tensor::{DType, Device, Distribution, Int, Tensor, TensorCreationOptions, TensorData};
 
 use crate::backend::is_cpu;
@@ -28,7 +31,7 @@ pub fn dropout_mask<const D: usize>(
     options: impl Into<TensorCreationOptions>,
 ) -> Tensor<D> {
     let options = options.into();
-    check(prob);
+    validate_dropout("prob", prob).unwrap_or_else(|err| panic!("{err}"));
     if !is_cpu(&options.device) {
         return dropout_mask_reference(shape, prob, options);
     }
@@ -36,21 +39,6 @@ pub fn dropout_mask<const D: usize>(
         DType::F64 => TensorData::new(random::mask::<f64>(key, prob, len, threads), shape),
         _ => TensorData::new(random::mask::<f32>(key, prob, len, threads), shape),
     })
-}
-
-/// [`dropout_mask`] in Burn's operations: the same distribution, but different numbers.
-///
-/// # Panics
-///
-/// If `prob` is not in `[0, 1)`.
-pub fn dropout_mask_reference<const D: usize>(
-    shape: [usize; D],
-    prob: f64,
-    options: impl Into<TensorCreationOptions>,
-) -> Tensor<D> {
-    check(prob);
-    let keep = 1.0 - prob;
-    Tensor::random(shape, Distribution::Bernoulli(keep), options).mul_scalar(1.0 / keep)
 }
 
 /// Draw numbers from the standard normal distribution, truncated at ±6.77.
@@ -82,11 +70,6 @@ pub fn standard_normal_reference<const D: usize>(
     options: impl Into<TensorCreationOptions>,
 ) -> Tensor<D> {
     Tensor::random(shape, Distribution::Normal(0.0, 1.0), options)
-}
-
-#[track_caller]
-fn check(prob: f64) {
-    assert!((0.0..1.0).contains(&prob), "`prob` must be in [0, 1), but is {prob}");
 }
 
 fn draw<const D: usize>(

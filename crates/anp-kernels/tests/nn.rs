@@ -5,9 +5,10 @@ mod support;
 
 use anp_kernels::lstm::{LstmInputs, lstm_reference};
 use anp_kernels::nn::{
-    Lstm, LstmConfig, LstmStack, LstmStackConfig, LstmState, SruConfig, SruStack, SruStackConfig,
-    SruState,
+    LayerMasks, Lstm, LstmConfig, LstmStack, LstmStackConfig, LstmState, RhnConfig, RhnState,
+    SruConfig, SruStack, SruStackConfig, SruState,
 };
+use anp_kernels::rhn::{RhnInputs, rhn_reference};
 use anp_kernels::sru::{Activation, SruInputs, sru_reference};
 use burn::module::Module;
 use burn::nn;
@@ -72,17 +73,18 @@ mod burn_nn {
 
         let [first, second] = if batch_first { [2, 4] } else { [4, 2] };
         let input = place.random(1, [first, second, 3], 1.0).require_grad();
-        let state = with_state
-            .then(|| LstmState::new(place.random(2, [2, 5], 1.0), place.random(3, [2, 5], 0.5)));
-        let loss = |hidden: &Tensor<3>, state: &LstmState<2>| {
+        let state = with_state.then(|| {
+            nn::LstmState::new(place.random(2, [2, 5], 1.0), place.random(3, [2, 5], 0.5))
+        });
+        let loss = |hidden: &Tensor<3>, cell: &Tensor<2>| {
             let weights = place.random(4, [first, second, 5], 1.0);
-            (hidden.clone() * weights).sum() + state.cell.clone().sum()
+            (hidden.clone() * weights).sum() + cell.clone().sum()
         };
 
         let (expected, expected_state) = theirs.forward(input.clone(), state.clone());
-        let expected_gradients = loss(&expected, &expected_state).backward();
-        let (hidden, last) = ours.forward(input.clone(), state);
-        let gradients = loss(&hidden, &last).backward();
+        let expected_gradients = loss(&expected, &expected_state.cell).backward();
+        let (hidden, last) = ours.forward(input.clone(), state.map(LstmState::from));
+        let gradients = loss(&hidden, &last.cell).backward();
 
         assert_same("hidden", hidden, expected, place);
         assert_same("last hidden", last.hidden, expected_state.hidden, place);
@@ -303,8 +305,8 @@ mod dropout {
                 true => time_first.clone().swap_dims(0, 1),
                 false => time_first.clone(),
             };
-            let state = LstmState::new(cell0.clone(), hidden0.clone());
-            let states = lstm.forward_states(input, Some(state));
+            let state = LstmState { hidden: hidden0.clone(), cell: cell0.clone() };
+            let states = lstm.forward_states(input, Some(state), None);
             let gradients = states.hidden.clone().sum().backward();
 
             let input_mask = mask_of(time_first.grad(&gradients).unwrap());
@@ -322,7 +324,7 @@ mod dropout {
                 bias: lstm.bias_input.unwrap().val() + lstm.bias_hidden.unwrap().val(),
                 weight_hidden: lstm.weight_hidden.val(),
                 mask: Some(recurrent_mask),
-                state: anp_kernels::lstm::LstmState { hidden: hidden0, cell: cell0 },
+                state: LstmState { hidden: hidden0, cell: cell0 },
                 forget_bias: 1.0,
             });
             let time_first = |states: Tensor<3>| match batch_first {
@@ -361,6 +363,183 @@ mod dropout {
     }
 }
 
+mod given_masks {
+    use super::*;
+
+    #[test]
+    fn replace_those_that_a_layer_draws() {
+        let place = &places().next().unwrap().autodiff();
+        let lstm = LstmConfig::new(4, 40, true).with_input_dropout(0.5).with_recurrent_dropout(0.5);
+        let lstm = lstm.init(&place.device);
+        let input = place.random(1, [2, 3, 4], 1.0);
+        let with_none = lstm.forward_states(input.clone(), None, Some(LayerMasks::default()));
+        let (expected, _) = lstm.clone().freeze().forward(input.clone(), None);
+        assert_eq!(values(with_none.hidden), values(expected.clone()));
+        assert_ne!(values(lstm.forward(input, None).0), values(expected));
+    }
+
+    /// On the input, on the hidden states and on the elements of the recurrent matrix.
+    #[test]
+    fn act_on_each_gate_of_an_lstm_by_itself() {
+        for place in places() {
+            let lstm = LstmConfig::new(3, 5, false).init(&place.device);
+            let input = place.random(1, [2, 4, 3], 1.0);
+            let on_input = place.mask(2, [4, 2, 3]);
+            let recurrent = place.mask(3, [4, 2, 5]);
+            let weight: Tensor<3> = place.mask(4, [1, 5, 20]);
+            let masks = LayerMasks {
+                input: Some(on_input.clone()),
+                recurrent: Some(recurrent.clone()),
+                weight: Some(weight.clone()),
+            };
+            let states = lstm.forward_states(input.clone(), None, Some(masks));
+
+            let gates = on_input.chunk(4, 0).into_iter().zip(lstm.weight_input.val().chunk(4, 1));
+            let gates = gates.map(|(mask, weight)| {
+                (input.clone().swap_dims(0, 1) * mask).matmul(weight.unsqueeze())
+            });
+            let expected = lstm_reference(LstmInputs {
+                gates: Tensor::cat(gates.collect(), 2),
+                bias: Tensor::zeros([20], &place.device),
+                weight_hidden: lstm.weight_hidden.val() * weight.squeeze_dim(0),
+                mask: Some(recurrent),
+                state: LstmState::zeros(2, 5, &place.device),
+                forget_bias: 0.0,
+            });
+            assert_same("hidden", states.hidden, expected.hidden.swap_dims(0, 1), place);
+            assert_same("last cell", states.state.cell, expected.state.cell, place);
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "an SRU has no recurrent matrix to mask")]
+    fn on_a_matrix_that_an_sru_has_not_are_refused() {
+        let sru = SruConfig::new(3, 5).init(&device());
+        let weight = Some(Tensor::ones([1, 5, 5], &device()));
+        let masks = LayerMasks { weight, ..LayerMasks::default() };
+        sru.forward_states(Tensor::zeros([2, 4, 3], &device()), None, Some(masks));
+    }
+
+    #[test]
+    #[should_panic(expected = "the masks of a layer's input are 1 or as many as its gates")]
+    fn of_another_number_of_gates_are_refused() {
+        let lstm = LstmConfig::new(3, 5, true).init(&device());
+        let masks =
+            LayerMasks { input: Some(Tensor::ones([2, 2, 3], &device())), ..LayerMasks::default() };
+        lstm.forward_states(Tensor::zeros([2, 4, 3], &device()), None, Some(masks));
+    }
+}
+
+mod rhn {
+    use super::*;
+    use burn::nn::Initializer;
+
+    /// Shared masks and one per gate, in either layout, with and without a state.
+    #[test]
+    fn computes_the_reference_with_given_masks() {
+        for (place, batch_first) in places().flat_map(|place| [(place, true), (place, false)]) {
+            for num_masks in [1, 2] {
+                let rhn = RhnConfig::new(3, 5, 2).with_batch_first(batch_first).init(&place.device);
+                let swap = |t: Tensor<3>| if batch_first { t.swap_dims(0, 1) } else { t };
+                let input = place.random(1, [4, 2, 3], 1.0);
+                let [on_input, recurrent] =
+                    [place.mask(2, [1, 2, 3]), place.mask(3, [num_masks, 2, 5])];
+                let weight = place.mask(4, [2, 5, 10]);
+                let state = (num_masks == 1).then(|| place.random(5, [2, 5], 1.0));
+                let masks = LayerMasks {
+                    input: Some(on_input.clone()),
+                    recurrent: Some(recurrent.clone()),
+                    weight: Some(weight.clone()),
+                };
+                let given = state.clone().map(|hidden| RhnState { hidden });
+                let (hidden, last) = rhn.forward_masked(swap(input.clone()), given, Some(masks));
+
+                let expected = rhn_reference(RhnInputs {
+                    gates: (input * on_input).matmul(rhn.weight_input.val().unsqueeze()),
+                    weight_hidden: rhn.weight_hidden.val() * weight,
+                    bias: rhn.bias.val(),
+                    mask: Some(recurrent),
+                    state: state.unwrap_or_else(|| Tensor::zeros([2, 5], &place.device)),
+                });
+                assert_same("hidden", swap(hidden), expected.clone(), place);
+                assert_same("last", last.hidden, expected.narrow(0, 3, 1).squeeze_dim(0), place);
+            }
+        }
+    }
+
+    #[test]
+    fn dropouts_act_in_training_alone() {
+        let [evaluation, training] = [device(), device().autodiff()];
+        let [evaluation, training] =
+            [evaluation, training].map(|device| TestDevice { device, dtype: DType::F32 });
+        let config = RhnConfig::new(4, 40, 2);
+        for config in [config.clone().with_input_dropout(0.5), config.with_recurrent_dropout(0.5)] {
+            let rhn = config.init(&training.device);
+            let output = |rhn: &anp_kernels::nn::Rhn, place: &TestDevice| {
+                values(rhn.forward(place.random(1, [2, 3, 4], 1.0), None).0)
+            };
+            let expected = output(&rhn.valid(), &evaluation);
+            assert_eq!(output(&rhn.clone().freeze(), &training), expected, "frozen");
+            assert_ne!(output(&rhn, &training), expected);
+            assert_ne!(output(&rhn, &training), output(&rhn, &training));
+        }
+    }
+
+    #[test]
+    fn starts_with_biased_transform_gates() {
+        let initializer = Initializer::Uniform { min: 0.5, max: 1.0 };
+        let config = RhnConfig::new(3, 5, 2).with_initializer(initializer);
+        let rhn = config.with_transform_bias(-3.0).init(&device());
+        for (index, bias) in values(rhn.bias.val()).into_iter().enumerate() {
+            let is_transform = index % 10 >= 5;
+            assert!(if is_transform { bias == -3.0 } else { (0.5..1.0).contains(&bias) }, "{bias}");
+        }
+        assert_eq!(rhn.to_string(), "Rhn {d_input: 3, d_hidden: 5, depth: 2}");
+    }
+
+    /// An initializer that looks at a whole matrix sees one gate of one micro-step.
+    #[test]
+    fn is_drawn_by_micro_step_and_gate() {
+        let initializer = Initializer::Orthogonal { gain: 1.0 };
+        let rhn = RhnConfig::new(4, 4, 3).with_initializer(initializer).init(&device());
+        for micro_step in rhn.weight_hidden.val().chunk(3, 0) {
+            for gate in micro_step.squeeze_dim::<2>(0).chunk(2, 1) {
+                let product = values(gate.clone().matmul(gate.transpose()));
+                for (index, value) in product.into_iter().enumerate() {
+                    let expected = if index % 5 == 0 { 1.0 } else { 0.0 };
+                    assert!((value - expected).abs() < 1e-5, "{value} is not {expected}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn impossible_configurations_are_told() {
+        let config = RhnConfig::new(2, 3, 1);
+        let told = |config: RhnConfig| config.validate().unwrap_err().to_string();
+        for (message, expected) in [
+            (told(RhnConfig::new(2, 3, 0)), "`depth` must be in [1, ∞), but is 0"),
+            (
+                told(config.clone().with_transform_bias(f64::NAN)),
+                "`transform_bias` must be in (−∞, ∞), but is NaN",
+            ),
+            (
+                told(config.with_recurrent_dropout(1.0)),
+                "`recurrent_dropout` must be in [0, 1), but is 1",
+            ),
+        ] {
+            assert_eq!(message, expected);
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "the RHN's input has the width 4, not 3")]
+    fn a_wrong_width_is_told() {
+        let rhn = RhnConfig::new(3, 5, 1).init(&device());
+        rhn.forward(Tensor::zeros([2, 4, 4], &device()), None);
+    }
+}
+
 mod sru {
     use super::*;
 
@@ -382,11 +561,11 @@ mod sru {
             Dropped::Activation => config.with_activation_dropout(0.5),
         }
         .init(&place.device);
-        let turn = |states: Tensor<3>| if batch_first { states.swap_dims(0, 1) } else { states };
+        let swap = |states: Tensor<3>| if batch_first { states.swap_dims(0, 1) } else { states };
         let input = place.random(1, [3, 4, d_input], 1.0).require_grad();
         let cell = place.random(2, [4, 20], 1.0).require_grad();
         let state = SruState { cell: cell.clone() };
-        let states = sru.forward_states(turn(input.clone()), Some(state));
+        let states = sru.forward_states(swap(input.clone()), Some(state), None);
 
         let (mut masked, mut activation_mask) = (input.clone(), None);
         if dropped == Dropped::Input {
@@ -413,8 +592,8 @@ mod sru {
             cell,
             activation: Activation::Tanh,
         });
-        assert_same("hidden", turn(states.hidden), expected.hidden, place);
-        assert_same("cell", turn(states.cell), expected.cell, place);
+        assert_same("hidden", swap(states.hidden), expected.hidden, place);
+        assert_same("cell", swap(states.cell), expected.cell, place);
         assert_same("last cell", states.state.cell, expected.last, place);
     }
 
@@ -458,7 +637,7 @@ mod sru {
             let mut expected = input.clone();
             let mut layers = Vec::new();
             for (layer, state) in batch_first.layers.iter().zip(initial.clone()) {
-                let states = layer.forward_states(expected, Some(state));
+                let states = layer.forward_states(expected, Some(state), None);
                 expected = states.hidden.clone();
                 layers.push(states);
             }
@@ -539,8 +718,10 @@ mod sru {
 mod stack {
     use super::*;
 
-    fn state(place: &TestDevice, seed: u64) -> LstmState<2> {
-        LstmState::new(place.random(seed, [2, 5], 1.0), place.random(seed + 1, [2, 5], 0.5))
+    fn state(place: &TestDevice, seed: u64) -> LstmState {
+        let [cell, hidden] =
+            [(seed, 1.0), (seed + 1, 0.5)].map(|(seed, scale)| place.random(seed, [2, 5], scale));
+        LstmState { hidden, cell }
     }
 
     #[test]
@@ -556,7 +737,7 @@ mod stack {
             let mut cells = Vec::new();
             let mut last = Vec::new();
             for (layer, state) in batch_first.layers.iter().zip(initial.clone()) {
-                let states = layer.forward_states(expected, Some(state));
+                let states = layer.forward_states(expected, Some(state), None);
                 expected = states.hidden;
                 cells.push(states.cell);
                 last.push(states.state);
@@ -588,7 +769,7 @@ mod stack {
         for place in places() {
             let stack = LstmStackConfig::new(LstmConfig::new(3, 5, true), 2).init(&place.device);
             let input = place.random(1, [2, 4, 3], 1.0);
-            let zero = LstmState::initial([2, 5], &place.device);
+            let zero = LstmState::zeros(2, 5, &place.device);
             let (expected, _) = stack.forward(input.clone(), Some(vec![zero.clone(), zero]));
             assert_same("output", stack.forward(input, None).0, expected, place);
         }
@@ -692,7 +873,7 @@ mod files {
                 let [hidden0, cell0] =
                     [&case.hidden0, &case.cell0].map(|s| layers(s.tensor(place)));
                 let initial = hidden0.into_iter().zip(cell0);
-                let initial = initial.map(|(hidden, cell)| LstmState::new(cell, hidden)).collect();
+                let initial = initial.map(|(hidden, cell)| LstmState { hidden, cell }).collect();
                 let (output, states) = lstm.forward(case.input.tensor(place), Some(initial));
 
                 assert_same("output", output, case.output.tensor(place), place);
@@ -749,13 +930,15 @@ mod files {
         let one_layer = LstmStackConfig { num_layers: 1, ..encoder.clone() };
         assert_eq!(
             told(&one_layer, "lstm.safetensors", prefix),
-            "lstm.safetensors has `encoder.rnn.bias_hh_l1`, which this configuration has no place for"
+            "lstm.safetensors has `encoder.rnn.bias_hh_l1`, \
+             which this configuration has no place for"
         );
         let mut without_bias = encoder.clone();
         without_bias.layer.bias = false;
         assert_eq!(
             told(&without_bias, "lstm.safetensors", prefix),
-            "lstm.safetensors has `encoder.rnn.bias_hh_l0`, which this configuration has no place for"
+            "lstm.safetensors has `encoder.rnn.bias_hh_l0`, \
+             which this configuration has no place for"
         );
         let integers = LstmStackConfig::new(LstmConfig::new(1, 1, true), 1);
         assert_eq!(

@@ -1,14 +1,15 @@
-//! What a model draws follows from the seed alone. Alone in its process: threads share the generator of a device.
+//! What a model draws follows from the seed alone. Alone in its process: threads share the
+//! generator of a device.
 
 use anp_models::{
-    BiasInit, CellConfig, Dropout, Kernels, LmMasks, MixtureOver, RecurrentLmConfig, ScaleMixture,
-    StochasticConfig, WordTie,
+    Dropout, Kernels, LmMasks, MixtureOver, RecurrentLmConfig, ScaleMixture, StochasticConfig,
+    WordTie,
 };
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 fn data(masks: LmMasks) -> Vec<TensorData> {
     let LmMasks { words, input, inter_layer, layers, output, noise } = masks;
-    let of_layers = layers.into_iter().flat_map(|it| [it.product, it.recurrent, it.weight]);
+    let of_layers = layers.into_iter().flat_map(|it| [it.input, it.recurrent, it.weight]);
     let masks = [words, input, output, noise].into_iter().chain(inter_layer).chain(of_layers);
     masks.flatten().map(Tensor::into_data).collect()
 }
@@ -30,24 +31,14 @@ fn fused_operations_and_compositions_draw_the_same() {
         };
         let over = MixtureOver::Weight;
         let prior = ScaleMixture { pi: 0.25, log_sigma1: -1.0, log_sigma2: -3.0, over };
-        let lm = RecurrentLmConfig {
-            vocab_size: 30,
-            d_embed: 20,
-            d_hidden: 20,
-            d_output: 20,
-            num_layers: 2,
-            cell: CellConfig::Lstm { forget_bias: 0.0, num_biases: 1, bias_init: BiasInit::Zeros },
-            tie_weights: false,
-            dropout,
-            init_range: 0.1,
-            layer_init_range: None,
-            decoder_bias_init: BiasInit::Zeros,
-            stochastic: Some(StochasticConfig { initial_sigma: 0.5, in_recurrence: false }),
-            pointer: None,
-            posterior: Some(prior),
-            kernels,
-        }
-        .init(&device);
+        let noise = StochasticConfig { initial_sigma: 0.5, in_recurrence: false };
+        let lm = RecurrentLmConfig::new(30, 20, 20)
+            .with_num_layers(2)
+            .with_dropout(dropout)
+            .with_stochastic(Some(noise))
+            .with_posterior(Some(prior))
+            .with_kernels(kernels)
+            .init(&device);
         device.seed(seed);
         let words: Tensor<1, Int> = Tensor::arange(0..15, &device);
         let masks = lm.sample_masks(&words.reshape([5, 3]));

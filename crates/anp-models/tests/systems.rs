@@ -1,4 +1,5 @@
-//! Whole language models over one window against PyTorch in float64: loss, gradients of all parameters, final states.
+//! Whole language models over one window against PyTorch in float64: loss, gradients of all
+//! parameters, final states.
 //!
 //! `reference/systems.py` wrote `fixtures/*.json`.
 
@@ -9,8 +10,9 @@ use std::collections::BTreeMap;
 
 use anp_kernels::sru::Activation;
 use anp_models::{
-    BiasInit, CellConfig, Dropout, Kernels, LayerMasks, LayerState, LmMasks, LmState, MixtureOver,
-    PointerConfig, PointerState, RecurrentLm, RecurrentLmConfig, ScaleMixture, StochasticConfig,
+    CellConfig, Kernels, LayerMasks, LayerState, LmMasks, LmState, LstmCellConfig, MixtureOver,
+    NasCellConfig, PointerConfig, PointerState, RecurrentLm, RecurrentLmConfig, RhnCellConfig,
+    ScaleMixture, SruCellConfig, StochasticConfig,
 };
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{DType, Device, Gradients, Int, Tensor, TensorData};
@@ -103,7 +105,7 @@ impl Place {
 
     fn masks(&self, masks: &Masks) -> LmMasks {
         let inside = |masks: &InnerMasks| LayerMasks {
-            product: self.mask(&masks.product),
+            input: self.mask(&masks.product),
             recurrent: self.mask(&masks.recurrent),
             weight: self.mask(&masks.weight),
         };
@@ -186,7 +188,8 @@ impl ModuleVisitor for CompareGradients<'_> {
     }
 }
 
-/// Panic if two tensors differ by more than `tolerance` times the largest magnitude of the expected one.
+/// Panic if two tensors differ by more than `tolerance` times the largest magnitude of the expected
+/// one.
 fn assert_close<const D: usize>(what: &str, actual: Tensor<D>, expected: &Array, tolerance: f64) {
     assert_eq!(actual.dims().to_vec(), expected.shape, "{what} has another shape");
     let scale = expected.data.iter().fold(1e-30, |max: f64, x| max.max(x.abs()));
@@ -210,11 +213,12 @@ fn assert_state_close(
     }
 }
 
-/// Compare the model of `config` with the fixture, on the CPU in both precisions and with both implementations, and on a GPU.
+/// Compare the model of `config` with the fixture, on the CPU in both precisions and with both
+/// implementations, and on a GPU.
 fn agrees(name: &str, fixture: &str, config: &RecurrentLmConfig) {
     let case: Case = serde_json::from_str(fixture).expect("the fixture is valid");
-    // Rounding, added up over five steps and some layers: hundreds of units in the last place. Shaders may approximate
-    // exponentials more coarsely than the CPU's library does.
+    // Rounding, added up over five steps and some layers: hundreds of units in the last place.
+    // Shaders may approximate exponentials more coarsely than the CPU's library does.
     let places = [
         (Place { device: Device::flex(), dtype: DType::F64 }, 1e-13),
         (Place { device: Device::flex(), dtype: DType::F32 }, 1e-5),
@@ -231,7 +235,7 @@ fn agrees(name: &str, fixture: &str, config: &RecurrentLmConfig) {
     for (place, kernels, tolerance) in runs {
         let place = Place { device: place.device.autodiff(), ..place };
         let what = format!("{name}, {kernels}, on {place:?}");
-        let config = RecurrentLmConfig { kernels, ..config.clone() };
+        let config = config.clone().with_kernels(kernels);
         agrees_in(&what, &case, &config, &place, tolerance);
     }
 }
@@ -277,7 +281,8 @@ fn agrees_in(what: &str, case: &Case, config: &RecurrentLmConfig, place: &Place,
         let words: Vec<f64> = actual.words.into_data().iter::<f64>().collect();
         assert_eq!(words, expected.final_words.data, "{what}");
     }
-    // Summed over the steps, averaged over the batch. Burn differentiates a division in single precision.
+    // Summed over the steps, averaged over the batch. Burn differentiates a division in single
+    // precision.
     let mut loss = nll.sum().mul_scalar(1.0 / case.tokens.shape[1] as f64);
     if let Some(supervision) = supervision {
         loss = loss + supervision.sum() * (SUPERVISION_WEIGHT / case.tokens.shape[1] as f64);
@@ -309,35 +314,27 @@ fn config(
     num_layers: usize,
     [d_embed, d_hidden, d_output]: [usize; 3],
 ) -> RecurrentLmConfig {
-    RecurrentLmConfig {
-        vocab_size: 11,
-        d_embed,
-        d_hidden,
-        d_output,
-        num_layers,
-        cell,
-        tie_weights: false,
-        dropout: Dropout::default(),
-        init_range: 0.1,
-        layer_init_range: None,
-        decoder_bias_init: BiasInit::Zeros,
-        stochastic: None,
-        pointer: None,
-        posterior: None,
-        kernels: Kernels::Fused,
-    }
+    RecurrentLmConfig::new(11, d_embed, d_hidden)
+        .with_d_output(Some(d_output))
+        .with_num_layers(num_layers)
+        .with_cell(cell)
 }
 
 fn lstm(num_biases: usize, forget_bias: f64) -> CellConfig {
-    CellConfig::Lstm { forget_bias, num_biases, bias_init: BiasInit::Zeros }
+    let config = LstmCellConfig::new().with_num_biases(num_biases);
+    CellConfig::Lstm(config.with_forget_bias(forget_bias))
 }
 
 fn sru(activation: Activation) -> CellConfig {
-    CellConfig::Sru { activation, highway_bias: 0.0 }
+    CellConfig::Sru(SruCellConfig::new().with_activation(activation))
 }
 
 fn rhn() -> CellConfig {
-    CellConfig::Rhn { depth: 3, transform_bias: 0.0 }
+    CellConfig::Rhn(RhnCellConfig::new(3))
+}
+
+fn nas() -> CellConfig {
+    CellConfig::Nas(NasCellConfig::new())
 }
 
 /// Gates share their masks; words are dropped by type.
@@ -347,11 +344,11 @@ fn vd_lstm() {
     agrees("vd_lstm", include_str!("fixtures/vd_lstm.json"), &config);
 }
 
-/// Embedding and decoder share their weight; two biases and a constant on the forget gate; the inputs' masks are inside
-/// the layers.
+/// Embedding and decoder share their weight; two biases and a constant on the forget gate; the
+/// inputs' masks are inside the layers.
 #[test]
 fn vd_lstm_tied() {
-    let config = RecurrentLmConfig { tie_weights: true, ..config(lstm(2, 1.0), 2, [4, 5, 4]) };
+    let config = config(lstm(2, 1.0), 2, [4, 5, 4]).with_tie_weights(true);
     agrees("vd_lstm_tied", include_str!("fixtures/vd_lstm_tied.json"), &config);
 }
 
@@ -362,11 +359,10 @@ fn vd_lstm_separate() {
     agrees("vd_lstm_separate", include_str!("fixtures/vd_lstm_separate.json"), &config);
 }
 
-/// Layers wider, as wide and narrower than their input; masks a step on embedding and output.
+/// Layers wider, as wide and narrower than their input; one mask per step on embedding and output.
 #[test]
 fn sru_identity() {
-    let cell = sru(Activation::Identity);
-    let config = RecurrentLmConfig { tie_weights: true, ..config(cell, 3, [4, 5, 4]) };
+    let config = config(sru(Activation::Identity), 3, [4, 5, 4]).with_tie_weights(true);
     agrees("sru", include_str!("fixtures/sru.json"), &config);
 }
 
@@ -398,12 +394,13 @@ fn information() {
         ("information_outside", include_str!("fixtures/information_outside.json"), false),
     ] {
         let stochastic = Some(StochasticConfig { initial_sigma: 0.1, in_recurrence });
-        let config = RecurrentLmConfig { stochastic, ..config(lstm(1, 1.0), 2, [3, 4, 5]) };
+        let config = config(lstm(1, 1.0), 2, [3, 4, 5]).with_stochastic(stochastic);
         agrees(name, fixture, &config);
     }
 }
 
-/// A pointer to words of this window and of earlier ones, further back than the window is long and less far.
+/// A pointer to words of this window and of earlier ones, further back than the window is long and
+/// less far.
 #[test]
 fn pointer() {
     for (name, fixture, window, state_gradient) in [
@@ -412,35 +409,34 @@ fn pointer() {
         ("pointer_detached", include_str!("fixtures/pointer_detached.json"), 7, false),
     ] {
         let pointer = Some(PointerConfig { window, state_gradient });
-        let config = RecurrentLmConfig { pointer, ..config(lstm(1, 0.0), 2, [3, 4, 5]) };
+        let config = config(lstm(1, 0.0), 2, [3, 4, 5]).with_pointer(pointer);
         agrees(name, fixture, &config);
     }
 }
 
-/// Bayes by Backprop: all weights drawn, with a prior of single weights or of rows; embedding and decoder the same draw.
+/// Bayes by Backprop: all weights drawn, with a prior of single weights or of rows; embedding and
+/// decoder the same draw.
 #[test]
 fn bayes() {
     let prior = |over| Some(ScaleMixture { pi: 0.25, log_sigma1: 0.0, log_sigma2: -1.0, over });
-    let posterior = prior(MixtureOver::Weight);
-    let untied = config(lstm(1, 0.0), 2, [3, 4, 5]);
-    let untied = RecurrentLmConfig { posterior, ..untied };
+    let untied = config(lstm(1, 0.0), 2, [3, 4, 5]).with_posterior(prior(MixtureOver::Weight));
     agrees("bayes", include_str!("fixtures/bayes.json"), &untied);
-    let posterior = prior(MixtureOver::Row);
-    let tied = config(lstm(2, 1.0), 2, [4, 5, 4]);
-    let tied = RecurrentLmConfig { posterior, tie_weights: true, ..tied };
+    let tied = config(lstm(2, 1.0), 2, [4, 5, 4]).with_tie_weights(true);
+    let tied = tied.with_posterior(prior(MixtureOver::Row));
     agrees("bayes_row", include_str!("fixtures/bayes_row.json"), &tied);
 }
 
 #[test]
-fn nas() {
-    let config = config(CellConfig::Nas, 2, [3, 4, 5]);
+fn nas_cell() {
+    let config = config(nas(), 2, [3, 4, 5]);
     agrees("nas", include_str!("fixtures/nas.json"), &config);
 }
 
-/// AWD-LSTM: recurrent matrices with elements dropped, words dropped in all sequences together, a narrow last layer.
+/// AWD-LSTM: recurrent matrices with elements dropped, words dropped in all sequences together, a
+/// narrow last layer.
 #[test]
 fn awd_lstm() {
-    let config = RecurrentLmConfig { tie_weights: true, ..config(lstm(2, 0.0), 3, [4, 6, 4]) };
+    let config = config(lstm(2, 0.0), 3, [4, 6, 4]).with_tie_weights(true);
     agrees("awd_lstm", include_str!("fixtures/awd_lstm.json"), &config);
 }
 
@@ -449,6 +445,6 @@ fn awd_lstm() {
 fn weight_drop() {
     let rhn = config(rhn(), 1, [3, 4, 4]);
     agrees("rhn_weight_drop", include_str!("fixtures/rhn_weight_drop.json"), &rhn);
-    let nas = config(CellConfig::Nas, 2, [3, 4, 5]);
+    let nas = config(nas(), 2, [3, 4, 5]);
     agrees("nas_weight_drop", include_str!("fixtures/nas_weight_drop.json"), &nas);
 }

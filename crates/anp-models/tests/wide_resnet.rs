@@ -1,7 +1,9 @@
-//! WRN-10-2 over one batch against PyTorch in float64, in both layouts: activations by site, loss and penalty, gradients of
-//! all parameters, running statistics after the step, and the evaluation that uses them.
+//! WRN-10-2 over one batch against PyTorch in float64, in both layouts: activations by site, loss
+//! and penalty, gradients of all parameters, running statistics after the step, and the evaluation
+//! that uses them.
 //!
-//! `reference/wide_resnet.py` wrote `fixtures/wide_resnet_*.json` and says how the parameters come about.
+//! `reference/wide_resnet.py` wrote `fixtures/wide_resnet_*.json` and says how the parameters come
+//! about.
 
 use std::collections::BTreeMap;
 
@@ -36,14 +38,15 @@ struct Summary {
 }
 
 impl Summary {
-    /// Panic unless `actual` is the array: `tolerance` is a share of its root mean square an element, and of its norm for
-    /// sums, in which errors are as likely to cancel as the elements.
+    /// Panic unless `actual` is the array: `tolerance` is a share of its root mean square an
+    /// element, and of its norm for sums, in which errors are as likely to cancel as the elements.
     #[track_caller]
     fn assert_is<const D: usize>(&self, what: &str, actual: Tensor<D>, tolerance: f64) {
         let size = |shape: &[usize]| shape.iter().product::<usize>();
         assert_eq!(size(&actual.dims()), size(&self.shape), "{what}: size");
         let actual: Vec<f64> = actual.into_data().iter::<f64>().collect();
-        // What is zero in exact arithmetic (the gradient of a bias before a normalisation) is compared with a hundredth.
+        // What is zero in exact arithmetic (the gradient of a bias before a normalisation) is
+        // compared with a hundredth.
         let root = (actual.len() as f64).sqrt();
         let rms = (self.square.sqrt() / root).max(1e-2);
         let norm = rms * root;
@@ -67,7 +70,8 @@ impl Summary {
 const SIDE: usize = 16;
 const BATCH: usize = 3;
 
-/// Gives each parameter its value, by its path in the model; running statistics get the precision alone.
+/// Gives each parameter its value, by its path in the model; running statistics get the precision
+/// alone.
 struct Fill<'a> {
     names: &'a [String],
     dtype: DType,
@@ -167,15 +171,7 @@ fn agrees_in(
     let case: Case = serde_json::from_str(fixture).expect("the fixture is valid");
     let what = format!("{layout:?}, {kernels}, {dtype:?}");
     let device = Device::flex().autodiff();
-    let config = WideResNetConfig {
-        depth: 10,
-        width: 2,
-        num_classes: 7,
-        layout,
-        dropout: 0.0,
-        convolution_dtype: None,
-        kernels,
-    };
+    let config = WideResNetConfig::new(10, 2, 7).with_layout(layout).with_kernels(kernels);
     let mut fill = Fill { names: &case.names, dtype, path: Vec::new(), num_filled: 0 };
     let model: WideResNet = config.init(&device).map(&mut fill);
     assert_eq!(fill.num_filled, case.names.len(), "{what}: the model lacks a parameter");
@@ -218,7 +214,8 @@ fn agrees_in(
     case.logits_in_evaluation.assert_is(&format!("{what}, evaluation"), logits, tolerance);
 }
 
-/// Seven layers of sums over up to 1,152 products, and as many normalisations: thousands of units in the last place.
+/// Seven layers of sums over up to 1,152 products, and as many normalisations: thousands of units
+/// in the last place.
 const DOUBLE: f64 = 1e-11;
 const SINGLE: f64 = 1e-3;
 

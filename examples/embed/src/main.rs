@@ -1,5 +1,5 @@
-//! The activation norm penalty in somebody's own Burn project: a classifier of handwritten digits, trained
-//! through burn-train without and with the penalty on its last hidden layer.
+//! The activation norm penalty in somebody's own Burn project: a classifier of handwritten digits,
+//! trained through burn-train without and with the penalty on its last hidden layer.
 //!
 //! `cargo run` takes seconds once it is built.
 

@@ -1,4 +1,5 @@
-//! The live value of the penalty, as a metric of burn-train: a regulariser that is silently off shows here.
+//! The live value of the penalty, as a metric of burn-train: a regulariser that is silently off
+//! shows here.
 
 use std::sync::Arc;
 

@@ -59,7 +59,8 @@ impl TrainStep for Classifier {
 
     fn step(&self, batch: DigitBatch) -> TrainOutput<StepOutput> {
         let output = self.forward_losses(batch);
-        // The only place where the penalty is added: the loss that is reported stays the cross-entropy.
+        // The only place where the penalty is added: the loss that is reported stays the
+        // cross-entropy.
         let gradients = (output.classification.loss.clone() + output.penalty.clone()).backward();
         TrainOutput::new(self, gradients, output)
     }

@@ -42,7 +42,8 @@ pub fn train_and_evaluate(strength: f64, num_epochs: usize) -> Result<Evaluation
     let loader = || DataLoaderBuilder::new(DigitBatcher).batch_size(BATCH_SIZE);
 
     let result = SupervisedTraining::new(
-        "artifacts", // nothing below writes there: with_default_checkpointers() would, and a logger on disk
+        // Nothing below writes there; with_default_checkpointers() and a logger on disk would.
+        "artifacts",
         loader().shuffle(SEED).build(InMemDataset::new(train)),
         loader().build(InMemDataset::new(test.clone())),
     )

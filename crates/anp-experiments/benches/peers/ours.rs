@@ -4,10 +4,9 @@ use anp_core::ActivationNormConfig;
 use anp_experiments::text::batches::{LmBatch, Window};
 use anp_experiments::text::{LmLearner, Objective, SitePenalty};
 use anp_kernels::sgd::WeightDecay;
-use anp_kernels::sru::Activation;
 use anp_models::{
-    BiasInit, CellConfig, Dropout, GateMasks, Kernels, LmState, MaskSpan, RecurrentLmConfig, Site,
-    WordTie,
+    BiasInit, CellConfig, Dropout, Kernels, LmState, LstmCellConfig, MaskSpan, RecurrentLmConfig,
+    Site, SruCellConfig, WordTie,
 };
 use burn::optim::{ModuleOptimizer, SgdConfig};
 use burn::tensor::{Device, Tensor};
@@ -36,48 +35,36 @@ impl OurSteps {
             Mode::Evaluate => device.clone(),
         };
         let is_sru = case.model == Model::Sru;
-        let lm = RecurrentLmConfig {
-            vocab_size: case.vocab_size,
-            d_embed: case.d_hidden,
-            d_hidden: case.d_hidden,
-            d_output: case.d_hidden,
-            num_layers: case.num_layers,
-            cell: match case.model {
-                Model::Lstm | Model::VdLstm => CellConfig::Lstm {
-                    forget_bias: 0.0,
-                    num_biases: 2,
-                    bias_init: BiasInit::Uniform,
-                },
-                Model::Sru => {
-                    CellConfig::Sru { activation: Activation::Identity, highway_bias: -3.0 }
-                }
-                Model::WideResNet => unreachable!("it is no language model"),
+        let cell = match case.model {
+            Model::Lstm | Model::VdLstm => {
+                let cell = LstmCellConfig::new().with_num_biases(2);
+                CellConfig::Lstm(cell.with_bias_init(BiasInit::Uniform))
+            }
+            Model::Sru => CellConfig::Sru(SruCellConfig::new().with_highway_bias(-3.0)),
+            Model::WideResNet => unreachable!("it is no language model"),
+        };
+        let dropout = Dropout {
+            input: case.input_dropout,
+            inter_layer: case.inter_layer_dropout,
+            output: case.output_dropout,
+            span: match case.model {
+                Model::VdLstm => MaskSpan::Window,
+                Model::Lstm | Model::Sru | Model::WideResNet => MaskSpan::Step,
             },
-            tie_weights: is_sru,
-            dropout: Dropout {
-                input: case.input_dropout,
-                inter_layer: case.inter_layer_dropout,
-                output: case.output_dropout,
-                span: match case.model {
-                    Model::VdLstm => MaskSpan::Window,
-                    Model::Lstm | Model::Sru | Model::WideResNet => MaskSpan::Step,
-                },
-                word: case.word_dropout,
-                word_tie: WordTie::Window,
-                product: if is_sru { case.recurrent_dropout } else { 0.0 },
-                recurrent: case.recurrent_dropout,
-                gates: GateMasks::Shared,
-                weight: 0.0,
-            },
-            init_range: 0.1,
-            layer_init_range: None,
-            decoder_bias_init: BiasInit::Uniform,
-            stochastic: None,
-            pointer: None,
-            posterior: None,
-            kernels,
-        }
-        .init(&device);
+            word: case.word_dropout,
+            word_tie: WordTie::Window,
+            layer_input: if is_sru { case.recurrent_dropout } else { 0.0 },
+            recurrent: case.recurrent_dropout,
+            ..Dropout::default()
+        };
+        let lm = RecurrentLmConfig::new(case.vocab_size, case.d_hidden, case.d_hidden)
+            .with_num_layers(case.num_layers)
+            .with_cell(cell)
+            .with_tie_weights(is_sru)
+            .with_dropout(dropout)
+            .with_decoder_bias_init(BiasInit::Uniform)
+            .with_kernels(kernels)
+            .init(&device);
         let penalty = |eta| SitePenalty {
             site: Site::OutputDropped,
             norm: ActivationNormConfig::new(eta).init(),

@@ -7,8 +7,9 @@ use anp_models::Kernels;
 
 use super::plan::PlannedRun;
 use crate::data::{self, Split};
-use crate::recipe::{ModelConfig, Recipe, ScheduleConfig, Shape, TextRecipe, TrainingConfig};
+use crate::recipe::{Recipe, ScheduleConfig, TextRecipe, TrainingConfig};
 use crate::record::StoredRecord;
+use crate::text::network;
 
 /// Floating-point operations per second and hardware thread of a CPU in training, if nothing was
 /// measured: about what two threads of a server reach on the medium model.
@@ -90,7 +91,7 @@ impl Work {
             Recipe::Text(recipe) => (
                 expected_epochs(&recipe.training),
                 recipe.data.train_tokens.unwrap_or(manifest.file(Split::Train).tokens),
-                multiply_adds_per_token(recipe, manifest.vocabulary),
+                network(recipe, manifest.vocabulary, Kernels::Fused).multiply_adds(),
             ),
             Recipe::Image(recipe) => (
                 recipe.training.max_epochs,
@@ -136,28 +137,11 @@ fn speed(run: &PlannedRun, machine: &Machine, records: &[StoredRecord]) -> (f64,
     }
 }
 
-/// Multiply-adds forward per token: layers and softmax; the rest is small.
-fn multiply_adds_per_token(recipe: &TextRecipe, vocabulary: usize) -> usize {
-    let Shape { d_embed, d_hidden, d_output, num_layers, tie_weights: _ } = recipe.model.shape();
-    let layers = (0..num_layers).map(|layer| {
-        let d_input = if layer == 0 { d_embed } else { d_hidden };
-        let d_hidden = if layer + 1 == num_layers { d_output } else { d_hidden };
-        match &recipe.model {
-            ModelConfig::Lstm(_) => 4 * d_hidden * (d_input + d_hidden),
-            ModelConfig::Sru(_) if d_input == d_hidden => 3 * d_hidden * d_input,
-            ModelConfig::Sru(_) => 4 * d_hidden * d_input,
-            ModelConfig::Rhn(rhn) => 2 * d_hidden * (d_input + rhn.depth * d_hidden),
-            ModelConfig::Nas(_) => 8 * d_hidden * (d_input + d_hidden),
-        }
-    });
-    layers.sum::<usize>() + d_output * vocabulary
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::engine::RunId;
-    use crate::recipe::{Scale, test_recipe};
+    use crate::recipe::{ModelConfig, Scale, test_recipe};
     use crate::record::test_record;
 
     fn run() -> PlannedRun {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use anp_core::{BatchShape, LossReduction, Norm, Reduction};
 use anp_kernels::sgd::WeightDecay;
 use anp_models::{
-    BiasInit, CellConfig, Dropout, Kernels, LayerInitRange, PointerConfig, RecurrentLmConfig,
-    ScaleMixture, Site, StochasticConfig,
+    BiasInit, Dropout, Kernels, LayerInitRange, PointerConfig, RecurrentLmConfig, ScaleMixture,
+    Site, StochasticConfig,
 };
 use burn::tensor::Device;
 
@@ -94,18 +94,13 @@ pub fn build_learner(
 pub fn network(recipe: &TextRecipe, vocab_size: usize, kernels: Kernels) -> RecurrentLmConfig {
     let Shape { d_embed, d_hidden, d_output, num_layers, tie_weights } = recipe.model.shape();
     let mut dropout = Dropout::default();
-    let (cell, init_range);
+    let init_range;
     let (mut layer_init_range, mut decoder_bias_init) = (None, BiasInit::Uniform);
     match &recipe.model {
         ModelConfig::Lstm(lstm) => {
             dropout.input = lstm.input_dropout;
             dropout.inter_layer = lstm.inter_layer_dropout;
             dropout.output = lstm.output_dropout;
-            cell = CellConfig::Lstm {
-                forget_bias: lstm.forget_bias,
-                num_biases: lstm.num_biases,
-                bias_init: lstm.bias_init,
-            };
             init_range = lstm.init_range;
             layer_init_range = if lstm.layer_init_by_units {
                 Some(LayerInitRange::InverseRootUnits)
@@ -119,23 +114,20 @@ pub fn network(recipe: &TextRecipe, vocab_size: usize, kernels: Kernels) -> Recu
         ModelConfig::Sru(sru) => {
             dropout.input = sru.input_dropout;
             dropout.output = sru.output_dropout;
-            dropout.product = sru.rnn_dropout;
+            dropout.layer_input = sru.rnn_dropout;
             dropout.recurrent = sru.rnn_dropout;
-            cell = CellConfig::Sru { activation: sru.activation, highway_bias: sru.highway_bias };
             init_range = sru.init_range;
             decoder_bias_init = BiasInit::Zeros;
         }
         ModelConfig::Rhn(rhn) => {
             dropout.input = rhn.input_dropout;
             dropout.output = rhn.output_dropout;
-            cell = CellConfig::Rhn { depth: rhn.depth, transform_bias: rhn.transform_bias };
             init_range = rhn.init_range;
         }
         ModelConfig::Nas(nas) => {
             dropout.input = nas.input_dropout;
             dropout.inter_layer = nas.inter_layer_dropout;
             dropout.output = nas.output_dropout;
-            cell = CellConfig::Nas;
             init_range = nas.init_range;
         }
     }
@@ -150,12 +142,9 @@ pub fn network(recipe: &TextRecipe, vocab_size: usize, kernels: Kernels) -> Recu
         dropout.gates = variational.gates;
     }
     RecurrentLmConfig {
-        vocab_size,
-        d_embed,
-        d_hidden,
-        d_output,
+        d_output: Some(d_output),
         num_layers,
-        cell,
+        cell: recipe.model.cell(),
         tie_weights,
         dropout,
         init_range,
@@ -176,6 +165,7 @@ pub fn network(recipe: &TextRecipe, vocab_size: usize, kernels: Kernels) -> Recu
             over: bayes.mixture_over,
         }),
         kernels,
+        ..RecurrentLmConfig::new(vocab_size, d_embed, d_hidden)
     }
 }
 

@@ -229,7 +229,9 @@ impl ScalarSum {
 
 #[cfg(test)]
 mod tests {
-    use anp_models::{BiasInit, CellConfig, Dropout, Kernels, PointerConfig, RecurrentLmConfig};
+    use anp_models::{
+        BiasInit, CellConfig, Dropout, LstmCellConfig, PointerConfig, RecurrentLmConfig,
+    };
     use burn::module::Module;
 
     use super::*;
@@ -253,23 +255,14 @@ mod tests {
     }
 
     fn model_with(dropout: Dropout, pointer: Option<PointerConfig>) -> LmLearner {
-        let lm = RecurrentLmConfig {
-            vocab_size: 7,
-            d_embed: 4,
-            d_hidden: 5,
-            d_output: 5,
-            num_layers: 2,
-            cell: CellConfig::Lstm { forget_bias: 1.0, num_biases: 1, bias_init: BiasInit::Zeros },
-            tie_weights: false,
-            dropout,
-            init_range: 1.0,
-            layer_init_range: None,
-            decoder_bias_init: BiasInit::Uniform,
-            stochastic: None,
-            pointer,
-            posterior: None,
-            kernels: Kernels::Fused,
-        };
+        let cell = LstmCellConfig::new().with_forget_bias(1.0);
+        let lm = RecurrentLmConfig::new(7, 4, 5)
+            .with_num_layers(2)
+            .with_cell(CellConfig::Lstm(cell))
+            .with_dropout(dropout)
+            .with_init_range(1.0)
+            .with_decoder_bias_init(BiasInit::Uniform)
+            .with_pointer(pointer);
         let lm = lm.init(&Device::default().autodiff());
         LmLearner { lm, objective: Objective::default() }.valid()
     }

@@ -348,7 +348,8 @@ impl InferenceStep for LmLearner {
 #[cfg(test)]
 mod tests {
     use anp_models::{
-        BiasInit, CellConfig, Dropout, MixtureOver, PointerConfig, RecurrentLmConfig, ScaleMixture,
+        BiasInit, CellConfig, LstmCellConfig, MixtureOver, PointerConfig, RecurrentLmConfig,
+        ScaleMixture,
     };
     use burn::module::{ModuleVisitor, Param};
     use burn::optim::SgdConfig;
@@ -362,28 +363,21 @@ mod tests {
     /// Weights that are drawn, and a pointer.
     fn learner(kernels: Kernels, loss: LossReduction, device: &Device) -> LmLearner {
         device.seed(6);
-        let lm = RecurrentLmConfig {
-            vocab_size: 9,
-            d_embed: 4,
-            d_hidden: 5,
-            d_output: 5,
-            num_layers: 2,
-            cell: CellConfig::Lstm { forget_bias: 1.0, num_biases: 1, bias_init: BiasInit::Zeros },
-            tie_weights: false,
-            dropout: Dropout::default(),
-            init_range: 0.3,
-            layer_init_range: None,
-            decoder_bias_init: BiasInit::Uniform,
-            stochastic: None,
-            pointer: Some(PointerConfig { window: 3, state_gradient: true }),
-            posterior: Some(ScaleMixture {
-                pi: 0.25,
-                log_sigma1: -1.0,
-                log_sigma2: -3.0,
-                over: MixtureOver::Weight,
-            }),
-            kernels,
+        let prior = ScaleMixture {
+            pi: 0.25,
+            log_sigma1: -1.0,
+            log_sigma2: -3.0,
+            over: MixtureOver::Weight,
         };
+        let cell = LstmCellConfig::new().with_forget_bias(1.0);
+        let lm = RecurrentLmConfig::new(9, 4, 5)
+            .with_num_layers(2)
+            .with_cell(CellConfig::Lstm(cell))
+            .with_init_range(0.3)
+            .with_decoder_bias_init(BiasInit::Uniform)
+            .with_pointer(Some(PointerConfig { window: 3, state_gradient: true }))
+            .with_posterior(Some(prior))
+            .with_kernels(kernels);
         let objective =
             Objective { supervision: 0.5, windows_per_epoch: 7, loss, ..Objective::default() };
         LmLearner { lm: lm.init(device), objective }

@@ -1,6 +1,6 @@
 //! Ranges of a text recipe's values, checked before any data is read.
 
-use anp_models::{GateMasks, Site};
+use anp_models::{CellTraits, GateMasks, Site};
 
 use super::recipe::{DataConfig, ModelConfig, Shape, TextRecipe, VariationalConfig};
 use crate::data::Split;
@@ -23,7 +23,7 @@ impl TextRecipe {
             self.model.check_site(index, penalty.site)?;
         }
         if self.information_penalty.as_ref().is_some_and(|penalty| penalty.sample_recurrence)
-            && matches!(self.model, ModelConfig::Sru(_))
+            && !self.model.cell().traits().carries_hidden
         {
             let (key, kind) = ("information_penalty.sample_recurrence", self.model.kind());
             return Err(InvalidRecipe::NoUse { key, kind });
@@ -74,7 +74,7 @@ impl ModelConfig {
             Site::LayerCell(layer) | Site::LayerHidden(layer) if layer >= num_layers => {
                 Err(InvalidRecipe::SiteOutsideModel { key, site, num_layers })
             }
-            Site::LayerCell(_) if matches!(self, Self::Rhn(_)) => {
+            Site::LayerCell(_) if !self.cell().traits().has_cells => {
                 Err(InvalidRecipe::NoCells { key, site, kind: self.kind() })
             }
             _ => Ok(()),
@@ -84,13 +84,13 @@ impl ModelConfig {
 
 impl VariationalConfig {
     fn validate(&self, model: &ModelConfig) -> Result<(), InvalidRecipe> {
-        let has_gate_masks = matches!(model, ModelConfig::Lstm(_) | ModelConfig::Rhn(_));
-        // An SRU has a rate of its own, for masks in other places.
-        let is_sru = matches!(model, ModelConfig::Sru(_));
+        let CellTraits { carries_hidden, recurrent_masks, .. } = model.cell().traits();
+        let has_gate_masks = recurrent_masks > 1;
+        // An SRU has a recurrent rate of its own, for masks in other places.
         for (key, is_set, is_used) in [
             ("variational.gates = \"separate\"", self.gates == GateMasks::Separate, has_gate_masks),
-            ("variational.recurrent_dropout", self.recurrent_dropout != 0.0, !is_sru),
-            ("variational.weight_dropout", self.weight_dropout != 0.0, !is_sru),
+            ("variational.recurrent_dropout", self.recurrent_dropout != 0.0, carries_hidden),
+            ("variational.weight_dropout", self.weight_dropout != 0.0, carries_hidden),
         ] {
             if is_set && !is_used {
                 return Err(InvalidRecipe::NoUse { key, kind: model.kind() });

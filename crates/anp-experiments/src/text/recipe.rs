@@ -1,7 +1,10 @@
 //! Recipes of language models.
 
 use anp_kernels::sru::Activation;
-use anp_models::{BiasInit, GateMasks, MaskSpan, MixtureOver, Site, WordTie};
+use anp_models::{
+    BiasInit, CellConfig, GateMasks, LstmCellConfig, MaskSpan, MixtureOver, NasCellConfig,
+    RhnCellConfig, Site, SruCellConfig, WordTie,
+};
 use serde::{Deserialize, Serialize};
 
 use super::bptt::VariableBptt;
@@ -128,6 +131,26 @@ impl ModelConfig {
             Self::Nas(it) => (it.d_embed, it.d_hidden, it.d_hidden, it.num_layers, it.tie_weights),
         };
         Shape { d_embed, d_hidden, d_output, num_layers, tie_weights }
+    }
+
+    /// Its recurrent layers.
+    pub fn cell(&self) -> CellConfig {
+        match self {
+            Self::Lstm(it) => CellConfig::Lstm(LstmCellConfig {
+                forget_bias: it.forget_bias,
+                num_biases: it.num_biases,
+                bias_init: it.bias_init,
+            }),
+            Self::Sru(it) => CellConfig::Sru(SruCellConfig {
+                activation: it.activation,
+                highway_bias: it.highway_bias,
+            }),
+            Self::Rhn(it) => CellConfig::Rhn(RhnCellConfig {
+                depth: it.depth,
+                transform_bias: it.transform_bias,
+            }),
+            Self::Nas(_) => CellConfig::Nas(NasCellConfig {}),
+        }
     }
 }
 

@@ -1,9 +1,9 @@
+use anp_core::{HyperParamError, display_on_one_line, is_training, validate_range, validate_size};
 use burn::config::Config;
-use burn::module::{Content, DisplaySettings, Flag, Module, ModuleDisplay, Param, RunningState};
+use burn::module::{Flag, Module, Param, RunningState};
 use burn::nn::Initializer;
 use burn::tensor::{Device, Tensor};
 
-use super::{ConfigError, check_range, check_size};
 use crate::Kernels;
 use crate::batch_norm::{BatchNormInputs, BatchStatistics};
 
@@ -31,12 +31,13 @@ impl BatchNorm2dConfig {
     ///
     /// # Errors
     ///
-    /// [`ConfigError::OutOfRange`] if there are no channels, ε is not in (0, ∞), or the momentum is not in [0, 1].
-    pub fn validate(&self) -> Result<(), ConfigError> {
-        check_size("num_features", self.num_features)?;
+    /// [`HyperParamError::OutOfRange`] if there are no channels, ε is not in (0, ∞), or the
+    /// momentum is not in [0, 1].
+    pub fn validate(&self) -> Result<(), HyperParamError> {
+        validate_size("num_features", self.num_features)?;
         let Self { epsilon, momentum, .. } = *self;
-        check_range("epsilon", epsilon, "(0, ∞)", epsilon.is_finite() && epsilon > 0.0)?;
-        check_range("momentum", momentum, "[0, 1]", (0.0..=1.0).contains(&momentum))
+        validate_range("epsilon", epsilon, "(0, ∞)", epsilon.is_finite() && epsilon > 0.0)?;
+        validate_range("momentum", momentum, "[0, 1]", (0.0..=1.0).contains(&momentum))
     }
 
     /// γ = 1, β = 0, and running statistics of mean 0 and variance 1, on `device`.
@@ -61,12 +62,12 @@ impl BatchNorm2dConfig {
     }
 }
 
-/// Batch normalisation of images, with the ReLU behind it if there is one: [`batch_norm`](crate::batch_norm::batch_norm)
-/// with parameters and running statistics.
+/// Batch normalisation of images, with the ReLU behind it if there is one:
+/// [`batch_norm`](crate::batch_norm::batch_norm) with parameters and running statistics.
 ///
-/// It takes the place of `burn::nn::BatchNorm`, whose parameters have the same names, but for the running variance: a batch
-/// enters it by its unbiased variance, as in PyTorch, `n / (n − 1)` times the one it is normalised by, which is what Burn
-/// takes.
+/// It takes the place of `burn::nn::BatchNorm`, whose parameters have the same names. The running
+/// variance differs: a batch enters it by its unbiased variance, as in PyTorch. That is `n / (n − 1)`
+/// times the variance that the batch is normalised by, which Burn takes.
 #[derive(Module, Debug)]
 #[module(custom_display)]
 pub struct BatchNorm2d {
@@ -92,8 +93,8 @@ pub struct BatchNorm2d {
 }
 
 impl BatchNorm2d {
-    /// Normalise a batch by its own statistics, and let them enter the running ones, in training: on an autodiff device, with
-    /// `training` enabled. Else normalise it by the running ones.
+    /// Normalise a batch by its own statistics, and let them enter the running ones, in training:
+    /// on an autodiff device, with `training` enabled. Else normalise it by the running ones.
     ///
     /// # Shapes
     ///
@@ -102,11 +103,11 @@ impl BatchNorm2d {
     ///
     /// # Panics
     ///
-    /// If channels, data types or devices do not fit each other, or, in training, a channel has but one value, which has no
-    /// unbiased variance.
+    /// If channels, data types or devices do not fit each other, or, in training, a channel has a
+    /// single value, which has no unbiased variance.
     pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
         let device = input.device();
-        let is_training = device.is_autodiff() && self.training.is_enabled();
+        let is_training = is_training(&self.training, &device);
         let [batch_size, _, height, width] = input.dims();
         let count = batch_size * height * width;
         let statistics = (!is_training).then(|| BatchStatistics {
@@ -123,12 +124,12 @@ impl BatchNorm2d {
                 relu: self.relu,
             });
         if is_training {
-            assert!(count > 1, "batch norm in training needs more than one value a channel");
+            assert!(count > 1, "batch norm in training needs more than one value per channel");
             let unbiased = count as f64 / (count - 1) as f64;
             let enter = |running: &RunningState<Tensor<1>>, new: Tensor<1>, factor: f64| {
                 let old = running.value_sync().to_device(&device).mul_scalar(1.0 - self.momentum);
                 running.update((old + new.detach().mul_scalar(self.momentum * factor)).detach());
-                // At once: who looks at the layer, or saves it, is to see this batch.
+                // At once, so that saving the layer or looking at it shows this batch.
                 running.value_sync();
             };
             enter(&self.running_mean, mean, 1.0);
@@ -138,21 +139,7 @@ impl BatchNorm2d {
     }
 }
 
-impl ModuleDisplay for BatchNorm2d {
-    fn custom_settings(&self) -> Option<DisplaySettings> {
-        DisplaySettings::new().with_new_line_after_attribute(false).optional()
-    }
-
-    fn custom_content(&self, content: Content) -> Option<Content> {
-        let [num_features] = self.gamma.dims();
-        let content = content
-            .add("num_features", &num_features)
-            .add("momentum", &self.momentum)
-            .add("epsilon", &self.epsilon)
-            .add("relu", &self.relu);
-        match self.training.is_enabled() {
-            true => content.optional(),
-            false => content.add("training", &self.training).optional(),
-        }
-    }
-}
+display_on_one_line!(
+    BatchNorm2d, it: "num_features" = it.gamma.dims()[0], "momentum" = it.momentum,
+    "epsilon" = it.epsilon, "relu" = it.relu; training
+);

@@ -3,20 +3,21 @@ use burn::nn::{self, Linear};
 use burn::tensor::Tensor;
 
 use super::lstm::LstmWeights;
-use super::{Lstm, LstmConfig};
+use super::{Lstm, LstmConfig, LstmState};
 
-/// A `burn::nn::Lstm` that [`Lstm`] has no equal of.
+/// A `burn::nn::Lstm` that [`Lstm`] cannot represent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("an LSTM with {0} has no fused equal")]
 pub struct UnsupportedLstm(&'static str);
 
 impl Lstm {
-    /// The same layer with the weights of its four gates side by side; computes the same, up to rounding.
+    /// The same layer with the weights of its four gates side by side; computes the same, up to
+    /// rounding.
     ///
     /// # Errors
     ///
-    /// If the layer runs in reverse, clips its cell, couples its gates, has an activation that is not the usual one, or
-    /// has gates with and gates without a bias.
+    /// If the layer runs in reverse, clips its cell, couples its gates, has an activation that is
+    /// not the usual one, or has gates with and gates without a bias.
     pub fn from_burn_nn(lstm: nn::Lstm) -> Result<Self, UnsupportedLstm> {
         let usual_activations = matches!(
             (&lstm.gate_activation, &lstm.cell_activation, &lstm.hidden_activation),
@@ -43,6 +44,12 @@ impl Lstm {
         let config = LstmConfig::new(d_input, lstm.d_hidden, bias_input.is_some())
             .with_batch_first(lstm.batch_first);
         Ok(config.build(LstmWeights { input, hidden, bias_input, bias_hidden }))
+    }
+}
+
+impl From<nn::LstmState<2>> for LstmState {
+    fn from(state: nn::LstmState<2>) -> Self {
+        Self { hidden: state.hidden, cell: state.cell }
     }
 }
 

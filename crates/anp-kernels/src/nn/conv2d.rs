@@ -1,9 +1,9 @@
+use anp_core::{HyperParamError, display_on_one_line, validate_size};
 use burn::config::Config;
-use burn::module::{Content, DisplaySettings, Module, ModuleDisplay, Param};
+use burn::module::{Module, Param};
 use burn::nn::Initializer;
 use burn::tensor::{Device, FloatDType, Tensor};
 
-use super::{ConfigError, check_size};
 use crate::Kernels;
 use crate::conv2d::{Conv2dInputs, Conv2dOptions};
 
@@ -23,12 +23,16 @@ pub struct Conv2dConfig {
     /// Whether each output channel has a number that is added to it.
     #[config(default = true)]
     pub bias: bool,
-    /// How weight and bias are drawn; the default is Burn's and PyTorch's, uniform in ±1 / √`fan_in`.
+    /// How weight and bias are drawn; the default is Burn's and PyTorch's, uniform in ±1 /
+    /// √`fan_in`.
     #[config(
         default = "Initializer::KaimingUniform { gain: 1.0 / 3.0_f64.sqrt(), fan_out_only: false }"
     )]
     pub initializer: Initializer,
-    /// Type to compute in, whatever the type of input and parameters, which the output has; theirs, if there is none.
+    /// How the bias is drawn, if not like the weight.
+    pub bias_initializer: Option<Initializer>,
+    /// Type to compute in, whatever the type of input and parameters, which the output has; theirs,
+    /// if there is none.
     pub compute_dtype: Option<FloatDType>,
     /// How it is computed.
     #[config(default = "Kernels::Fused")]
@@ -40,12 +44,13 @@ impl Conv2dConfig {
     ///
     /// # Errors
     ///
-    /// [`ConfigError::OutOfRange`] if a number of channels, a side of the kernel or a stride is 0.
-    pub fn validate(&self) -> Result<(), ConfigError> {
+    /// [`HyperParamError::OutOfRange`] if a number of channels, a side of the kernel or a stride is
+    /// 0.
+    pub fn validate(&self) -> Result<(), HyperParamError> {
         let sizes = [("channels", self.channels), ("kernel_size", self.kernel_size)];
         for (name, [first, second]) in sizes.into_iter().chain([("stride", self.stride)]) {
-            check_size(name, first)?;
-            check_size(name, second)?;
+            validate_size(name, first)?;
+            validate_size(name, second)?;
         }
         Ok(())
     }
@@ -62,11 +67,10 @@ impl Conv2dConfig {
         let fans = [channels_in, channels_out].map(|channels| Some(channels * height * width));
         let [fan_in, fan_out] = fans;
         let weight = [channels_out, channels_in, height, width];
+        let bias = self.bias_initializer.as_ref().unwrap_or(&self.initializer);
         Conv2d {
             weight: self.initializer.init_with(weight, fan_in, fan_out, device),
-            bias: self
-                .bias
-                .then(|| self.initializer.init_with([channels_out], fan_in, fan_out, device)),
+            bias: self.bias.then(|| bias.init_with([channels_out], fan_in, fan_out, device)),
             stride: self.stride,
             padding: self.padding,
             compute_dtype: self.compute_dtype,
@@ -77,8 +81,8 @@ impl Conv2dConfig {
 
 /// A convolution of images: [`conv2d`](crate::conv2d::conv2d) with a weight of its own.
 ///
-/// It takes the place of `burn::nn::conv::Conv2d`, whose parameters have the same names and shapes, where there is neither
-/// dilation nor groups and the padding is the same on opposite sides.
+/// It takes the place of `burn::nn::conv::Conv2d`, whose parameters have the same names and shapes,
+/// where there is neither dilation nor groups and the padding is the same on opposite sides.
 #[derive(Module, Debug)]
 #[module(custom_display)]
 pub struct Conv2d {
@@ -101,18 +105,20 @@ pub struct Conv2d {
 impl Conv2d {
     /// Convolve a batch of images.
     ///
-    /// With a type to compute in, input, weight and bias are rounded to it before, and the output comes back in the type of the
-    /// input; gradients go the same way back, so that the parameters' are of the parameters' type.
+    /// With a type to compute in, input, weight and bias are rounded to it before, and the output
+    /// comes back in the type of the input; gradients go the same way back, so that the parameters'
+    /// are of the parameters' type.
     ///
     /// # Shapes
     ///
     /// - `input`: `[batch_size, channels_in, height, width]`
-    /// - returns: `[batch_size, channels_out, height, width]`, smaller by kernel, stride and padding as in
-    ///   [`conv2d`](crate::conv2d::conv2d)
+    /// - returns: `[batch_size, channels_out, height, width]`, smaller by kernel, stride and
+    ///   padding as in [`conv2d`](crate::conv2d::conv2d)
     ///
     /// # Panics
     ///
-    /// If channels, data types or devices do not fit each other, or the kernel is larger than the padded input.
+    /// If channels, data types or devices do not fit each other, or the kernel is larger than the
+    /// padded input.
     pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
         let dtype = input.dtype();
         let inputs = Conv2dInputs {
@@ -132,21 +138,11 @@ impl Conv2d {
     }
 }
 
-impl ModuleDisplay for Conv2d {
-    fn custom_settings(&self) -> Option<DisplaySettings> {
-        DisplaySettings::new().with_new_line_after_attribute(false).optional()
-    }
-
-    fn custom_content(&self, content: Content) -> Option<Content> {
-        let [channels_out, channels_in, height, width] = self.weight.dims();
-        content
-            .add("channels", &format!("{:?}", [channels_in, channels_out]))
-            .add("kernel_size", &format!("{:?}", [height, width]))
-            .add("stride", &format!("{:?}", self.stride))
-            .add("padding", &format!("{:?}", self.padding))
-            .optional()
-    }
-}
+display_on_one_line!(
+    Conv2d, it: "channels" = format!("{:?}", [it.weight.dims()[1], it.weight.dims()[0]]),
+    "kernel_size" = format!("{:?}", [it.weight.dims()[2], it.weight.dims()[3]]),
+    "stride" = format!("{:?}", it.stride), "padding" = format!("{:?}", it.padding)
+);
 
 #[cfg(all(test, feature = "flex"))]
 mod tests {
@@ -154,9 +150,10 @@ mod tests {
 
     use super::*;
 
-    /// On the CPU operands and output are rounded, and the sums between them are of single precision.
+    /// On the CPU operands and output are rounded, and the sums between them are of single
+    /// precision.
     #[test]
-    fn a_type_to_compute_in_rounds_operands_and_output_and_leaves_types_as_they_were() {
+    fn a_compute_type_rounds_operands_and_output_and_keeps_types() {
         let device = Device::flex().autodiff();
         let round =
             |tensor: Tensor<4>| tensor.cast(FloatDType::BF16).cast(FloatDType::F32).detach();

@@ -9,15 +9,18 @@ use burn::store::{ModuleStore, PytorchStore, SafetensorsStore, bridge};
 use burn::tensor::{DType, Device, Shape, Tensor};
 
 use super::lstm::LstmWeights;
-use super::{Lstm, LstmConfig, LstmStack, LstmStackConfig};
-use super::{Sru, SruConfig, SruStack, SruStackConfig};
+use super::{
+    Lstm, LstmConfig, LstmStack, LstmStackConfig, Sru, SruConfig, SruStack, SruStackConfig,
+};
 
 /// Why weights could not be loaded.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoadError {
-    /// The file's name has no known ending.
-    #[error("{} is no file of weights: its name must end in .safetensors, .pt or .pth", .path.display())]
+    /// The file's name has no known extension.
+    #[error(
+        "{} is no file of weights: its name must end in .safetensors, .pt or .pth", .path.display()
+    )]
     Format {
         /// The file.
         path: PathBuf,
@@ -70,8 +73,10 @@ pub enum LoadError {
         /// Name of the weight.
         key: String,
     },
-    /// A weight has values that the layer has no equal of.
-    #[error("`{key}` of {} is not {expected}, and this layer has no equal of that", .path.display())]
+    /// A weight has values that the layer cannot represent.
+    #[error(
+        "`{key}` of {} is not {expected}, and this layer has no equal of that", .path.display()
+    )]
     Unsupported {
         /// The file.
         path: PathBuf,
@@ -91,6 +96,19 @@ struct StateDict {
 }
 
 impl StateDict {
+    /// What `build` makes of the weights of `path` whose names begin with `prefix`; it has to take
+    /// them all.
+    fn load<T>(
+        path: &Path,
+        prefix: &str,
+        build: impl FnOnce(&mut Self) -> Result<T, LoadError>,
+    ) -> Result<T, LoadError> {
+        let mut weights = Self::open(path, prefix)?;
+        let built = build(&mut weights)?;
+        weights.finish()?;
+        Ok(built)
+    }
+
     /// Weights of `path` whose names begin with `prefix`; their values are not read yet.
     fn open(path: &Path, prefix: &str) -> Result<Self, LoadError> {
         let path = path.to_owned();
@@ -170,13 +188,13 @@ impl StateDict {
         }
     }
 
-    /// The weights of one layer of `torch.nn.LSTM`.
+    /// One layer of a `torch.nn.LSTM`.
     fn lstm(
         &mut self,
         config: &LstmConfig,
         index: usize,
         device: &Device,
-    ) -> Result<LstmWeights, LoadError> {
+    ) -> Result<Lstm, LoadError> {
         let LstmConfig { d_input, d_hidden, .. } = *config;
         let d_gates = 4 * d_hidden;
         let input = self.take(&format!("weight_ih_l{index}"), [d_gates, d_input], device)?;
@@ -193,27 +211,19 @@ impl StateDict {
         // By way of the host, so that products read rows that lie one after the other.
         let transposed =
             |weight: Tensor<2>| Tensor::from_data(weight.transpose().into_data(), device);
-        Ok(LstmWeights {
-            input: transposed(input),
-            hidden: transposed(hidden),
-            bias_input,
-            bias_hidden,
-        })
+        let (input, hidden) = (transposed(input), transposed(hidden));
+        Ok(config.build(LstmWeights { input, hidden, bias_input, bias_hidden }))
     }
 
-    /// The weight and the bias of one layer of the SRU package.
-    fn sru(
-        &mut self,
-        config: &SruConfig,
-        index: usize,
-        device: &Device,
-    ) -> Result<(Tensor<2>, Tensor<1>), LoadError> {
+    /// One layer of a `sru.SRU`.
+    fn sru(&mut self, config: &SruConfig, index: usize, device: &Device) -> Result<Sru, LoadError> {
         let SruConfig { d_input, d_hidden, .. } = *config;
         let parts = config.num_parts();
         let name = |name| format!("rnn_lst.{index}.{name}");
         let weight: Tensor<2> = self.take(&name("weight"), [d_input, parts * d_hidden], device)?;
         let bias = self.take(&name("bias"), [2 * d_hidden], device)?;
-        // Later versions of the cell look at c_{t−1} in their gates and scale the input that is the highway.
+        // Later versions of the cell look at c_{t−1} in their gates and scale the input that is the
+        // highway.
         self.take_constant(&name("weight_c"), [2 * d_hidden], 0.0, device)?;
         if parts == 3 {
             self.take_constant(&name("scale_x"), [1], 1.0, device)?;
@@ -221,20 +231,23 @@ impl StateDict {
             self.tensors.remove(&name("scale_x"));
         }
         let interleaved = weight.reshape([d_input, d_hidden, parts]);
-        Ok((interleaved.swap_dims(1, 2).reshape([d_input, parts * d_hidden]), bias))
+        let weight = interleaved.swap_dims(1, 2).reshape([d_input, parts * d_hidden]);
+        Ok(config.build(weight, bias))
     }
 }
 
 impl LstmConfig {
     /// Load the weights of a `torch.nn.LSTM` of one layer and one direction.
     ///
-    /// The file is a state dict, alone or inside of dictionaries, written by `torch.save` (`.pt`, `.pth`) or the
-    /// safetensors package (`.safetensors`). `prefix` is what its keys have before `weight_ih_l0`: `"encoder.rnn."`, or
-    /// `""` if the file is of the LSTM itself. Where this configuration has one bias, it is the sum of the file's two.
+    /// The file is a state dict, alone or inside of dictionaries, written by `torch.save` (`.pt`,
+    /// `.pth`) or the safetensors package (`.safetensors`). `prefix` is what its keys have before
+    /// `weight_ih_l0`: `"encoder.rnn."`, or `""` if the file is of the LSTM itself. Where this
+    /// configuration has one bias, it is the sum of the file's two.
     ///
     /// # Errors
     ///
-    /// [`LoadError`] if the file cannot be read, or a weight is missing, has another shape, or is one too many.
+    /// [`LoadError`] if the file cannot be read, or a weight is missing, has another shape, or is
+    /// one too many.
     ///
     /// # Panics
     ///
@@ -245,10 +258,7 @@ impl LstmConfig {
         prefix: &str,
         device: &Device,
     ) -> Result<Lstm, LoadError> {
-        let mut weights = StateDict::open(path.as_ref(), prefix)?;
-        let layer = weights.lstm(self, 0, device)?;
-        weights.finish()?;
-        Ok(self.build(layer))
+        StateDict::load(path.as_ref(), prefix, |weights| weights.lstm(self, 0, device))
     }
 }
 
@@ -257,7 +267,8 @@ impl LstmStackConfig {
     ///
     /// # Errors
     ///
-    /// [`LoadError`] if the file cannot be read, or a weight is missing, has another shape, or is one too many.
+    /// [`LoadError`] if the file cannot be read, or a weight is missing, has another shape, or is
+    /// one too many.
     ///
     /// # Panics
     ///
@@ -268,27 +279,25 @@ impl LstmStackConfig {
         prefix: &str,
         device: &Device,
     ) -> Result<LstmStack, LoadError> {
-        let mut weights = StateDict::open(path.as_ref(), prefix)?;
-        let mut layers = Vec::with_capacity(self.num_layers);
-        for index in 0..self.num_layers {
-            let config = self.layer(index);
-            layers.push(config.build(weights.lstm(&config, index, device)?));
-        }
-        weights.finish()?;
+        let layers = StateDict::load(path.as_ref(), prefix, |weights| {
+            let layers = self.layers().enumerate();
+            layers.map(|(index, layer)| weights.lstm(&layer, index, device)).collect()
+        })?;
         Ok(self.build(layers))
     }
 }
 
 impl SruConfig {
-    /// Load the weights of a `sru.SRU` of one layer and one direction, made with `v1=True` and, if the input is as wide
-    /// as the layer, `rescale=False`.
+    /// Load the weights of a `sru.SRU` of one layer and one direction, made with `v1=True` and, if
+    /// the input is as wide as the layer, `rescale=False`.
     ///
-    /// `path` is as for [`LstmConfig::load_pytorch`]; `prefix` is what keys have before `rnn_lst.0.weight`.
+    /// `path` is as for [`LstmConfig::load_pytorch`]; `prefix` is what keys have before
+    /// `rnn_lst.0.weight`.
     ///
     /// # Errors
     ///
-    /// [`LoadError`] if the file cannot be read, or a weight is missing, has another shape, is one too many, or is of a
-    /// later version of the cell.
+    /// [`LoadError`] if the file cannot be read, or a weight is missing, has another shape, is one
+    /// too many, or is of a later version of the cell.
     ///
     /// # Panics
     ///
@@ -299,10 +308,7 @@ impl SruConfig {
         prefix: &str,
         device: &Device,
     ) -> Result<Sru, LoadError> {
-        let mut weights = StateDict::open(path.as_ref(), prefix)?;
-        let (weight, bias) = weights.sru(self, 0, device)?;
-        weights.finish()?;
-        Ok(self.build(weight, bias))
+        StateDict::load(path.as_ref(), prefix, |weights| weights.sru(self, 0, device))
     }
 }
 
@@ -322,14 +328,10 @@ impl SruStackConfig {
         prefix: &str,
         device: &Device,
     ) -> Result<SruStack, LoadError> {
-        let mut weights = StateDict::open(path.as_ref(), prefix)?;
-        let mut layers = Vec::with_capacity(self.num_layers);
-        for index in 0..self.num_layers {
-            let config = self.layer(index);
-            let (weight, bias) = weights.sru(&config, index, device)?;
-            layers.push(config.build(weight, bias));
-        }
-        weights.finish()?;
+        let layers = StateDict::load(path.as_ref(), prefix, |weights| {
+            let layers = self.layers().enumerate();
+            layers.map(|(index, layer)| weights.sru(&layer, index, device)).collect()
+        })?;
         Ok(self.build(layers))
     }
 }

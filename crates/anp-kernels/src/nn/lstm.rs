@@ -1,13 +1,18 @@
+use anp_core::{
+    HyperParamError, apply_mask, display_on_one_line, validate_dropout, validate_range,
+    validate_size,
+};
 use burn::config::Config;
-use burn::module::{Content, DisplaySettings, Flag, Module, ModuleDisplay, Param};
-use burn::nn::{Initializer, LstmState};
+use burn::module::{Flag, Module, Param};
+use burn::nn::Initializer;
 use burn::tensor::{Device, Tensor};
 
-use super::{ConfigError, check_dropout, check_range, check_size, sequence_mask, swap_if};
+use super::gates::{draw, project};
+use super::{LayerMasks, LayerStates, swap_if};
 use crate::Kernels;
-use crate::lstm::{self, LstmInputs, LstmSequence};
+use crate::lstm::{LstmInputs, LstmSequence, LstmState};
 
-/// Configuration of a [`Lstm`].
+/// Configuration of an [`Lstm`].
 ///
 /// The first five fields are those of `burn::nn::LstmConfig`, with its defaults.
 #[derive(Config, Debug)]
@@ -18,14 +23,18 @@ pub struct LstmConfig {
     pub d_hidden: usize,
     /// Whether there are biases.
     pub bias: bool,
-    /// How parameters are drawn, each gate's weights and biases by themselves.
+    /// How parameters are drawn. It sees the weights and the bias of one gate.
     #[config(default = "Initializer::XavierNormal { gain: 1.0 }")]
     pub initializer: Initializer,
-    /// Whether sequences are `[batch_size, seq_length, ..]`; else they are `[seq_length, batch_size, ..]`.
+    /// Whether sequences are `[batch_size, seq_length, ..]`; else they are
+    /// `[seq_length, batch_size, ..]`.
     #[config(default = true)]
     pub batch_first: bool,
-    /// Bias vectors, where there are biases: 2 (one with the input's product and one with the recurrent one, as in
-    /// burn-nn and PyTorch; they add up, so that a step of gradient descent moves their sum twice as far) or 1.
+    /// How biases are drawn, if not like the weights.
+    pub bias_initializer: Option<Initializer>,
+    /// Bias vectors, where there are biases: 2 (one with the input's product and one with the
+    /// recurrent one, as in burn-nn and PyTorch; they add up, so that a step of gradient descent
+    /// moves their sum twice as far) or 1.
     #[config(default = 2)]
     pub num_biases: usize,
     /// Constant added to the forget gate's pre-activation; not a parameter.
@@ -34,8 +43,8 @@ pub struct LstmConfig {
     /// Probability of dropping a feature of the input, for all steps of a sequence.
     #[config(default = 0.0)]
     pub input_dropout: f64,
-    /// Probability of dropping a unit of `h_{t−1}` before the recurrent product, for all steps of a sequence and all
-    /// gates.
+    /// Probability of dropping a unit of `h_{t−1}` before the recurrent product, for all steps of a
+    /// sequence and all gates.
     #[config(default = 0.0)]
     pub recurrent_dropout: f64,
     /// How the recurrence is computed.
@@ -55,29 +64,32 @@ impl LstmConfig {
     ///
     /// # Errors
     ///
-    /// [`ConfigError::OutOfRange`] if a width is 0, `num_biases` is neither 1 nor 2, a dropout is not in [0, 1), or
-    /// `forget_bias` is not finite.
-    pub fn validate(&self) -> Result<(), ConfigError> {
+    /// [`HyperParamError::OutOfRange`] if a width is 0, `num_biases` is neither 1 nor 2, a dropout
+    /// is not in [0, 1), or `forget_bias` is not finite.
+    pub fn validate(&self) -> Result<(), HyperParamError> {
         let Self { num_biases, forget_bias, .. } = *self;
-        check_size("d_input", self.d_input)?;
-        check_size("d_hidden", self.d_hidden)?;
-        check_range("num_biases", num_biases as f64, "{1, 2}", matches!(num_biases, 1 | 2))?;
-        check_range("forget_bias", forget_bias, "(−∞, ∞)", forget_bias.is_finite())?;
-        check_dropout("input_dropout", self.input_dropout)?;
-        check_dropout("recurrent_dropout", self.recurrent_dropout)
+        validate_size("d_input", self.d_input)?;
+        validate_size("d_hidden", self.d_hidden)?;
+        validate_range("num_biases", num_biases as f64, "{1, 2}", matches!(num_biases, 1 | 2))?;
+        validate_range("forget_bias", forget_bias, "(−∞, ∞)", forget_bias.is_finite())?;
+        validate_dropout("input_dropout", self.input_dropout)?;
+        validate_dropout("recurrent_dropout", self.recurrent_dropout)
     }
 
     /// Draw the parameters on `device`, from its random number generator.
     ///
     /// # Panics
     ///
-    /// If [`validate`](Self::validate) fails, or the initializer cannot draw a vector and there are biases.
+    /// If [`validate`](Self::validate) fails, or the initializer cannot draw a vector and there are
+    /// biases.
     pub fn init(&self, device: &Device) -> Lstm {
-        let Self { d_input, d_hidden, initializer, .. } = self;
-        let bias = || gates(initializer, [*d_hidden], 0, *d_input, device);
+        let Self { d_input, d_hidden, ref initializer, .. } = *self;
+        let d_gates = 4 * d_hidden;
+        let bias_initializer = self.bias_initializer.as_ref().unwrap_or(initializer);
+        let bias = || draw(bias_initializer, [d_gates], 4, d_input, device);
         self.build(LstmWeights {
-            input: gates(initializer, [*d_input, *d_hidden], 1, *d_input, device),
-            hidden: gates(initializer, [*d_hidden, *d_hidden], 1, *d_hidden, device),
+            input: draw(initializer, [d_input, d_gates], 4, d_input, device),
+            hidden: draw(initializer, [d_hidden, d_gates], 4, d_hidden, device),
             bias_input: self.bias.then(bias),
             bias_hidden: (self.bias && self.num_biases == 2).then(bias),
         })
@@ -109,33 +121,9 @@ pub(super) struct LstmWeights {
     pub(super) bias_hidden: Option<Tensor<1>>,
 }
 
-/// Draw a parameter of each gate and lay the four side by side along dimension `dim`.
-fn gates<const D: usize>(
-    initializer: &Initializer,
-    shape: [usize; D],
-    dim: usize,
-    fan_in: usize,
-    device: &Device,
-) -> Tensor<D> {
-    let fan_out = shape[D - 1];
-    let gate = |_| initializer.init_with(shape, Some(fan_in), Some(fan_out), device).into_value();
-    Tensor::cat((0..4).map(gate).collect(), dim).detach()
-}
-
-/// Hidden and cell states of one layer at every step.
-#[derive(Debug, Clone)]
-pub struct LstmStates {
-    /// `h_t`: `[batch_size, seq_length, d_hidden]` if the layer is `batch_first`, else `[seq_length, batch_size,
-    /// d_hidden]`.
-    pub hidden: Tensor<3>,
-    /// `c_t`, in the shape of `hidden`.
-    pub cell: Tensor<3>,
-    /// State after the last step: two of `[batch_size, d_hidden]`.
-    pub state: LstmState<2>,
-}
-
-/// A Long Short-Term Memory layer ([Hochreiter & Schmidhuber, 1997](https://doi.org/10.1162/neco.1997.9.8.1735)), in
-/// the form that `burn::nn::Lstm` and `torch.nn.LSTM` have.
+/// A Long Short-Term Memory layer
+/// ([Hochreiter & Schmidhuber, 1997](https://doi.org/10.1162/neco.1997.9.8.1735)), in the form that
+/// `burn::nn::Lstm` and `torch.nn.LSTM` have.
 ///
 /// ```text
 /// i, f, g, o = split((x_t ⊙ m_x) W_x + b_x + (h_{t−1} ⊙ m_h) W_h + b_h)
@@ -143,12 +131,15 @@ pub struct LstmStates {
 /// h_t = σ(o) ⊙ tanh(c_t)
 /// ```
 ///
-/// The masks are those of variational dropout ([Gal & Ghahramani, 2016](https://arxiv.org/abs/1512.05287)): one for all
-/// steps of a sequence and drawn anew at each call. As with Burn's `Dropout`, they act where the input is on an
-/// autodiff device and `training` is enabled. Inputs of all steps enter by one product, and the recurrence is one
-/// operation with one backward step ([`lstm_sequence`](crate::lstm::lstm_sequence)).
+/// The masks are those of variational dropout
+/// ([Gal & Ghahramani, 2016](https://arxiv.org/abs/1512.05287)): one for all steps of a sequence,
+/// drawn anew at each call. As with Burn's `Dropout`, they act where the input is on an autodiff
+/// device and `training` is enabled. [`forward_states`](Self::forward_states) takes them from
+/// outside. Inputs of all steps enter by one product, and the recurrence is one operation with one
+/// backward step ([`lstm_sequence`](crate::lstm::lstm_sequence)).
 ///
-/// Gates lie in the order input, forget, cell, output, as in PyTorch; both weights are the transposes of PyTorch's.
+/// Gates lie in the order input, forget, cell, output, as in PyTorch; both weights are the
+/// transposes of PyTorch's.
 #[derive(Module, Debug)]
 #[module(custom_display)]
 pub struct Lstm {
@@ -162,7 +153,8 @@ pub struct Lstm {
     pub bias_hidden: Option<Param<Tensor<1>>>,
     /// Constant added to the forget gate's pre-activation.
     pub forget_bias: f64,
-    /// Whether sequences are `[batch_size, seq_length, ..]`; else they are `[seq_length, batch_size, ..]`.
+    /// Whether sequences are `[batch_size, seq_length, ..]`; else they are
+    /// `[seq_length, batch_size, ..]`.
     pub batch_first: bool,
     /// Probability of dropping a feature of the input.
     pub input_dropout: f64,
@@ -176,92 +168,76 @@ pub struct Lstm {
 }
 
 impl Lstm {
+    /// Width of the input, and number of units.
+    pub fn dims(&self) -> [usize; 2] {
+        let [[d_input, _], [d_hidden, _]] = [self.weight_input.dims(), self.weight_hidden.dims()];
+        [d_input, d_hidden]
+    }
+
     /// Hidden states of all steps, and the state after the last one.
     ///
     /// # Shapes
     ///
-    /// - `input`: `[batch_size, seq_length, d_input]` if `batch_first`, else `[seq_length, batch_size, d_input]`
+    /// - `input`: `[batch_size, seq_length, d_input]` if `batch_first`, else
+    ///   `[seq_length, batch_size, d_input]`
     /// - `state`: two of `[batch_size, d_hidden]`; `None` is zero
-    /// - returns: `input`'s shape with `d_hidden` in place of `d_input`; two of `[batch_size, d_hidden]`
+    /// - returns: `input`'s shape with `d_hidden` in place of `d_input`; two of
+    ///   `[batch_size, d_hidden]`
     ///
     /// # Panics
     ///
-    /// If a width, the batch sizes, data types or devices do not fit each other, or the sequence is empty.
-    pub fn forward(
-        &self,
-        input: Tensor<3>,
-        state: Option<LstmState<2>>,
-    ) -> (Tensor<3>, LstmState<2>) {
-        let LstmStates { hidden, state, .. } = self.forward_states(input, state);
+    /// If a width, the batch sizes, data types or devices do not fit each other, or the sequence is
+    /// empty.
+    pub fn forward(&self, input: Tensor<3>, state: Option<LstmState>) -> (Tensor<3>, LstmState) {
+        let LayerStates { hidden, state, .. } = self.forward_states(input, state, None);
         (hidden, state)
     }
 
-    /// [`forward`](Self::forward) with the cell states of all steps.
+    /// [`forward`](Self::forward) with the cell states of all steps, and with these masks, if there
+    /// are some, instead of drawn ones.
     ///
     /// # Panics
     ///
-    /// As [`forward`](Self::forward).
-    pub fn forward_states(&self, input: Tensor<3>, state: Option<LstmState<2>>) -> LstmStates {
+    /// As [`forward`](Self::forward), or if a mask does not fit.
+    pub fn forward_states(
+        &self,
+        input: Tensor<3>,
+        state: Option<LstmState>,
+        masks: Option<LayerMasks>,
+    ) -> LayerStates<LstmState> {
+        let [d_weight, d_hidden] = self.dims();
+        let places = [(self.input_dropout, d_weight), (self.recurrent_dropout, d_hidden)];
+        let masks = masks.unwrap_or_else(|| {
+            LayerMasks::sample(&self.training, &input, self.batch_first, places)
+        });
         let input = swap_if(self.batch_first, input);
-        let [seq_length, batch_size, d_input] = input.dims();
-        let [d_weight, d_gates] = self.weight_input.dims();
+        let [_, batch_size, d_input] = input.dims();
         assert_eq!(d_input, d_weight, "the LSTM's input has the width {d_input}, not {d_weight}");
-        let d_hidden = d_gates / 4;
 
         let options = (&input.device(), input.dtype());
-        let mask = |prob, width| sequence_mask(&self.training, prob, [batch_size, width], &input);
-        let input_mask = mask(self.input_dropout, d_input);
-        let recurrent_mask = mask(self.recurrent_dropout, d_hidden);
-        let state = match state {
-            Some(LstmState { cell, hidden }) => lstm::LstmState { hidden, cell },
-            None => {
-                let zeros = Tensor::zeros([batch_size, d_hidden], options);
-                lstm::LstmState { hidden: zeros.clone(), cell: zeros }
-            }
-        };
+        let state = state.unwrap_or_else(|| {
+            let zeros = Tensor::zeros([batch_size, d_hidden], options);
+            LstmState { hidden: zeros.clone(), cell: zeros }
+        });
         let bias = match (&self.bias_input, &self.bias_hidden) {
             (Some(input), Some(hidden)) => input.val() + hidden.val(),
             (Some(bias), None) | (None, Some(bias)) => bias.val(),
-            (None, None) => Tensor::zeros([d_gates], options),
+            (None, None) => Tensor::zeros([4 * d_hidden], options),
         };
-        let input = match input_mask {
-            Some(mask) => input * mask,
-            None => input,
-        };
-        let input = input.reshape([seq_length * batch_size, d_input]);
-        let gates = self.kernels.matmul(input, self.weight_input.val());
-        let gates = gates.reshape([seq_length, batch_size, d_gates]);
-
+        let weight_mask = masks.weight.map(|mask| mask.squeeze_dim(0));
         let LstmSequence { hidden, cell, state } = self.kernels.lstm_sequence(LstmInputs {
-            gates,
+            gates: project(self.kernels, input, self.weight_input.val(), masks.input, 4),
             bias,
-            weight_hidden: self.weight_hidden.val(),
-            mask: recurrent_mask,
+            weight_hidden: apply_mask(self.weight_hidden.val(), weight_mask),
+            mask: masks.recurrent,
             state,
             forget_bias: self.forget_bias,
         });
-        LstmStates {
-            hidden: swap_if(self.batch_first, hidden),
-            cell: swap_if(self.batch_first, cell),
-            state: LstmState::new(state.cell, state.hidden),
-        }
+        LayerStates { hidden, cell, state }.swap_if(self.batch_first)
     }
 }
 
-impl ModuleDisplay for Lstm {
-    fn custom_settings(&self) -> Option<DisplaySettings> {
-        DisplaySettings::new().with_new_line_after_attribute(false).optional()
-    }
-
-    fn custom_content(&self, content: Content) -> Option<Content> {
-        let [d_input, d_gates] = self.weight_input.dims();
-        let content = content
-            .add("d_input", &d_input)
-            .add("d_hidden", &(d_gates / 4))
-            .add("bias", &self.bias_input.is_some());
-        match self.training.is_enabled() {
-            true => content.optional(),
-            false => content.add("training", &self.training).optional(),
-        }
-    }
-}
+display_on_one_line!(
+    Lstm, it: "d_input" = it.dims()[0], "d_hidden" = it.dims()[1],
+    "bias" = it.bias_input.is_some(); training
+);

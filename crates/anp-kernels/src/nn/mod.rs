@@ -1,12 +1,19 @@
 //! Recurrent and convolutional layers with Burn's conventions, on top of the fused operations.
 //!
-//! [`Lstm`] takes the place of `burn::nn::Lstm`: configuration, input, output and state are its; the gates' eight
-//! weights are two. [`LstmStack`] is several of them, as `torch.nn.LSTM` is. [`Sru`] and [`SruStack`] are those of the
-//! authors' package. These load what PyTorch trained (feature `store`). [`Conv2d`] and [`BatchNorm2d`], with a ReLU if asked
-//! for, are the layers of residual networks.
+//! | layer | what it is | takes the place of |
+//! | --- | --- | --- |
+//! | [`Lstm`], [`LstmStack`] | Long Short-Term Memory | `burn::nn::Lstm`, `torch.nn.LSTM` |
+//! | [`Sru`], [`SruStack`] | Simple Recurrent Unit, first version | `sru.SRU` of its authors |
+//! | [`Rhn`] | Recurrent Highway Network | |
+//! | [`Conv2d`] | convolution of images | `burn::nn::conv::Conv2d` |
+//! | [`BatchNorm2d`] | batch normalisation, with a ReLU if asked for | `burn::nn::BatchNorm` |
+//!
+//! Recurrent layers draw the masks of their dropouts themselves, as Burn's `Dropout` does, or take
+//! [`LayerMasks`] from outside. With the feature `store`, an LSTM and an SRU load what PyTorch
+//! trained.
 //!
 //! ```
-//! use anp_kernels::nn::{Lstm, LstmConfig, LstmStackConfig};
+//! use anp_kernels::nn::{LayerMasks, Lstm, LstmConfig, LstmStackConfig};
 //! use burn::tensor::{Device, Distribution, Tensor};
 //!
 //! let device = Device::default();
@@ -16,7 +23,12 @@
 //! let lstm: Lstm = layer.init(&device);
 //! let (hidden, state) = lstm.forward(input.clone(), None);
 //! assert_eq!(hidden.dims(), [20, 35, 128]);
-//! let (_next_window, _) = lstm.forward(input.clone(), Some(state));
+//!
+//! // The next window, from where this one ended, and with a mask on the hidden states.
+//! let recurrent = Some(Tensor::ones([1, 20, 128], &device));
+//! let masks = Some(LayerMasks { recurrent, ..LayerMasks::default() });
+//! let states = lstm.forward_states(input.clone(), Some(state.detach()), masks);
+//! assert_eq!(states.cell.dims(), [20, 35, 128]);
 //!
 //! let stack = LstmStackConfig::new(layer, 3).with_inter_layer_dropout(0.5).init(&device);
 //! let (hidden, states) = stack.forward(input, None);
@@ -27,80 +39,53 @@
 mod batch_norm;
 mod burn_nn;
 mod conv2d;
+mod gates;
 #[cfg(feature = "store")]
 mod load;
 mod lstm;
-mod lstm_stack;
+mod masks;
+mod rhn;
 mod sru;
-mod sru_stack;
+mod stack;
 
-use burn::module::{Flag, Param};
 use burn::tensor::Tensor;
 
-use crate::random::dropout_mask;
-
+pub use anp_core::HyperParamError;
 pub use batch_norm::{BatchNorm2d, BatchNorm2dConfig};
-pub use burn::nn::LstmState;
 pub use burn_nn::UnsupportedLstm;
 pub use conv2d::{Conv2d, Conv2dConfig};
 #[cfg(feature = "store")]
 pub use load::LoadError;
-pub use lstm::{Lstm, LstmConfig, LstmStates};
-pub use lstm_stack::{LstmStack, LstmStackConfig};
-pub use sru::{Sru, SruConfig, SruState, SruStates};
-pub use sru_stack::{SruStack, SruStackConfig};
+pub use lstm::{Lstm, LstmConfig};
+pub use masks::LayerMasks;
+pub use rhn::{Rhn, RhnConfig, RhnState};
+pub use sru::{Sru, SruConfig, SruState};
+pub use stack::{LstmStack, LstmStackConfig, SruStack, SruStackConfig, Stack, StackedLayer};
 
-/// A configuration that no layer can be built from.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ConfigError {
-    /// A number outside of its range.
-    #[error("`{name}` must be in {range}, but is {value}")]
-    OutOfRange {
-        /// The field of the configuration.
-        name: &'static str,
-        /// The numbers it may be.
-        range: &'static str,
-        /// The number it is.
-        value: f64,
-    },
+pub use crate::lstm::LstmState;
+
+/// States of one layer at every step of a sequence.
+#[derive(Debug, Clone)]
+pub struct LayerStates<S> {
+    /// `h_t`: `[batch_size, seq_length, d_hidden]` if the layer is `batch_first`, else
+    /// `[seq_length, batch_size, d_hidden]`.
+    pub hidden: Tensor<3>,
+    /// `c_t`, in the shape of `hidden`.
+    pub cell: Tensor<3>,
+    /// State after the last step, still part of the graph.
+    pub state: S,
 }
 
-/// `Ok` if `value` is in the range that `range` describes.
-fn check_range(
-    name: &'static str,
-    value: f64,
-    range: &'static str,
-    is_in_range: bool,
-) -> Result<(), ConfigError> {
-    if is_in_range { Ok(()) } else { Err(ConfigError::OutOfRange { name, range, value }) }
+impl<S> LayerStates<S> {
+    /// In the other of the two layouts if `batch_first`.
+    fn swap_if(self, batch_first: bool) -> Self {
+        let [hidden, cell] = [self.hidden, self.cell].map(|states| swap_if(batch_first, states));
+        Self { hidden, cell, state: self.state }
+    }
 }
 
-fn check_size(name: &'static str, size: usize) -> Result<(), ConfigError> {
-    check_range(name, size as f64, "[1, ∞)", size > 0)
-}
-
-fn check_dropout(name: &'static str, prob: f64) -> Result<(), ConfigError> {
-    check_range(name, prob, "[0, 1)", (0.0..1.0).contains(&prob))
-}
-
-/// Change between `[batch_size, seq_length, ..]` and `[seq_length, batch_size, ..]` if `batch_first`.
+/// Change between `[batch_size, seq_length, ..]` and `[seq_length, batch_size, ..]` if
+/// `batch_first`.
 fn swap_if(batch_first: bool, sequence: Tensor<3>) -> Tensor<3> {
     if batch_first { sequence.swap_dims(0, 1) } else { sequence }
-}
-
-/// Draw a dropout mask that all steps of a sequence share: `[1, batch_size, width]`, scaled by `1 / (1 − p)`.
-///
-/// By Burn's rule there is none unless `like` is on an autodiff device and the layer takes part in training.
-fn sequence_mask(
-    training: &Param<Flag>,
-    prob: f64,
-    [batch_size, width]: [usize; 2],
-    like: &Tensor<3>,
-) -> Option<Tensor<3>> {
-    let device = like.device();
-    if !training.is_enabled() || !device.is_autodiff() || prob == 0.0 {
-        return None;
-    }
-    Some(dropout_mask([1, batch_size, width], prob, (&device, like.dtype())))
 }

@@ -1,9 +1,13 @@
+use anp_core::{
+    HyperParamError, display_on_one_line, validate_dropout, validate_range, validate_size,
+};
 use burn::config::Config;
-use burn::module::{Content, DisplaySettings, Flag, Module, ModuleDisplay, Param};
+use burn::module::{Flag, Module, Param};
 use burn::nn::Initializer;
 use burn::tensor::{Device, Tensor};
 
-use super::{ConfigError, check_dropout, check_range, check_size, sequence_mask, swap_if};
+use super::gates::{draw, project};
+use super::{LayerMasks, LayerStates, swap_if};
 use crate::Kernels;
 use crate::sru::{Activation, SruInputs, SruSequence};
 
@@ -20,13 +24,15 @@ pub struct SruConfig {
     /// Initial bias of the reset gate, the share of the cell in the output; the forget gate's is 0.
     #[config(default = 0.0)]
     pub reset_bias: f64,
-    /// Whether sequences are `[batch_size, seq_length, ..]`; else they are `[seq_length, batch_size, ..]`.
+    /// Whether sequences are `[batch_size, seq_length, ..]`; else they are
+    /// `[seq_length, batch_size, ..]`.
     #[config(default = true)]
     pub batch_first: bool,
     /// Function between a cell state and the hidden state.
     #[config(default = "Activation::Identity")]
     pub activation: Activation,
-    /// Probability of dropping a feature of the input before the product, for all steps of a sequence.
+    /// Probability of dropping a feature of the input before the product, for all steps of a
+    /// sequence.
     #[config(default = 0.0)]
     pub input_dropout: f64,
     /// Probability of dropping the activation of a cell, for all steps of a sequence.
@@ -42,14 +48,15 @@ impl SruConfig {
     ///
     /// # Errors
     ///
-    /// [`ConfigError::OutOfRange`] if a width is 0, a dropout is not in [0, 1), or `reset_bias` is not finite.
-    pub fn validate(&self) -> Result<(), ConfigError> {
-        check_size("d_input", self.d_input)?;
-        check_size("d_hidden", self.d_hidden)?;
+    /// [`HyperParamError::OutOfRange`] if a width is 0, a dropout is not in [0, 1), or `reset_bias`
+    /// is not finite.
+    pub fn validate(&self) -> Result<(), HyperParamError> {
+        validate_size("d_input", self.d_input)?;
+        validate_size("d_hidden", self.d_hidden)?;
         let reset_bias = self.reset_bias;
-        check_range("reset_bias", reset_bias, "(−∞, ∞)", reset_bias.is_finite())?;
-        check_dropout("input_dropout", self.input_dropout)?;
-        check_dropout("activation_dropout", self.activation_dropout)
+        validate_range("reset_bias", reset_bias, "(−∞, ∞)", reset_bias.is_finite())?;
+        validate_dropout("input_dropout", self.input_dropout)?;
+        validate_dropout("activation_dropout", self.activation_dropout)
     }
 
     /// Draw the weight on `device`, from its random number generator.
@@ -59,18 +66,16 @@ impl SruConfig {
     /// If [`validate`](Self::validate) fails.
     pub fn init(&self, device: &Device) -> Sru {
         let Self { d_input, d_hidden, reset_bias, .. } = *self;
-        let part = |_| {
-            let shape = [d_input, d_hidden];
-            self.initializer.init_with(shape, Some(d_input), Some(d_hidden), device).into_value()
-        };
-        let weight = Tensor::cat((0..self.num_parts()).map(part).collect(), 1).detach();
+        let parts = self.num_parts();
+        let weight = draw(&self.initializer, [d_input, parts * d_hidden], parts, d_input, device);
         let forget = Tensor::zeros([d_hidden], device);
         let reset = Tensor::full([d_hidden], reset_bias, device);
         self.build(weight, Tensor::cat(vec![forget, reset], 0))
     }
 
-    /// Parts of the product: candidate, forget gate, reset gate and, if the input is not as wide as the layer, highway.
-    pub(super) fn num_parts(&self) -> usize {
+    /// Parts of the product: candidate, forget gate, reset gate and, if the input is not as wide as
+    /// the layer, highway.
+    pub fn num_parts(&self) -> usize {
         if self.d_input == self.d_hidden { 3 } else { 4 }
     }
 
@@ -105,18 +110,6 @@ impl SruState {
     }
 }
 
-/// Hidden and cell states of one layer at every step.
-#[derive(Debug, Clone)]
-pub struct SruStates {
-    /// `h_t`: `[batch_size, seq_length, d_hidden]` if the layer is `batch_first`, else `[seq_length, batch_size,
-    /// d_hidden]`.
-    pub hidden: Tensor<3>,
-    /// `c_t`, in the shape of `hidden`.
-    pub cell: Tensor<3>,
-    /// State after the last step.
-    pub state: SruState,
-}
-
 /// A Simple Recurrent Unit in its first version
 /// ([Lei & Zhang, 2017](https://arxiv.org/abs/1709.02755v1)), that of the authors' language models.
 ///
@@ -126,9 +119,10 @@ pub struct SruStates {
 /// h_t = σ(r_t + b_r) ⊙ g(c_t) ⊙ m_c + (1 − σ(r_t + b_r)) ⊙ x'_t
 /// ```
 ///
-/// Where the input is as wide as the layer, the highway `x'_t` is `x_t` itself, without a mask, and `W` has three
-/// parts. The masks are one for all steps of a sequence and drawn anew at each call. As with Burn's `Dropout`, they act
-/// where the input is on an autodiff device and `training` is enabled.
+/// Where the input is as wide as the layer, the highway `x'_t` is `x_t` itself, without a mask, and
+/// `W` has three parts. The masks are one for all steps of a sequence and drawn anew at each call.
+/// As with Burn's `Dropout`, they act where the input is on an autodiff device and `training` is
+/// enabled. [`forward_states`](Self::forward_states) takes them from outside.
 ///
 /// All products are one; what depends on the step before is element by element
 /// ([`sru_sequence`](crate::sru::sru_sequence)).
@@ -139,7 +133,8 @@ pub struct Sru {
     pub weight: Param<Tensor<2>>,
     /// `b_f, b_r`: `[2 · d_hidden]`.
     pub bias: Param<Tensor<1>>,
-    /// Whether sequences are `[batch_size, seq_length, ..]`; else they are `[seq_length, batch_size, ..]`.
+    /// Whether sequences are `[batch_size, seq_length, ..]`; else they are
+    /// `[seq_length, batch_size, ..]`.
     pub batch_first: bool,
     /// Probability of dropping a feature of the input before the product.
     pub input_dropout: f64,
@@ -156,78 +151,69 @@ pub struct Sru {
 }
 
 impl Sru {
+    /// Width of the input, and number of units.
+    pub fn dims(&self) -> [usize; 2] {
+        [self.weight.dims()[0], self.bias.dims()[0] / 2]
+    }
+
     /// Hidden states of all steps, and the state after the last one.
     ///
     /// # Shapes
     ///
-    /// - `input`: `[batch_size, seq_length, d_input]` if `batch_first`, else `[seq_length, batch_size, d_input]`
+    /// - `input`: `[batch_size, seq_length, d_input]` if `batch_first`, else
+    ///   `[seq_length, batch_size, d_input]`
     /// - `state`: `[batch_size, d_hidden]`; `None` is zero
     /// - returns: `input`'s shape with `d_hidden` in place of `d_input`; `[batch_size, d_hidden]`
     ///
     /// # Panics
     ///
-    /// If a width, the batch sizes, data types or devices do not fit each other, or the sequence is empty.
+    /// If a width, the batch sizes, data types or devices do not fit each other, or the sequence is
+    /// empty.
     pub fn forward(&self, input: Tensor<3>, state: Option<SruState>) -> (Tensor<3>, SruState) {
-        let SruStates { hidden, state, .. } = self.forward_states(input, state);
+        let LayerStates { hidden, state, .. } = self.forward_states(input, state, None);
         (hidden, state)
     }
 
-    /// [`forward`](Self::forward) with the cell states of all steps.
+    /// [`forward`](Self::forward) with the cell states of all steps, and with these masks, if there
+    /// are some, instead of drawn ones.
     ///
     /// # Panics
     ///
-    /// As [`forward`](Self::forward).
-    pub fn forward_states(&self, input: Tensor<3>, state: Option<SruState>) -> SruStates {
+    /// As [`forward`](Self::forward), or if a mask does not fit or is on a recurrent matrix: there
+    /// is none.
+    pub fn forward_states(
+        &self,
+        input: Tensor<3>,
+        state: Option<SruState>,
+        masks: Option<LayerMasks>,
+    ) -> LayerStates<SruState> {
+        let [d_weight, d_hidden] = self.dims();
+        let places = [(self.input_dropout, d_weight), (self.activation_dropout, d_hidden)];
+        let masks = masks.unwrap_or_else(|| {
+            LayerMasks::sample(&self.training, &input, self.batch_first, places)
+        });
+        assert!(masks.weight.is_none(), "an SRU has no recurrent matrix to mask");
         let input = swap_if(self.batch_first, input);
-        let [seq_length, batch_size, d_input] = input.dims();
-        let [d_weight, d_product] = self.weight.dims();
+        let [_, batch_size, d_input] = input.dims();
         assert_eq!(d_input, d_weight, "the SRU's input has the width {d_input}, not {d_weight}");
-        let d_hidden = self.bias.dims()[0] / 2;
 
-        let mask = |prob, width| sequence_mask(&self.training, prob, [batch_size, width], &input);
-        let input_mask = mask(self.input_dropout, d_input);
-        let activation_mask = mask(self.activation_dropout, d_hidden);
-        let cell = match state {
-            Some(SruState { cell }) => cell,
-            None => Tensor::zeros([batch_size, d_hidden], (&input.device(), input.dtype())),
-        };
+        let options = (&input.device(), input.dtype());
+        let cell = state.map(|state| state.cell);
+        let cell = cell.unwrap_or_else(|| Tensor::zeros([batch_size, d_hidden], options));
         let highway = (d_input == d_hidden).then(|| input.clone());
-        let input = match input_mask {
-            Some(mask) => input * mask,
-            None => input,
-        };
-        let input = input.reshape([seq_length * batch_size, d_input]);
-        let product = self.kernels.matmul(input, self.weight.val());
-        let product = product.reshape([seq_length, batch_size, d_product]);
-
+        let weight = self.weight.val();
+        let parts = weight.dims()[1] / d_hidden;
         let SruSequence { hidden, cell, last } = self.kernels.sru_sequence(SruInputs {
-            product,
+            product: project(self.kernels, input, weight, masks.input, parts),
             highway,
             bias: self.bias.val(),
-            mask: activation_mask.map(|mask| mask.squeeze_dim(0)),
+            mask: masks.recurrent.map(|mask| mask.squeeze_dim(0)),
             cell,
             activation: self.activation,
         });
-        SruStates {
-            hidden: swap_if(self.batch_first, hidden),
-            cell: swap_if(self.batch_first, cell),
-            state: SruState { cell: last },
-        }
+        let state = SruState { cell: last };
+        LayerStates { hidden, cell, state }.swap_if(self.batch_first)
     }
 }
 
-impl ModuleDisplay for Sru {
-    fn custom_settings(&self) -> Option<DisplaySettings> {
-        DisplaySettings::new().with_new_line_after_attribute(false).optional()
-    }
-
-    fn custom_content(&self, content: Content) -> Option<Content> {
-        let content = content
-            .add("d_input", &self.weight.dims()[0])
-            .add("d_hidden", &(self.bias.dims()[0] / 2));
-        match self.training.is_enabled() {
-            true => content.optional(),
-            false => content.add("training", &self.training).optional(),
-        }
-    }
-}
+display_on_one_line!(Sru, it: "d_input" = it.dims()[0], "d_hidden" = it.dims()[1]; training);

@@ -5,7 +5,7 @@
 /// ```
 ///
 /// [Blundell et al., 2015](https://arxiv.org/abs/1505.05424), equation 7.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct ScaleMixture {
     /// π, in (0, 1).
     pub pi: f64,
@@ -18,7 +18,8 @@ pub struct ScaleMixture {
 }
 
 /// What is drawn from one component of a [`ScaleMixture`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum MixtureOver {
     /// Each weight by itself, as in Blundell et al.
     Weight,

@@ -1,20 +1,23 @@
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Int, Tensor};
+use serde::{Deserialize, Serialize};
 
-use crate::lstm::uniform;
+use crate::init::{draw, within};
 
-/// Score of a place that cannot be pointed at: its exponential is zero, and sums with it stay finite.
+/// Score of a place that cannot be pointed at: its exponential is zero, and sums with it stay
+/// finite.
 const HIDDEN: f64 = -1e30;
 
 /// A word of the buffer of [`PointerState`] that is not there yet.
 const NO_WORD: i64 = -1;
 
 /// Configuration of a [`PointerSentinel`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PointerConfig {
     /// Last words that can be pointed at, the current one among them: at least 1.
     pub window: usize,
-    /// Whether gradients go through the states that are pointed at. Those carried from earlier windows have none in any case.
+    /// Whether gradients go through the states that are pointed at. Those carried from earlier
+    /// windows have none in any case.
     pub state_gradient: bool,
 }
 
@@ -27,9 +30,9 @@ impl PointerConfig {
     pub fn init(&self, d_hidden: usize, init_range: f64, device: &Device) -> PointerSentinel {
         assert!(self.window > 0, "a pointer needs a window of at least one word");
         PointerSentinel {
-            weight: uniform([d_hidden, d_hidden], init_range, device),
-            bias: uniform([d_hidden], init_range, device),
-            sentinel: uniform([d_hidden], init_range, device),
+            weight: draw(within(init_range), [d_hidden, d_hidden], device),
+            bias: draw(within(init_range), [d_hidden], device),
+            sentinel: draw(within(init_range), [d_hidden], device),
             window: self.window,
             state_gradient: self.state_gradient,
         }
@@ -49,9 +52,10 @@ impl PointerConfig {
 /// p(w) = g p_vocabulary(w) + Σ_{i: word i is w} a_i,      g = the sentinel's share of a
 /// ```
 ///
-/// [Merity et al., 2016](https://arxiv.org/abs/1609.07843). `h̃_t` is the output after dropout, `h_i` the state before it, as
-/// a state is carried. The authors run the last L words anew for each update; here the states of earlier windows are
-/// those of the time they were made, with the parameters of then and without a gradient.
+/// [Merity et al., 2016](https://arxiv.org/abs/1609.07843). `h̃_t` is the output after dropout,
+/// `h_i` the state before it, as a state is carried. The authors run the last L words anew for each
+/// update; here the states of earlier windows were computed with the parameters of that time and
+/// have no gradient.
 #[derive(Module, Debug)]
 pub struct PointerSentinel {
     /// `W`: `[d_hidden, d_hidden]`.
@@ -69,7 +73,7 @@ pub struct PointerSentinel {
 pub struct PointerState {
     /// Hidden states of the last layer, the oldest first: `[window, batch_size, d_hidden]`.
     pub states: Tensor<3>,
-    /// The words, −1 where a text is not so long yet: `[window, batch_size]`.
+    /// The words, −1 where the text is shorter than the window: `[window, batch_size]`.
     pub words: Tensor<2, Int>,
 }
 
@@ -84,7 +88,8 @@ impl PointerState {
 /// Where the pointer of each token of a window points.
 #[derive(Debug, Clone)]
 pub struct Pointing {
-    /// `q_t · h_i`, −10³⁰ where a token cannot point: `[batch_size, seq_length, window + seq_length]`.
+    /// `q_t · h_i`, −10³⁰ where a token cannot point:
+    /// `[batch_size, seq_length, window + seq_length]`.
     scores: Tensor<3>,
     /// `q_t · s`: `[batch_size, seq_length, 1]`.
     sentinel: Tensor<3>,
@@ -92,7 +97,7 @@ pub struct Pointing {
     words: Tensor<3, Int>,
 }
 
-/// Terms of the loss of a pointer, one value a token, in nats: `[seq_length · batch_size]` each.
+/// Terms of the loss of a pointer, one value per token, in nats: `[seq_length · batch_size]` each.
 #[derive(Debug, Clone)]
 pub struct PointerTerms {
     /// `−ln p(w)` of the mixture.
@@ -145,7 +150,8 @@ impl PointerSentinel {
         let sentinel = by_stream(sentinel, 1);
         let scores = by_stream(query, d_hidden).matmul(states.clone().permute([1, 2, 0]));
 
-        // Place j is word j − window of this window; token t sees the words t − window < j − window ≤ t.
+        // Place j is word j − window of this window; token t sees the words t − window < j − window
+        // ≤ t.
         let shape = [batch_size, seq_length, places];
         let place = Tensor::<1, Int>::arange(0..places as i64, &device).reshape([1, 1, places]);
         let token =
@@ -252,7 +258,8 @@ mod tests {
         }
     }
 
-    /// A word that is nowhere in the window is left to the softmax, and its supervision is the gate's alone.
+    /// A word that is nowhere in the window is left to the softmax, and its supervision is the
+    /// gate's alone.
     #[test]
     fn a_word_outside_the_window_is_left_to_the_softmax() {
         let device = Device::default();

@@ -1,11 +1,13 @@
+use anp_kernels::nn::LayerMasks;
 use burn::module::{Module, Param};
 use burn::tensor::activation::softplus;
 use burn::tensor::{Device, Tensor};
+use serde::{Deserialize, Serialize};
 
-use crate::layer::{LayerMasks, LayerOutput, LayerState, RecurrentLayer};
+use crate::cell::{LayerOutput, LayerState, RecurrentLayer};
 
 /// Configuration of a [`StochasticOutput`].
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct StochasticConfig {
     /// What σ starts at, above 0.
     pub initial_sigma: f64,
@@ -35,7 +37,8 @@ impl StochasticConfig {
 /// h_t = μ_t + σ ⊙ ε_t,   σ = softplus(ρ),   ε_t ~ N(0, I)
 /// ```
 ///
-/// `μ_t` is what the layer computes. How much `h_t` tells of the input is bounded by its divergence from `N(0, I)`.
+/// `μ_t` is what the layer computes. The divergence of `h_t` from `N(0, I)` bounds what it tells of
+/// the input.
 #[derive(Module, Debug)]
 pub struct StochasticOutput {
     /// `ρ`: `[d_hidden]`.
@@ -49,7 +52,8 @@ impl StochasticOutput {
         softplus(self.rho.val(), 1.0)
     }
 
-    /// Divergence of `N(μ, diag σ²)` from `N(0, I)`, summed over all tokens and units, in nats: `[1]`.
+    /// Divergence of `N(μ, diag σ²)` from `N(0, I)`, summed over all tokens and units, in nats:
+    /// `[1]`.
     ///
     /// ```text
     /// ½ Σ (σ² + μ² − 1 − ln σ²)

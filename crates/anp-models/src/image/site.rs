@@ -1,10 +1,14 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
+use crate::site::{ParseSiteError, serde_by_name};
+
 /// A place in an image network whose activation can be penalised or measured.
 ///
 /// Written in recipes as `conv1`, `group1`, `group2`, `group3`, `relu`, `pooled`, `logits`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum ImageSite {
     /// The first convolution.
@@ -31,13 +35,8 @@ impl fmt::Display for ImageSite {
     }
 }
 
-/// A text that names no [`ImageSite`].
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no site; known are conv1, group1, group2, group3, relu, pooled, logits")]
-pub struct ParseImageSiteError(String);
-
 impl FromStr for ImageSite {
-    type Err = ParseImageSiteError;
+    type Err = ParseSiteError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text {
@@ -48,31 +47,22 @@ impl FromStr for ImageSite {
             "relu" => Ok(Self::Relu),
             "pooled" => Ok(Self::Pooled),
             "logits" => Ok(Self::Logits),
-            _ => Err(ParseImageSiteError(text.to_owned())),
+            _ => Err(ParseSiteError {
+                text: text.to_owned(),
+                known: "conv1, group1, group2, group3, relu, pooled, logits",
+            }),
         }
     }
 }
 
-impl TryFrom<String> for ImageSite {
-    type Error = ParseImageSiteError;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse()
-    }
-}
-
-impl From<ImageSite> for String {
-    fn from(site: ImageSite) -> Self {
-        site.to_string()
-    }
-}
+serde_by_name!(ImageSite);
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn every_site_reads_back_what_it_writes_and_others_are_named() {
+    fn sites_read_back_what_they_write_and_others_are_named() {
         let groups = [1, 2, 3].map(ImageSite::Group);
         let others = [ImageSite::Conv1, ImageSite::Relu, ImageSite::Pooled, ImageSite::Logits];
         for site in groups.into_iter().chain(others) {
