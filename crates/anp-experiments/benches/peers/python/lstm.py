@@ -1,4 +1,7 @@
-"""The LSTM language model of Zaremba et al., with torch.nn.LSTM (oneDNN on the CPU, cuDNN on NVIDIA GPUs)."""
+"""The LSTM language model of Zaremba et al., with torch.nn.LSTM.
+
+That is oneDNN on the CPU, and cuDNN on NVIDIA GPUs.
+"""
 
 import torch
 from torch import nn

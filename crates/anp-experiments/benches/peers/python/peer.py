@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""PyTorch's side of the benchmark: one case in one process, driven line by line through stdin and stdout.
+"""PyTorch's side of the benchmark: one case in one process, driven through stdin and stdout.
 
     python3 peer.py '{"model": "lstm", "d_hidden": 512, ...}' --threads 2
 
-The case is the JSON of `Case` in ../case.rs. The program prints {"name": ..., "versions": {...}} once it is
-ready; then for each line `step N` it takes N training steps, waits for the device, and prints the seconds that
-took and the last step's loss; `quit` prints the device memory it has used, and ends. All else goes to stderr.
+The case is the JSON of `Case` in ../case.rs. The program prints {"name": ..., "versions": {...}}
+once it is ready. Then for each line `step N` it takes N training steps, waits for the device, and
+prints the seconds that took and the last step's loss. `quit` prints the device memory it has used,
+and ends. All else goes to stderr.
 """
 
 import argparse
@@ -14,14 +15,16 @@ import os
 import platform
 import sys
 import time
+from pathlib import Path
 
 import torch
 
-import text
+# What the peers share with the generators of fixtures.
+sys.path.append(str(Path(__file__).resolve().parents[4] / "anp-testing/python"))
 
 
 def workload(case, args):
-    """The case as an object whose `step()` returns a loss that nobody has waited for."""
+    """The case as an object whose `step()` returns a loss without waiting for it."""
     if args.products:
         import products
 
@@ -62,13 +65,13 @@ def versions():
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("case", type=json.loads)
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--dtype", default="f32", choices=["f32", "tf32", "bf16"])
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--compile", action="store_true", help="torch.compile what it can compile")
-    parser.add_argument("--products", action="store_true", help="only the matrix products of the step")
+    parser.add_argument("--products", action="store_true", help="only the step's matrix products")
     args = parser.parse_args()
 
     # Compilers write to stdout, too; the answers keep it for themselves.

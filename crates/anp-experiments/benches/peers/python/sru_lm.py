@@ -1,8 +1,10 @@
-"""The SRU language model of Lei & Zhang, v1: tied weights, one variational mask a layer on its input, one on its cell.
+"""The SRU language model of Lei & Zhang, v1.
 
-On NVIDIA GPUs the `sru` package has a kernel. On the CPU it has one for inference only; its training is a loop
-of PyTorch's operations over the steps. `CompiledSru` is the same equations written for torch.compile, which
-fuses that loop.
+Weights are tied; each layer has one variational mask on its input and one on its cell.
+
+On NVIDIA GPUs the `sru` package has a kernel. On the CPU it has one for inference only; its
+training is a loop of PyTorch's operations over the steps. `CompiledSru` is the same equations
+written for torch.compile, which fuses that loop.
 """
 
 import math
@@ -11,6 +13,8 @@ import warnings
 import torch
 from torch import nn
 from torch.nn import functional as F
+
+from vd_lstm import sample_mask
 
 
 class SruLm(nn.Module):
@@ -55,8 +59,9 @@ class PackageSru(SruLm):
         # It warns at every step of training on the CPU.
         warnings.filterwarnings("ignore", message="Running SRU on CPU")
         d_hidden = case["d_hidden"]
+        options = {"highway_bias": -3, "rescale": False, "v1": True}
         self.layers = nn.ModuleList(
-            SRUCell(d_hidden, d_hidden, rnn_dropout=p_input, dropout=p_cell, highway_bias=-3, rescale=False, v1=True)
+            SRUCell(d_hidden, d_hidden, rnn_dropout=p_input, dropout=p_cell, **options)
             for p_input, p_cell in self.layer_dropouts()
         )
 
@@ -84,8 +89,8 @@ class Layer(nn.Module):
 
     def forward(self, x, c):
         p_input, p_cell = self.dropouts if self.training else (0.0, 0.0)
-        masked = x * torch.empty_like(c).bernoulli_(1 - p_input).div_(1 - p_input) if p_input > 0 else x
-        mask = torch.empty_like(c).bernoulli_(1 - p_cell).div_(1 - p_cell) if p_cell > 0 else torch.ones_like(c)
+        masked = x * sample_mask(c, c.shape, p_input) if p_input > 0 else x
+        mask = sample_mask(c, c.shape, p_cell) if p_cell > 0 else torch.ones_like(c)
         return self.scan(masked @ self.weight, x, self.bias_forget, self.bias_reset, mask, c)
 
 
@@ -93,4 +98,5 @@ class CompiledSru(SruLm):
     def __init__(self, case, compiled):
         super().__init__(case, compiled)
         self.name = "PyTorch scan"
-        self.layers = nn.ModuleList(Layer(case["d_hidden"], dropouts) for dropouts in self.layer_dropouts())
+        layers = (Layer(case["d_hidden"], dropouts) for dropouts in self.layer_dropouts())
+        self.layers = nn.ModuleList(layers)

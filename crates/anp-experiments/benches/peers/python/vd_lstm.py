@@ -1,13 +1,14 @@
-"""The LSTM with variational dropout of Gal & Ghahramani: masks of a sequence, on the recurrence too.
+"""The LSTM with variational dropout of Gal & Ghahramani: sequences have masks, recurrences too.
 
-torch.nn.LSTM has no place for a mask on its recurrence, so the steps are a loop: one product for the inputs of
-all steps, one a step for the recurrence of all gates.
+torch.nn.LSTM has no place for a mask on its recurrence, so the steps are a loop: one product for
+the inputs of all steps, and one per step for the recurrence of all gates.
 """
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from anp_reference import cells
 from lstm import initialize
 
 
@@ -16,9 +17,7 @@ def sample_mask(like, shape, p):
 
 
 def cell(gates, c):
-    i, f, g, o = gates.chunk(4, 1)
-    c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
-    return torch.sigmoid(o) * torch.tanh(c), c
+    return cells.lstm(*gates.chunk(4, 1), c)
 
 
 class Layer(nn.Module):
@@ -47,7 +46,8 @@ class VdLstm(nn.Module):
         self.case = case
         d_hidden = case["d_hidden"]
         self.embedding = nn.Embedding(case["vocab_size"], d_hidden)
-        self.layers = nn.ModuleList(Layer(d_hidden, d_hidden, compiled) for _ in range(case["num_layers"]))
+        layers = (Layer(d_hidden, d_hidden, compiled) for _ in range(case["num_layers"]))
+        self.layers = nn.ModuleList(layers)
         self.softmax = nn.Linear(d_hidden, case["vocab_size"])
         initialize(self.parameters())
 
