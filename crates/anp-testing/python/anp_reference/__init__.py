@@ -10,5 +10,5 @@ path. Its header says how to run it; all of them need what ../requirements.txt l
     python3 -m venv venv && venv/bin/pip install -r crates/anp-testing/python/requirements.txt
     venv/bin/python crates/anp-core/tests/reference/penalty.py
 
-Fixtures hold the versions that wrote them. Others, or another processor, may give another last digit.
+Fixtures name the versions that wrote them. Others, or another processor, may change last digits.
 """
