@@ -57,15 +57,23 @@ impl Array<i64> {
     }
 }
 
+/// The folder of the package under test.
+///
+/// # Panics
+///
+/// If Cargo does not run the test.
+pub fn package() -> PathBuf {
+    // Asked at run time: checkouts may share a target folder, and with it what one has compiled.
+    std::env::var_os("CARGO_MANIFEST_DIR").expect("Cargo runs the tests").into()
+}
+
 /// A file in the folder `tests/fixtures` of the package under test.
 ///
 /// # Panics
 ///
 /// If Cargo does not run the test.
 pub fn fixture_path(name: &str) -> PathBuf {
-    // Asked at run time: checkouts may share a target folder, and with it what one has compiled.
-    let package = std::env::var_os("CARGO_MANIFEST_DIR").expect("Cargo runs the tests");
-    PathBuf::from(package).join("tests/fixtures").join(name)
+    package().join("tests/fixtures").join(name)
 }
 
 /// Read a JSON file in the folder `tests/fixtures` of the package under test.

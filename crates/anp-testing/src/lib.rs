@@ -19,7 +19,7 @@ pub mod renderer;
 
 pub use compare::{Values, assert_close, assert_gradient, assert_values_close, gradient, values};
 pub use device::TestDevice;
-pub use fixture::{Array, fixture, fixture_path};
+pub use fixture::{Array, fixture, fixture_path, package};
 pub use module::{
     Arrays, RowsOf, assert_arrays_close, gradients, optimizer_gradients, parameters,
     with_parameters,
