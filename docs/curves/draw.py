@@ -1,4 +1,4 @@
-"""Draw our curves of the small scale of Table 4 beside PyTorch's, and print a table of how they end.
+"""Draw our curves of Table 4's small scale beside PyTorch's, and print how they end.
 
     python docs/curves/draw.py          # from the top of the repository; Python 3 alone
 
@@ -29,7 +29,7 @@ def ours(row):
 def pytorch(eta):
     path = ROOT / "docs/curves/cifar_10_pytorch.json"
     if not path.exists():
-        raise SystemExit(f"{path} is missing; cifar.py makes it, in some twenty minutes on one core")
+        raise SystemExit(f"{path} is missing; cifar.py writes it in some twenty minutes")
     runs = json.loads(path.read_text())["runs"]
     return [run["curve"] for run in sorted(runs, key=lambda run: run["seed"]) if run["eta"] == eta]
 

@@ -2,7 +2,8 @@
 //! `fixtures/penalty.json`.
 
 use anp_core::{ActivationNormConfig, Norm, Reduction, look_up_word_mask};
-use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+use anp_testing::{Array, TestDevice, assert_close, fixture, gradient, values};
+use burn::tensor::{DType, Device, Tensor};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -16,7 +17,7 @@ struct Fixture {
 struct PenaltyCase {
     name: String,
     eta: f64,
-    activation: Array<f64>,
+    activation: Array,
     results: Vec<PenaltyResult>,
 }
 
@@ -31,84 +32,60 @@ struct PenaltyResult {
 #[derive(Deserialize)]
 struct MaskCase {
     name: String,
-    activation: Array<f64>,
-    mask: Array<f64>,
-    upstream: Array<f64>,
-    output: Array<f64>,
-    gradient: Array<f64>,
+    activation: Array,
+    mask: Array,
+    upstream: Array,
+    output: Array,
+    gradient: Array,
 }
 
 #[derive(Deserialize)]
 struct WordMaskCase {
-    words: Array<f64>,
+    words: Array,
     tokens: Array<i64>,
     #[serde(flatten)]
     case: MaskCase,
 }
 
-#[derive(Deserialize, Clone)]
-struct Array<T> {
-    shape: Vec<usize>,
-    data: Vec<T>,
+/// The default device in both precisions.
+fn devices() -> [TestDevice; 2] {
+    let device = Device::default().autodiff();
+    [DType::F32, DType::F64].map(|dtype| TestDevice { device: device.clone(), dtype })
 }
 
-impl Array<f64> {
-    fn tensor<const D: usize>(&self, device: &Device, dtype: DType) -> Tensor<D> {
-        let data = TensorData::new(self.data.clone(), self.shape.clone());
-        Tensor::from_data(data, (device, dtype))
-    }
-}
-
-/// Sums of up to 60 numbers, with a few roundings each: 64 units in the last place of the largest
-/// one. In f64 the difference is that of the order of the sum alone.
-const PRECISIONS: [(DType, f64); 2] = [(DType::F32, 64.0 * 6e-8), (DType::F64, 64.0 * 1.2e-16)];
-
-fn fixture() -> Fixture {
-    serde_json::from_str(include_str!("fixtures/penalty.json")).expect("the fixture is valid")
-}
-
-fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f64> {
-    tensor.into_data().convert::<f64>().try_to_vec().expect("converted to f64")
-}
-
-/// Panics unless all differences are below `tolerance`, relative to the largest expected magnitude.
-#[track_caller]
-fn assert_close(actual: &[f64], expected: &[f64], tolerance: f64, what: &str) {
-    assert_eq!(actual.len(), expected.len(), "{what}");
-    let scale = expected.iter().fold(0.0_f64, |largest, value| largest.max(value.abs()));
-    for (a, e) in actual.iter().zip(expected) {
-        assert!((a - e).abs() <= tolerance * scale, "{what}: {a} is not {e}");
-    }
+/// Sums of up to 60 numbers, with a few roundings each; in double precision the fixture's own
+/// roundings, in another order.
+fn tolerance(device: &TestDevice) -> f64 {
+    device.roundings(32.0)
 }
 
 /// Value and gradient of every result of `case`, whose activation has D dimensions.
-fn check_penalty<const D: usize>(case: &PenaltyCase, dtype: DType, tolerance: f64) {
-    let device = Device::default().autodiff();
+fn check_penalty<const D: usize>(case: &PenaltyCase, device: &TestDevice) {
     for result in &case.results {
-        let what = format!("{}, {}, {}, {dtype:?}", case.name, result.norm, result.reduction);
+        let what = format!("{}, {}, {}, {device:?}", case.name, result.norm, result.reduction);
         let penalty = ActivationNormConfig::new(case.eta)
             .with_norm(result.norm)
             .with_reduction(result.reduction)
             .init();
-        let activation = case.activation.tensor::<D>(&device, dtype).require_grad();
+        let activation = case.activation.tensor::<D>(device).require_grad();
         let value = penalty.forward(activation.clone());
-        let gradient = activation.grad(&value.backward()).expect("the activation is a leaf");
-        assert_eq!(value.dtype(), dtype, "{what}");
-        assert_close(&values(value), &[result.value], tolerance, &what);
-        assert_close(&values(gradient), &result.gradient, tolerance, &what);
+        let gradient = gradient(&activation, &value.backward());
+        assert_eq!(value.dtype(), device.dtype, "{what}");
+        assert_close(&what, &values(value), &[result.value], tolerance(device));
+        assert_close(&what, &gradient, &result.gradient, tolerance(device));
     }
 }
 
 #[test]
 fn penalties_agree_with_pytorch_in_value_and_gradient() {
-    let cases = fixture().penalties;
+    let cases = fixture::<Fixture>("penalty.json").penalties;
     assert!(cases.len() >= 6, "a case is missing");
     for case in &cases {
         assert_eq!(case.results.len(), 16, "four norms times four reductions");
-        for (dtype, tolerance) in PRECISIONS {
+        for device in &devices() {
             match case.activation.shape.len() {
-                2 => check_penalty::<2>(case, dtype, tolerance),
-                3 => check_penalty::<3>(case, dtype, tolerance),
+                2 => check_penalty::<2>(case, device),
+                3 => check_penalty::<3>(case, device),
                 rank => panic!("{}: no test for rank {rank}", case.name),
             }
         }
@@ -116,45 +93,40 @@ fn penalties_agree_with_pytorch_in_value_and_gradient() {
 }
 
 /// Output and gradient of the product with `mask`.
-fn check_mask(case: &MaskCase, mask: Tensor<3>, dtype: DType, tolerance: f64) {
-    let device = Device::default().autodiff();
-    let activation = case.activation.tensor::<3>(&device, dtype).require_grad();
+fn check_mask(case: &MaskCase, mask: Tensor<3>, device: &TestDevice) {
+    let activation = case.activation.tensor::<3>(device).require_grad();
     let output = activation.clone() * mask;
-    assert_close(&values(output.clone()), &case.output.data, tolerance, &case.name);
-    let loss = (output * case.upstream.tensor(&device, dtype)).sum();
+    case.output.assert_close(&case.name, output.clone(), tolerance(device));
+    let loss = (output * case.upstream.tensor(device)).sum();
     let gradient = activation.grad(&loss.backward()).expect("the activation is a leaf");
-    assert_close(&values(gradient), &case.gradient.data, tolerance, &case.name);
+    case.gradient.assert_close(&case.name, gradient, tolerance(device));
 }
 
 #[test]
 fn given_masks_act_as_in_pytorch() {
-    let device = Device::default().autodiff();
-    let cases = fixture().masks;
+    let cases = fixture::<Fixture>("penalty.json").masks;
     assert!(cases.len() >= 3, "a case is missing");
     for case in &cases {
-        for (dtype, tolerance) in PRECISIONS {
-            check_mask(case, case.mask.tensor(&device, dtype), dtype, tolerance);
+        for device in &devices() {
+            check_mask(case, case.mask.tensor(device), device);
         }
     }
 }
 
 #[test]
 fn word_masks_are_looked_up_as_in_pytorch() {
-    let device = Device::default().autodiff();
-    let cases = fixture().word_masks;
+    let cases = fixture::<Fixture>("penalty.json").word_masks;
     assert!(cases.len() >= 2, "a case is missing");
     for WordMaskCase { words, tokens, case } in &cases {
-        let tokens = TensorData::new(tokens.data.clone(), tokens.shape.clone());
-        let tokens = Tensor::<2, Int>::from_data(tokens, &device);
-        for (dtype, tolerance) in PRECISIONS {
-            let words = words.tensor::<2>(&device, dtype);
+        for device in &devices() {
+            let tokens = tokens.tensor::<2>(device);
+            let words = words.tensor::<2>(device);
             let mask = look_up_word_mask(words.clone(), tokens.clone(), true);
-            assert_close(&values(mask.clone()), &case.mask.data, tolerance, &case.name);
-            check_mask(case, mask, dtype, tolerance);
+            case.mask.assert_close(&case.name, mask.clone(), tolerance(device));
+            check_mask(case, mask, device);
 
-            let time_first = look_up_word_mask(words, tokens.clone().swap_dims(0, 1), false);
-            let mask = time_first.swap_dims(0, 1);
-            assert_close(&values(mask), &case.mask.data, tolerance, &case.name);
+            let time_first = look_up_word_mask(words, tokens.swap_dims(0, 1), false);
+            case.mask.assert_close(&case.name, time_first.swap_dims(0, 1), tolerance(device));
         }
     }
 }

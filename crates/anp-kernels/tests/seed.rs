@@ -1,10 +1,8 @@
 //! Draws follow the seed of the device. Alone in its process, as threads share the generator of a
 //! device.
 
-mod support;
-
 use anp_kernels::random::{dropout_mask, standard_normal};
-use support::{TestDevice, values};
+use anp_testing::{TestDevice, values};
 
 /// One draw of some shape.
 type Draw = fn(&TestDevice) -> Vec<f64>;

@@ -7,7 +7,7 @@ use anp_models::Kernels;
 
 use super::plan::PlannedRun;
 use crate::data::{self, Split};
-use crate::recipe::{Recipe, ScheduleConfig, TextRecipe, TrainingConfig};
+use crate::recipe::{Recipe, ScheduleConfig, TrainingConfig};
 use crate::record::StoredRecord;
 use crate::text::network;
 

@@ -1,14 +1,18 @@
-"""The small scale of Table 4 in PyTorch: the same network, data, augmentation and optimiser as experiments/table4 has, with
-PyTorch's random numbers. Each seed is trained without and with the penalty.
+#!/usr/bin/env python3
+"""The small scale of Table 4 in PyTorch, each seed without and with the penalty.
 
-    python cifar.py ~/.local/share/anp/cifar-10 --seeds 1 2 3 --etas 0 1e-4 --out docs/curves/cifar_10_pytorch.json
+    python3 crates/anp-experiments/tests/reference/cifar.py ~/.local/share/anp/cifar-10 \\
+        --out docs/curves/cifar_10_pytorch.json
 
-The curves go to the file after each run; a run that is there already is not made again. One JSON line an epoch goes to stdout.
-PyTorch 2, NumPy; CPU. `docs/curves/draw.py` draws the file beside the `curve` of our records.
+Network, data, augmentation and optimiser are those of experiments/table4; the random numbers are
+PyTorch's. The curves go to the file after each run; completed runs are skipped. Each epoch prints
+one JSON line. It takes some twenty minutes on one core. `docs/curves/draw.py` draws the file beside
+the `curve` of our records.
 """
 
 import argparse
 import json
+import sys
 import time
 from pathlib import Path
 
@@ -17,50 +21,25 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "anp-testing/python"))
+from anp_reference.wide_resnet import WideResNet
+
 MEAN = np.array([0.4914, 0.4822, 0.4465], np.float32).reshape(3, 1, 1)
 STD = np.array([0.2023, 0.1994, 0.2010], np.float32).reshape(3, 1, 1)
 
 
-def block(d_input, d_output, stride):
-    module = nn.Module()
-    module.norm1, module.norm2 = nn.BatchNorm2d(d_input), nn.BatchNorm2d(d_output)
-    module.conv1 = nn.Conv2d(d_input, d_output, 3, 1, 1)
-    module.conv2 = nn.Conv2d(d_output, d_output, 3, stride, 1)
-    project = stride != 1 or d_input != d_output
-    module.shortcut = nn.Conv2d(d_input, d_output, 1, stride) if project else nn.Identity()
-    return module
-
-
-class Net(nn.Module):
-    def __init__(self, depth, width, classes):
-        super().__init__()
-        self.conv1 = nn.Conv2d(3, 16, 3, 1, 1)
-        self.blocks = nn.ModuleList()
-        d_input = 16
-        for group in range(3):
-            d_output = 16 * width << group
-            for index in range((depth - 4) // 6):
-                self.blocks.append(block(d_input, d_output, 2 if group and not index else 1))
-                d_input = d_output
-        self.norm = nn.BatchNorm2d(d_input, momentum=0.9)
-        self.linear = nn.Linear(d_input, classes)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.xavier_uniform_(module.weight, gain=2**0.5)
-                nn.init.zeros_(module.bias)
-
-    def forward(self, x):
-        x = self.conv1(x)
-        for it in self.blocks:
-            y = it.conv1(F.relu(it.norm1(x)))
-            x = it.conv2(F.relu(it.norm2(y))) + it.shortcut(x)
-        pooled = F.relu(self.norm(x)).mean((2, 3))
-        return self.linear(pooled), pooled
+def network(depth, width):
+    net = WideResNet(depth, width, 10)
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.xavier_uniform_(module.weight, gain=2**0.5)
+            nn.init.zeros_(module.bias)
+    return net
 
 
 def load(folder, names, count):
-    records = np.concatenate([np.fromfile(folder / name, np.uint8).reshape(-1, 3073) for name in names])
-    records = records[:count]
+    files = [np.fromfile(folder / f"{name}.bin", np.uint8).reshape(-1, 3073) for name in names]
+    records = np.concatenate(files)[:count]
     return records[:, 1:].reshape(-1, 3, 32, 32), torch.from_numpy(records[:, 0].astype(np.int64))
 
 
@@ -80,13 +59,14 @@ def augment(pixels, random):
 
 
 def epochs(args, seed, eta):
-    """Train one network; yields a dictionary an epoch."""
+    """Train one network; yields one dictionary per epoch."""
     torch.manual_seed(seed)
     random = np.random.default_rng(seed)
-    train, labels = load(args.folder, [f"data_batch_{i}.bin" for i in range(1, 6)], args.train_images)
-    test, test_labels = load(args.folder, ["test_batch.bin"], args.test_images)
+    batches = [f"data_batch_{i}" for i in range(1, 6)]
+    train, labels = load(args.folder, batches, args.train_images)
+    test, test_labels = load(args.folder, ["test_batch"], args.test_images)
     test = normalise(test)
-    net = Net(args.depth, args.width, 10)
+    net = network(args.depth, args.width)
     for epoch in range(1, args.epochs + 1):
         started = time.time()
         rate = 0.1 * 0.2 ** sum(epoch > last for last in args.decay_after)
@@ -118,7 +98,7 @@ def epochs(args, seed, eta):
 
 
 def main():
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--etas", type=float, nargs="+", default=[0.0, 1e-4])
@@ -140,7 +120,7 @@ def main():
     if args.out.exists():
         earlier = json.loads(args.out.read_text())
         if earlier["recipe"] != recipe:
-            raise SystemExit(f"{args.out} is of another recipe: {earlier['recipe']}")
+            raise SystemExit(f"{args.out} has another recipe: {earlier['recipe']}")
         result["runs"] = earlier["runs"]
     for seed in args.seeds:
         for eta in args.etas:
@@ -154,4 +134,5 @@ def main():
             args.out.write_text(json.dumps(result, indent=1) + "\n")
 
 
-main()
+if __name__ == "__main__":
+    main()

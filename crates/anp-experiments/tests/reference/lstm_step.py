@@ -1,39 +1,39 @@
 #!/usr/bin/env python3
 """One full training step of the LSTM language model, in float64.
 
-Writes the fixture that the Rust test compares its model with: inputs, parameters, dropout masks and
-carried state go in; hidden states, loss, penalty, every gradient, the clipped step and the next state
-come out.
+    python3 crates/anp-experiments/tests/reference/lstm_step.py
 
-    python3 lstm_step.py --out ../fixtures/lstm_step.json
-
-Made with Python 3.11, PyTorch 2.15.0 and NumPy 2.4.6; any recent versions give the same numbers, but
-perhaps for the last digits. Needs no GPU and reads no file.
+Writes ../fixtures/lstm_step.json, with which ../training_step.rs compares its model: inputs,
+parameters, dropout masks and carried state go in; hidden states, loss, penalty, every gradient, the
+clipped step and the next state come out. Before that it checks itself against torch.nn.LSTM and
+torch.optim.SGD.
 
 Conventions
     tensors     time first: [seq_length, batch_size, ...]; flattened row by row in the JSON
     gates       order (i, f, g, o), stacked along the last axis of 4 * d_hidden
-    cell        i, f, o = sigmoid, g = tanh of the gates' pre-activation x @ w_input + b + h @ w_recurrent
+    cell        i, f, o = sigmoid, g = tanh of the gates' sums x @ w_input + b + h @ w_recurrent
                 (+ b_recurrent where there are two biases), `forget_bias` added to f's;
                 c' = f * c + i * g, h' = o * tanh(c')
-    dropout     masks are inputs, already scaled by 1 / (1 - p), a fresh element for every step: on the
-                embedding's output, on each layer's output below the top, and on the top layer's output;
-                the recurrence itself sees the undropped h
+    dropout     masks are inputs, already scaled by 1 / (1 - p), a fresh element for every step: on
+                the embedding's output, on each layer's output below the top, and on the top layer's
+                output; the recurrence itself sees the undropped h
     decoder     logits = dropped_top @ weight + bias; tied: weight is the embedding's transpose
-    loss        sum over time of the mean over the batch of the negative log-likelihood, in nats, plus
-                eta / 2 * sum of squares of the activation at the penalty's site
+    loss        sum over time of the mean over the batch of the negative log-likelihood, in nats,
+                plus eta / 2 * sum of squares of the activation at the penalty's site
     step        one norm over all gradients; if it exceeds `grad_clip_norm`, all are scaled by
                 grad_clip_norm / norm; then w -= learning_rate * gradient
 """
 
-import argparse
-import json
 import math
 import sys
 from pathlib import Path
 
-import numpy as np
 import torch
+from torch.func import functional_call
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "anp-testing/python"))
+from anp_reference import cells
+from anp_reference.fixtures import Draw, generate, gradients, leaves
 
 CASES = [
     {
@@ -66,71 +66,76 @@ CASES = [
 
 
 def draw_inputs(case):
-    """Token ids, parameters, masks and state of a case, from NumPy's seeded generator."""
-    rng = np.random.default_rng(case["seed"])
+    """Token ids, parameters, masks and state of a case."""
+    draw = Draw(case["seed"])
     vocab, batch, time = case["vocab_size"], case["batch_size"], case["seq_length"]
     d_embed, d_hidden, layers = case["d_embed"], case["d_hidden"], case["num_layers"]
     bound = case["init_range"]
 
-    def uniform(*shape):
-        return torch.tensor(rng.uniform(-bound, bound, shape), dtype=torch.float64)
+    def weight(*shape):
+        return draw.uniform(-bound, bound, *shape)
 
-    def biases(width):
-        drawn = uniform(width)
+    def bias(width):
+        drawn = weight(width)
         return torch.zeros_like(drawn) if case["zero_biases"] else drawn
 
     def mask(width):
-        if case["dropout"] == 0.0:
-            return None
-        keep = 1.0 - case["dropout"]
-        kept = rng.random((time, batch, width)) < keep
-        return torch.tensor(kept / keep, dtype=torch.float64)
+        if case["dropout"] > 0:
+            return draw.low_mask(time, batch, width, prob=case["dropout"])
 
     # Few distinct words in a window, so that rows of the embedding collect several gradients.
-    stream = rng.integers(0, vocab, (time + 1, batch))
-    parameters = {"embedding": uniform(vocab, d_embed)}
+    stream = draw.integers(vocab, time + 1, batch)
+    parameters = {"embedding": weight(vocab, d_embed)}
     for layer in range(layers):
         d_input = d_embed if layer == 0 else d_hidden
-        parameters[f"layers.{layer}.w_input"] = uniform(d_input, 4 * d_hidden)
-        parameters[f"layers.{layer}.w_recurrent"] = uniform(d_hidden, 4 * d_hidden)
-        parameters[f"layers.{layer}.b_input"] = biases(4 * d_hidden)
+        parameters[f"layers.{layer}.w_input"] = weight(d_input, 4 * d_hidden)
+        parameters[f"layers.{layer}.w_recurrent"] = weight(d_hidden, 4 * d_hidden)
+        parameters[f"layers.{layer}.b_input"] = bias(4 * d_hidden)
         if case["num_biases"] == 2:
-            parameters[f"layers.{layer}.b_recurrent"] = biases(4 * d_hidden)
+            parameters[f"layers.{layer}.b_recurrent"] = bias(4 * d_hidden)
     if not case["tied"]:
-        parameters["decoder.weight"] = uniform(d_hidden, vocab)
-    parameters["decoder.bias"] = uniform(vocab)
+        parameters["decoder.weight"] = weight(d_hidden, vocab)
+    parameters["decoder.bias"] = weight(vocab)
 
-    def state(low, high):
-        drawn = torch.tensor(rng.uniform(low, high, (layers, batch, d_hidden)), dtype=torch.float64)
+    def state(bound):
+        drawn = draw.uniform(-bound, bound, layers, batch, d_hidden)
         return torch.zeros_like(drawn) if case["zero_state"] else drawn
 
     return {
-        "inputs": torch.tensor(stream[:-1]),
-        "targets": torch.tensor(stream[1:]),
+        "inputs": stream[:-1],
+        "targets": stream[1:],
         "parameters": parameters,
         "masks": {
             "embedding": mask(d_embed),
             "between": [mask(d_hidden) for _ in range(layers - 1)],
             "output": mask(d_hidden),
         },
-        "initial_state": {"h": state(-0.9, 0.9), "c": state(-2.0, 2.0)},
+        "initial_state": {"h": state(0.9), "c": state(2.0)},
     }
 
 
 def lstm_layer(x, h, c, weights, forget_bias):
     """Run one layer over `x` [T, B, d_input]; returns hidden and cell states, [T, B, H] each."""
-    d_hidden = h.shape[-1]
     hidden, cell = [], []
     for x_t in x:
         gates = x_t @ weights["w_input"] + weights["b_input"] + h @ weights["w_recurrent"]
         if "b_recurrent" in weights:
             gates = gates + weights["b_recurrent"]
-        i, f, g, o = gates.split(d_hidden, dim=-1)
-        c = torch.sigmoid(f + forget_bias) * c + torch.sigmoid(i) * torch.tanh(g)
-        h = torch.sigmoid(o) * torch.tanh(c)
+        i, f, g, o = gates.chunk(4, dim=-1)
+        h, c = cells.lstm(i, f + forget_bias, g, o, c)
         hidden.append(h)
         cell.append(c)
     return torch.stack(hidden), torch.stack(cell)
+
+
+def layers(case, data, parameters):
+    """Weights, initial states and output mask of each layer."""
+    masks = data["masks"]["between"] + [data["masks"]["output"]]
+    states = zip(data["initial_state"]["h"], data["initial_state"]["c"])
+    for layer, (state, mask) in enumerate(zip(states, masks)):
+        prefix = f"layers.{layer}."
+        weights = {k.removeprefix(prefix): v for k, v in parameters.items() if k.startswith(prefix)}
+        yield weights, state, mask
 
 
 def dropped(x, mask):
@@ -141,15 +146,10 @@ def forward(case, data, parameters):
     """The network's activations by site, and its logits, [T, B, V]."""
     x = dropped(parameters["embedding"][data["inputs"]], data["masks"]["embedding"])
     sites = {"hidden": [], "cell": []}
-    for layer in range(case["num_layers"]):
-        prefix = f"layers.{layer}."
-        weights = {k[len(prefix):]: v for k, v in parameters.items() if k.startswith(prefix)}
-        h, c = data["initial_state"]["h"][layer], data["initial_state"]["c"][layer]
+    for weights, (h, c), mask in layers(case, data, parameters):
         hidden, cell = lstm_layer(x, h, c, weights, case["forget_bias"])
         sites["hidden"].append(hidden)
         sites["cell"].append(cell)
-        last = layer + 1 == case["num_layers"]
-        mask = data["masks"]["output"] if last else data["masks"]["between"][layer]
         x = dropped(hidden, mask)
     sites["output_raw"] = sites["hidden"][-1]
     sites["output_dropped"] = x
@@ -166,7 +166,7 @@ def token_nll(sites, data):
 
 def training_step(case, data):
     """Loss, gradients, clip and update of a case, and all that a test may want to look at."""
-    parameters = {k: v.clone().requires_grad_() for k, v in data["parameters"].items()}
+    parameters = leaves(data["parameters"])
     sites = forward(case, data, parameters)
     nll = token_nll(sites, data)
     nll_sum = nll.mean(dim=1).sum()
@@ -174,11 +174,11 @@ def training_step(case, data):
     loss = nll_sum + sum(penalties)
     loss.backward()
 
-    gradients = {k: v.grad for k, v in parameters.items()}
-    norm = math.sqrt(sum(g.square().sum().item() for g in gradients.values()))
+    grads = gradients(parameters)
+    norm = math.sqrt(sum(g.square().sum().item() for g in grads.values()))
     scale = min(1.0, case["grad_clip_norm"] / norm)
     rate = case["learning_rate"]
-    updated = {k: data["parameters"][k] - rate * scale * g for k, g in gradients.items()}
+    updated = {k: data["parameters"][k] - rate * scale * g for k, g in grads.items()}
     return {
         "hidden": sites["hidden"],
         "cell": sites["cell"],
@@ -189,7 +189,7 @@ def training_step(case, data):
         "nll_per_token": nll.mean().item(),
         "penalties": [p.item() for p in penalties],
         "loss": loss.item(),
-        "gradients": gradients,
+        "gradients": grads,
         "grad_norm": norm,
         "grad_scale": scale,
         "updated": updated,
@@ -202,7 +202,7 @@ def training_step(case, data):
 
 def check_lambda_equivalence(case, data, expected):
     """The summed loss with half sums, over T, is the mean loss plus AR, alpha = eta * B * H / 2."""
-    parameters = {k: v.clone().requires_grad_() for k, v in data["parameters"].items()}
+    parameters = leaves(data["parameters"])
     sites = forward(case, data, parameters)
     time, batch = case["seq_length"], case["batch_size"]
     loss = token_nll(sites, data).mean()
@@ -217,34 +217,34 @@ def check_lambda_equivalence(case, data, expected):
 
 
 def check_torch_lstm(case, data, expected):
-    """The cell written out above is torch.nn.LSTM's, whose gates have the same order but transposed
-    kernels, and which has no forget bias: that goes into the input bias of the f block."""
-    d_hidden, layers = case["d_hidden"], case["num_layers"]
-    x = data["parameters"]["embedding"][data["inputs"]]
-    x = dropped(x, data["masks"]["embedding"])
-    for layer in range(layers):
-        prefix = f"layers.{layer}."
-        p = {k[len(prefix):]: v for k, v in data["parameters"].items() if k.startswith(prefix)}
-        lstm = torch.nn.LSTM(x.shape[-1], d_hidden, dtype=torch.float64)
-        offset = torch.zeros(4 * d_hidden, dtype=torch.float64)
-        offset[d_hidden : 2 * d_hidden] = case["forget_bias"]
-        with torch.no_grad():
-            lstm.weight_ih_l0.copy_(p["w_input"].T)
-            lstm.weight_hh_l0.copy_(p["w_recurrent"].T)
-            lstm.bias_ih_l0.copy_(p["b_input"] + offset)
-            lstm.bias_hh_l0.copy_(p.get("b_recurrent", torch.zeros(4 * d_hidden)))
-            state = [data["initial_state"][k][layer].unsqueeze(0) for k in ("h", "c")]
-            hidden, (h, c) = lstm(x, tuple(state))
+    """The cell written out above is torch.nn.LSTM's.
+
+    Its gates have the same order but transposed kernels, and it has no forget bias: that goes into
+    the input bias of the f block.
+    """
+    d_hidden = case["d_hidden"]
+    x = dropped(data["parameters"]["embedding"][data["inputs"]], data["masks"]["embedding"])
+    forget_bias = torch.zeros(4 * d_hidden)
+    forget_bias[d_hidden : 2 * d_hidden] = case["forget_bias"]
+    for layer, (p, state, mask) in enumerate(layers(case, data, data["parameters"])):
+        weights = {
+            "weight_ih_l0": p["w_input"].T,
+            "weight_hh_l0": p["w_recurrent"].T,
+            "bias_ih_l0": p["b_input"] + forget_bias,
+            "bias_hh_l0": p.get("b_recurrent", torch.zeros(4 * d_hidden)),
+        }
+        lstm = torch.nn.LSTM(x.shape[-1], d_hidden)
+        state = tuple(part.unsqueeze(0) for part in state)
+        hidden, (h, c) = functional_call(lstm, weights, (x, state))
         close(f"nn.LSTM layer {layer}, hidden", expected["hidden"][layer], hidden)
         close(f"nn.LSTM layer {layer}, h", expected["final_state"]["h"][layer], h[0])
         close(f"nn.LSTM layer {layer}, c", expected["final_state"]["c"][layer], c[0])
-        last = layer + 1 == layers
-        x = dropped(hidden, data["masks"]["output"] if last else data["masks"]["between"][layer])
+        x = dropped(hidden, mask)
 
 
 def check_torch_training_step(case, data, expected):
     """The same step by torch.nn.functional.cross_entropy, clip_grad_norm_ and optim.SGD."""
-    parameters = {k: v.clone().requires_grad_() for k, v in data["parameters"].items()}
+    parameters = leaves(data["parameters"])
     optimizer = torch.optim.SGD(parameters.values(), lr=case["learning_rate"])
     sites = forward(case, data, parameters)
     logits, targets = sites["logits"].flatten(0, 1), data["targets"].flatten()
@@ -261,33 +261,10 @@ def check_torch_training_step(case, data, expected):
 
 
 def close(what, ours, other, tolerance=1e-12):
-    ours, other = (torch.as_tensor(x, dtype=torch.float64).detach() for x in (ours, other))
+    ours, other = (torch.as_tensor(x).detach() for x in (ours, other))
     if not torch.allclose(ours, other, rtol=tolerance, atol=tolerance):
         worst = (ours - other).abs().max()
         raise SystemExit(f"{what}: differs by {worst:.3e}, more than {tolerance:.0e}")
-
-
-def plain(value):
-    """Tensors as {"shape": [...], "data": [...]}, row by row; the rest as it is."""
-    if isinstance(value, torch.Tensor):
-        return {"shape": list(value.shape), "data": value.detach().flatten().tolist()}
-    if isinstance(value, dict):
-        return {k: plain(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [plain(v) for v in value]
-    return value
-
-
-def write(value, indent=""):
-    """JSON with one line a tensor, so that a changed fixture shows what changed."""
-    inner = indent + " "
-    if isinstance(value, dict) and set(value) != {"shape", "data"}:
-        items = [f"{inner}{json.dumps(k)}: {write(v, inner)}" for k, v in value.items()]
-        return "{\n" + ",\n".join(items) + f"\n{indent}}}" if items else "{}"
-    if isinstance(value, list) and any(isinstance(v, (dict, list)) for v in value):
-        items = [f"{inner}{write(v, inner)}" for v in value]
-        return "[\n" + ",\n".join(items) + f"\n{indent}]"
-    return json.dumps(value, allow_nan=False)
 
 
 def make_case(case):
@@ -303,36 +280,9 @@ def make_case(case):
     return {"name": case["name"], "config": config, **data, "expected": expected}
 
 
-def main():
-    parser = argparse.ArgumentParser(
-        description="Write the fixture of one training step of the LSTM language model (float64)."
-    )
-    default = Path(__file__).resolve().parent.parent / "fixtures" / "lstm_step.json"
-    parser.add_argument(
-        "--out", type=Path, default=default, help="file to write (default: %(default)s)"
-    )
-    out = parser.parse_args().out
-
-    torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(True)
-    fixture = {
-        "made_by": "crates/anp-experiments/tests/reference/lstm_step.py",
-        "versions": {
-            "python": ".".join(map(str, sys.version_info[:2])),
-            "torch": torch.__version__.split("+")[0],
-            "numpy": np.__version__,
-        },
-        "cases": [make_case(case) for case in CASES],
-    }
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(write(plain(fixture)) + "\n")
-    for case in fixture["cases"]:
-        expected = case["expected"]
-        print(
-            f"{case['name']}: nll_sum {expected['nll_sum']:.6f}, loss {expected['loss']:.6f}, "
-            f"gradient norm {expected['grad_norm']:.4f}, scale {expected['grad_scale']:.4f}"
-        )
+def fixture():
+    return {"cases": [make_case(case) for case in CASES]}
 
 
 if __name__ == "__main__":
-    main()
+    generate(__doc__, {"lstm_step": fixture}, one_line=lambda value: False)

@@ -1,23 +1,28 @@
 #!/usr/bin/env python3
 """Statistics of data noising (Xie et al., 2017) on small texts, in float64.
 
-Writes the fixture that the Rust tests compare `noising.rs` with: for each text and kind the probability of replacing
-each word, and the distribution that replacements are drawn from.
+    python3 crates/anp-experiments/tests/reference/noising.py
 
-    python3 noising.py --out ../fixtures/noising.json
+Writes ../fixtures/noising.json, with which the tests in src compare: for each text and kind the
+probability of replacing each word, and the distribution that replacements are drawn from.
 
-Made with Python 3.11 and NumPy 2.4.6. Everything comes from one dense matrix of bigram counts C[left, right]:
+Everything comes from one dense matrix of bigram counts C[left, right]:
 
     bigram_kneser_ney     gamma(w) = gamma * |{v: C[w, v] > 0}| / sum_v C[w, v]
-    modified_kneser_ney   gamma(w) = gamma * (D1 N1 + D2 N2 + D3 N3+)(w) / sum_v C[w, v], with Chen & Goodman's discounts
-    q(v)                  number of w with C[w, v] > 0, of the text's first token at least 1; normalised
+    modified_kneser_ney   gamma(w) = gamma * (D1 N1 + D2 N2 + D3 N3+)(w) / sum_v C[w, v], with Chen
+                          & Goodman's discounts
+    q(v)                  number of w with C[w, v] > 0, of the text's first token at least 1;
+                          normalised
 """
 
-import argparse
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "anp-testing/python"))
+from anp_reference.fixtures import begin
 
 
 def zipf_text(seed, vocab_size, length):
@@ -30,13 +35,12 @@ def divide(a, b):
     return np.divide(a, b, out=np.zeros_like(a, dtype=float), where=np.asarray(b) > 0)
 
 
-def statistics(tokens, vocab_size, gamma):
-    tokens = np.asarray(tokens)
+def case(name, tokens, vocab_size, gamma):
     counts = np.zeros((vocab_size, vocab_size))
     np.add.at(counts, (tokens[:-1], tokens[1:]), 1.0)
 
     n1, n2, n3, n4 = ((counts == times).sum() for times in (1, 2, 3, 4))
-    # Texts are such that all of these exist, but for the last one, whose discounts are 0 and 3 by our convention.
+    # All of these exist in every text but the last, whose discounts are 0 and 3 by our convention.
     y = n1 / (n1 + 2 * n2)
     d1 = 1 - 2 * y * n2 / n1
     d2 = 2 - 3 * y * n3 / n2 if n2 else 2.0
@@ -48,57 +52,38 @@ def statistics(tokens, vocab_size, gamma):
     modified = d1 * (counts == 1).sum(axis=1) + d2 * (counts == 2).sum(axis=1)
     modified = modified + d3 * (counts >= 3).sum(axis=1)
     left = (counts > 0).sum(axis=0).astype(float)
-    if left[tokens[0]] == 0:
-        left[tokens[0]] = 1
-    left /= left.sum()
+    left[tokens[0]] = max(left[tokens[0]], 1)
+    left = (left / left.sum()).tolist()
     unigram = np.bincount(tokens, minlength=vocab_size) / len(tokens)
-    constant = [gamma] * vocab_size
+    kinds = {
+        "blank": ([gamma] * vocab_size, None),
+        "unigram": ([gamma] * vocab_size, unigram.tolist()),
+        "bigram_kneser_ney": ((gamma * divide(distinct, total)).tolist(), left),
+        "modified_kneser_ney": ((gamma * divide(modified, total)).tolist(), left),
+    }
     return {
+        "name": name,
+        "vocab_size": vocab_size,
+        "gamma": gamma,
+        "tokens": tokens,
         "discounts": [d1, d2, d3],
         "kinds": {
-            "blank": {"probabilities": constant, "frequencies": None},
-            "unigram": {"probabilities": constant, "frequencies": unigram.tolist()},
-            "bigram_kneser_ney": {
-                "probabilities": (gamma * divide(distinct, total)).tolist(),
-                "frequencies": left.tolist(),
-            },
-            "modified_kneser_ney": {
-                "probabilities": (gamma * divide(modified, total)).tolist(),
-                "frequencies": left.tolist(),
-            },
+            kind: {"probabilities": probabilities, "frequencies": frequencies}
+            for kind, (probabilities, frequencies) in kinds.items()
         },
     }
 
 
 CASES = [
     # The last word of the vocabulary is in no text.
-    ("zipf", zipf_text(1, 12, 400), 13, 0.2),
+    case("zipf", zipf_text(1, 12, 400), 13, 0.2),
     # The first word stands nowhere else.
-    ("first_word_once", [12] + zipf_text(2, 12, 150), 14, 0.35),
-    ("no_repeated_bigram", [0, 1, 2, 3, 1, 0, 2, 0], 4, 1.0),
+    case("first_word_once", [12] + zipf_text(2, 12, 150), 14, 0.35),
+    case("no_repeated_bigram", [0, 1, 2, 3, 1, 0, 2, 0], 4, 1.0),
 ]
 
-
-def main():
-    parser = argparse.ArgumentParser(description="Write the fixture of data noising.")
-    default = Path(__file__).resolve().parent.parent / "fixtures" / "noising.json"
-    parser.add_argument(
-        "--out", type=Path, default=default, help="file to write (default: %(default)s)"
-    )
-    out = parser.parse_args().out
-    cases = [
-        {
-            "name": name,
-            "vocab_size": vocab_size,
-            "gamma": gamma,
-            "tokens": tokens,
-            **statistics(tokens, vocab_size, gamma),
-        }
-        for name, tokens, vocab_size, gamma in CASES
-    ]
-    lines = ",\n".join(json.dumps(case) for case in cases)
-    out.write_text(f'{{"cases": [\n{lines}\n]}}\n')
-
-
 if __name__ == "__main__":
-    main()
+    path = begin(__doc__) / "noising.json"
+    lines = ",\n".join(map(json.dumps, CASES))
+    path.write_text(f'{{"cases": [\n{lines}\n]}}\n')
+    print(path)

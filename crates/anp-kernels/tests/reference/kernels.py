@@ -1,77 +1,55 @@
 #!/usr/bin/env python3
 """Every operation of this crate by PyTorch's autograd, in float64: values and all gradients.
 
-Writes one fixture an operation, with which tests/reference.rs compares.
+    python3 crates/anp-kernels/tests/reference/kernels.py
 
-    python3 kernels.py --out ../fixtures
-
-Made with Python 3.11, PyTorch 2.15.0 and NumPy 2.4.6; any recent versions give the same numbers, but
-perhaps for the last digits. Needs no GPU and reads no file.
+Writes one fixture per operation to ../fixtures, with which ../reference.rs compares.
 
 A case has `inputs`, `outputs`, `upstream` (a weight for each element of an output) and `gradients`:
-those of sum(outputs * upstream) with respect to the inputs. An output without upstream has no part in
-that loss. Sequences are time first.
+those of sum(outputs * upstream) with respect to the inputs. An output without upstream has no part
+in that loss. Sequences are time first.
 
 Conventions
     masks               constant over a sequence, already scaled by 1 / (1 - p)
-    lstm                gates i, f, g, o along the last axis; `gates` is the input product of all steps; a
-                        mask has one group for all gates or one a gate
+    lstm                gates i, f, g, o along the last axis; `gates` is the input product of all
+                        steps; a mask has one group for all gates or one per gate
     stacked_lstm        torch.nn.LSTM's own names, layouts and results; no mask
-    cross_entropy       a tied weight is [vocab_size, d_hidden], an own one its transpose; `terms` are the sum
-                        of a token's squared logits and the entropy of its distribution, in nats
-    sru                 v1, the axis of size k of `product` holds candidate, forget gate, reset gate and, if
-                        there are four, the highway term; else the highway term is `input`; the bias is
-                        that of the two gates; h = r * g(c) * mask + (1 - r) * highway
-    rhn                 along the last axis h, then t; the carry gate is 1 - t; the input product enters
-                        the first micro-step only; a mask has one group for both or one each
+    cross_entropy       a tied weight is [vocab_size, d_hidden], an own one its transpose; `terms`
+                        are the sum of a token's squared logits and the entropy of its distribution,
+                        in nats
+    sru                 v1, the axis of size k of `product` holds candidate, forget gate, reset gate
+                        and, if there are four, the highway term; else the highway term is `input`;
+                        the bias is that of the two gates;
+                        h = r * g(c) * mask + (1 - r) * highway
+    rhn                 along the last axis h, then t; the carry gate is 1 - t; the input product
+                        enters the first micro-step only; a mask has one group for both or one each
     conv2d              torch.nn.functional.conv2d's own layouts
-    batch_norm          a batch's `variance` is the biased one that it is normalised by; a case whose inputs have `mean`
-                        and `variance` is normalised by these constants
-    batch_norm_layer    torch.nn.BatchNorm2d after two batches in training: running statistics, and the second batch
-                        once more in evaluation
-    sgd                 one norm over all gradients, of which all become grad * min(1, max_norm / norm);
-                        then w *= 1 - decoupled_decay; then grad += coupled_decay * w and torch.optim.SGD.
-                        Rows of a sparse gradient that come twice are added first
+    batch_norm          a batch's `variance` is the biased one that it is normalised by; a case
+                        whose inputs have `mean` and `variance` is normalised by these constants
+    batch_norm_layer    torch.nn.BatchNorm2d after two batches in training: running statistics, and
+                        the second batch once more in evaluation
+    sgd                 one norm over all gradients, of which all become
+                        grad * min(1, max_norm / norm); then w *= 1 - decoupled_decay; then
+                        grad += coupled_decay * w and torch.optim.SGD. Rows of a sparse gradient
+                        that come twice are added first
 """
 
-import argparse
-import json
 import sys
+from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch.nn import functional as F
 
-
-class Draw:
-    """Tensors from NumPy's seeded generator."""
-
-    def __init__(self, seed):
-        self.rng = np.random.default_rng(seed)
-
-    def normal(self, *shape, scale=1.0):
-        return torch.tensor(scale * self.rng.normal(size=shape))
-
-    def mask(self, *shape, prob=0.4):
-        return torch.tensor((self.rng.random(shape) >= prob) / (1 - prob))
-
-    def integers(self, high, *shape):
-        return torch.tensor(self.rng.integers(0, high, shape))
-
-
-def plain(tensor):
-    return {"shape": list(tensor.shape), "data": tensor.detach().flatten().tolist()}
-
-
-def plain_all(tensors):
-    return {name: plain(tensor) for name, tensor in tensors.items()}
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "anp-testing/python"))
+from anp_reference import cells
+from anp_reference.fixtures import Draw, generate, gradients, leaves
 
 
 def differentiate(draw, inputs, constants, forward, without_upstream=()):
     """Outputs of forward(**inputs, **constants) and gradients of a random weighted sum of them."""
-    leaves = {name: tensor.clone().requires_grad_() for name, tensor in inputs.items()}
-    outputs = forward(**leaves, **constants)
+    tracked = leaves(inputs)
+    outputs = forward(**tracked, **constants)
     upstream = {
         name: draw.normal(*output.shape)
         for name, output in outputs.items()
@@ -79,11 +57,19 @@ def differentiate(draw, inputs, constants, forward, without_upstream=()):
     }
     sum((outputs[name] * weight).sum() for name, weight in upstream.items()).backward()
     return {
-        "inputs": plain_all(inputs | constants),
-        "outputs": plain_all(outputs),
-        "upstream": plain_all(upstream),
-        "gradients": plain_all({name: leaf.grad for name, leaf in leaves.items()}),
+        "inputs": inputs | constants,
+        "outputs": outputs,
+        "upstream": upstream,
+        "gradients": gradients(tracked),
     }
+
+
+def recurrent(state, weight, mask):
+    """state @ weight, where each group of the mask belongs to an equal part of the columns."""
+    if mask is None:
+        return state @ weight
+    groups = weight.chunk(mask.shape[0], dim=1)
+    return torch.cat([(state * m) @ w for m, w in zip(mask, groups)], dim=1)
 
 
 # --- LSTM over a sequence
@@ -93,14 +79,9 @@ def lstm(gates, bias, weight_hidden, hidden0, cell0, forget_bias, mask=None):
     hidden, cell = hidden0, cell0
     all_hidden, all_cell = [], []
     for gates_t in gates:
-        if mask is None:
-            recurrent = hidden @ weight_hidden
-        else:
-            groups = weight_hidden.chunk(mask.shape[0], dim=1)
-            recurrent = torch.cat([(hidden * m) @ w for m, w in zip(mask, groups)], dim=1)
-        i, f, g, o = (gates_t + bias + recurrent).chunk(4, dim=1)
-        cell = torch.sigmoid(f + forget_bias) * cell + torch.sigmoid(i) * torch.tanh(g)
-        hidden = torch.sigmoid(o) * torch.tanh(cell)
+        sums = gates_t + bias + recurrent(hidden, weight_hidden, mask)
+        i, f, g, o = sums.chunk(4, dim=1)
+        hidden, cell = cells.lstm(i, f + forget_bias, g, o, cell)
         all_hidden.append(hidden)
         all_cell.append(cell)
     return {"hidden": torch.stack(all_hidden), "cell": torch.stack(all_cell)}
@@ -116,15 +97,9 @@ def lstm_case(name, seed, time, batch, width, forget_bias=0.0, groups=0, without
         "cell0": draw.normal(batch, width),
     }
     constants = {"mask": draw.mask(groups, batch, width)} if groups else {}
-
-    def forward(**tensors):
-        return lstm(**tensors, forget_bias=forget_bias)
-
-    return {
-        "name": name,
-        "forget_bias": forget_bias,
-        **differentiate(draw, inputs, constants, forward, without_upstream),
-    }
+    forward = partial(lstm, forget_bias=forget_bias)
+    case = differentiate(draw, inputs, constants, forward, without_upstream)
+    return {"name": name, "forget_bias": forget_bias, **case}
 
 
 def lstm_cases():
@@ -142,7 +117,7 @@ def lstm_cases():
 def stacked_lstm_case(name, seed, time, batch, d_input, width, layers, bias=True):
     """torch.nn.LSTM itself, its final states among the outputs."""
     draw = Draw(seed)
-    model = torch.nn.LSTM(d_input, width, layers, bias=bias, dtype=torch.float64)
+    model = torch.nn.LSTM(d_input, width, layers, bias=bias)
     weights = {key: draw.normal(*p.shape, scale=0.7) for key, p in model.named_parameters()}
     inputs = {
         "input": draw.normal(time, batch, d_input),
@@ -191,17 +166,9 @@ def cross_entropy_case(
         "bias": draw.normal(vocab),
     }
     targets = draw.integers(vocab, tokens)
-
-    def forward(**tensors):
-        return cross_entropy(**tensors, targets=targets, tied=tied, terms=terms)
-
-    return {
-        "name": name,
-        "tied": tied,
-        "terms": terms,
-        "targets": targets.tolist(),
-        **differentiate(draw, inputs, {}, forward, without_upstream),
-    }
+    forward = partial(cross_entropy, targets=targets, tied=tied, terms=terms)
+    case = differentiate(draw, inputs, {}, forward, without_upstream)
+    return {"name": name, "tied": tied, "terms": terms, "targets": targets.tolist(), **case}
 
 
 def cross_entropy_cases():
@@ -224,17 +191,13 @@ def cross_entropy_cases():
 
 def sru(product, bias, cell0, activation, input=None, mask=None):
     candidate, forget, reset, *highway = product.unbind(dim=2)
-    highway = highway[0] if highway else input
-    forget = torch.sigmoid(forget + bias[0])
-    reset = torch.sigmoid(reset + bias[1])
+    activation = {"identity": lambda cell: cell, "tanh": torch.tanh, "relu": torch.relu}[activation]
+    forget, reset = torch.sigmoid(forget + bias[0]), torch.sigmoid(reset + bias[1])
     cell, all_cell, all_hidden = cell0, [], []
-    for candidate_t, f, r, highway_t in zip(candidate, forget, reset, highway):
-        cell = f * cell + (1 - f) * candidate_t
-        activated = {"identity": cell, "tanh": torch.tanh(cell), "relu": torch.relu(cell)}[activation]
-        if mask is not None:
-            activated = activated * mask
+    for step in zip(candidate, forget, reset, highway[0] if highway else input):
+        hidden, cell = cells.sru(*step, cell, activation, 1 if mask is None else mask)
         all_cell.append(cell)
-        all_hidden.append(r * activated + (1 - r) * highway_t)
+        all_hidden.append(hidden)
     return {"hidden": torch.stack(all_hidden), "cell": torch.stack(all_cell)}
 
 
@@ -250,10 +213,7 @@ def sru_case(
     if k == 3:
         inputs["input"] = draw.normal(time, batch, width)
     constants = {"mask": draw.mask(batch, width)} if masked else {}
-
-    def forward(**tensors):
-        return sru(**tensors, activation=activation)
-
+    forward = partial(sru, activation=activation)
     case = differentiate(draw, inputs, constants, forward, without_upstream)
     return {"name": name, "k": k, "activation": activation, **case}
 
@@ -279,15 +239,8 @@ def rhn(gates, bias, weight, state0, mask=None):
     state, outputs = state0, []
     for gates_t in gates:
         for level, (weight_l, bias_l) in enumerate(zip(weight, bias)):
-            if mask is None:
-                recurrent = state @ weight_l
-            else:
-                groups = weight_l.chunk(mask.shape[0], dim=1)
-                recurrent = torch.cat([(state * m) @ w for m, w in zip(mask, groups)], dim=1)
-            product = recurrent + bias_l + (gates_t if level == 0 else 0)
-            h, t = product.chunk(2, dim=1)
-            t = torch.sigmoid(t)
-            state = torch.tanh(h) * t + state * (1 - t)
+            sums = recurrent(state, weight_l, mask) + bias_l + (gates_t if level == 0 else 0)
+            state = cells.rhn(*sums.chunk(2, dim=1), state)
         outputs.append(state)
     return {"output": torch.stack(outputs)}
 
@@ -316,19 +269,21 @@ def rhn_cases():
 # --- Squared norm
 
 
+def square_norm(activation):
+    return {"square": activation.pow(2).sum().reshape(1)}
+
+
+def square_norm_case(name, seed, *shape):
+    draw = Draw(seed)
+    activation = draw.normal(*shape)
+    return {"name": name, **differentiate(draw, {"activation": activation}, {}, square_norm)}
+
+
 def square_norm_cases():
-    def case(name, seed, *shape):
-        draw = Draw(seed)
-
-        def forward(activation):
-            return {"square": activation.pow(2).sum().reshape(1)}
-
-        return {
-            "name": name,
-            **differentiate(draw, {"activation": draw.normal(*shape)}, {}, forward),
-        }
-
-    return [case("sequence", 51, 3, 2, 5), case("one_element", 52, 1, 1, 1)]
+    return [
+        square_norm_case("sequence", 51, 3, 2, 5),
+        square_norm_case("one_element", 52, 1, 1, 1),
+    ]
 
 
 # --- Convolution
@@ -403,7 +358,7 @@ def batch_norm_cases():
 
 def batch_norm_layer_case(name, seed, *shape, epsilon, momentum):
     draw = Draw(seed)
-    layer = torch.nn.BatchNorm2d(shape[1], eps=epsilon, momentum=momentum, dtype=torch.float64)
+    layer = torch.nn.BatchNorm2d(shape[1], eps=epsilon, momentum=momentum)
     inputs = {
         "first": draw.normal(*shape, scale=2.0) + 1,
         "second": draw.normal(*shape),
@@ -425,8 +380,8 @@ def batch_norm_layer_case(name, seed, *shape, epsilon, momentum):
         "name": name,
         "epsilon": epsilon,
         "momentum": momentum,
-        "inputs": plain_all(inputs),
-        "outputs": plain_all(outputs),
+        "inputs": inputs,
+        "outputs": outputs,
         "upstream": {},
         "gradients": {},
     }
@@ -443,20 +398,24 @@ def batch_norm_layer_cases():
 
 
 def sgd_case(name, seed, max_norm=None, momentum=None, decays=(None, None, None), rows=None):
-    """Three steps on a matrix, a vector and an embedding, which has gradients of `rows`, dense ones, or both."""
+    """Three steps on a matrix, a vector and an embedding.
+
+    The embedding has gradients of `rows` "alone", dense ones too, or, without `rows`, dense ones.
+    """
     draw = Draw(seed)
     shapes = [(3, 4), (4,), (5, 2)]
     parameters = [draw.normal(*shape).requires_grad_() for shape in shapes]
-    momentum_options = momentum or {"factor": 0.0, "dampening": 0.0, "nesterov": False}
+    options = momentum or {"factor": 0.0, "dampening": 0.0, "nesterov": False}
+
+    def decay(index, kind):
+        return (decays[index] or {}).get(kind, 0.0)
+
     optimizer = torch.optim.SGD(
-        [
-            {"params": [parameter], "weight_decay": (decay or {}).get("coupled", 0.0)}
-            for parameter, decay in zip(parameters, decays)
-        ],
+        [{"params": [p], "weight_decay": decay(i, "coupled")} for i, p in enumerate(parameters)],
         lr=0.5,
-        momentum=momentum_options["factor"],
-        dampening=momentum_options["dampening"],
-        nesterov=momentum_options["nesterov"],
+        momentum=options["factor"],
+        dampening=options["dampening"],
+        nesterov=options["nesterov"],
     )
     case = {
         "name": name,
@@ -464,29 +423,29 @@ def sgd_case(name, seed, max_norm=None, momentum=None, decays=(None, None, None)
         "max_norm": max_norm,
         "momentum": momentum,
         "decays": list(decays),
-        "parameters": [plain(p) for p in parameters],
+        "parameters": [p.detach().clone() for p in parameters],
         "steps": [],
     }
     for _ in range(3):
         gradients = [draw.normal(*shape) for shape in shapes]
-        step = {"gradients": [plain(g) for g in gradients]}
+        step = {"gradients": gradients.copy()}
         if rows is not None:
             # Row 3 comes twice, rows 0 and 2 never.
             indices, values = [3, 1, 3, 4], draw.normal(4, 2)
             if rows == "alone":
-                gradients[2] = torch.zeros(shapes[2], dtype=torch.float64)
+                gradients[2] = torch.zeros(shapes[2])
                 step["gradients"].pop()
             gradients[2] = gradients[2].index_add(0, torch.tensor(indices), values)
-            step["rows"] = {"indices": indices, "values": plain(values)}
+            step["rows"] = {"indices": indices, "values": values}
         norm = torch.linalg.vector_norm(torch.cat([g.flatten() for g in gradients]))
         scale = 1.0 if max_norm is None else min(1.0, max_norm / norm.item())
         with torch.no_grad():
-            for parameter, gradient, decay in zip(parameters, gradients, decays):
-                parameter.mul_(1 - (decay or {}).get("decoupled", 0.0))
+            for index, (parameter, gradient) in enumerate(zip(parameters, gradients)):
+                parameter.mul_(1 - decay(index, "decoupled"))
                 parameter.grad = gradient * scale
         optimizer.step()
         step["norm"] = norm.item()
-        step["parameters"] = [plain(p) for p in parameters]
+        step["parameters"] = [p.detach().clone() for p in parameters]
         case["steps"].append(step)
     return case
 
@@ -533,43 +492,5 @@ OPERATIONS = {
     "sgd": sgd_cases,
 }
 
-
-def write(value, indent=""):
-    """JSON with one line a tensor, so that a changed fixture shows what changed."""
-    inner = indent + " "
-    if isinstance(value, dict) and any(isinstance(v, (dict, list)) for v in value.values()):
-        if set(value) != {"shape", "data"}:
-            items = [f"{inner}{json.dumps(k)}: {write(v, inner)}" for k, v in value.items()]
-            return "{\n" + ",\n".join(items) + f"\n{indent}}}"
-    if isinstance(value, list) and any(isinstance(v, dict) for v in value):
-        return "[\n" + ",\n".join(f"{inner}{write(v, inner)}" for v in value) + f"\n{indent}]"
-    return json.dumps(value, allow_nan=False)
-
-
-def main():
-    parser = argparse.ArgumentParser(description="Write the fixtures of the operations (float64).")
-    default = Path(__file__).resolve().parent.parent / "fixtures"
-    parser.add_argument(
-        "--out", type=Path, default=default, help="folder to write to (default: %(default)s)"
-    )
-    out = parser.parse_args().out
-
-    torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(True)
-    out.mkdir(parents=True, exist_ok=True)
-    for operation, cases in OPERATIONS.items():
-        fixture = {
-            "made_by": "crates/anp-kernels/tests/reference/kernels.py",
-            "versions": {
-                "python": ".".join(map(str, sys.version_info[:2])),
-                "torch": torch.__version__.split("+")[0],
-                "numpy": np.__version__,
-            },
-            "cases": cases(),
-        }
-        (out / f"{operation}.json").write_text(write(fixture) + "\n")
-        print(f"{operation}: {', '.join(case['name'] for case in fixture['cases'])}")
-
-
 if __name__ == "__main__":
-    main()
+    generate(__doc__, {name: lambda c=c: {"cases": c()} for name, c in OPERATIONS.items()})

@@ -1,29 +1,30 @@
 #!/usr/bin/env python3
 """Files of trained weights as users of PyTorch have them, and what the layers in them compute.
 
-Writes lstm.safetensors, lstm.pt, sru.pt and weights.json, which tests/nn.rs loads.
+    python3 crates/anp-kernels/tests/reference/weights.py
 
-    pip install torch safetensors sru==2.6.0
-    python3 weights.py --out ../fixtures
+Writes to ../fixtures what ../nn.rs loads:
 
-Made with Python 3.11, PyTorch 2.15.0, safetensors 0.8.0 and sru 2.6.0; needs no GPU and reads no file.
-
-    lstm.safetensors    the state dict of a model with an LSTM of two layers at `encoder.rnn`, one of one layer and
-                        without biases at `head`, and whole numbers in place of weights at `integers`
+    lstm.safetensors    the state dict of a model with an LSTM of two layers at `encoder.rnn`, one
+                        of one layer and without biases at `head`, and whole numbers in place of
+                        weights at `integers`
     lstm.pt             the same inside a checkpoint, at `model`
-    sru.pt              state dicts of sru.SRU: version 1 of the cell in two layers at `first`, the same in one layer
-                        with a scaled highway at `scaled`, and the later version at `later`
+    sru.pt              state dicts of sru.SRU: version 1 of the cell in two layers at `first`, the
+                        same in one layer with a scaled highway at `scaled`, and the later version
+                        at `later`
     weights.json        inputs, initial states, outputs and final states, in float64
 """
 
-import argparse
+import sys
 import warnings
 from pathlib import Path
 from unittest import mock
 
 import torch
-from kernels import plain_all, write
 from safetensors.torch import save_file
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "anp-testing/python"))
+from anp_reference.fixtures import begin, made_by, write
 
 
 def import_sru():
@@ -36,75 +37,54 @@ def import_sru():
     return sru
 
 
-class Encoder(torch.nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.rnn = torch.nn.LSTM(3, 2, num_layers=2)
-
-
-class Integers(torch.nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.register_buffer("weight_ih_l0", torch.arange(4).reshape(4, 1))
-
-
 class Model(torch.nn.Module):
     def __init__(self):
         super().__init__()
-        self.encoder = Encoder()
+        self.encoder = torch.nn.ModuleDict({"rnn": torch.nn.LSTM(3, 2, num_layers=2)})
         self.head = torch.nn.LSTM(2, 1, bias=False)
         self.decoder = torch.nn.Linear(1, 4)
-        self.integers = Integers()
+        self.integers = torch.nn.Module()
+        self.integers.register_buffer("weight_ih_l0", torch.arange(4).reshape(4, 1))
 
 
-def main():
-    parser = argparse.ArgumentParser(description="Write files of weights and what they compute.")
-    default = Path(__file__).resolve().parent.parent / "fixtures"
-    parser.add_argument(
-        "--out", type=Path, default=default, help="folder to write to (default: %(default)s)"
-    )
-    out = parser.parse_args().out
-    out.mkdir(parents=True, exist_ok=True)
-
-    torch.manual_seed(1)
+def lstm(folder):
     model = Model()
-    save_file(model.state_dict(), out / "lstm.safetensors")
-    (out / "lstm.safetensors").chmod(0o644)
-    torch.save({"model": model.state_dict(), "epoch": 3}, out / "lstm.pt")
+    save_file(model.state_dict(), folder / "lstm.safetensors")
+    (folder / "lstm.safetensors").chmod(0o644)
+    torch.save({"model": model.state_dict(), "epoch": 3}, folder / "lstm.pt")
     input = torch.randn(4, 2, 3, dtype=torch.float64)
     hidden0, cell0 = torch.randn(2, 2, 2, 2, dtype=torch.float64)
     output, (hidden, cell) = model.encoder.rnn.double()(input, (hidden0, cell0))
-    predicted, _ = model.head.double()(output)
-    lstm = {
+    head, _ = model.head.double()(output)
+    return {
         "input": input, "hidden0": hidden0, "cell0": cell0,
-        "output": output, "hidden": hidden, "cell": cell, "head": predicted,
+        "output": output, "hidden": hidden, "cell": cell, "head": head,
     }
 
-    sru_package = import_sru()
-    layer = sru_package.SRU(3, 2, num_layers=2, v1=True, rescale=False)
+
+def sru(folder):
+    package = import_sru()
+    layer = package.SRU(3, 2, num_layers=2, v1=True, rescale=False)
     for cell in layer.rnn_lst:
         torch.nn.init.normal_(cell.bias)
     state_dicts = {
         "first": layer.state_dict(),
-        "scaled": sru_package.SRU(2, 2, num_layers=1, v1=True, rescale=True).state_dict(),
-        "later": sru_package.SRU(3, 2, num_layers=1).state_dict(),
+        "scaled": package.SRU(2, 2, num_layers=1, v1=True, rescale=True).state_dict(),
+        "later": package.SRU(3, 2, num_layers=1).state_dict(),
     }
-    torch.save(state_dicts, out / "sru.pt")
+    torch.save(state_dicts, folder / "sru.pt")
     input = torch.randn(4, 2, 3, dtype=torch.float64)
     cell0 = torch.randn(2, 2, 2, dtype=torch.float64)
     with warnings.catch_warnings():
-        # That gradients are on, without which the package wants a kernel that is not compiled here.
+        # While gradients are on, the package wants a kernel that is not compiled here.
         warnings.simplefilter("ignore")
         output, cell = layer.double()(input, cell0)
-    sru = {"input": input, "cell0": cell0, "output": output, "cell": cell}
-
-    fixture = {
-        "made_by": "crates/anp-kernels/tests/reference/weights.py",
-        "lstm": plain_all(lstm),
-        "sru": plain_all(sru),
-    }
-    (out / "weights.json").write_text(write(fixture) + "\n")
+    return {"input": input, "cell0": cell0, "output": output, "cell": cell}
 
 
 if __name__ == "__main__":
-    main()
+    folder = begin(__doc__)
+    # The files have the precision that people train in.
+    torch.set_default_dtype(torch.float32)
+    torch.manual_seed(1)
+    write(folder / "weights.json", made_by() | {"lstm": lstm(folder), "sru": sru(folder)})

@@ -1,35 +1,40 @@
 #!/usr/bin/env python3
-"""Whole language models over one window by PyTorch's autograd, in float64: loss, all gradients, final states.
+"""Whole language models over one window by PyTorch's autograd, in float64.
 
-Writes one fixture a system, with which tests/systems.rs compares.
+    python3 crates/anp-models/tests/reference/systems.py
 
-    python3 systems.py --out ../fixtures
-
-Made with Python 3.11, PyTorch 2.15.0 and NumPy 2.4.6; any recent versions give the same numbers, but
-perhaps for the last digits. Needs no GPU and reads no file.
+Writes one fixture per system to ../fixtures, with which ../systems.rs compares loss, all gradients
+and final states.
 
 The cells are written from their equations, one time step, one gate and one matrix at a time:
 
-    lstm    Zaremba et al. 2014, arXiv:1409.2329; masks of Gal & Ghahramani 2016, arXiv:1512.05287: gates
-            that share a mask are their "tied weights", gates with one each their "untied weights"
-            and weight drop, masks on recurrent matrices: Merity et al. 2017, arXiv:1708.02182
+    lstm    Zaremba et al. 2014, arXiv:1409.2329; masks of Gal & Ghahramani 2016, arXiv:1512.05287:
+            gates that share a mask are their "tied weights", gates with one each their "untied
+            weights" and weight drop, masks on recurrent matrices: Merity et al. 2017,
+            arXiv:1708.02182
     sru     Lei & Zhang 2017, arXiv:1709.02755v1
     rhn     Zilly et al. 2016, arXiv:1607.03474, the carry gate is one minus the transform gate
     lstm with noise on its output: equations 8 and 9 of the paper
     nas     Zoph & Le 2016, arXiv:1611.01578, as in TensorFlow's NASCell with base 8
 
-A model is embedding, mask on words, mask on the embedding, layers with masks between them, mask on the output,
-decoder. Its loss is the sum over steps of the batch's mean negative log-likelihood. Parameters have the names and
-the layouts of RecurrentLm. Masks are already scaled by 1 / (1 - p). Sequences are time first.
+A model is embedding, mask on words, mask on the embedding, layers with masks between them, mask on
+the output, decoder. Its loss is the sum over steps of the batch's mean negative log-likelihood.
+Parameters have the names and the layouts of RecurrentLm. Masks are already scaled by 1 / (1 - p).
+Sequences are time first.
 """
 
-import argparse
-import json
+import math
 import sys
+from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
+from torch.distributions import Normal, kl_divergence
+from torch.nn.functional import softplus
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "anp-testing/python"))
+from anp_reference import cells
+from anp_reference.fixtures import Draw, generate, gradients, leaves
 
 VOCAB_SIZE = 11
 TIME = 5
@@ -44,26 +49,6 @@ PRIOR_PI = 0.25
 PRIOR_LOG_SIGMAS = [0.0, -1.0]
 
 
-class Draw:
-    """Tensors from NumPy's seeded generator."""
-
-    def __init__(self, seed):
-        self.rng = np.random.default_rng(seed)
-
-    def normal(self, *shape, scale=1.0):
-        return torch.tensor(scale * self.rng.normal(size=shape))
-
-    def mask(self, *shape, prob=0.4):
-        """A mask that is neither all zero nor without a zero."""
-        while True:
-            keep = self.rng.random(shape) >= prob
-            if keep.any() and not keep.all():
-                return torch.tensor(keep / (1 - prob))
-
-    def tokens(self):
-        return torch.tensor(self.rng.integers(0, VOCAB_SIZE, (TIME, BATCH)))
-
-
 # --- Cells: parameters with their shapes, parts of the state, one layer over a window
 
 
@@ -71,32 +56,30 @@ class Lstm:
     state = ["hidden", "cell"]
 
     def __init__(self, num_biases=1, forget_bias=0.0):
-        self.num_biases = num_biases
+        self.biases = ["bias_input", "bias_hidden"][:num_biases]
         self.forget_bias = forget_bias
         self.means = []
 
     def shapes(self, d_input, width):
         shapes = {"weight_input": [d_input, 4 * width], "weight_hidden": [width, 4 * width]}
-        return shapes | {name: [4 * width] for name in ["bias_input", "bias_hidden"][: self.num_biases]}
+        return shapes | {name: [4 * width] for name in self.biases}
 
     def forward(self, p, inputs, state, product=None, recurrent=None, weight=None, noise=None):
         """`noise` is for each step, and whether the next step sees it."""
         hidden, cell = state["hidden"], state["cell"]
-        weight_hidden = p["weight_hidden"] if weight is None else p["weight_hidden"] * weight[0]
+        weight_hidden = masked(p["weight_hidden"], weight)
         outputs = []
         for t, x in enumerate(inputs):
             sums = []
             for gate in range(4):
                 block = slice(gate * cell.shape[1], (gate + 1) * cell.shape[1])
-                masked_x = x if product is None else x * product[gate % len(product)]
-                masked_h = hidden if recurrent is None else hidden * recurrent[gate % len(recurrent)]
-                total = masked_x @ p["weight_input"][:, block] + masked_h @ weight_hidden[:, block]
-                for bias in ["bias_input", "bias_hidden"][: self.num_biases]:
+                input_sum = masked(x, product, gate) @ p["weight_input"][:, block]
+                total = input_sum + masked(hidden, recurrent, gate) @ weight_hidden[:, block]
+                for bias in self.biases:
                     total = total + p[bias][block]
                 sums.append(total)
-            i, f, o = (torch.sigmoid(s) for s in (sums[0], sums[1] + self.forget_bias, sums[3]))
-            cell = f * cell + i * torch.tanh(sums[2])
-            hidden = o * torch.tanh(cell)
+            i, f, g, o = sums
+            hidden, cell = cells.lstm(i, f + self.forget_bias, g, o, cell)
             if noise is None:
                 outputs.append(hidden)
                 continue
@@ -124,16 +107,14 @@ class Sru:
         bias_f, bias_r = p["bias"].split(width)
         outputs = []
         for x in inputs:
-            dropped = x if product is None else x * product[0]
+            dropped = masked(x, product)
             candidate = dropped @ matrices[0]
             f = torch.sigmoid(dropped @ matrices[1] + bias_f)
             r = torch.sigmoid(dropped @ matrices[2] + bias_r)
-            cell = f * cell + (1 - f) * candidate
-            activated = self.activation(cell)
-            if recurrent is not None:
-                activated = activated * recurrent[0]
             highway = dropped @ matrices[3] if len(matrices) == 4 else x
-            outputs.append(r * activated + (1 - r) * highway)
+            mask = 1 if recurrent is None else recurrent[0]
+            hidden, cell = cells.sru(candidate, f, r, highway, cell, self.activation, mask)
+            outputs.append(hidden)
         return outputs, {"cell": cell}
 
 
@@ -153,22 +134,18 @@ class Rhn:
     def forward(self, p, inputs, state, product=None, recurrent=None, weight=None):
         s = state["hidden"]
         width = s.shape[1]
-        mask_h, mask_t = (torch.ones(1),) * 2 if recurrent is None else (recurrent[0], recurrent[-1])
         outputs = []
         for x in inputs:
-            if product is not None:
-                x = x * product[0]
+            x = masked(x, product)
             for level in range(self.depth):
                 matrix, bias = p["weight_hidden"][level], p["bias"][level]
-                if weight is not None:
-                    matrix = matrix * weight[level]
-                h = (s * mask_h) @ matrix[:, :width] + bias[:width]
-                t = (s * mask_t) @ matrix[:, width:] + bias[width:]
+                matrix = masked(matrix, weight, level)
+                h = masked(s, recurrent, 0) @ matrix[:, :width] + bias[:width]
+                t = masked(s, recurrent, 1) @ matrix[:, width:] + bias[width:]
                 if level == 0:
                     h = h + x @ p["weight_input"][:, :width]
                     t = t + x @ p["weight_input"][:, width:]
-                h, t = torch.tanh(h), torch.sigmoid(t)
-                s = h * t + s * (1 - t)
+                s = cells.rhn(h, t, s)
             outputs.append(s)
         return outputs, {"hidden": s}
 
@@ -181,14 +158,11 @@ class Nas:
 
     def forward(self, p, inputs, state, product=None, recurrent=None, weight=None):
         m, c = state["hidden"], state["cell"]
-        weight_hidden = p["weight_hidden"] if weight is None else p["weight_hidden"] * weight[0]
+        weight_hidden = masked(p["weight_hidden"], weight)
         sigmoid, tanh, relu = torch.sigmoid, torch.tanh, torch.relu
         outputs = []
         for x in inputs:
-            if product is not None:
-                x = x * product[0]
-            if recurrent is not None:
-                m = m * recurrent[0]
+            x, m = masked(x, product), masked(m, recurrent)
             u = [x @ block for block in p["weight_input"].chunk(8, dim=1)]
             v = [m @ block for block in weight_hidden.chunk(8, dim=1)]
             first = [sigmoid, relu, sigmoid, None, tanh, sigmoid, tanh, sigmoid]
@@ -200,6 +174,11 @@ class Nas:
         return outputs, {"hidden": m, "cell": c}
 
 
+def masked(x, masks, group=0):
+    """`x` times the mask of a group; fewer masks than groups are shared in turn."""
+    return x if masks is None else x * masks[group % len(masks)]
+
+
 # --- Models
 
 
@@ -208,24 +187,22 @@ def language_model(cell, parameters, tokens, targets, states, masks, in_recurren
 
     def drop(steps, mask):
         """A mask of one step is that of every step."""
-        if mask is None:
-            return steps
-        return [step * mask[t % len(mask)] for t, step in enumerate(steps)]
+        return [masked(step, mask, t) for t, step in enumerate(steps)]
 
     steps = [parameters["embedding"][tokens_t] for tokens_t in tokens]
     steps = drop(drop(steps, masks.get("words")), masks.get("input"))
     finals = []
+    between = masks["inter_layer"] + [None]
     for layer, state in enumerate(states):
         prefix = f"layers.{layer}.{type(cell).__name__}."
         own = {k.removeprefix(prefix): p for k, p in parameters.items() if k.startswith(prefix)}
         inside = dict(masks["layers"][layer])
         if "noise" in masks and layer + 1 == len(states):
-            sigma = torch.nn.functional.softplus(parameters["stochastic.rho"])
+            sigma = softplus(parameters["stochastic.rho"])
             inside["noise"] = (masks["noise"] * sigma, in_recurrence)
         steps, final = cell.forward(own, steps, state, **inside)
         finals.append(final)
-        if layer + 1 < len(states):
-            steps = drop(steps, masks["inter_layer"][layer])
+        steps = drop(steps, between[layer])
     raw = steps
     steps = drop(steps, masks.get("output"))
 
@@ -233,17 +210,17 @@ def language_model(cell, parameters, tokens, targets, states, masks, in_recurren
     if decoder is None:
         decoder = parameters["embedding"].T
     loss = 0
-    for step, target in zip(steps, targets):
-        log_probs = torch.log_softmax(step @ decoder + parameters["decoder_bias"], dim=1)
-        if pointer is None:
-            loss = loss - log_probs[torch.arange(BATCH), target].mean()
     if pointer is not None:
         loss = pointer_loss(parameters, tokens, targets, steps, raw, decoder, pointer)
+    else:
+        for step, target in zip(steps, targets):
+            log_probs = torch.log_softmax(step @ decoder + parameters["decoder_bias"], dim=1)
+            loss = loss - log_probs[torch.arange(BATCH), target].mean()
     if "noise" in masks:
         for mean in cell.means:
-            normal = torch.distributions.Normal(mean, sigma)
-            prior = torch.distributions.Normal(torch.zeros_like(mean), torch.ones_like(mean))
-            loss = loss + INFORMATION_WEIGHT * torch.distributions.kl_divergence(normal, prior).sum()
+            prior = Normal(torch.zeros_like(mean), torch.ones_like(mean))
+            divergence = kl_divergence(Normal(mean, sigma), prior)
+            loss = loss + INFORMATION_WEIGHT * divergence.sum()
     return loss, finals
 
 
@@ -279,7 +256,7 @@ def pointer_loss(parameters, tokens, targets, steps, raw, decoder, pointer):
 
 
 def draw_weights(parameters, noises, over):
-    """Values of all parameters, those that have a rho drawn, and the divergence of these from the prior.
+    """All parameters, those that have a rho drawn, and the divergence of these from the prior.
 
     The prior draws each weight by itself from one of its two components, or all of a row.
     """
@@ -288,11 +265,11 @@ def draw_weights(parameters, noises, over):
     for index, (name, noise) in enumerate(zip(weights, noises, strict=True)):
         mean = parameters[name]
         rho = parameters[f"posterior.rho.{index}"].reshape(mean.shape)
-        posterior = torch.distributions.Normal(mean, torch.nn.functional.softplus(rho) + 1e-5)
+        posterior = Normal(mean, softplus(rho) + 1e-5)
         weight = posterior.loc + posterior.scale * noise.reshape(mean.shape)
         shares = torch.tensor([PRIOR_PI, 1 - PRIOR_PI])
         sigmas = torch.tensor(PRIOR_LOG_SIGMAS).exp()
-        each = torch.distributions.Normal(0.0, sigmas).log_prob(weight.unsqueeze(-1))
+        each = Normal(0.0, sigmas).log_prob(weight.unsqueeze(-1))
         if over == "row":
             each = each.sum(-2)
         prior = torch.logsumexp(shares.log() + each, -1)
@@ -302,238 +279,168 @@ def draw_weights(parameters, noises, over):
 
 
 def system(seed, cell, widths, masks, tied=False, in_recurrence=None, posterior=None, pointer=None):
-    """A case: `widths` are those of the embedding and of each layer's output."""
+    """A case: `widths` are those of the embedding and of each layer's output.
+
+    `in_recurrence` is of noise on the output, `posterior` what a prior draws together, and
+    `pointer` a pointer's length and whether its states have gradients.
+    """
     draw = Draw(seed)
+    d_output = widths[-1]
     shapes = {"embedding": [VOCAB_SIZE, widths[0]]}
     for layer, dims in enumerate(zip(widths, widths[1:])):
         own = cell.shapes(*dims)
         shapes |= {f"layers.{layer}.{type(cell).__name__}.{k}": v for k, v in own.items()}
     if not tied:
-        shapes["decoder_weight"] = [widths[-1], VOCAB_SIZE]
+        shapes["decoder_weight"] = [d_output, VOCAB_SIZE]
     shapes["decoder_bias"] = [VOCAB_SIZE]
     if in_recurrence is not None:
-        shapes["stochastic.rho"] = [widths[-1]]
+        shapes["stochastic.rho"] = [d_output]
     if pointer is not None:
-        width = widths[-1]
-        shapes |= {"pointer.weight": [width, width], "pointer.bias": [width], "pointer.sentinel": [width]}
+        shapes["pointer.weight"] = [d_output, d_output]
+        shapes |= {"pointer.bias": [d_output], "pointer.sentinel": [d_output]}
     if posterior is not None:
-        weights = [shape for name, shape in shapes.items() if name != "decoder_bias"]
-        sizes = [int(np.prod(shape)) for shape in weights]
+        sizes = [math.prod(shape) for name, shape in shapes.items() if name != "decoder_bias"]
         shapes |= {f"posterior.rho.{index}": [size] for index, size in enumerate(sizes)}
     parameters = {name: draw.normal(*shape, scale=0.7) for name, shape in shapes.items()}
-    tokens, targets = draw.tokens(), draw.tokens()
+    tokens, targets = (draw.integers(VOCAB_SIZE, TIME, BATCH) for _ in range(2))
     states = [
         {part: draw.normal(BATCH, width, scale=0.5) for part in cell.state} for width in widths[1:]
     ]
     masks = masks(draw, tokens, widths)
     if posterior is not None:
         masks["weights"] = [draw.normal(size) for size in sizes]
-
     if pointer is not None:
         length, state_gradient = pointer
-        words = torch.tensor(draw.rng.integers(0, VOCAB_SIZE, (length, BATCH)))
+        words = draw.integers(VOCAB_SIZE, length, BATCH)
         words[:2, 0] = -1
-        pointer = {"states": draw.normal(length, BATCH, widths[-1], scale=0.5), "words": words}
+        pointer = {"states": draw.normal(length, BATCH, d_output, scale=0.5), "words": words}
         pointer["state_gradient"] = state_gradient
 
-    leaves = {name: tensor.clone().requires_grad_() for name, tensor in parameters.items()}
-    values, divergence = leaves, 0
+    tracked = leaves(parameters)
+    values, divergence = tracked, 0
     if posterior is not None:
-        values, divergence = draw_weights(leaves, masks["weights"], posterior)
-    loss, finals = language_model(cell, values, tokens, targets, states, masks, in_recurrence, pointer)
-    if pointer is not None:
-        del pointer["state_gradient"]
+        values, divergence = draw_weights(tracked, masks["weights"], posterior)
+    loss, finals = language_model(
+        cell, values, tokens, targets, states, masks, in_recurrence, pointer
+    )
     loss = loss + DIVERGENCE_WEIGHT * divergence
     loss.backward()
-    return {
+    case = {
         "tokens": tokens,
         "targets": targets,
         "parameters": parameters,
         "state": states,
         "masks": masks,
         "loss": loss.item(),
-        "gradients": {name: leaf.grad for name, leaf in leaves.items()},
+        "gradients": gradients(tracked),
         "final_state": finals,
-        **({} if pointer is None else {"pointer": pointer}),
     }
+    if pointer is not None:
+        del pointer["state_gradient"]
+        case["pointer"] = pointer
+    return case
 
 
 def word_mask(draw, tokens):
     """All occurrences of a word in one sequence share their mask."""
-    words = draw.mask(BATCH, VOCAB_SIZE, prob=0.3)
+    words = draw.mixed_mask(BATCH, VOCAB_SIZE, prob=0.3)
     return torch.stack([words[torch.arange(BATCH), tokens_t] for tokens_t in tokens]).unsqueeze(2)
 
 
-def variational():
-    """Masks constant over the window: words, embedding, between layers, recurrence of each layer, output."""
-
-    def masks(draw, tokens, widths):
-        return {
-            "words": word_mask(draw, tokens),
-            "input": draw.mask(1, BATCH, widths[0]),
-            "inter_layer": [draw.mask(1, BATCH, width) for width in widths[1:-1]],
-            "layers": [{"recurrent": draw.mask(1, BATCH, width)} for width in widths[1:]],
-            "output": draw.mask(1, BATCH, widths[-1]),
-        }
-
-    return masks
+def no_masks(widths):
+    return {"inter_layer": [None] * (len(widths) - 2), "layers": [{} for _ in widths[1:]]}
 
 
-def variational_inside(input_groups, groups):
-    """The same, but the masks on the layers' inputs lie inside the layers; groups of gates with a mask each."""
-
-    def masks(draw, tokens, widths):
-        return {
-            "words": word_mask(draw, tokens),
-            "inter_layer": [None for _ in widths[1:-1]],
-            "layers": [
-                {
-                    "product": draw.mask(input_groups, BATCH, d_input),
-                    "recurrent": draw.mask(groups, BATCH, width),
-                }
-                for d_input, width in zip(widths, widths[1:])
-            ],
-            "output": draw.mask(1, BATCH, widths[-1]),
-        }
-
-    return masks
-
-
-def sru_masks(draw, tokens, widths):
-    """Embedding and output: a mask a step; products: all layers; activations: all layers but the top one."""
-    layers = [{"product": draw.mask(1, BATCH, width)} for width in widths[:-1]]
-    for layer, width in zip(layers[:-1], widths[1:]):
-        layer["recurrent"] = draw.mask(1, BATCH, width)
+def variational(draw, tokens, widths):
+    """Masks constant over the window: words, embedding, between layers, recurrences, output."""
     return {
-        "input": draw.mask(TIME, BATCH, widths[0]),
-        "inter_layer": [None for _ in widths[1:-1]],
-        "layers": layers,
-        "output": draw.mask(TIME, BATCH, widths[-1]),
+        "words": word_mask(draw, tokens),
+        "input": draw.mixed_mask(1, BATCH, widths[0]),
+        "inter_layer": [draw.mixed_mask(1, BATCH, width) for width in widths[1:-1]],
+        "layers": [{"recurrent": draw.mixed_mask(1, BATCH, width)} for width in widths[1:]],
+        "output": draw.mixed_mask(1, BATCH, widths[-1]),
     }
 
 
-def noise(draw, tokens, widths):
-    """Noise on the output of the last layer, and a mask a step after it."""
+def inside(input_groups, groups, draw, tokens, widths):
+    """The same, but the masks on the layers' inputs lie inside the layers.
+
+    Groups of gates have a mask each.
+    """
+    masks = {"words": word_mask(draw, tokens)} | no_masks(widths)
+    for layer, d_input, width in zip(masks["layers"], widths, widths[1:]):
+        layer["product"] = draw.mixed_mask(input_groups, BATCH, d_input)
+        layer["recurrent"] = draw.mixed_mask(groups, BATCH, width)
+    return masks | {"output": draw.mixed_mask(1, BATCH, widths[-1])}
+
+
+def sru_masks(draw, tokens, widths):
+    """Embedding and output: a mask per step; products: all layers; activations: all but the top."""
+    layers = [{"product": draw.mixed_mask(1, BATCH, width)} for width in widths[:-1]]
+    for layer, width in zip(layers[:-1], widths[1:]):
+        layer["recurrent"] = draw.mixed_mask(1, BATCH, width)
     return {
-        "inter_layer": [None for _ in widths[1:-1]],
-        "layers": [{} for _ in widths[1:]],
-        "output": draw.mask(TIME, BATCH, widths[-1]),
-        "noise": draw.normal(TIME, BATCH, widths[-1]),
+        "input": draw.mixed_mask(TIME, BATCH, widths[0]),
+        **no_masks(widths),
+        "layers": layers,
+        "output": draw.mixed_mask(TIME, BATCH, widths[-1]),
     }
 
 
 def output_mask(draw, tokens, widths):
-    """A mask a step on the output."""
-    return {
-        "inter_layer": [None for _ in widths[1:-1]],
-        "layers": [{} for _ in widths[1:]],
-        "output": draw.mask(TIME, BATCH, widths[-1]),
-    }
+    """A mask per step on the output."""
+    return no_masks(widths) | {"output": draw.mixed_mask(TIME, BATCH, widths[-1])}
+
+
+def noise(draw, tokens, widths):
+    """Noise on the output of the last layer, and a mask per step after it."""
+    masks = output_mask(draw, tokens, widths)
+    return masks | {"noise": draw.normal(TIME, BATCH, widths[-1])}
 
 
 def awd_masks(draw, tokens, widths):
-    """AWD-LSTM: a mask a window at each place, one on each recurrent matrix, one for each word of all sequences."""
-    words = draw.mask(VOCAB_SIZE, prob=0.3)
+    """AWD-LSTM: a mask per window at each place and for each word, one on each recurrent matrix."""
+    words = draw.mixed_mask(VOCAB_SIZE, prob=0.3)
     return {
         "words": words[tokens].unsqueeze(2),
-        "input": draw.mask(1, BATCH, widths[0]),
-        "inter_layer": [draw.mask(1, BATCH, width) for width in widths[1:-1]],
-        "layers": [{"weight": draw.mask(1, width, 4 * width)} for width in widths[1:]],
-        "output": draw.mask(1, BATCH, widths[-1]),
+        "input": draw.mixed_mask(1, BATCH, widths[0]),
+        "inter_layer": [draw.mixed_mask(1, BATCH, width) for width in widths[1:-1]],
+        "layers": [{"weight": draw.mixed_mask(1, width, 4 * width)} for width in widths[1:]],
+        "output": draw.mixed_mask(1, BATCH, widths[-1]),
     }
 
 
-def weight_drop(levels, gates):
+def weight_drop(levels, gates, draw, tokens, widths):
     """Masks on the recurrent matrices and on what they multiply."""
-
-    def masks(draw, tokens, widths):
-        return {
-            "inter_layer": [None for _ in widths[1:-1]],
-            "layers": [
-                {
-                    "recurrent": draw.mask(1, BATCH, width),
-                    "weight": draw.mask(levels, width, gates * width),
-                }
-                for width in widths[1:]
-            ],
-        }
-
+    masks = no_masks(widths)
+    for layer, width in zip(masks["layers"], widths[1:]):
+        layer["recurrent"] = draw.mixed_mask(1, BATCH, width)
+        layer["weight"] = draw.mixed_mask(levels, width, gates * width)
     return masks
 
 
 SYSTEMS = {
-    "vd_lstm": lambda: system(1, Lstm(), [3, 4, 5], variational()),
-    "vd_lstm_tied": lambda: system(2, Lstm(2, 1.0), [4, 5, 4], variational_inside(1, 1), tied=True),
-    "vd_lstm_separate": lambda: system(3, Lstm(), [3, 4, 4], variational_inside(4, 4)),
+    "vd_lstm": lambda: system(1, Lstm(), [3, 4, 5], variational),
+    "vd_lstm_tied": lambda: system(2, Lstm(2, 1.0), [4, 5, 4], partial(inside, 1, 1), tied=True),
+    "vd_lstm_separate": lambda: system(3, Lstm(), [3, 4, 4], partial(inside, 4, 4)),
     "sru": lambda: system(4, Sru(lambda cell: cell), [4, 5, 5, 4], sru_masks, tied=True),
     "sru_tanh": lambda: system(5, Sru(torch.tanh), [3, 4, 4], sru_masks),
-    "rhn": lambda: system(6, Rhn(3), [3, 4], variational()),
-    "rhn_separate": lambda: system(7, Rhn(3), [3, 4], variational_inside(1, 2)),
+    "rhn": lambda: system(6, Rhn(3), [3, 4], variational),
+    "rhn_separate": lambda: system(7, Rhn(3), [3, 4], partial(inside, 1, 2)),
     "information": lambda: system(9, Lstm(1, 1.0), [3, 4, 5], noise, in_recurrence=True),
     "information_outside": lambda: system(10, Lstm(1, 1.0), [3, 4, 5], noise, in_recurrence=False),
     "pointer": lambda: system(13, Lstm(), [3, 4, 5], output_mask, pointer=(7, True)),
     "pointer_short": lambda: system(14, Lstm(), [3, 4, 5], output_mask, pointer=(3, True)),
     "pointer_detached": lambda: system(15, Lstm(), [3, 4, 5], output_mask, pointer=(7, False)),
-    "bayes": lambda: system(
-        11, Lstm(), [3, 4, 5], output_mask, posterior="weight"
-    ),
+    "bayes": lambda: system(11, Lstm(), [3, 4, 5], output_mask, posterior="weight"),
     "bayes_row": lambda: system(
         12, Lstm(2, 1.0), [4, 5, 4], output_mask, tied=True, posterior="row"
     ),
-    "nas": lambda: system(8, Nas(), [3, 4, 5], variational_inside(1, 1)),
+    "nas": lambda: system(8, Nas(), [3, 4, 5], partial(inside, 1, 1)),
     "awd_lstm": lambda: system(11, Lstm(2), [4, 6, 6, 4], awd_masks, tied=True),
-    "rhn_weight_drop": lambda: system(12, Rhn(3), [3, 4], weight_drop(3, 2)),
-    "nas_weight_drop": lambda: system(13, Nas(), [3, 4, 5], weight_drop(1, 8)),
+    "rhn_weight_drop": lambda: system(12, Rhn(3), [3, 4], partial(weight_drop, 3, 2)),
+    "nas_weight_drop": lambda: system(13, Nas(), [3, 4, 5], partial(weight_drop, 1, 8)),
 }
 
-
-def plain(value):
-    if isinstance(value, torch.Tensor):
-        return {"shape": list(value.shape), "data": value.detach().flatten().tolist()}
-    if isinstance(value, dict):
-        return {name: plain(inner) for name, inner in value.items()}
-    if isinstance(value, list):
-        return [plain(inner) for inner in value]
-    return value
-
-
-def write(value, indent=""):
-    """JSON with one line a tensor, so that a changed fixture shows what changed."""
-    inner = indent + " "
-    if isinstance(value, dict) and any(isinstance(v, (dict, list)) for v in value.values()):
-        if set(value) != {"shape", "data"}:
-            items = [f"{inner}{json.dumps(k)}: {write(v, inner)}" for k, v in value.items()]
-            return "{\n" + ",\n".join(items) + f"\n{indent}}}"
-    if isinstance(value, list) and any(isinstance(v, dict) for v in value):
-        return "[\n" + ",\n".join(f"{inner}{write(v, inner)}" for v in value) + f"\n{indent}]"
-    return json.dumps(value, allow_nan=False)
-
-
-def main():
-    parser = argparse.ArgumentParser(description="Write the fixtures of the models (float64).")
-    default = Path(__file__).resolve().parent.parent / "fixtures"
-    parser.add_argument(
-        "--out", type=Path, default=default, help="folder to write to (default: %(default)s)"
-    )
-    out = parser.parse_args().out
-
-    torch.set_default_dtype(torch.float64)
-    torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(True)
-    out.mkdir(parents=True, exist_ok=True)
-    for name, make in SYSTEMS.items():
-        fixture = {
-            "made_by": "crates/anp-models/tests/reference/systems.py",
-            "versions": {
-                "python": ".".join(map(str, sys.version_info[:2])),
-                "torch": torch.__version__.split("+")[0],
-                "numpy": np.__version__,
-            },
-            **make(),
-        }
-        (out / f"{name}.json").write_text(write(plain(fixture)) + "\n")
-        print(f"{name}: loss {fixture['loss']}")
-
-
 if __name__ == "__main__":
-    main()
+    generate(__doc__, SYSTEMS)

@@ -1,6 +1,6 @@
 """The LSTM language model of Zaremba et al., with torch.nn.LSTM.
 
-That is oneDNN on the CPU and cuDNN on NVIDIA GPUs.
+That is oneDNN on the CPU, and cuDNN on NVIDIA GPUs.
 """
 
 import torch

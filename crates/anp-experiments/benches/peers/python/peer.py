@@ -4,8 +4,8 @@
     python3 peer.py '{"model": "lstm", "d_hidden": 512, ...}' --threads 2
 
 The case is the JSON of `Case` in ../case.rs. The program prints {"name": ..., "versions": {...}}
-once it is ready; then for each line `step N` it takes N training steps, waits for the device, and
-prints the seconds that took and the last step's loss; `quit` prints the device memory it has used,
+once it is ready. Then for each line `step N` it takes N training steps, waits for the device, and
+prints the seconds that took and the last step's loss. `quit` prints the device memory it has used,
 and ends. All else goes to stderr.
 """
 
@@ -15,14 +15,16 @@ import os
 import platform
 import sys
 import time
+from pathlib import Path
 
 import torch
 
-import text
+# What the peers share with the generators of fixtures.
+sys.path.append(str(Path(__file__).resolve().parents[4] / "anp-testing/python"))
 
 
 def workload(case, args):
-    """The case as an object whose `step()` returns a loss that nobody has waited for."""
+    """The case as an object whose `step()` returns a loss without waiting for it."""
     if args.products:
         import products
 
@@ -63,9 +65,7 @@ def versions():
 
 
 def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("case", type=json.loads)
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--dtype", default="f32", choices=["f32", "tf32", "bf16"])

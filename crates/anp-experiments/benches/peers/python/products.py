@@ -28,7 +28,7 @@ class Products:
             self.add(x.t(), y, torch.empty(k, n))
 
     def recurrence(self, batch_size, seq_length, d_hidden, backward):
-        """One product per step forward and one backward; the weight's gradient is one for all."""
+        """One product per step forward and backward, and one for the weight's gradient."""
         h, gates = torch.rand(batch_size, d_hidden), torch.rand(batch_size, 4 * d_hidden)
         w = torch.rand(4 * d_hidden, d_hidden).t()
         for _ in range(seq_length):
@@ -37,8 +37,8 @@ class Products:
             for _ in range(seq_length):
                 self.add(gates, w.t(), torch.empty_like(h))
             rows = batch_size * seq_length
-            gradient = torch.empty(d_hidden, 4 * d_hidden)
-            self.add(torch.rand(d_hidden, rows), torch.rand(rows, 4 * d_hidden), gradient)
+            left, right = torch.rand(d_hidden, rows), torch.rand(rows, 4 * d_hidden)
+            self.add(left, right, torch.empty(d_hidden, 4 * d_hidden))
 
     def add(self, a, b, out):
         self.products.append((a, b, out))

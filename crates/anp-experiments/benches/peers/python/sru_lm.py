@@ -1,6 +1,6 @@
 """The SRU language model of Lei & Zhang, v1.
 
-Weights are tied; each layer has a variational mask on its input and one on its cell.
+Weights are tied; each layer has one variational mask on its input and one on its cell.
 
 On NVIDIA GPUs the `sru` package has a kernel. On the CPU it has one for inference only; its
 training is a loop of PyTorch's operations over the steps. `CompiledSru` is the same equations
@@ -13,6 +13,8 @@ import warnings
 import torch
 from torch import nn
 from torch.nn import functional as F
+
+from vd_lstm import sample_mask
 
 
 class SruLm(nn.Module):
@@ -57,16 +59,9 @@ class PackageSru(SruLm):
         # It warns at every step of training on the CPU.
         warnings.filterwarnings("ignore", message="Running SRU on CPU")
         d_hidden = case["d_hidden"]
+        options = {"highway_bias": -3, "rescale": False, "v1": True}
         self.layers = nn.ModuleList(
-            SRUCell(
-                d_hidden,
-                d_hidden,
-                rnn_dropout=p_input,
-                dropout=p_cell,
-                highway_bias=-3,
-                rescale=False,
-                v1=True,
-            )
+            SRUCell(d_hidden, d_hidden, rnn_dropout=p_input, dropout=p_cell, **options)
             for p_input, p_cell in self.layer_dropouts()
         )
 
@@ -82,10 +77,6 @@ def scan(u, x, bias_forget, bias_reset, mask, c):
     return x + (cell * mask - x) * reset, c
 
 
-def sample_mask(like, p):
-    return torch.empty_like(like).bernoulli_(1 - p).div_(1 - p)
-
-
 class Layer(nn.Module):
     def __init__(self, d_hidden, dropouts):
         super().__init__()
@@ -98,8 +89,8 @@ class Layer(nn.Module):
 
     def forward(self, x, c):
         p_input, p_cell = self.dropouts if self.training else (0.0, 0.0)
-        masked = x * sample_mask(c, p_input) if p_input > 0 else x
-        mask = sample_mask(c, p_cell) if p_cell > 0 else torch.ones_like(c)
+        masked = x * sample_mask(c, c.shape, p_input) if p_input > 0 else x
+        mask = sample_mask(c, c.shape, p_cell) if p_cell > 0 else torch.ones_like(c)
         return self.scan(masked @ self.weight, x, self.bias_forget, self.bias_reset, mask, c)
 
 

@@ -8,10 +8,7 @@ WINDOWS = 64
 
 
 def words(count, vocab_size):
-    """`count` words, the frequent ones first in the vocabulary.
-
-    One word in V^(1/3) is the most frequent, as in a newspaper.
-    """
+    """`count` words, of which the first of the vocabulary is one in V^(1/3), as in a newspaper."""
     state = 0
     for _ in range(count):
         state = (state * 6364136223846793005 + 1442695040888963407) % 2**64
@@ -20,12 +17,13 @@ def words(count, vocab_size):
 
 
 def windows(case):
-    """Windows of `(inputs, targets)`, each `[seq_length, batch_size]`, in order without end."""
+    """Consecutive windows of `(inputs, targets)`, each `[seq_length, batch_size]`, without end."""
     seq_length, batch_size = case["seq_length"], case["batch_size"]
     length = WINDOWS * seq_length + 1
     text = torch.tensor(list(words(batch_size * length, case["vocab_size"])))
     stream = text.view(batch_size, length).t().contiguous()
     starts = range(0, WINDOWS * seq_length, seq_length)
+    shifted = stream[1:]
     return itertools.cycle(
-        [(stream[at : at + seq_length], stream[at + 1 : at + seq_length + 1]) for at in starts]
+        [(stream[at : at + seq_length], shifted[at : at + seq_length]) for at in starts]
     )

@@ -1,4 +1,4 @@
-"""What is the same for every model: the loss, the clip, the update; and evaluation without them."""
+"""What is the same for every language model: loss, clip, update; and evaluation without them."""
 
 from contextlib import nullcontext
 
@@ -9,10 +9,7 @@ import text
 
 
 def loss_terms(decoder_weight, decoder_bias, dropped, targets, eta):
-    """The loss and its part without the penalty.
-
-    Both are nats, summed over the steps and averaged over the batch.
-    """
+    """The loss, with and without the penalty: nats summed over steps, averaged over the batch."""
     batch_size = targets.shape[1]
     logits = F.linear(dropped.flatten(0, 1), decoder_weight, decoder_bias)
     nll = F.cross_entropy(logits, targets.flatten(), reduction="sum") / batch_size
@@ -27,8 +24,8 @@ class Task:
         self.model = model
         self.windows = text.windows(case)
         self.state = model.zero_state(case["batch_size"])
-        rounds = dtype == "bf16"
-        self.autocast = (lambda: torch.autocast(device, torch.bfloat16)) if rounds else nullcontext
+        bf16 = dtype == "bf16"
+        self.autocast = (lambda: torch.autocast(device, torch.bfloat16)) if bf16 else nullcontext
         self.loss_terms = torch.compile(loss_terms) if model.compiled else loss_terms
 
     def forward(self, eta):
@@ -39,12 +36,12 @@ class Task:
 
 
 class Training(Task):
-    """One window of truncated back-propagation with SGD a step."""
+    """Each step is one window of truncated back-propagation with SGD."""
 
     def __init__(self, case, model, device, dtype):
         super().__init__(case, model, device, dtype)
         model.train()
-        self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.SGD(self.parameters, lr=case["learning_rate"], fused=True)
 
     def step(self):
@@ -61,7 +58,7 @@ class Training(Task):
 
 
 class Evaluation(Task):
-    """One window forward a step."""
+    """Each step is one window forward."""
 
     def __init__(self, case, model, device, dtype):
         super().__init__(case, model, device, dtype)

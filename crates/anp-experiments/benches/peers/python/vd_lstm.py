@@ -1,4 +1,4 @@
-"""The LSTM with variational dropout of Gal & Ghahramani: masks of a sequence, also on the recurrence.
+"""The LSTM with variational dropout of Gal & Ghahramani: sequences have masks, recurrences too.
 
 torch.nn.LSTM has no place for a mask on its recurrence, so the steps are a loop: one product for
 the inputs of all steps, and one per step for the recurrence of all gates.
@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from anp_reference import cells
 from lstm import initialize
 
 
@@ -16,9 +17,7 @@ def sample_mask(like, shape, p):
 
 
 def cell(gates, c):
-    i, f, g, o = gates.chunk(4, 1)
-    c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
-    return torch.sigmoid(o) * torch.tanh(c), c
+    return cells.lstm(*gates.chunk(4, 1), c)
 
 
 class Layer(nn.Module):
