@@ -46,10 +46,6 @@ pub fn seed(run_seed: u64, purpose: Purpose, step: u64) -> u64 {
     u64::from_le_bytes(digest[..8].try_into().expect("a SHA-256 has 32 bytes"))
 }
 
-/// The generator of a device is shared by all threads: tests that draw from it take turns.
-#[cfg(test)]
-pub(crate) static GENERATOR: std::sync::Mutex<()> = std::sync::Mutex::new(());
-
 #[cfg(test)]
 mod tests {
     use super::*;

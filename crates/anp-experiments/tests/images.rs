@@ -4,7 +4,6 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::{Mutex, MutexGuard};
 use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -19,21 +18,10 @@ use anp_experiments::image::batches::Augmentation;
 use anp_experiments::recipe::{ImageModelConfig, ImageRecipe, MixedPrecision, Scale};
 use anp_experiments::record::{ImageRecord, load_folder};
 use anp_models::Kernels;
+use anp_testing::{SilentRenderer, lock_generator};
 use burn::train::Interrupter;
-use burn::train::logger::{EvaluationProgressLogger, TrainingProgressLogger};
-use burn::train::metric::MetricDefinition;
-use burn::train::renderer::{
-    EvaluationName, MetricState, MetricsRenderer, MetricsRendererEvaluation,
-    MetricsRendererTraining,
-};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-
-/// All of the process shares one random number generator.
-fn alone() -> MutexGuard<'static, ()> {
-    static RANDOM: Mutex<()> = Mutex::new(());
-    RANDOM.lock().unwrap_or_else(|err| err.into_inner())
-}
 
 const ROW: &str = r#"
 name = "tiny"
@@ -87,50 +75,6 @@ fn recipe() -> ImageRecipe {
     runs.recipe.image().expect("it is of images")
 }
 
-/// Shows nothing, and stops the run after so many steps of an epoch's parts.
-struct StopAfter {
-    updates: usize,
-    interrupter: Interrupter,
-}
-
-impl MetricsRendererTraining for StopAfter {
-    fn update_train(&mut self, _: MetricState) {}
-    fn update_valid(&mut self, _: MetricState) {}
-}
-
-impl TrainingProgressLogger for StopAfter {
-    fn start(&mut self, _: usize, _: usize, _: Option<usize>, _: Option<&str>) {}
-    fn update_epoch(&mut self, _: usize) {}
-    fn start_split(&mut self, _: &str, _: usize) {}
-    fn update_split(&mut self, _: usize) {
-        match self.updates {
-            0 => self.interrupter.stop(None),
-            _ => self.updates -= 1,
-        }
-    }
-    fn end_split(&mut self) {}
-    fn end(&mut self) {}
-    fn log_event_training(&mut self, _: String) {}
-}
-
-impl MetricsRendererEvaluation for StopAfter {
-    fn update_test(&mut self, _: EvaluationName, _: MetricState) {}
-}
-
-impl EvaluationProgressLogger for StopAfter {
-    fn start_global_progress(&mut self, _: usize) {}
-    fn start_test(&mut self, _: &str, _: usize) {}
-    fn update_test_progress(&mut self, _: usize) {}
-    fn end_test(&mut self) {}
-    fn end_global_progress(&mut self) {}
-    fn log_event_evaluation(&mut self, _: String) {}
-}
-
-impl MetricsRenderer for StopAfter {
-    fn manual_close(&mut self) {}
-    fn register_metric(&mut self, _: MetricDefinition) {}
-}
-
 /// A run that saves after each step, stopped after `updates` reports; at once if `before`.
 fn start(
     recipe: &ImageRecipe,
@@ -155,7 +99,11 @@ fn start_on(
     }
     let name: DeviceName = "flex".parse().expect("a name");
     let device = name.open().expect("flex is compiled in");
-    let renderer = StopAfter { updates, interrupter: interrupter.clone() };
+    let (to_stop, mut left) = (interrupter.clone(), updates);
+    let renderer = SilentRenderer::default().on_progress(move |_| match left {
+        0 => to_stop.stop(None),
+        _ => left -= 1,
+    });
     run::<ImageTask>(RunRequest {
         recipe: recipe.clone(),
         id: RunId {
@@ -196,7 +144,7 @@ fn finished(outcome: Outcome<ImageRecord>) -> Box<ImageRecord> {
 /// with a velocity, running statistics and sums that must all come back.
 #[test]
 fn a_run_stopped_in_mid_epoch_ends_as_one_that_was_not() {
-    let _alone = alone();
+    let _alone = lock_generator();
     let folder = tempfile::tempdir().unwrap();
     let whole =
         finished(start(&recipe(), &folder.path().join("whole"), usize::MAX, false).unwrap());
@@ -228,7 +176,7 @@ fn a_run_stopped_in_mid_epoch_ends_as_one_that_was_not() {
 /// and continued, it is the same.
 #[test]
 fn a_run_on_two_devices_can_be_stopped_and_is_recorded() {
-    let _alone = alone();
+    let _alone = lock_generator();
     let folder = tempfile::tempdir().unwrap();
     let mut recipe = recipe();
     let dropout = start_on(2, &recipe, &folder.path().join("dropout"), usize::MAX, false);
@@ -266,7 +214,7 @@ fn a_run_on_two_devices_can_be_stopped_and_is_recorded() {
 /// first epoch, where runs have not drifted apart yet.
 #[test]
 fn bfloat16_convolutions_keep_losses_within_a_percent() {
-    let _alone = alone();
+    let _alone = lock_generator();
     let folder = tempfile::tempdir().unwrap();
     let mut recipe = recipe();
     let single =
@@ -320,7 +268,7 @@ fn devices_that_cannot_share_a_run_are_refused() {
 
 #[test]
 fn a_run_that_is_stopped_before_it_begins_goes_on() {
-    let _alone = alone();
+    let _alone = lock_generator();
     let folder = tempfile::tempdir().unwrap();
     let outcome = start(&recipe(), folder.path(), usize::MAX, true).unwrap();
     assert!(matches!(outcome, Outcome::Interrupted { checkpoint: Some(_) }));
@@ -333,7 +281,7 @@ fn a_run_that_is_stopped_before_it_begins_goes_on() {
 /// A rate at which the loss grows beyond all numbers.
 #[test]
 fn a_loss_that_is_no_number_ends_the_run_with_its_place() {
-    let _alone = alone();
+    let _alone = lock_generator();
     let folder = tempfile::tempdir().unwrap();
     let mut recipe = recipe();
     recipe.training.learning_rate = 1e30;
@@ -347,7 +295,7 @@ fn a_loss_that_is_no_number_ends_the_run_with_its_place() {
 /// With the same seed the penalty shrinks the features; nothing else differs.
 #[test]
 fn the_penalty_shrinks_the_features() {
-    let _alone = alone();
+    let _alone = lock_generator();
     let folder = tempfile::tempdir().unwrap();
     let mut recipe = recipe();
     recipe.penalties[0].eta = 1.0;

@@ -1,7 +1,6 @@
 //! Whole runs on a corpus of a few hundred tokens.
 
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard};
 
 use anp_experiments::data::{Corpus, Store};
 use anp_experiments::device::Devices;
@@ -17,23 +16,10 @@ use anp_experiments::text::batches::{Tail, TokenStreams};
 use anp_experiments::text::evaluate::{MonteCarlo, evaluate_monte_carlo};
 use anp_experiments::text::{TextData, TextTask, Texts, build_learner};
 use anp_models::{Kernels, MixtureOver, Site};
+use anp_testing::{SilentRenderer, lock_generator};
 use burn::module::Module;
 use burn::tensor::Device;
-use burn::train::logger::{EvaluationProgressLogger, TrainingProgressLogger};
-use burn::train::metric::MetricDefinition;
-use burn::train::renderer::{
-    EvaluationName, MetricState, MetricsRenderer, MetricsRendererEvaluation,
-    MetricsRendererTraining,
-};
-use burn::train::{Interrupter, LearnerSummary, TrainingError};
-
-/// Flex has one random number generator a process, so two runs at once would draw from each
-/// other's.
-static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-
-fn alone() -> MutexGuard<'static, ()> {
-    ONE_AT_A_TIME.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-}
+use burn::train::{Interrupter, TrainingError};
 
 /// Sentences whose words depend on the words before, so that there is something to learn.
 fn corpus() -> Corpus {
@@ -88,63 +74,6 @@ fn falling() -> TextRecipe {
     )
 }
 
-/// Asks the run to stop after so many reports of windows done.
-struct StopAfter {
-    reports: usize,
-    /// Stop with an error, and forget it at the end, as burn-train's dashboard does.
-    fails: bool,
-    interrupter: Interrupter,
-}
-
-impl MetricsRendererTraining for StopAfter {
-    fn update_train(&mut self, _: MetricState) {}
-    fn update_valid(&mut self, _: MetricState) {}
-    fn on_train_end(
-        &mut self,
-        _: Option<LearnerSummary>,
-    ) -> Result<(), Box<dyn std::error::Error>> {
-        if self.fails {
-            self.interrupter.reset();
-        }
-        Ok(())
-    }
-}
-
-impl TrainingProgressLogger for StopAfter {
-    fn start(&mut self, _: usize, _: usize, _: Option<usize>, _: Option<&str>) {}
-    fn update_epoch(&mut self, _: usize) {}
-    fn start_split(&mut self, _: &str, _: usize) {}
-    fn update_split(&mut self, _: usize) {
-        match (self.reports, self.fails) {
-            (0, false) => self.interrupter.stop(Some("enough")),
-            (0, true) => self.interrupter.fail(TrainingError::Workers(Vec::new())),
-            _ => {}
-        }
-        self.reports = self.reports.saturating_sub(1);
-    }
-    fn end_split(&mut self) {}
-    fn end(&mut self) {}
-    fn log_event_training(&mut self, _: String) {}
-}
-
-impl MetricsRendererEvaluation for StopAfter {
-    fn update_test(&mut self, _: EvaluationName, _: MetricState) {}
-}
-
-impl EvaluationProgressLogger for StopAfter {
-    fn start_global_progress(&mut self, _: usize) {}
-    fn start_test(&mut self, _: &str, _: usize) {}
-    fn update_test_progress(&mut self, _: usize) {}
-    fn end_test(&mut self) {}
-    fn end_global_progress(&mut self) {}
-    fn log_event_evaluation(&mut self, _: String) {}
-}
-
-impl MetricsRenderer for StopAfter {
-    fn manual_close(&mut self) {}
-    fn register_metric(&mut self, _: MetricDefinition) {}
-}
-
 fn start(
     recipe: &TextRecipe,
     seed: u64,
@@ -154,6 +83,8 @@ fn start(
     start_to_fail(recipe, seed, run_dir, reports, false)
 }
 
+/// The run, stopped after so many reports of completed windows. If it `fails`, it stops with an
+/// error, which is forgotten at the end, as by burn-train's dashboard.
 fn start_to_fail(
     recipe: &TextRecipe,
     seed: u64,
@@ -162,7 +93,16 @@ fn start_to_fail(
     fails: bool,
 ) -> Result<Outcome<TextRecord>, TrainError> {
     let interrupter = Interrupter::new();
-    let renderer = StopAfter { reports, fails, interrupter: interrupter.clone() };
+    let (to_stop, to_reset, mut left) = (interrupter.clone(), interrupter.clone(), reports);
+    let renderer = SilentRenderer::default().on_progress(move |_| {
+        match (left, fails) {
+            (0, false) => to_stop.stop(Some("enough")),
+            (0, true) => to_stop.fail(TrainingError::Workers(Vec::new())),
+            _ => {}
+        }
+        left = left.saturating_sub(1);
+    });
+    let renderer = if fails { renderer.on_end(move || to_reset.reset()) } else { renderer };
     let name = "flex".parse().expect("a name");
     let request = RunRequest {
         recipe: recipe.clone(),
@@ -225,7 +165,7 @@ fn numbers(record: &TextRecord) -> String {
 
 #[test]
 fn a_run_that_was_stopped_ends_as_one_that_was_not() {
-    let _alone = alone();
+    let _alone = lock_generator();
     let folder = tempfile::tempdir().unwrap();
     let whole = finish(&falling(), 3, &folder.path().join("whole"));
     assert_eq!(whole.provenance.resumed, 0);
@@ -236,7 +176,7 @@ fn a_run_that_was_stopped_ends_as_one_that_was_not() {
 
 #[test]
 fn an_error_of_burn_train_is_no_interruption() {
-    let _alone = alone();
+    let _alone = lock_generator();
     let folder = tempfile::tempdir().unwrap();
     let run_dir = folder.path().join("run");
     let err = start_to_fail(&falling(), 3, &run_dir, 0, true).unwrap_err();
@@ -252,7 +192,7 @@ fn an_error_of_burn_train_is_no_interruption() {
 #[test]
 fn others_may_read_a_checkpoint_as_far_as_the_umask_lets_them() {
     use std::os::unix::fs::PermissionsExt;
-    let _alone = alone();
+    let _alone = lock_generator();
     let folder = tempfile::tempdir().unwrap();
     finish(&falling(), 3, &folder.path().join("run"));
     let plain = folder.path().join("plain");
@@ -264,7 +204,7 @@ fn others_may_read_a_checkpoint_as_far_as_the_umask_lets_them() {
 
 #[test]
 fn the_same_seed_repeats_a_run_and_another_does_not() {
-    let _alone = alone();
+    let _alone = lock_generator();
     let folder = tempfile::tempdir().unwrap();
     let [one, again, other] = [("one", 3), ("again", 3), ("other", 4)]
         .map(|(name, seed)| numbers(&finish(&falling(), seed, &folder.path().join(name))));
@@ -288,7 +228,7 @@ fn a_part_of_the_training_text_is_its_beginning() {
     assert!(whole.train.num_windows() > beginning.num_windows());
     assert_eq!(whole.test.num_tokens(), texts.test.num_tokens());
 
-    let _alone = alone();
+    let _alone = lock_generator();
     let folder = tempfile::tempdir().unwrap();
     let part = finish(&recipe, 1, &folder.path().join("part"));
     let whole = finish(&falling(), 1, &folder.path().join("whole"));
@@ -298,7 +238,7 @@ fn a_part_of_the_training_text_is_its_beginning() {
 
 #[test]
 fn the_penalty_is_logged_and_makes_the_activation_smaller() {
-    let _alone = alone();
+    let _alone = lock_generator();
     let folder = tempfile::tempdir().unwrap();
     let mut without = falling();
     without.penalties.clear();
@@ -318,7 +258,7 @@ fn the_penalty_is_logged_and_makes_the_activation_smaller() {
 /// Each of what a recipe may add changes the training, and whatever adds to the loss says how much.
 #[test]
 fn turning_a_regulariser_on_changes_the_loss() {
-    let _alone = alone();
+    let _alone = lock_generator();
     let folder = tempfile::tempdir().unwrap();
     let plain = recipe(
         "max_epochs = 1
@@ -426,7 +366,7 @@ fn turning_a_regulariser_on_changes_the_loss() {
 /// over all tokens.
 #[test]
 fn a_mean_loss_with_penalties_on_steps_and_differences_trains() {
-    let _alone = alone();
+    let _alone = lock_generator();
     let folder = tempfile::tempdir().unwrap();
     let mut awd = falling();
     awd.training.loss = Some(anp_core::LossReduction::MeanOverTokens);
@@ -483,7 +423,7 @@ fn averaging_after(record: &TextRecord, interval: usize) -> usize {
 /// numbers.
 #[test]
 fn awd_lstm_that_was_stopped_ends_as_one_that_was_not() {
-    let _alone = alone();
+    let _alone = lock_generator();
     let folder = tempfile::tempdir().unwrap();
     let whole = finish(&awd(), 3, &folder.path().join("whole"));
     let stored = StoredCheckpoint::<TextTask>::open(&folder.path().join("whole")).unwrap();
@@ -500,7 +440,7 @@ fn awd_lstm_that_was_stopped_ends_as_one_that_was_not() {
 /// learning rate's lag.
 #[test]
 fn averages_are_evaluated_and_training_goes_on_without_them() {
-    let _alone = alone();
+    let _alone = lock_generator();
     let folder = tempfile::tempdir().unwrap();
     let mut averaged = awd();
     averaged.data.variable_bptt = None;
@@ -525,7 +465,7 @@ fn averages_are_evaluated_and_training_goes_on_without_them() {
 /// numbers.
 #[test]
 fn every_kind_of_layer_trains_and_goes_on_after_a_stop() {
-    let _alone = alone();
+    let _alone = lock_generator();
     for model in [
         "sru = { d_embed = 5, d_hidden = 6, num_layers = 2, tie_weights = false, \
          input_dropout = 0.1, output_dropout = 0.1, rnn_dropout = 0.2, activation = 'tanh', \
@@ -551,7 +491,7 @@ fn every_kind_of_layer_trains_and_goes_on_after_a_stop() {
 /// draws the same.
 #[test]
 fn drawn_weights_train_and_go_on_after_a_stop() {
-    let _alone = alone();
+    let _alone = lock_generator();
     let folder = tempfile::tempdir().unwrap();
     let mut recipe = falling();
     recipe.bayes_by_backprop = Some(BayesByBackpropConfig {
@@ -573,7 +513,7 @@ fn drawn_weights_train_and_go_on_after_a_stop() {
 /// than one of back-propagation.
 #[test]
 fn a_pointer_trains_and_goes_on_after_a_stop() {
-    let _alone = alone();
+    let _alone = lock_generator();
     for state_gradient in [true, false] {
         let folder = tempfile::tempdir().unwrap();
         let mut recipe = falling();
@@ -590,7 +530,7 @@ fn a_pointer_trains_and_goes_on_after_a_stop() {
 /// its loss is that of the parameters it began with.
 #[test]
 fn a_plateau_goes_on_from_the_best_which_are_evaluated() {
-    let _alone = alone();
+    let _alone = lock_generator();
     let folder = tempfile::tempdir().unwrap();
     let mut recipe = recipe(
         "max_epochs = 3
@@ -622,7 +562,7 @@ fn a_plateau_goes_on_from_the_best_which_are_evaluated() {
 /// Each pass alone, with its own masks and state; then the mean of the probabilities by hand.
 #[test]
 fn monte_carlo_dropout_averages_probabilities() {
-    let _alone = alone();
+    let _alone = lock_generator();
     let device = Device::flex().autodiff();
     device.seed(5);
     let corpus = corpus();
@@ -667,7 +607,7 @@ fn monte_carlo_dropout_averages_probabilities() {
 
 #[test]
 fn the_single_stream_scores_predict_every_token_but_the_first() {
-    let _alone = alone();
+    let _alone = lock_generator();
     let folder = tempfile::tempdir().unwrap();
     let corpus = corpus();
     let record = finish(&falling(), 1, &folder.path().join("run"));
@@ -679,7 +619,7 @@ fn the_single_stream_scores_predict_every_token_but_the_first() {
 
 #[test]
 fn a_checkpoint_of_another_run_or_device_is_refused() {
-    let _alone = alone();
+    let _alone = lock_generator();
     let folder = tempfile::tempdir().unwrap();
     let run_dir = folder.path().join("run");
     finish(&falling(), 1, &run_dir);
@@ -692,7 +632,7 @@ fn a_checkpoint_of_another_run_or_device_is_refused() {
 
 #[test]
 fn a_loss_that_explodes_stops_the_run_and_names_the_place() {
-    let _alone = alone();
+    let _alone = lock_generator();
     let folder = tempfile::tempdir().unwrap();
     let mut recipe = falling();
     recipe.training.learning_rate = 1e30;

@@ -7,17 +7,12 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use anp_models::Kernels;
+use anp_testing::{SilentRenderer, lock_generator};
 use burn::module::Module;
 use burn::nn::{Initializer, Linear, LinearConfig};
 use burn::optim::{AdamConfig, GradientsParams, ModuleOptimizer};
 use burn::tensor::{Device, Tensor, TensorData};
-use burn::train::logger::{EvaluationProgressLogger, TrainingProgressLogger};
-use burn::train::metric::MetricDefinition;
-use burn::train::renderer::{
-    EvaluationName, MetricState, MetricsRenderer, MetricsRendererEvaluation,
-    MetricsRendererTraining,
-};
-use burn::train::{InferenceStep, Interrupter, LearnerSummary, TrainOutput, TrainStep};
+use burn::train::{InferenceStep, Interrupter, TrainOutput, TrainStep};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
@@ -25,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use super::*;
 use crate::data::Store;
 use crate::device::{DeviceName, Devices};
-use crate::random::{GENERATOR, Purpose, seed};
+use crate::random::{Purpose, seed};
 use crate::recipe::scale::Scale;
 
 // The task ----------------------------------------------------------------------------------------
@@ -296,6 +291,7 @@ fn request(recipe: &ToyRecipe, run_dir: &Path) -> RunRequest<ToyRecipe> {
     let name: DeviceName = "flex".parse().unwrap();
     let id =
         RunId { table: "tests".to_owned(), row: "toy".to_owned(), scale: Scale::Demo, seed: 7 };
+    let renderer = Box::new(SilentRenderer::default());
     RunRequest {
         recipe: recipe.clone(),
         id,
@@ -304,7 +300,7 @@ fn request(recipe: &ToyRecipe, run_dir: &Path) -> RunRequest<ToyRecipe> {
             kernels: Kernels::Fused,
             store: Store::locate(None),
         },
-        control: Control::new(run_dir.to_owned(), Box::new(Silent), Interrupter::new()),
+        control: Control::new(run_dir.to_owned(), renderer, Interrupter::new()),
     }
 }
 
@@ -343,7 +339,7 @@ fn numbers(record: &ToyRecord) -> (&[ToyEpoch], f64) {
 
 #[test]
 fn a_toy_learns_its_line_and_leaves_a_record() {
-    let _turn = GENERATOR.lock();
+    let _turn = lock_generator();
     let folder = tempfile::tempdir().unwrap();
     let record = finish(&RECIPE, folder.path());
     assert_eq!((record.row.as_str(), record.seed, record.num_params), ("toy", 7, 2));
@@ -355,7 +351,7 @@ fn a_toy_learns_its_line_and_leaves_a_record() {
 
 #[test]
 fn stopped_before_any_step_it_ends_with_the_same_bits() {
-    let _turn = GENERATOR.lock();
+    let _turn = lock_generator();
     let folder = tempfile::tempdir().unwrap();
     let whole = finish(&RECIPE, &folder.path().join("whole"));
     let run_dir = folder.path().join("stopped");
@@ -392,7 +388,7 @@ fn start_child(run_dir: &Path) -> Child {
 /// Each life ends a moment after it has saved, now and then while it saves again.
 #[test]
 fn killed_again_and_again_it_ends_with_the_same_bits() {
-    let _turn = GENERATOR.lock();
+    let _turn = lock_generator();
     let folder = tempfile::tempdir().unwrap();
     let whole = finish(&SLOW, &folder.path().join("whole"));
     let run_dir = folder.path().join("killed");
@@ -416,7 +412,7 @@ fn killed_again_and_again_it_ends_with_the_same_bits() {
 
 #[test]
 fn another_recipe_seed_or_device_is_refused() {
-    let _turn = GENERATOR.lock();
+    let _turn = lock_generator();
     let folder = tempfile::tempdir().unwrap();
     stop_before(5, folder.path());
     let begun = || request(&RECIPE, folder.path());
@@ -440,7 +436,7 @@ fn another_recipe_seed_or_device_is_refused() {
 
 #[test]
 fn a_run_that_another_process_works_on_is_refused() {
-    let _turn = GENERATOR.lock();
+    let _turn = lock_generator();
     let folder = tempfile::tempdir().unwrap();
     let claimed = run_folder::RunFolder::claim(folder.path()).unwrap();
     assert!(matches!(refusal(request(&RECIPE, folder.path())), TrainError::Locked { .. }));
@@ -450,7 +446,7 @@ fn a_run_that_another_process_works_on_is_refused() {
 
 #[test]
 fn a_loss_that_is_not_finite_is_named_with_its_place() {
-    let _turn = GENERATOR.lock();
+    let _turn = lock_generator();
     let folder = tempfile::tempdir().unwrap();
     let recipe = ToyRecipe { learning_rate: 1e20, ..RECIPE };
     let message = refusal(request(&recipe, folder.path())).to_string();
@@ -463,7 +459,7 @@ fn a_loss_that_is_not_finite_is_named_with_its_place() {
 
 #[test]
 fn what_is_done_is_run_again_only_if_asked() {
-    let _turn = GENERATOR.lock();
+    let _turn = lock_generator();
     let folder = tempfile::tempdir().unwrap();
     let first = finish(&RECIPE, folder.path());
     let again = |again| {
@@ -487,7 +483,7 @@ fn what_is_done_is_run_again_only_if_asked() {
 
 #[test]
 fn stopped_in_the_last_evaluation_it_does_not_train_again() {
-    let _turn = GENERATOR.lock();
+    let _turn = lock_generator();
     let folder = tempfile::tempdir().unwrap();
     let request = request(&RECIPE, folder.path());
     let stop_in_evaluation = Some(request.control.interrupter.clone());
@@ -504,52 +500,10 @@ fn stopped_in_the_last_evaluation_it_does_not_train_again() {
 
 #[test]
 fn a_checkpoint_of_another_kind_of_run_is_refused() {
-    let _turn = GENERATOR.lock();
+    let _turn = lock_generator();
     let folder = tempfile::tempdir().unwrap();
     stop_before(5, folder.path());
     let err = StoredCheckpoint::<crate::text::TextTask>::open(folder.path()).unwrap_err();
     assert!(matches!(err, CheckpointError::OtherKind { .. }), "{err}");
     assert!(err.to_string().ends_with("is of a run on toy, not on text"), "{err}");
-}
-
-/// A renderer that shows nothing.
-struct Silent;
-
-impl MetricsRendererTraining for Silent {
-    fn update_train(&mut self, _: MetricState) {}
-    fn update_valid(&mut self, _: MetricState) {}
-    fn on_train_end(
-        &mut self,
-        _: Option<LearnerSummary>,
-    ) -> Result<(), Box<dyn std::error::Error>> {
-        Ok(())
-    }
-}
-
-impl TrainingProgressLogger for Silent {
-    fn start(&mut self, _: usize, _: usize, _: Option<usize>, _: Option<&str>) {}
-    fn update_epoch(&mut self, _: usize) {}
-    fn start_split(&mut self, _: &str, _: usize) {}
-    fn update_split(&mut self, _: usize) {}
-    fn end_split(&mut self) {}
-    fn end(&mut self) {}
-    fn log_event_training(&mut self, _: String) {}
-}
-
-impl MetricsRendererEvaluation for Silent {
-    fn update_test(&mut self, _: EvaluationName, _: MetricState) {}
-}
-
-impl EvaluationProgressLogger for Silent {
-    fn start_global_progress(&mut self, _: usize) {}
-    fn start_test(&mut self, _: &str, _: usize) {}
-    fn update_test_progress(&mut self, _: usize) {}
-    fn end_test(&mut self) {}
-    fn end_global_progress(&mut self) {}
-    fn log_event_evaluation(&mut self, _: String) {}
-}
-
-impl MetricsRenderer for Silent {
-    fn manual_close(&mut self) {}
-    fn register_metric(&mut self, _: MetricDefinition) {}
 }

@@ -134,6 +134,7 @@ mod tests {
 
     use anp_core::{ActivationNormConfig, Norm, Reduction};
     use anp_models::{ImageSite, Kernels};
+    use anp_testing::lock_generator;
     use burn::module::{Flag, Module, ModuleMapper, ModuleVisitor, Param};
 
     use super::*;
@@ -141,7 +142,6 @@ mod tests {
     use crate::image::batches::{Normalization, Source};
     use crate::image::snapshot::Velocities;
     use crate::image::task::optimizer;
-    use crate::random::GENERATOR;
     use crate::recipe::test_image_recipe;
 
     /// So many devices; where the build has two, every other one is the second.
@@ -231,7 +231,7 @@ mod tests {
     /// on three devices are 3 + 3 + 1.
     #[test]
     fn loss_penalties_and_gradients_are_those_of_the_whole_batch() {
-        let _turn = GENERATOR.lock();
+        let _turn = lock_generator();
         let all = |norm| Reduction::ALL.map(|reduction| (norm, reduction, 0.01));
         let learner = learner(Norm::ALL.into_iter().flat_map(all).collect());
         let learner = learner.map(&mut Freeze);
@@ -266,7 +266,7 @@ mod tests {
     /// makes no difference, and a run on two devices is one on one.
     #[test]
     fn equal_halves_train_as_the_whole_with_the_same_statistics() {
-        let _turn = GENERATOR.lock();
+        let _turn = lock_generator();
         let recipe = test_image_recipe();
         let beginning = learner(vec![(Norm::L2sq, Reduction::HalfSum, 1e-3)]);
         let train = |devices| {
@@ -299,7 +299,7 @@ mod tests {
     /// The threads come by in any order.
     #[test]
     fn several_devices_give_the_same_bits_each_time() {
-        let _turn = GENERATOR.lock();
+        let _turn = lock_generator();
         let beginning = learner(vec![(Norm::L2sq, Reduction::HalfSum, 1e-3)]);
         let once = || {
             let learner = own(&beginning);

@@ -232,10 +232,10 @@ mod tests {
     use anp_models::{
         BiasInit, CellConfig, Dropout, LstmCellConfig, PointerConfig, RecurrentLmConfig,
     };
+    use anp_testing::lock_generator;
     use burn::module::Module;
 
     use super::*;
-    use crate::random::GENERATOR;
     use crate::text::batches::Tail;
     use crate::text::learner::Objective;
 
@@ -275,7 +275,7 @@ mod tests {
     /// The state and the words of a pointer are carried over, so the cuts make no difference.
     #[test]
     fn the_score_does_not_depend_on_the_windows() {
-        let _turn = GENERATOR.lock();
+        let _turn = lock_generator();
         for pointer in [None, Some(PointerConfig { window: 9, state_gradient: true })] {
             let model = model(pointer);
             let whole = score(&model, 60);
@@ -299,7 +299,7 @@ mod tests {
 
     #[test]
     fn without_rates_monte_carlo_dropout_is_the_evaluation() {
-        let _turn = GENERATOR.lock();
+        let _turn = lock_generator();
         for pointer in [None, Some(PointerConfig { window: 9, state_gradient: true })] {
             let model = model_with(Dropout::default(), pointer);
             let streams = TokenStreams::new(&TEXT, 2, 7, Tail::Keep).unwrap();
@@ -312,14 +312,14 @@ mod tests {
 
     #[test]
     fn an_evaluation_that_is_told_to_stop_gives_no_score() {
-        let _turn = GENERATOR.lock();
+        let _turn = lock_generator();
         let streams = TokenStreams::new(&TEXT, 1, 5, Tail::Keep).unwrap();
         assert!(evaluate(&model(None), &streams, &Device::default(), |_| false).is_none());
     }
 
     #[test]
     fn statistics_are_those_of_the_activations() {
-        let _turn = GENERATOR.lock();
+        let _turn = lock_generator();
         let model = model(None).lm;
         let streams = TokenStreams::new(&TEXT, 2, 10, Tail::Drop).unwrap();
         let device = Device::default();

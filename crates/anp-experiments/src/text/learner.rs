@@ -351,13 +351,13 @@ mod tests {
         BiasInit, CellConfig, LstmCellConfig, MixtureOver, PointerConfig, RecurrentLmConfig,
         ScaleMixture,
     };
+    use anp_testing::lock_generator;
     use burn::module::{ModuleVisitor, Param};
     use burn::optim::SgdConfig;
     use burn::tensor::{Device, Int};
     use burn::train::metric::Adaptor;
 
     use super::*;
-    use crate::random::GENERATOR;
     use crate::text::batches::Window;
 
     /// Weights that are drawn, and a pointer.
@@ -424,7 +424,7 @@ mod tests {
     /// batch size.
     #[test]
     fn the_divergence_is_spread_over_the_windows_of_an_epoch() {
-        let _turn = GENERATOR.lock();
+        let _turn = lock_generator();
         let device = Device::default().autodiff();
         for (loss, count) in
             [(LossReduction::SumOverTime, 3.0), (LossReduction::MeanOverTokens, 12.0)]
@@ -450,7 +450,7 @@ mod tests {
     /// Also of the words that the window does not have; with both implementations.
     #[test]
     fn a_step_moves_every_mean_and_every_rho() {
-        let _turn = GENERATOR.lock();
+        let _turn = lock_generator();
         let device = Device::default().autodiff();
         let after = Kernels::ALL.map(|kernels| {
             let learner = learner(kernels, LossReduction::SumOverTime, &device);

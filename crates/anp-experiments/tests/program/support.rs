@@ -4,7 +4,6 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::{Mutex, MutexGuard};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -18,13 +17,8 @@ use anp_experiments::recipe::{Scale, TextRecipe};
 use anp_experiments::record::{TextRecord, load_folder};
 use anp_experiments::text::{TextTask, Texts};
 use anp_models::Kernels;
-use burn::train::logger::{EvaluationProgressLogger, TrainingProgressLogger};
-use burn::train::metric::MetricDefinition;
-use burn::train::renderer::{
-    EvaluationName, MetricState, MetricsRenderer, MetricsRendererEvaluation,
-    MetricsRendererTraining,
-};
-use burn::train::{Interrupter, LearnerSummary};
+use anp_testing::{SilentRenderer, lock_generator};
+use burn::train::Interrupter;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -192,16 +186,18 @@ impl Workplace {
         checkpoint_interval: Duration,
         stop: impl Fn(usize) -> bool + Send + Sync + 'static,
     ) -> Outcome<TextRecord> {
-        // All of the process shares one random number generator.
-        static RANDOM: Mutex<()> = Mutex::new(());
-        let _alone: MutexGuard<'_, ()> = RANDOM.lock().unwrap_or_else(|err| err.into_inner());
-
+        let _alone = lock_generator();
         let interrupter = Interrupter::new();
         if stop(0) {
             interrupter.stop(None);
         }
         let name = "flex".parse().unwrap();
-        let renderer = Watcher { stop, interrupter: interrupter.clone() };
+        let to_stop = interrupter.clone();
+        let renderer = SilentRenderer::default().on_progress(move |done| {
+            if stop(done) {
+                to_stop.stop(None);
+            }
+        });
         engine::run::<TextTask>(RunRequest {
             recipe: self.recipe(row),
             id: RunId { table: "table2".to_owned(), row: row.to_owned(), scale: Scale::Demo, seed },
@@ -364,55 +360,4 @@ impl Drop for Running {
             let _ = child.wait();
         }
     }
-}
-
-/// A renderer that shows nothing and stops the run when its time has come.
-struct Watcher<F> {
-    stop: F,
-    interrupter: Interrupter,
-}
-
-impl<F: Fn(usize) -> bool + Send + Sync> TrainingProgressLogger for Watcher<F> {
-    fn update_split(&mut self, done: usize) {
-        if (self.stop)(done) {
-            self.interrupter.stop(None);
-        }
-    }
-
-    fn start(&mut self, _: usize, _: usize, _: Option<usize>, _: Option<&str>) {}
-    fn update_epoch(&mut self, _: usize) {}
-    fn start_split(&mut self, _: &str, _: usize) {}
-    fn end_split(&mut self) {}
-    fn end(&mut self) {}
-    fn log_event_training(&mut self, _: String) {}
-}
-
-impl<F: Fn(usize) -> bool + Send + Sync> MetricsRendererTraining for Watcher<F> {
-    fn update_train(&mut self, _: MetricState) {}
-    fn update_valid(&mut self, _: MetricState) {}
-
-    fn on_train_end(
-        &mut self,
-        _: Option<LearnerSummary>,
-    ) -> Result<(), Box<dyn std::error::Error>> {
-        Ok(())
-    }
-}
-
-impl<F: Fn(usize) -> bool + Send + Sync> MetricsRendererEvaluation for Watcher<F> {
-    fn update_test(&mut self, _: EvaluationName, _: MetricState) {}
-}
-
-impl<F: Fn(usize) -> bool + Send + Sync> EvaluationProgressLogger for Watcher<F> {
-    fn start_global_progress(&mut self, _: usize) {}
-    fn start_test(&mut self, _: &str, _: usize) {}
-    fn update_test_progress(&mut self, _: usize) {}
-    fn end_test(&mut self) {}
-    fn end_global_progress(&mut self) {}
-    fn log_event_evaluation(&mut self, _: String) {}
-}
-
-impl<F: Fn(usize) -> bool + Send + Sync> MetricsRenderer for Watcher<F> {
-    fn manual_close(&mut self) {}
-    fn register_metric(&mut self, _: MetricDefinition) {}
 }
