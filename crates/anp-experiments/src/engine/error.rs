@@ -143,7 +143,8 @@ pub enum CheckpointError {
     /// A file differs from what was written.
     #[error(
         "checkpoint file {} is damaged: {reason}; remove the folder {} to go on from the \
-         checkpoint before it, or the whole run folder to start again", .path.display(), .folder.display()
+         checkpoint before it, or the whole run folder to start again",
+        .path.display(), .folder.display()
     )]
     Damaged {
         /// The file.

@@ -88,7 +88,8 @@ max_decays = 15
 
 fn penalty(site: &str, eta: f64) -> String {
     format!(
-        "[[scale.demo.penalty]]\nsite = '{site}'\nnorm = 'l2sq'\nreduction = 'half_sum'\neta = {eta:?}\n"
+        "[[scale.demo.penalty]]\nsite = '{site}'\nnorm = 'l2sq'\nreduction = 'half_sum'\n\
+         eta = {eta:?}\n"
     )
 }
 
