@@ -8,7 +8,7 @@ use burn::optim::{GradientsParams, ModuleOptimizer, SgdConfig};
 use burn::tensor::{Device, Distribution, Int, Tensor, TensorData};
 
 use crate::case::Case;
-use crate::serve::Steps;
+use crate::steps::Steps;
 
 /// Training steps on one batch of noise.
 pub struct ImageSteps {

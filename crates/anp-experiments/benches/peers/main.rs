@@ -13,6 +13,7 @@ mod peer;
 mod products;
 mod report;
 mod serve;
+mod steps;
 mod stock;
 mod text;
 

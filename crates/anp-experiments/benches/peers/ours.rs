@@ -13,7 +13,7 @@ use burn::tensor::{Device, Tensor};
 use burn::train::{InferenceStep, TrainStep};
 
 use crate::case::{Case, Mode, Model};
-use crate::serve::Steps;
+use crate::steps::Steps;
 use crate::text;
 
 /// Training or evaluation, window after window.

@@ -3,7 +3,7 @@
 use burn::tensor::{Device, Distribution, Tensor};
 
 use crate::case::{Case, Mode, Model};
-use crate::serve::Steps;
+use crate::steps::Steps;
 
 /// Both sides of each product, as they lie in memory when a step comes to them.
 pub struct Products {

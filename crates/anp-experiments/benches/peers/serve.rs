@@ -7,7 +7,7 @@ use anp_experiments::device::{Backend, DeviceName};
 use anp_experiments::provenance::BURN_VERSION;
 use anp_models::Kernels;
 use anyhow::{Context, Result, bail};
-use burn::tensor::{Device, FloatDType, IntDType, Tensor};
+use burn::tensor::{Device, FloatDType, IntDType};
 use serde_json::json;
 
 use crate::case::{Case, Model};
@@ -15,13 +15,8 @@ use crate::images::ImageSteps;
 use crate::ours::OurSteps;
 use crate::peer::{Dtype, Engine, Work};
 use crate::products::Products;
+use crate::steps::Steps;
 use crate::stock::StockLm;
-
-/// Steps of a case.
-pub trait Steps {
-    /// Take one; the loss is not waited for.
-    fn step(&mut self) -> Tensor<1>;
-}
 
 /// Answer the driver until it says `quit`.
 ///

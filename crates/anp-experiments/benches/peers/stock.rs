@@ -12,7 +12,7 @@ use burn::optim::{GradientsParams, ModuleOptimizer, SgdConfig};
 use burn::tensor::{Device, Tensor};
 
 use crate::case::{Case, Mode};
-use crate::serve::Steps;
+use crate::steps::Steps;
 use crate::text;
 
 /// Embedding, LSTM layers, softmax.

@@ -1,11 +1,13 @@
 //! From a recipe to the network and its penalties.
 
 use anp_core::{BatchShape, LossReduction};
+use anp_kernels::sgd::{ClippedSgd, Momentum, WeightDecay};
 use anp_models::{ImageSite, Kernels};
 use burn::tensor::Device;
 
 use super::learner::ImageLearner;
-use super::recipe::ImageRecipe;
+use super::recipe::{ImageRecipe, ImageTrainingConfig};
+use super::snapshot::Velocities;
 use crate::engine::PenaltyEquivalent;
 use crate::recipe::penalty::PenaltyConfig;
 
@@ -20,6 +22,29 @@ pub(super) fn build(
     ImageLearner {
         net: recipe.network(num_classes, kernels).init(device),
         penalties: penalties.collect(),
+    }
+}
+
+/// The optimizer of a recipe, with these velocities.
+pub(super) fn optimizer(
+    training: &ImageTrainingConfig,
+    kernels: Kernels,
+    velocities: Velocities,
+) -> ClippedSgd {
+    ClippedSgd {
+        kernels,
+        max_norm: None,
+        momentum: (training.momentum > 0.0).then_some(Momentum {
+            factor: training.momentum,
+            dampening: 0.0,
+            nesterov: false,
+        }),
+        weight_decay: match training.weight_decay {
+            0.0 => WeightDecay::None,
+            decay => WeightDecay::Coupled(decay),
+        },
+        velocities,
+        ..ClippedSgd::default()
     }
 }
 

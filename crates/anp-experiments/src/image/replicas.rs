@@ -140,8 +140,8 @@ mod tests {
     use super::*;
     use crate::data::Store;
     use crate::image::batches::{Normalization, Source};
+    use crate::image::build::optimizer;
     use crate::image::snapshot::Velocities;
-    use crate::image::task::optimizer;
     use crate::recipe::test_image_recipe;
 
     /// So many devices; where the build has two, every other one is the second.

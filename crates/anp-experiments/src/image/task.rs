@@ -1,16 +1,16 @@
 use std::sync::Arc;
 
-use anp_kernels::sgd::{ClippedSgd, Momentum, WeightDecay};
+use anp_kernels::sgd::ClippedSgd;
 use anp_models::{Kernels, WideResNetConfig};
 use burn::module::Module;
 use burn::optim::OptimizerRecord;
 use burn::tensor::Device;
 
 use super::batches::{Normalization, Prepared, Source};
-use super::build::{build, equivalents};
+use super::build::{build, equivalents, optimizer};
 use super::evaluate::evaluate;
 use super::learner::{BatchOutput, ImageLearner};
-use super::recipe::{ImageModelConfig, ImageRecipe, ImageTrainingConfig, MixedPrecision};
+use super::recipe::{ImageModelConfig, ImageRecipe, MixedPrecision};
 use super::record::{FeatureStatistics, ImageEpochRecord, ImageResult, ImageScore};
 use super::replicas::Replicas;
 use super::snapshot::{ImageState, ImageTensors, Velocities};
@@ -91,29 +91,6 @@ pub struct ImageTask {
 impl ImageTask {
     fn model(&self) -> &ImageLearner {
         self.model.as_ref().expect("the model is there between steps")
-    }
-}
-
-/// The optimizer of a recipe, with these velocities.
-pub(super) fn optimizer(
-    training: &ImageTrainingConfig,
-    kernels: Kernels,
-    velocities: Velocities,
-) -> ClippedSgd {
-    ClippedSgd {
-        kernels,
-        max_norm: None,
-        momentum: (training.momentum > 0.0).then_some(Momentum {
-            factor: training.momentum,
-            dampening: 0.0,
-            nesterov: false,
-        }),
-        weight_decay: match training.weight_decay {
-            0.0 => WeightDecay::None,
-            decay => WeightDecay::Coupled(decay),
-        },
-        velocities,
-        ..ClippedSgd::default()
     }
 }
 
