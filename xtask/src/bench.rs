@@ -14,7 +14,8 @@ use crate::program::{self, Target, cargo, feature_flags};
 /// Packages of the peers that are Python programs.
 const REQUIREMENTS: &str = "crates/anp-experiments/benches/peers/python/requirements.txt";
 
-/// Run the benches of the operations, with the words for them; or, if the first is `peers`, the peers.
+/// Run the benches of the operations, with the words for them; or, if the first is `peers`, the
+/// peers.
 ///
 /// # Errors
 ///

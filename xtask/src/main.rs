@@ -1,7 +1,7 @@
 //! `cargo xtask`: build the `anp` program and run it, or check the workspace.
 //!
-//! It knows no experiment and does not depend on Burn, so that it is there in seconds: every word after its
-//! own options goes to `anp` as it is.
+//! It knows no experiment and does not depend on Burn, so that it is there in seconds: every word
+//! after its own options goes to `anp` as it is.
 
 mod bench;
 mod check;

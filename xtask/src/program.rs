@@ -14,8 +14,8 @@ use crate::Options;
 /// Cargo, the one that runs us if there is one.
 pub fn cargo() -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    // What `cargo run` tells us about this package makes some build scripts (ring's) run again, and all
-    // that depends on them compile again, each time that Cargo is called the other way.
+    // What `cargo run` tells us about this package makes some build scripts (ring's) run again, and
+    // all that depends on them compile again, each time that Cargo is called the other way.
     for (name, _) in env::vars_os() {
         let name = name.to_string_lossy();
         if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {

@@ -29,8 +29,8 @@ pub(crate) fn within(range: f64) -> Initializer {
     Initializer::Uniform { min: -range, max: range }
 }
 
-/// Draw a parameter now. Burn's own draw happens at the first read, in whatever order parameters are
-/// read.
+/// Draw a parameter now. Burn's own draw happens at the first read, in whatever order parameters
+/// are read.
 pub(crate) fn draw<const D: usize>(
     initializer: Initializer,
     shape: [usize; D],

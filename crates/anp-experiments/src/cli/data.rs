@@ -44,8 +44,8 @@ Examples:
 
     /// Download what is missing or damaged
     ///
-    /// A broken transfer is continued, here and in the next call; several addresses are tried in turn. A
-    /// file gets its name only when its SHA-256 is right.
+    /// A broken transfer is continued, here and in the next call; several addresses are tried in
+    /// turn. A file gets its name only when its SHA-256 is right.
     #[command(after_help = "\
 Examples:
   anp data fetch                                everything that can be downloaded
@@ -61,8 +61,8 @@ HTTPS_PROXY and NO_PROXY are heeded.")]
 
     /// Take in files that are already on this machine
     ///
-    /// Looks in DIR and the folders directly in it for the files of the data sets, plain, .gz or .xz, and
-    /// takes those whose unpacked bytes have the right SHA-256.
+    /// Looks in DIR and the folders directly in it for the files of the data sets, plain, .gz or
+    /// .xz, and takes those whose unpacked bytes have the right SHA-256.
     #[command(after_help = "\
 Examples:
   anp data import ~/Downloads                   whatever is found there
@@ -87,13 +87,13 @@ Examples:
     },
 }
 
-/// Run `anp data`: results go to stdout, progress to stderr. `quiet` leaves out everything but the results
-/// of `list` and `verify`.
+/// Run `anp data`: results go to stdout, progress to stderr. `quiet` leaves out everything but the
+/// results of `list` and `verify`.
 ///
 /// # Errors
 ///
-/// If something could not be fetched, imported or written, or `verify` found something wrong; the exit code
-/// is then 2.
+/// If something could not be fetched, imported or written, or `verify` found something wrong; the
+/// exit code is then 2.
 pub fn run(args: &DataArgs, data_dir: Option<&Path>, quiet: bool) -> anyhow::Result<ExitCode> {
     let mut out = io::stdout().lock();
     let done = execute(&args.command, &Store::locate(data_dir), quiet, &mut out);
@@ -275,8 +275,8 @@ fn import(
             known.join(", ")
         );
     }
-    // Without names, a folder that completes one data set need not have the others, however its files are
-    // called: many data sets have a `train.txt`.
+    // Without names, a folder that completes one data set need not have the others, however its
+    // files are called: many data sets have a `train.txt`.
     if names.is_empty() && complete > 0 {
         return Ok(());
     }

@@ -17,8 +17,8 @@ pub const UNK: &str = "<unk>";
 /// The types of a training text and their ids.
 ///
 /// Ids run from 0 by descending count in the training text; types with the same count stand in the
-/// order of their first appearance. So the ids are a function of the text alone, and a frequent word has
-/// a small id. [`EOS`] is a type like any other and is counted once a line.
+/// order of their first appearance. So the ids are a function of the text alone, and a frequent
+/// word has a small id. [`EOS`] is a type like any other and is counted once a line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Vocabulary {
     words: Vec<String>,
@@ -98,8 +98,8 @@ impl Corpus {
     ///
     /// # Errors
     ///
-    /// [`DataError::Read`], [`DataError::InvalidUtf8`], [`DataError::Empty`], or [`DataError::NoUnk`] if
-    /// a word is unknown and the training text has no [`UNK`].
+    /// [`DataError::Read`], [`DataError::InvalidUtf8`], [`DataError::Empty`], or
+    /// [`DataError::NoUnk`] if a word is unknown and the training text has no [`UNK`].
     pub fn from_files(
         train: impl AsRef<Path>,
         valid: impl AsRef<Path>,

@@ -20,7 +20,8 @@ const PROGRESS: u64 = 64 * 1024;
 /// How to download.
 #[derive(Debug, Clone)]
 pub struct FetchOptions {
-    /// Attempts at one address that bring nothing new, before the next address is tried; at least 1.
+    /// Attempts at one address that bring nothing new, before the next address is tried; at least
+    /// 1.
     pub attempts: u32,
     /// Pause before the second attempt; doubles from one to the next.
     pub pause: Duration,
@@ -92,16 +93,17 @@ pub enum FetchEvent<'a> {
 impl Store {
     /// Download what is missing or damaged of a data set.
     ///
-    /// Every file is written to `<name>.part` and gets its name when it is complete, its SHA-256 is right
-    /// and it is on the disk. A part that is left over, from a broken transfer or a killed process, is
-    /// continued. Addresses are tried in turn. Right files are left alone, and so are all files of a data
-    /// set that is compiled in. Where a data set has an archive, that is downloaded, unpacked and removed.
+    /// Every file is written to `<name>.part` and gets its name when it is complete, its SHA-256 is
+    /// right and it is on the disk. A part that is left over, from a broken transfer or a killed
+    /// process, is continued. Addresses are tried in turn. Right files are left alone, and so are
+    /// all files of a data set that is compiled in. Where a data set has an archive, that is
+    /// downloaded, unpacked and removed.
     ///
     /// # Errors
     ///
-    /// [`DataError::Fetch`] lists every address of the first file that no address gave, with its reason;
-    /// [`DataError::Busy`] if another process downloads the same file; [`DataError::Read`] or
-    /// [`DataError::Write`] if this machine is to blame. Files that were complete before stay.
+    /// [`DataError::Fetch`] lists every address of the first file that no address gave, with its
+    /// reason; [`DataError::Busy`] if another process downloads the same file; [`DataError::Read`]
+    /// or [`DataError::Write`] if this machine is to blame. Files that were complete before stay.
     pub fn fetch(
         &self,
         manifest: &Manifest,

@@ -114,15 +114,16 @@ pub enum Mismatch {
 impl Store {
     /// Take the files of a data set from `folder` and the folders directly in it.
     ///
-    /// A file is recognised by its name in the manifest or one of the other names given there, plain or
-    /// with `.gz` or `.xz` behind it, or in the archive that the manifest names, and taken only if its unpacked bytes have the right SHA-256; so it
-    /// does not matter that many data sets have a `train.txt`. It is copied, and unpacked, under a
-    /// temporary name first. Files that are in the store already are left alone.
+    /// A file is recognised by its name in the manifest or one of the other names given there,
+    /// plain or with `.gz` or `.xz` behind it, or in the archive that the manifest names, and taken
+    /// only if its unpacked bytes have the right SHA-256; so it does not matter that many data sets
+    /// have a `train.txt`. It is copied, and unpacked, under a temporary name first. Files that are
+    /// in the store already are left alone.
     ///
     /// # Errors
     ///
-    /// [`DataError::Read`] if `folder` cannot be listed, [`DataError::Write`] if the store cannot be
-    /// written. That a file was not found is no error here but an outcome.
+    /// [`DataError::Read`] if `folder` cannot be listed, [`DataError::Write`] if the store cannot
+    /// be written. That a file was not found is no error here but an outcome.
     pub fn import(&self, manifest: &Manifest, folder: &Path) -> Result<ImportReport, DataError> {
         let folders = folder_and_its_folders(folder)?;
         let import = |file: &ManifestFile| {
@@ -205,7 +206,8 @@ fn copy_if_right(
     }
 }
 
-/// Copy the unpacked bytes and check them; the outer error is about `to`, the inner one about `from`.
+/// Copy the unpacked bytes and check them; the outer error is about `to`, the inner one about
+/// `from`.
 fn copy(
     from: &Path,
     manifest: &Manifest,

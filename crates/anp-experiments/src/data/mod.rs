@@ -1,14 +1,16 @@
-//! Texts and image sets: what they are, where they are, how they get there, and the token ids and pixels that a model reads.
+//! Texts and image sets: what they are, where they are, how they get there, and the token ids and
+//! pixels that a model reads.
 //!
-//! - [`Manifest`]: what a data set is, from `datasets/*.toml` (compiled in): files, addresses, checksums,
-//!   counts, licence.
+//! - [`Manifest`]: what a data set is, from `datasets/*.toml` (compiled in): files, addresses,
+//!   checksums, counts, licence.
 //! - [`Store`]: the folder that holds them. [`Store::load`] reads a corpus and checks it,
 //!   [`Store::fetch`] downloads it, [`Store::import`] takes it from files that are already here,
 //!   [`Store::verify`] looks at what is there.
 //! - [`Corpus`] and [`Vocabulary`]: three streams of token ids. [`Corpus::from_files`] and
 //!   [`Corpus::from_texts`] read any text.
 //!
-//! - [`ImageSet`]: training and test images with their labels; [`Store::load_images`] reads one and checks it.
+//! - [`ImageSet`]: training and test images with their labels; [`Store::load_images`] reads one and
+//!   checks it.
 //!
 //! Nothing here prints. Progress of a download goes to a callback.
 //!

@@ -60,8 +60,8 @@ impl fmt::Display for Origin {
 }
 
 impl Store {
-    /// The folder given by `--data-dir`, else by `ANP_DATA_DIR` (if it is not empty), else the platform's
-    /// data folder, for example `~/.local/share/anp`. It need not exist.
+    /// The folder given by `--data-dir`, else by `ANP_DATA_DIR` (if it is not empty), else the
+    /// platform's data folder, for example `~/.local/share/anp`. It need not exist.
     pub fn locate(flag: Option<&Path>) -> Self {
         let variable = env::var_os(DATA_DIR_VARIABLE).filter(|value| !value.is_empty());
         let platform = directories::ProjectDirs::from("", "", "anp");
@@ -149,7 +149,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`DataError::UnknownName`], or what [`load_images_manifest`](Self::load_images_manifest) answers.
+    /// [`DataError::UnknownName`], or what [`load_images_manifest`](Self::load_images_manifest)
+    /// answers.
     pub fn load_images(&self, name: &str) -> Result<ImageSet, DataError> {
         self.load_images_manifest(&manifest(name)?)
     }
@@ -158,8 +159,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`DataError::Missing`], which says how to get the data; [`DataError::WrongSize`], [`DataError::WrongChecksum`] or
-    /// [`DataError::BadImages`].
+    /// [`DataError::Missing`], which says how to get the data; [`DataError::WrongSize`],
+    /// [`DataError::WrongChecksum`] or [`DataError::BadImages`].
     pub fn load_images_manifest(&self, manifest: &Manifest) -> Result<ImageSet, DataError> {
         self.check_presence(manifest)?;
         let mut files = Vec::with_capacity(manifest.files.len());
@@ -217,7 +218,8 @@ impl Store {
         Err(DataError::Missing { name: manifest.name.clone(), missing, store: self.clone() })
     }
 
-    /// Compare a file with what its manifest says; the checksum is asked for only if the size is right.
+    /// Compare a file with what its manifest says; the checksum is asked for only if the size is
+    /// right.
     pub(super) fn check(
         &self,
         manifest: &Manifest,

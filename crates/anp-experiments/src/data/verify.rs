@@ -9,8 +9,8 @@ use super::{DataError, Manifest, ManifestFile, Split, Store};
 pub struct Verification {
     /// One entry a file, in the order of the manifest.
     pub files: Vec<FileReport>,
-    /// Whether the token, line and type counts are the right ones; `None` if a file is missing or damaged,
-    /// so that there was nothing to count.
+    /// Whether the token, line and type counts are the right ones; `None` if a file is missing or
+    /// damaged, so that there was nothing to count.
     pub counts: Option<Result<(), DataError>>,
 }
 
@@ -64,7 +64,8 @@ impl std::fmt::Display for Presence {
 }
 
 impl Store {
-    /// Check size and checksum of every file of a data set and, if all are right, the counts (of an image set: the labels).
+    /// Check size and checksum of every file of a data set and, if all are right, the counts (of an
+    /// image set: the labels).
     pub fn verify(&self, manifest: &Manifest) -> Verification {
         let files = self.look_at_files(manifest);
         let whole = files.iter().all(|file| matches!(file.state, FileState::Whole));
@@ -90,8 +91,8 @@ impl Store {
         }
     }
 
-    /// What is to be said of a data set whose files are not the official ones but are taken for them; `None` if it has
-    /// nothing of the kind.
+    /// What is to be said of a data set whose files are not the official ones but are taken for
+    /// them; `None` if it has nothing of the kind.
     pub fn variant(&self, manifest: &Manifest) -> Option<String> {
         let is_variant = |file: &ManifestFile| {
             let official = ManifestFile { variant_sha256: None, ..file.clone() };

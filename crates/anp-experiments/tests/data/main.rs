@@ -1,5 +1,5 @@
-//! Data sets from the outside: downloads from a server that misbehaves, imports, damaged files, and the
-//! real corpora where they are.
+//! Data sets from the outside: downloads from a server that misbehaves, imports, damaged files, and
+//! the real corpora where they are.
 
 mod server;
 
@@ -97,7 +97,8 @@ fn files(folder: &Path) -> Vec<String> {
 
 const WHOLE: [&str; 3] = ["test.txt", "train.txt", "valid.txt"];
 
-// Downloads -----------------------------------------------------------------------------------------------
+// Downloads
+// -----------------------------------------------------------------------------------------------
 
 #[test]
 fn a_good_server_is_asked_once_a_file_and_never_again() {
@@ -407,7 +408,8 @@ fn a_full_disk_is_not_blamed_on_the_address() {
     assert_eq!(server.requests().len(), 1, "no other address is asked");
 }
 
-// Imports -------------------------------------------------------------------------------------------------
+// Imports
+// -------------------------------------------------------------------------------------------------
 
 fn gz(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
@@ -489,7 +491,8 @@ fn a_folder_that_is_not_there_is_an_error() {
     assert!(err.to_string().contains("cannot read no such folder"), "{err}");
 }
 
-// What is there -------------------------------------------------------------------------------------------
+// What is there
+// -------------------------------------------------------------------------------------------
 
 #[test]
 fn verify_says_of_every_file_what_is_wrong() {
@@ -542,7 +545,8 @@ fn files_of_a_user_that_cannot_be_used_are_refused_with_their_name() {
     assert!(message.contains("`c` in line 2") && message.contains("my.valid"), "{message}");
 }
 
-// The real corpora ----------------------------------------------------------------------------------------
+// The real corpora
+// ----------------------------------------------------------------------------------------
 
 /// Load a real corpus from `ANP_DATA_DIR`, or say aloud that the test is skipped.
 fn real(name: &str) -> Option<Corpus> {

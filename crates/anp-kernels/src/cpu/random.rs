@@ -265,8 +265,8 @@ mod tests {
             let bound = 6.0 * (variance / n).sqrt();
             assert!((mean - moment).abs() < bound, "{power}: {mean}, not {moment} ± {bound}");
         }
-        // Products of independent numbers have the variance 1, products of their squares less 1 have
-        // the variance 4.
+        // Products of independent numbers have the variance 1, products of their squares less 1
+        // have the variance 4.
         for distance in [1, 16, 32, 64, 512] {
             let pairs = || numbers.iter().zip(&numbers[distance..]);
             let product = pairs().map(|(a, b)| a * b).sum::<f64>() / n;

@@ -66,8 +66,8 @@ impl BatchNorm2dConfig {
 /// [`batch_norm`](crate::batch_norm::batch_norm) with parameters and running statistics.
 ///
 /// It takes the place of `burn::nn::BatchNorm`, whose parameters have the same names. The running
-/// variance differs: a batch enters it by its unbiased variance, as in PyTorch. That is `n / (n − 1)`
-/// times the variance that the batch is normalised by, which Burn takes.
+/// variance differs: a batch enters it by its unbiased variance, as in PyTorch. That is
+/// `n / (n − 1)` times the variance that the batch is normalised by, which Burn takes.
 #[derive(Module, Debug)]
 #[module(custom_display)]
 pub struct BatchNorm2d {

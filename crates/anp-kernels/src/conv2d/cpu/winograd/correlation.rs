@@ -243,8 +243,8 @@ impl<E: Scalar> Blocks<'_, E> {
         }
     }
 
-    /// `Aᵀ m A` of the products of a strip, with the bias, to its positions in an output channel, `N`
-    /// tiles of a row at once.
+    /// `Aᵀ m A` of the products of a strip, with the bias, to its positions in an output channel,
+    /// `N` tiles of a row at once.
     #[inline(always)]
     fn output<const N: usize>(
         &self,
