@@ -12,6 +12,20 @@ pub(crate) fn widen<E: Scalar>(values: &[E]) -> Vec<f64> {
     values.iter().map(|value| value.to_f64()).collect()
 }
 
+/// Samples of a sine wave, other ones for each seed.
+pub(crate) fn wave<E: Scalar>(len: usize, seed: usize) -> Vec<E> {
+    (0..len).map(|i| E::from_f64(((i * 37 + seed * 101) as f64 * 0.37).sin())).collect()
+}
+
+/// Each number within `tolerance` of what is expected, plus this share of its magnitude.
+#[track_caller]
+pub(crate) fn assert_near(what: &str, actual: &[f64], expected: &[f64], tolerance: f64) {
+    assert_eq!(actual.len(), expected.len(), "{what}");
+    for (i, (a, e)) in actual.iter().zip(expected).enumerate() {
+        assert!((a - e).abs() <= tolerance * (1.0 + e.abs()), "{what}[{i}]: {a}, not {e}");
+    }
+}
+
 /// Each number within `tolerance` of what is expected.
 #[track_caller]
 pub(crate) fn assert_close<E: Scalar>(actual: &[E], expected: &[f64], tolerance: f64) {
