@@ -131,7 +131,7 @@ impl Place {
     /// Shaders may approximate exponentials more coarsely than the CPU's library does.
     fn all() -> Vec<Self> {
         let mut places = Vec::new();
-        for backend in Backend::ALL {
+        for backend in Backend::all() {
             let device = match backend {
                 Backend::Wgpu => gpu::wgpu(),
                 _ => backend.devices().into_iter().next(),
@@ -145,7 +145,7 @@ impl Place {
                 }
                 continue;
             };
-            let is_cpu = matches!(backend, Backend::Flex | Backend::Ndarray | Backend::Cpu);
+            let is_cpu = backend.is_cpu();
             let ulps = if is_cpu { 256.0 } else { 2048.0 };
             let mut precisions = vec![(DType::F32, ulps * 6e-8)];
             if backend == Backend::Flex {
