@@ -4,7 +4,9 @@ use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::Tensor;
 
-use crate::{HyperParamError, Norm, Reduction, display_on_one_line, validate_range};
+use crate::display::display_on_one_line;
+use crate::error::{HyperParamError, validate_range};
+use crate::norm::{Norm, Reduction};
 
 /// Configuration of [`ActivationNorm`].
 ///

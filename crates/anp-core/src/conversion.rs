@@ -23,7 +23,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Norm, Reduction};
+use crate::norm::{Norm, Reduction};
 
 /// Sizes of the activation that a penalty sees in one minibatch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -24,3 +24,5 @@ macro_rules! display_on_one_line {
         }
     };
 }
+
+pub(crate) use display_on_one_line;

@@ -4,8 +4,9 @@ use burn::config::Config;
 use burn::module::{Flag, Module, Param};
 use burn::tensor::Tensor;
 
-use crate::mask::sample_in_training;
-use crate::{HyperParamError, apply_mask, display_on_one_line, validate_dropout};
+use crate::display::display_on_one_line;
+use crate::error::{HyperParamError, validate_dropout};
+use crate::mask::{apply_mask, sample_in_training};
 
 /// Configuration of [`LockedDropout`].
 #[derive(Config, Debug, PartialEq)]

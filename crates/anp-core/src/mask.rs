@@ -7,7 +7,7 @@
 use burn::module::{Flag, Param};
 use burn::tensor::{Device, Distribution, Int, Tensor, TensorCreationOptions};
 
-use crate::validate_dropout;
+use crate::error::validate_dropout;
 
 /// Draw a mask of independent elements.
 ///

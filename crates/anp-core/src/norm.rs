@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::HyperParamError;
+use crate::error::HyperParamError;
 
 /// Norm of one token's activation `h`, a row of K features.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -4,11 +4,9 @@ use burn::config::Config;
 use burn::module::{Flag, Module, Param};
 use burn::tensor::{Int, Tensor};
 
-use crate::mask::sample_in_training;
-use crate::{
-    HyperParamError, apply_mask, display_on_one_line, look_up_word_mask, validate_dropout,
-    validate_size,
-};
+use crate::display::display_on_one_line;
+use crate::error::{HyperParamError, validate_dropout, validate_size};
+use crate::mask::{apply_mask, look_up_word_mask, sample_in_training};
 
 /// Configuration of [`WordDropout`].
 #[derive(Config, Debug, PartialEq)]

@@ -8,7 +8,8 @@ use std::str::FromStr;
 use burn::tensor::DeviceKind;
 use burn::tensor::{Device, DeviceType};
 
-/// A backend of Burn that anp can be built with; the feature has the same name.
+/// A backend of Burn that anp can be built with; the feature has the same name. The one to prefer
+/// comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Backend {
     /// NVIDIA GPUs.
@@ -32,48 +33,39 @@ pub enum Backend {
     Ndarray,
 }
 
+/// All backends in the order of [`Backend`], each with its name and what [`Backend::description`]
+/// says.
+const BACKENDS: [(Backend, &str, &str); 9] = [
+    (Backend::Cuda, "cuda", "NVIDIA GPUs; needs the NVIDIA driver"),
+    (Backend::Rocm, "rocm", "AMD GPUs; needs ROCm"),
+    (Backend::Metal, "metal", "Apple GPUs"),
+    (Backend::Vulkan, "vulkan", "any GPU with a Vulkan driver, through SPIR-V shaders"),
+    (Backend::Webgpu, "webgpu", "the GPU of a web browser; none in a native build"),
+    (Backend::Wgpu, "wgpu", "any GPU with a Vulkan, Metal, DirectX 12 or OpenGL driver"),
+    (Backend::Flex, "flex", "CPU, pure Rust"),
+    (Backend::Cpu, "cpu", "CPU, kernels compiled by LLVM"),
+    (Backend::Ndarray, "ndarray", "CPU, deprecated by Burn"),
+];
+
 impl Backend {
     /// All backends, the one to prefer first.
-    pub const ALL: [Self; 9] = [
-        Self::Cuda,
-        Self::Rocm,
-        Self::Metal,
-        Self::Vulkan,
-        Self::Webgpu,
-        Self::Wgpu,
-        Self::Flex,
-        Self::Cpu,
-        Self::Ndarray,
-    ];
+    pub fn all() -> impl Iterator<Item = Self> {
+        BACKENDS.into_iter().map(|(backend, ..)| backend)
+    }
 
     /// Name of the backend and of its Cargo feature.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Cuda => "cuda",
-            Self::Rocm => "rocm",
-            Self::Metal => "metal",
-            Self::Vulkan => "vulkan",
-            Self::Webgpu => "webgpu",
-            Self::Wgpu => "wgpu",
-            Self::Flex => "flex",
-            Self::Cpu => "cpu",
-            Self::Ndarray => "ndarray",
-        }
+        BACKENDS[self as usize].1
     }
 
     /// What the backend is for, and what it needs on the machine.
     pub fn description(self) -> &'static str {
-        match self {
-            Self::Cuda => "NVIDIA GPUs; needs the NVIDIA driver",
-            Self::Rocm => "AMD GPUs; needs ROCm",
-            Self::Metal => "Apple GPUs",
-            Self::Vulkan => "any GPU with a Vulkan driver, through SPIR-V shaders",
-            Self::Webgpu => "the GPU of a web browser; none in a native build",
-            Self::Wgpu => "any GPU with a Vulkan, Metal, DirectX 12 or OpenGL driver",
-            Self::Flex => "CPU, pure Rust",
-            Self::Cpu => "CPU, kernels compiled by LLVM",
-            Self::Ndarray => "CPU, deprecated by Burn",
-        }
+        BACKENDS[self as usize].2
+    }
+
+    /// Whether the backend computes on the CPU, which is then its only device.
+    pub fn is_cpu(self) -> bool {
+        matches!(self, Self::Flex | Self::Cpu | Self::Ndarray)
     }
 
     /// Burn's name for the backend; `None` if it is not compiled in.
@@ -201,10 +193,8 @@ fn number_of_devices(found: usize) -> String {
 
 impl fmt::Display for DeviceName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.backend {
-            Backend::Flex | Backend::Ndarray | Backend::Cpu => write!(f, "{}", self.backend),
-            backend => write!(f, "{backend}:{}", self.index),
-        }
+        let Self { backend, index } = self;
+        if backend.is_cpu() { write!(f, "{backend}") } else { write!(f, "{backend}:{index}") }
     }
 }
 
@@ -217,7 +207,7 @@ impl FromStr for DeviceName {
             Some((backend, index)) => (backend, index.parse().map_err(|_| unknown())?),
             None => (text, 0),
         };
-        let backend = Backend::ALL.into_iter().find(|b| b.name() == backend).ok_or_else(unknown)?;
+        let backend = Backend::all().find(|it| it.name() == backend).ok_or_else(unknown)?;
         Ok(Self { backend, index })
     }
 }
@@ -230,7 +220,7 @@ impl DeviceName {
     ///
     /// [`DeviceError::NoBackend`].
     pub fn best() -> Result<Self, DeviceError> {
-        let present = Backend::ALL.into_iter().flat_map(|backend| {
+        let present = Backend::all().flat_map(|backend| {
             let named =
                 move |(index, device)| (Self { backend, index }, backend.is_software(&device));
             backend.devices().into_iter().enumerate().map(named)
@@ -247,11 +237,10 @@ impl DeviceName {
         if !self.backend.is_compiled_in() {
             return Err(DeviceError::NotCompiledIn(self));
         }
-        let mut devices = self.backend.devices();
-        if self.index >= devices.len() {
-            return Err(DeviceError::NotPresent { name: self, found: devices.len() });
-        }
-        Ok(devices.swap_remove(self.index))
+        let devices = self.backend.devices();
+        let found = devices.len();
+        let device = devices.into_iter().nth(self.index);
+        device.ok_or(DeviceError::NotPresent { name: self, found })
     }
 }
 
@@ -332,6 +321,13 @@ fn first_hardware(present: impl Iterator<Item = (DeviceName, bool)>) -> Option<D
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_table_of_backends_is_in_their_order() {
+        for (index, backend) in Backend::all().enumerate() {
+            assert_eq!(backend as usize, index, "{backend}");
+        }
+    }
 
     #[test]
     fn names_read_back_and_default_to_the_first() {

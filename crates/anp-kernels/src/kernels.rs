@@ -14,7 +14,9 @@ use crate::lstm::{LstmInputs, LstmSequence, lstm_reference, lstm_sequence};
 use crate::matmul::{matmul, matmul_reference};
 use crate::rhn::{RhnInputs, rhn_reference, rhn_sequence};
 use crate::sampled_weight::{SampledWeightInputs, sampled_weight, sampled_weight_reference};
-use crate::sgd::{SgdInputs, sgd_step, sgd_step_reference};
+use crate::sgd::inputs::SgdInputs;
+use crate::sgd::reference::sgd_step as sgd_step_reference;
+use crate::sgd::step::sgd_step;
 use crate::square_norm::{square_norm, square_norm_reference};
 use crate::sru::{SruInputs, SruSequence, sru_reference, sru_sequence};
 

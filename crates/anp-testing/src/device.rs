@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 use burn::tensor::{DType, Device, DeviceType, Tensor, TensorData};
 
-use crate::noise;
+use crate::random::noise;
 
 /// Set where a test run must have a GPU and accepts software that stands in for one, as in CI.
 const DEMAND: &str = "ANP_TEST_WGPU";

@@ -8,7 +8,8 @@ use burn::tensor::{Int, Tensor, TensorData};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use crate::{TestDevice, assert_close};
+use crate::compare::{assert_close, values};
+use crate::device::TestDevice;
 
 /// A tensor in a fixture: its shape, and its elements row by row.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -23,7 +24,7 @@ pub struct Array<T = f64> {
 impl Array {
     /// Shape and elements of a tensor.
     pub fn of<const D: usize>(tensor: Tensor<D>) -> Self {
-        Self { shape: tensor.dims().to_vec(), data: crate::values(tensor) }
+        Self { shape: tensor.dims().to_vec(), data: values(tensor) }
     }
 
     /// The tensor, in the precision of `device`.
@@ -45,7 +46,7 @@ impl Array {
     #[track_caller]
     pub fn assert_close<const D: usize>(&self, what: &str, actual: Tensor<D>, tolerance: f64) {
         assert_eq!(actual.dims().as_slice(), self.shape, "{what} has another shape");
-        assert_close(what, &crate::values(actual), &self.data, tolerance);
+        assert_close(what, &values(actual), &self.data, tolerance);
     }
 }
 

@@ -6,7 +6,9 @@ use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
 use burn::tensor::{Gradients, IndexingUpdateOp, Int, Tensor};
 
-use crate::{Array, TestDevice, assert_close};
+use crate::compare::assert_close;
+use crate::device::TestDevice;
+use crate::fixture::Array;
 
 /// Arrays by the path of their parameter in a module, such as `layers.0.Lstm.bias_input`.
 pub type Arrays = BTreeMap<String, Array>;

@@ -1,20 +1,19 @@
 //! `anp data`: what data sets there are, and how to get them.
 
-use std::{
-    io::{self, IsTerminal, Write},
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::io::{self, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
-use anyhow::bail;
+use anyhow::{anyhow, bail};
 use clap::builder::PossibleValuesParser;
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use indicatif::{DecimalBytes, HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::output::note;
+use super::globals::Globals;
+use super::output::{chain, note};
 use crate::data::{
-    FetchEvent, FetchOptions, FileState, ImportOutcome, Manifest, NAMES, Presence, Split, Store,
-    manifest, manifests,
+    FetchEvent, FetchOptions, FileState, ImportOutcome, ImportedFile, Manifest, NAMES, Presence,
+    Split, Store, manifest, manifests,
 };
 
 /// List, download, import and check data sets
@@ -87,17 +86,17 @@ Examples:
     },
 }
 
-/// Run `anp data`: results go to stdout, progress to stderr. `quiet` leaves out everything but the
-/// results of `list` and `verify`.
+/// Run `anp data`: results go to stdout, progress to stderr. `--quiet` leaves out everything except
+/// the results of `list` and `verify`.
 ///
 /// # Errors
 ///
 /// If something could not be fetched, imported or written, or `verify` found something wrong; the
 /// exit code is then 2.
-pub fn run(args: &DataArgs, data_dir: Option<&Path>, quiet: bool) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &DataArgs, globals: &Globals) -> anyhow::Result<ExitCode> {
     let mut out = io::stdout().lock();
-    let done = execute(&args.command, &Store::locate(data_dir), quiet, &mut out);
-    match done {
+    let desk = Desk { store: globals.store(), quiet: globals.quiet, out: &mut out };
+    match desk.execute(&args.command) {
         // Whoever reads the output has seen enough, as in `anp data list | head -1`.
         Err(err) if err.downcast_ref().is_some_and(is_broken_pipe) => Ok(ExitCode::SUCCESS),
         done => done.map(|()| ExitCode::SUCCESS),
@@ -106,20 +105,6 @@ pub fn run(args: &DataArgs, data_dir: Option<&Path>, quiet: bool) -> anyhow::Res
 
 fn is_broken_pipe(err: &io::Error) -> bool {
     err.kind() == io::ErrorKind::BrokenPipe
-}
-
-fn execute(
-    command: &DataCommand,
-    store: &Store,
-    quiet: bool,
-    out: &mut dyn Write,
-) -> anyhow::Result<()> {
-    match command {
-        DataCommand::List => list(store, out),
-        DataCommand::Fetch { names } => fetch(store, names, quiet, out),
-        DataCommand::Import { dir, names } => import(store, dir, names, quiet, out),
-        DataCommand::Verify { names } => verify(store, names, out),
-    }
 }
 
 /// The data sets with these names, or all.
@@ -142,33 +127,196 @@ fn all_or(what: &str, failures: Vec<(String, anyhow::Error)>) -> anyhow::Result<
     }
 }
 
-fn list(store: &Store, out: &mut dyn Write) -> anyhow::Result<()> {
-    let mut table = Table::new();
-    table
-        .load_preset(presets::UTF8_BORDERS_ONLY)
-        .set_content_arrangement(ContentArrangement::Dynamic);
-    if !table.is_tty() {
-        table.set_width(100);
+/// Where the data sets are, and where results are written.
+struct Desk<'a> {
+    store: Store,
+    quiet: bool,
+    out: &'a mut dyn Write,
+}
+
+impl Desk<'_> {
+    fn execute(mut self, command: &DataCommand) -> anyhow::Result<()> {
+        match command {
+            DataCommand::List => self.list(),
+            DataCommand::Fetch { names } => self.fetch(names),
+            DataCommand::Import { dir, names } => self.import(dir, names),
+            DataCommand::Verify { names } => self.verify(names),
+        }
     }
-    table.set_header(["name", "title", "state", "size", "content", "licence", "folder"]);
-    for manifest in manifests() {
-        let presence = store.presence(&manifest);
-        table.add_row([
-            manifest.name.clone(),
-            manifest.title.clone(),
-            presence.to_string(),
-            DecimalBytes(manifest.bytes()).to_string(),
-            content(&manifest),
-            manifest.licence.clone(),
-            if manifest.embedded { "built in".to_owned() } else { manifest.folder.clone() },
-        ]);
+
+    /// Write a result, unless it should be quiet.
+    fn say(&mut self, line: String) -> io::Result<()> {
+        if self.quiet { Ok(()) } else { writeln!(self.out, "{line}") }
     }
-    for column in [3, 4] {
-        table.column_mut(column).expect("seven columns").set_cell_alignment(CellAlignment::Right);
+
+    fn say_complete(&mut self, manifest: &Manifest) -> io::Result<()> {
+        let folder = self.store.root().join(&manifest.folder);
+        self.say(format!("{}: complete in {}", manifest.name, folder.display()))
     }
-    writeln!(out, "{table}")?;
-    writeln!(out, "data folder: {} ({})", store.root().display(), store.origin())?;
-    Ok(())
+
+    fn list(&mut self) -> anyhow::Result<()> {
+        let mut table = Table::new();
+        table
+            .load_preset(presets::UTF8_BORDERS_ONLY)
+            .set_content_arrangement(ContentArrangement::Dynamic);
+        if !table.is_tty() {
+            table.set_width(100);
+        }
+        table.set_header(["name", "title", "state", "size", "content", "licence", "folder"]);
+        for manifest in manifests() {
+            let presence = self.store.presence(&manifest);
+            table.add_row([
+                manifest.name.clone(),
+                manifest.title.clone(),
+                presence.to_string(),
+                DecimalBytes(manifest.bytes()).to_string(),
+                content(&manifest),
+                manifest.licence.clone(),
+                if manifest.embedded { "built in".to_owned() } else { manifest.folder.clone() },
+            ]);
+        }
+        for column in [3, 4] {
+            table
+                .column_mut(column)
+                .expect("seven columns")
+                .set_cell_alignment(CellAlignment::Right);
+        }
+        writeln!(self.out, "{table}")?;
+        writeln!(
+            self.out,
+            "data folder: {} ({})",
+            self.store.root().display(),
+            self.store.origin()
+        )?;
+        Ok(())
+    }
+
+    fn fetch(&mut self, names: &[String]) -> anyhow::Result<()> {
+        let mut failures = Vec::new();
+        for manifest in selected(names)? {
+            if manifest.embedded {
+                if !names.is_empty() {
+                    self.say(format!("{}: built in, nothing to fetch", manifest.name))?;
+                }
+                continue;
+            }
+            if !self.quiet && self.store.presence(&manifest) != Presence::Present {
+                note(format!("{}: {}", manifest.title, manifest.notice));
+            }
+            let mut progress = Progress::new(self.quiet);
+            let mut show = |event: FetchEvent<'_>| progress.show(&event);
+            let done = self.store.fetch(&manifest, &FetchOptions::default(), &mut show);
+            progress.clear();
+            match done {
+                Ok(()) => self.say_complete(&manifest)?,
+                Err(err) => failures.push((manifest.name, err.into())),
+            }
+        }
+        all_or("could not be fetched", failures)
+    }
+
+    fn import(&mut self, dir: &Path, names: &[String]) -> anyhow::Result<()> {
+        let mut failures = Vec::new();
+        let mut complete = 0;
+        let mut known = Vec::new();
+        for manifest in selected(names)?.into_iter().filter(|manifest| !manifest.embedded) {
+            let report = self.store.import(&manifest, dir)?;
+            for file in &report.files {
+                if let ImportOutcome::Imported { from } = &file.outcome {
+                    let [name, to] = [&manifest.name, &file.path.display().to_string()];
+                    self.say(format!("{name}: {to} from {}", from.display()))?;
+                }
+            }
+            known.extend(manifest.files.iter().map(|file| file.name.clone()));
+            if report.is_complete() {
+                complete += 1;
+                self.say_complete(&manifest)?;
+            } else if !names.is_empty() || report.found_any() {
+                let missing: String = report.files.iter().filter_map(not_found).collect();
+                let [dir, name] = [&dir.display().to_string(), &manifest.name];
+                let err = anyhow!("{dir} does not have all files of `{name}`:{missing}");
+                failures.push((manifest.name, err));
+            }
+        }
+        if failures.is_empty() && complete == 0 && names.is_empty() {
+            bail!(
+                "nothing to import in {} or the folders directly in it; a data set's files are \
+                 called {}, plain or with .gz or .xz behind it",
+                dir.display(),
+                known.join(", ")
+            );
+        }
+        // Without names, a folder that completes one data set need not have the others, however its
+        // files are called: many data sets have a `train.txt`.
+        if names.is_empty() && complete > 0 {
+            return Ok(());
+        }
+        all_or("could not be imported", failures)
+    }
+
+    fn verify(&mut self, names: &[String]) -> anyhow::Result<()> {
+        let mut failures = Vec::new();
+        for manifest in selected(names)? {
+            let name = &manifest.name;
+            if names.is_empty() && self.store.presence(&manifest) == Presence::Missing {
+                writeln!(self.out, "{name}: not there")?;
+                continue;
+            }
+            let found = self.store.verify(&manifest);
+            let mut missing = Vec::new();
+            let mut wrong = Vec::new();
+            for file in found.files {
+                match file.state {
+                    FileState::Whole => {}
+                    FileState::Missing => missing.push(file.path.display().to_string()),
+                    FileState::Damaged(err) => wrong.push(chain(&err).join(": ")),
+                }
+            }
+            if !missing.is_empty() {
+                let rest = self.store.command("fetch", name);
+                let missing = missing.join(", ");
+                wrong.push(format!(
+                    "`{name}` is not complete: {missing} missing; get the rest with `{rest}`"
+                ));
+            }
+            if let Some(Err(err)) = found.counts {
+                wrong.push(err.to_string());
+            }
+            if wrong.is_empty() {
+                writeln!(self.out, "{name}: right ({})", summary(&manifest))?;
+                if let Some(variant) = self.store.variant(&manifest) {
+                    writeln!(self.out, "{name}: not the official files: {variant}")?;
+                }
+            } else {
+                let is_incomplete = wrong.len() == 1 && !missing.is_empty();
+                let what = if is_incomplete { "not complete" } else { "wrong" };
+                writeln!(self.out, "{name}: {what}")?;
+                failures.push((manifest.name, anyhow!("{}", wrong.join("\n"))));
+            }
+        }
+        all_or("are not right", failures)
+    }
+}
+
+/// What is said of a file that was not found, on a line of its own.
+fn not_found(file: &ImportedFile) -> Option<String> {
+    let ImportOutcome::NotFound { candidates } = &file.outcome else { return None };
+    let name = file.path.file_name().unwrap_or_default().display();
+    let rejected: String = candidates.iter().map(|it| format!("\n    {it}")).collect();
+    Some(match rejected.is_empty() {
+        true => format!("\n  {name}: no file of that name"),
+        false => format!("\n  {name}: no file with the right bytes{rejected}"),
+    })
+}
+
+/// What a data set consists of.
+fn summary(manifest: &Manifest) -> String {
+    let kinds = match manifest.classes {
+        0 => format!("{} word types", HumanCount(manifest.vocabulary as u64)),
+        classes => format!("{classes} classes"),
+    };
+    let [files, size] = [manifest.files.len() as u64, manifest.bytes()];
+    format!("{files} files, {}, {}, {kinds}", DecimalBytes(size), content(manifest))
 }
 
 /// How much there is to train and test on.
@@ -179,162 +327,6 @@ fn content(manifest: &Manifest) -> String {
     } else {
         format!("{} tokens", HumanCount(manifest.tokens() as u64))
     }
-}
-
-fn fetch(store: &Store, names: &[String], quiet: bool, out: &mut dyn Write) -> anyhow::Result<()> {
-    let mut failures = Vec::new();
-    for manifest in selected(names)? {
-        if manifest.embedded {
-            if !quiet && !names.is_empty() {
-                writeln!(out, "{}: built in, nothing to fetch", manifest.name)?;
-            }
-            continue;
-        }
-        if !quiet && store.presence(&manifest) != Presence::Present {
-            note(format!("{}: {}", manifest.title, manifest.notice));
-        }
-        let mut progress = Progress::new(quiet);
-        let done =
-            store.fetch(&manifest, &FetchOptions::default(), &mut |event| progress.show(&event));
-        progress.clear();
-        match done {
-            Ok(()) if quiet => {}
-            Ok(()) => {
-                let folder = store.root().join(&manifest.folder);
-                writeln!(out, "{}: complete in {}", manifest.name, folder.display())?;
-            }
-            Err(err) => failures.push((manifest.name, err.into())),
-        }
-    }
-    all_or("could not be fetched", failures)
-}
-
-fn import(
-    store: &Store,
-    dir: &Path,
-    names: &[String],
-    quiet: bool,
-    out: &mut dyn Write,
-) -> anyhow::Result<()> {
-    let mut failures = Vec::new();
-    let mut complete = 0;
-    let mut known = Vec::new();
-    for manifest in selected(names)?.into_iter().filter(|manifest| !manifest.embedded) {
-        let report = store.import(&manifest, dir)?;
-        if !quiet {
-            for file in &report.files {
-                if let ImportOutcome::Imported { from } = &file.outcome {
-                    writeln!(
-                        out,
-                        "{}: {} from {}",
-                        manifest.name,
-                        file.path.display(),
-                        from.display()
-                    )?;
-                }
-            }
-        }
-        known.extend(manifest.files.iter().map(|file| file.name.clone()));
-        if report.is_complete() {
-            complete += 1;
-            if !quiet {
-                let folder = store.root().join(&manifest.folder);
-                writeln!(out, "{}: complete in {}", manifest.name, folder.display())?;
-            }
-        } else if !names.is_empty() || report.found_any() {
-            let missing: Vec<String> = report
-                .files
-                .iter()
-                .filter_map(|file| match &file.outcome {
-                    ImportOutcome::NotFound { candidates } => Some((file, candidates)),
-                    _ => None,
-                })
-                .map(|(file, candidates)| {
-                    let name = file.path.file_name().unwrap_or_default().to_string_lossy();
-                    let rejected: String =
-                        candidates.iter().map(|candidate| format!("\n    {candidate}")).collect();
-                    match rejected.is_empty() {
-                        true => format!("\n  {name}: no file of that name"),
-                        false => format!("\n  {name}: no file with the right bytes{rejected}"),
-                    }
-                })
-                .collect();
-            let err = anyhow::anyhow!(
-                "{} does not have all files of `{}`:{}",
-                dir.display(),
-                manifest.name,
-                missing.concat()
-            );
-            failures.push((manifest.name, err));
-        }
-    }
-    if failures.is_empty() && complete == 0 && names.is_empty() {
-        bail!(
-            "nothing to import in {} or the folders directly in it; a data set's files are called {}, plain or with .gz or .xz behind it",
-            dir.display(),
-            known.join(", ")
-        );
-    }
-    // Without names, a folder that completes one data set need not have the others, however its
-    // files are called: many data sets have a `train.txt`.
-    if names.is_empty() && complete > 0 {
-        return Ok(());
-    }
-    all_or("could not be imported", failures)
-}
-
-fn verify(store: &Store, names: &[String], out: &mut dyn Write) -> anyhow::Result<()> {
-    let mut failures = Vec::new();
-    for manifest in selected(names)? {
-        if names.is_empty() && store.presence(&manifest) == Presence::Missing {
-            writeln!(out, "{}: not there", manifest.name)?;
-            continue;
-        }
-        let found = store.verify(&manifest);
-        let mut missing = Vec::new();
-        let mut wrong = Vec::new();
-        for file in found.files {
-            match file.state {
-                FileState::Whole => {}
-                FileState::Missing => missing.push(file.path.display().to_string()),
-                FileState::Damaged(err) => wrong.push(format!("{:#}", anyhow::Error::from(err))),
-            }
-        }
-        if !missing.is_empty() {
-            let rest = store.command("fetch", &manifest.name);
-            wrong.push(format!(
-                "`{}` is not complete: {} missing; get the rest with `{rest}`",
-                manifest.name,
-                missing.join(", ")
-            ));
-        }
-        if let Some(Err(err)) = found.counts {
-            wrong.push(err.to_string());
-        }
-        if wrong.is_empty() {
-            let kinds = match manifest.classes {
-                0 => format!("{} word types", HumanCount(manifest.vocabulary as u64)),
-                classes => format!("{classes} classes"),
-            };
-            writeln!(
-                out,
-                "{}: right ({} files, {}, {}, {kinds})",
-                manifest.name,
-                manifest.files.len(),
-                DecimalBytes(manifest.bytes()),
-                content(&manifest),
-            )?;
-            if let Some(variant) = store.variant(&manifest) {
-                writeln!(out, "{}: not the official files: {variant}", manifest.name)?;
-            }
-        } else {
-            let what =
-                if wrong.len() == 1 && !missing.is_empty() { "not complete" } else { "wrong" };
-            writeln!(out, "{}: {what}", manifest.name)?;
-            failures.push((manifest.name, anyhow::anyhow!("{}", wrong.join("\n"))));
-        }
-    }
-    all_or("are not right", failures)
 }
 
 /// Progress of a download on stderr: a bar where there is a terminal, lines where there is none.
@@ -378,11 +370,8 @@ impl Progress {
             }
             FetchEvent::Finished { path, total } => {
                 self.clear();
-                self.line(format!(
-                    "{}: {}, the checksum is right",
-                    path.display(),
-                    DecimalBytes(*total)
-                ));
+                let [path, size] = [path.display().to_string(), DecimalBytes(*total).to_string()];
+                self.line(format!("{path}: {size}, the checksum is right"));
             }
             FetchEvent::Whole { path } => self.line(format!("{}: already there", path.display())),
         }
@@ -426,7 +415,8 @@ mod tests {
     fn data(root: &Path, args: &[&str]) -> (anyhow::Result<()>, String) {
         let cli = Cli::try_parse_from(["data"].iter().chain(args)).unwrap();
         let mut out = Vec::new();
-        let done = execute(&cli.args.command, &Store::locate(Some(root)), true, &mut out);
+        let desk = Desk { store: Store::locate(Some(root)), quiet: true, out: &mut out };
+        let done = desk.execute(&cli.args.command);
         (done, String::from_utf8(out).unwrap())
     }
 

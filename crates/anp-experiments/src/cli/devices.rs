@@ -3,10 +3,9 @@
 use std::process::ExitCode;
 
 use burn::tensor::Device;
-use comfy_table::Table;
 use comfy_table::presets::NOTHING;
 
-use super::output::print;
+use super::output::{print, table};
 use crate::device::{Backend, DeviceName};
 
 /// Arguments of `anp devices`.
@@ -26,10 +25,8 @@ pub(super) struct DevicesArgs {}
 ///
 /// If stdout cannot be written to.
 pub(super) fn run() -> anyhow::Result<ExitCode> {
-    let mut table = Table::new();
-    table.load_preset(NOTHING).force_no_tty();
-    table.set_header(["backend", "what for", "built in", "devices here"]);
-    for backend in Backend::ALL {
+    let header = ["backend", "what for", "built in", "devices here"];
+    let rows = Backend::all().map(|backend| {
         let devices = backend.devices();
         let built = match backend.is_compiled_in() {
             true => "yes".to_owned(),
@@ -40,14 +37,9 @@ pub(super) fn run() -> anyhow::Result<ExitCode> {
             (true, true) => "none".to_owned(),
             (true, false) => names(backend, &devices).join("\n"),
         };
-        table.add_row([
-            backend.name().to_owned(),
-            backend.description().to_owned(),
-            built,
-            present,
-        ]);
-    }
-    let mut text: String = table.lines().map(|line| format!("{}\n", line.trim())).collect();
+        [backend.name().to_owned(), backend.description().to_owned(), built, present]
+    });
+    let mut text = table(NOTHING, header, 0..0, rows);
     if let Ok(best) = DeviceName::best() {
         text.push_str(&format!("Without --device, anp takes {best}.\n"));
     }

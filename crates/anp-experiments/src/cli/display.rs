@@ -20,6 +20,25 @@ use crate::engine::{OnEvaluation, Quantity};
 /// Time between two lines within an epoch.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
+/// What a line shows of a metric.
+type Show = fn(f64) -> String;
+
+/// What a line shows, in this order, as far as it is known.
+const SHOWN: [(Quantity, Show); 6] = [
+    (Quantity::LOSS, |loss| format!("  loss {loss:.4}")),
+    (Quantity::PERPLEXITY, |perplexity| format!("  perplexity {perplexity:.2}")),
+    (Quantity::ACCURACY, |accuracy| format!("  accuracy {accuracy:.2} %")),
+    (Quantity::PENALTY, |penalty| match penalty {
+        0.0 => String::new(),
+        _ => format!("  penalty {penalty:.4}"),
+    }),
+    (Quantity::TOKENS_PER_SECOND, |rate| format!("  {rate:.0} tokens/s")),
+    (Quantity::IMAGES_PER_SECOND, |rate| format!("  {rate:.0} images/s")),
+];
+
+/// How many of these are of interest where nothing is trained.
+const SHOWN_IN_VALIDATION: usize = 3;
+
 /// The renderer for this terminal.
 pub(super) fn renderer(quiet: bool, interrupter: &Interrupter) -> Box<dyn MetricsRenderer> {
     if quiet {
@@ -101,29 +120,14 @@ impl<W: FnMut(String) + Send + Sync> Lines<W> {
     }
 
     fn line(&mut self, time_left: Option<Duration>) {
-        let value = |quantity: Quantity| self.values.get(quantity.name);
         let mut line = format!(
             "epoch {}/{}  {} {}/{}",
             self.epoch, self.epochs, self.split, self.done, self.total
         );
-        if let Some(loss) = value(Quantity::LOSS) {
-            line += &format!("  loss {loss:.4}");
-        }
-        if let Some(perplexity) = value(Quantity::PERPLEXITY) {
-            line += &format!("  perplexity {perplexity:.2}");
-        }
-        if let Some(accuracy) = value(Quantity::ACCURACY) {
-            line += &format!("  accuracy {accuracy:.2} %");
-        }
-        if self.split == "train" {
-            if let Some(penalty) = value(Quantity::PENALTY).filter(|&&penalty| penalty != 0.0) {
-                line += &format!("  penalty {penalty:.4}");
-            }
-            if let Some(rate) = value(Quantity::TOKENS_PER_SECOND) {
-                line += &format!("  {rate:.0} tokens/s");
-            }
-            if let Some(rate) = value(Quantity::IMAGES_PER_SECOND) {
-                line += &format!("  {rate:.0} images/s");
+        let shown = if self.split == "train" { SHOWN.len() } else { SHOWN_IN_VALIDATION };
+        for (quantity, show) in &SHOWN[..shown] {
+            if let Some(&value) = self.values.get(quantity.name) {
+                line += &show(value);
             }
         }
         if let Some(left) = time_left {

@@ -1,13 +1,13 @@
 //! `anp evaluate`: the scores of a checkpoint's best parameters.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::bail;
 use comfy_table::presets::NOTHING;
-use comfy_table::{CellAlignment, Table};
 
-use super::output::print;
+use super::globals::Globals;
+use super::output::{print, table};
 use super::session::{DeviceArgs, Session};
 use super::{display, interrupt};
 use crate::engine::{Checkpoint, Task};
@@ -67,17 +67,13 @@ enum Format {
 /// # Errors
 ///
 /// If the checkpoint, the device or the data is not there or not right.
-pub(super) fn run(
-    args: &EvaluateArgs,
-    data_dir: Option<&Path>,
-    quiet: bool,
-) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &EvaluateArgs, globals: &Globals) -> anyhow::Result<ExitCode> {
     let checkpoint = Checkpoint::open(&args.checkpoint)?;
     if args.mc_dropout.is_some() && checkpoint.kind() != TextTask::KIND {
         bail!("--mc-dropout is for language models; {} is of images", args.checkpoint.display());
     }
-    let session = Session::on_one_device(&args.device, data_dir, quiet)?;
-    let mut show = display::evaluation(quiet);
+    let session = Session::on_one_device(&args.device, globals)?;
+    let mut show = display::evaluation(globals.quiet);
     let mut go_on = |part, progress| {
         show(part, progress);
         !session.interrupter.should_stop()
@@ -104,29 +100,24 @@ pub(super) fn run(
 }
 
 fn text(scores: &CheckpointScores) -> String {
-    let mut table = Table::new();
-    table.load_preset(NOTHING).force_no_tty();
     let numbers = |score: &Score| [format!("{:.4}", score.nll), format!("{:.2}", score.perplexity)];
     let mut header = vec!["text", "tokens", "nll, nats", "perplexity"];
     if scores.mc_dropout.is_some() {
         header.extend(["MC nll, nats", "MC perplexity"]);
     }
-    table.set_header(header);
     let names = ["validation, as in training", "validation, one stream", "test, one stream"];
-    for (index, (name, score)) in names.into_iter().zip(scores.ordinary.all()).enumerate() {
+    let ordinary = names.into_iter().zip(scores.ordinary.all()).enumerate();
+    let rows = ordinary.map(|(index, (name, score))| {
         let mut row = vec![name.to_owned(), score.tokens.to_string()];
         row.extend(numbers(&score));
         row.extend(scores.mc_dropout.iter().flat_map(|mc| numbers(&mc.scores.all()[index])));
-        table.add_row(row);
-    }
-    for column in table.column_iter_mut().skip(1) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
+        row
+    });
+    let lines = table(NOTHING, header, 1..6, rows);
     let parameters = match scores.best_epoch {
         Some(epoch) => format!("parameters of epoch {epoch}, the best on validation"),
         None => "parameters of an unfinished first epoch".to_owned(),
     };
-    let lines: String = table.lines().map(|line| format!("{}\n", line.trim())).collect();
     let monte_carlo = scores.mc_dropout.as_ref().map_or(String::new(), |mc| {
         let MonteCarlo { passes, seed } = mc.monte_carlo;
         format!("MC: mean probability of {passes} passes with dropout, seed {seed}\n")

@@ -7,6 +7,7 @@ mod data;
 mod devices;
 mod display;
 mod evaluate;
+mod globals;
 mod interrupt;
 mod output;
 mod recipe;
@@ -16,12 +17,12 @@ mod session;
 mod terminal;
 mod train;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
+use globals::Globals;
 use output::{complain, print};
 
 /// Train recurrent language models with the activation norm penalty, and compare with the paper.
@@ -43,13 +44,8 @@ be done; 130 interrupted, rerun the command to resume.
 `anp COMMAND --help` explains a command."
 )]
 struct Cli {
-    /// Folder of the data sets, instead of ANP_DATA_DIR or the platform's data folder
-    #[arg(long, global = true, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
-    data_dir: Option<PathBuf>,
-
-    /// Print results and errors only, no progress
-    #[arg(long, short, global = true)]
-    quiet: bool,
+    #[command(flatten)]
+    globals: Globals,
 
     #[command(subcommand)]
     command: Command,
@@ -91,14 +87,13 @@ pub fn run() -> ExitCode {
 }
 
 fn dispatch() -> anyhow::Result<ExitCode> {
-    let Cli { data_dir, quiet, command } = Cli::parse();
-    let data_dir = data_dir.as_deref();
+    let Cli { globals, command } = Cli::parse();
     match command {
-        Command::Reproduce(args) => reproduce::run(&args, data_dir, quiet),
-        Command::Report(args) => report::run(&args, data_dir, quiet),
-        Command::Train(args) => train::run(&args, data_dir, quiet),
-        Command::Evaluate(args) => evaluate::run(&args, data_dir, quiet),
-        Command::Data(args) => data::run(&args, data_dir, quiet),
+        Command::Reproduce(args) => reproduce::run(&args, &globals),
+        Command::Report(args) => report::run(&args),
+        Command::Train(args) => train::run(&args, &globals),
+        Command::Evaluate(args) => evaluate::run(&args, &globals),
+        Command::Data(args) => data::run(&args, &globals),
         Command::Devices(_) => devices::run(),
         Command::Completions { shell } => {
             let mut script = Vec::new();
@@ -131,7 +126,7 @@ mod tests {
     #[test]
     fn global_options_may_stand_behind_the_command() {
         let cli = Cli::try_parse_from(["anp", "report", "--quiet", "--data-dir", "d"]).unwrap();
-        assert!(cli.quiet);
-        assert_eq!(cli.data_dir, Some(PathBuf::from("d")));
+        assert!(cli.globals.quiet);
+        assert_eq!(cli.globals.data_dir, Some("d".into()));
     }
 }

@@ -1,7 +1,7 @@
 //! `anp report`: tables from records.
 
 use std::io::IsTerminal;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -134,7 +134,7 @@ fn width() -> u16 {
 /// # Errors
 ///
 /// If tables or records cannot be read.
-pub(super) fn run(args: &ReportArgs, _: Option<&Path>, _: bool) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &ReportArgs) -> anyhow::Result<ExitCode> {
     let loaded = args.common.load(&args.tables)?;
     args.common.print(&loaded.tables, &loaded.records, &[])
 }

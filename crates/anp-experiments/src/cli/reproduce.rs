@@ -6,16 +6,14 @@ use std::process::ExitCode;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
-use anyhow::Context;
-use comfy_table::{CellAlignment, Table};
 use indicatif::{HumanCount, HumanDuration};
 
+use super::globals::Globals;
 use super::interrupt;
-use super::output::{complain, note, print};
+use super::output::{complain, note, print, table};
 use super::report::{Loaded, TableArgs};
 use super::session::{CheckpointArgs, DeviceArgs, Session};
-use crate::atomic;
-use crate::device::{self, Backend, DeviceName};
+use crate::device::{self, DeviceName};
 use crate::engine::{Outcome, RunRequest};
 use crate::recipe::Scale;
 use crate::record;
@@ -88,11 +86,8 @@ pub(super) struct ReproduceArgs {
 /// If tables or records cannot be read, the device or the data is missing, or a record cannot be
 /// written. A failed run is not an error: once the other runs are done and the tables printed, the
 /// exit code is 2.
-pub(super) fn run(
-    args: &ReproduceArgs,
-    data_dir: Option<&Path>,
-    quiet: bool,
-) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &ReproduceArgs, globals: &Globals) -> anyhow::Result<ExitCode> {
+    let scale = args.common.recipe.scale;
     let Loaded { experiments, tables, records_dir, records } = args.common.load(&args.tables)?;
     let selection = Selection {
         rows: args.only.clone(),
@@ -100,23 +95,19 @@ pub(super) fn run(
         overrides: args.common.recipe.overrides.clone(),
         force: args.force,
     };
-    let Plan { runs, recorded } = plan(&tables, args.common.recipe.scale, &selection, &records)?;
+    let Plan { runs, recorded } = plan(&tables, scale, &selection, &records)?;
     if args.dry_run {
         let machine = machine(&args.device.names()?);
         let costs: Vec<_> =
             runs.iter().map(|run| Cost::estimate(run, &machine, &records)).collect();
-        print(dry_run(&runs, &costs, recorded, args.common.recipe.scale, &machine))?;
+        print(dry_run(&runs, &costs, recorded, scale, &machine))?;
         return Ok(ExitCode::SUCCESS);
     }
 
-    if !quiet {
-        note(summary(runs.len(), recorded, args.common.recipe.scale));
-    }
+    globals.note(summary(runs.len(), recorded, scale));
     let mut failed = Vec::new();
     if !runs.is_empty() {
-        atomic::check_writable(&records_dir)
-            .with_context(|| format!("cannot write records to {}", records_dir.display()))?;
-        let session = Session::open(&args.device, data_dir, quiet)?;
+        let session = Session::for_records(&records_dir, &args.device, globals)?;
         for name in runs.iter().map(|run| run.recipe.data_set()).collect::<BTreeSet<_>>() {
             session.place.store.check_readable(name)?;
         }
@@ -126,9 +117,7 @@ pub(super) fn run(
             if session.asked.to_stop() {
                 return Ok(Outcome::Interrupted { checkpoint: None });
             }
-            if !quiet {
-                note(format!("run {} of {}: {}", index + 1, runs.len(), run.name()));
-            }
+            globals.note(format!("run {} of {}: {}", index + 1, runs.len(), run.name()));
             let run_dir = runs_dir.join(run.name());
             runs::run(RunRequest {
                 recipe: run.recipe.clone(),
@@ -157,11 +146,9 @@ pub(super) fn run(
 }
 
 fn machine(devices: &[DeviceName]) -> Machine {
-    let is_cpu =
-        |it: &DeviceName| matches!(it.backend, Backend::Flex | Backend::Cpu | Backend::Ndarray);
     Machine {
         device: device::list(devices),
-        is_cpu: devices.iter().all(is_cpu),
+        is_cpu: devices.iter().all(|name| name.backend.is_cpu()),
         threads: available_parallelism().map_or(1, usize::from),
     }
 }
@@ -202,65 +189,38 @@ fn dry_run(
     scale: Scale,
     machine: &Machine,
 ) -> String {
-    let mut text = format!("dry run, {}\n", summary(runs.len(), recorded, scale));
+    let text = format!("dry run, {}\n", summary(runs.len(), recorded, scale));
     if runs.is_empty() {
         return text;
     }
-    let mut table = Table::new();
-    table.load_preset(LINES).force_no_tty();
-    table.set_header([
-        "table",
-        "row",
-        "seed",
-        "epochs",
-        "tokens, images",
-        "about",
-        "speed taken from",
-    ]);
-    for (run, cost) in runs.iter().zip(costs) {
+    let header = ["table", "row", "seed", "epochs", "tokens, images", "about", "speed taken from"];
+    let rows = runs.iter().zip(costs).map(|(run, cost)| {
         let basis = match &cost.basis {
             Basis::Record(path) => path.file_stem().unwrap_or_default().to_string_lossy().into(),
             Basis::RuleOfThumb => "a rule of thumb".to_owned(),
         };
-        table.add_row([
-            run.id.table.clone(),
-            run.id.row.clone(),
-            run.id.seed.to_string(),
-            cost.epochs.to_string(),
-            HumanCount(cost.items).to_string(),
-            duration(cost.seconds),
-            basis,
-        ]);
-    }
-    let items: u64 = costs.iter().map(|cost| cost.items).sum();
-    let seconds: f64 = costs.iter().map(|cost| cost.seconds).sum();
-    table.add_row([
-        "total".to_owned(),
-        String::new(),
-        String::new(),
-        String::new(),
-        HumanCount(items).to_string(),
-        duration(seconds),
-        String::new(),
-    ]);
-    for column in table.column_iter_mut().skip(2).take(4) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    for line in table.lines() {
-        text.push_str(line.trim_end());
-        text.push('\n');
-    }
-    text.push_str(&format!(
-        "These are estimates for {} ({} threads): training only; a run that ends early, or a busy \
-         machine,\nmakes them wrong.\n",
-        machine.device, machine.threads
-    ));
-    text
+        let [seed, epochs] = [run.id.seed.to_string(), cost.epochs.to_string()];
+        let [items, seconds] = amounts(cost.items, cost.seconds);
+        [run.id.table.clone(), run.id.row.clone(), seed, epochs, items, seconds, basis]
+    });
+    let [items, seconds] = amounts(
+        costs.iter().map(|cost| cost.items).sum(),
+        costs.iter().map(|cost| cost.seconds).sum(),
+    );
+    let mut total = [const { String::new() }; 7];
+    (total[0], total[4], total[5]) = ("total".to_owned(), items, seconds);
+    text + &table(LINES, header, 2..6, rows.chain([total]))
+        + &format!(
+            "These are estimates for {} ({} threads): training only; a run that ends early, or a \
+             busy machine,\nmakes them wrong.\n",
+            machine.device, machine.threads
+        )
 }
 
-/// Seconds, rounded to a unit that fits an estimate.
-fn duration(seconds: f64) -> String {
-    HumanDuration(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)).to_string()
+/// Tokens or images, and their seconds rounded to a unit that fits an estimate.
+fn amounts(items: u64, seconds: f64) -> [String; 2] {
+    let time = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
+    [HumanCount(items).to_string(), HumanDuration(time).to_string()]
 }
 
 #[cfg(test)]

@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anp_models::Kernels;
-use anyhow::bail;
+use anyhow::{Context, bail};
 use burn::train::Interrupter;
 
 use super::display;
+use super::globals::Globals;
 use super::interrupt::{self, Asked};
-use super::output::note;
-use crate::data::Store;
+use crate::atomic;
 use crate::device::{self, DeviceName, Devices};
 use crate::engine::{Control, Place};
 
@@ -66,35 +66,38 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// Open the devices and say which they are, unless `quiet`; listen for Ctrl-C.
-    pub fn open(args: &DeviceArgs, data_dir: Option<&Path>, quiet: bool) -> anyhow::Result<Self> {
+    /// Open the devices and say which they are; listen for Ctrl-C.
+    pub fn open(args: &DeviceArgs, globals: &Globals) -> anyhow::Result<Self> {
         let names = args.names()?;
         let devices = Devices::open(&names)?;
-        if !quiet {
-            let of = |name: &DeviceName| format!("{name} ({})", name.backend.description());
-            let what = if names.len() == 1 { "device" } else { "devices" };
-            let all: Vec<_> = names.iter().map(of).collect();
-            note(format!("{what}: {}", all.join(", ")));
-        }
+        let of = |name: &DeviceName| format!("{name} ({})", name.backend.description());
+        let what = if names.len() == 1 { "device" } else { "devices" };
+        globals.note(format!("{what}: {}", names.iter().map(of).collect::<Vec<_>>().join(", ")));
         let (interrupter, asked) = interrupt::on_signal()?;
-        let place = Place { devices, kernels: args.kernels, store: Store::locate(data_dir) };
-        Ok(Self { place, interrupter, asked, quiet })
+        let place = Place { devices, kernels: args.kernels, store: globals.store() };
+        Ok(Self { place, interrupter, asked, quiet: globals.quiet })
+    }
+
+    /// [`open`](Self::open) for runs whose records go to `folder`, which must be writable.
+    pub fn for_records(
+        folder: &Path,
+        args: &DeviceArgs,
+        globals: &Globals,
+    ) -> anyhow::Result<Self> {
+        atomic::check_writable(folder)
+            .with_context(|| format!("cannot write records to {}", folder.display()))?;
+        Self::open(args, globals)
     }
 
     /// [`open`](Self::open) where more than one device is of no use.
-    pub fn on_one_device(
-        args: &DeviceArgs,
-        data_dir: Option<&Path>,
-        quiet: bool,
-    ) -> anyhow::Result<Self> {
-        let names = args.names()?;
-        if names.len() > 1 {
+    pub fn on_one_device(args: &DeviceArgs, globals: &Globals) -> anyhow::Result<Self> {
+        if args.device.len() > 1 {
             bail!(
                 "a checkpoint is evaluated on one device, but --device names {}",
-                device::list(&names)
+                device::list(&args.device)
             );
         }
-        Self::open(args, data_dir, quiet)
+        Self::open(args, globals)
     }
 
     /// How a run in `run_dir` is saved, shown and stopped.

@@ -3,14 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 
+use super::globals::Globals;
 use super::interrupt;
 use super::output::{note, print};
 use super::recipe::RecipeArgs;
 use super::reproduce::how_to_go_on;
 use super::session::{CheckpointArgs, DeviceArgs, Session};
-use crate::atomic;
 use crate::engine::{Outcome, RunId, RunRequest};
 use crate::experiments::{Row, Runs};
 use crate::record::{Record, run_name};
@@ -68,11 +68,7 @@ pub(super) struct TrainArgs {
 ///
 /// If the file, the device or the data is missing or wrong, the run fails, or its record cannot be
 /// written.
-pub(super) fn run(
-    args: &TrainArgs,
-    data_dir: Option<&Path>,
-    quiet: bool,
-) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &TrainArgs, globals: &Globals) -> anyhow::Result<ExitCode> {
     let row = Row::load(&args.file)?;
     let scale = args.recipe.scale;
     let Some(Runs { recipe, seeds }) = row.runs(scale, &args.recipe.overrides)? else {
@@ -88,9 +84,7 @@ pub(super) fn run(
     let (table, seed) = (folder.to_string_lossy().into_owned(), args.seed.unwrap_or(seeds[0]));
     let name = run_name(&table, &row.id, scale, seed, &recipe.content_hash());
 
-    atomic::check_writable(&args.records)
-        .with_context(|| format!("cannot write records to {}", args.records.display()))?;
-    let session = Session::open(&args.device, data_dir, quiet)?;
+    let session = Session::for_records(&args.records, &args.device, globals)?;
     let outcome = runs::run(RunRequest {
         recipe,
         id: RunId { table, row: row.id, scale, seed },

@@ -1,12 +1,11 @@
 //! Text to token ids.
 
-use std::{
-    collections::HashMap,
-    fs,
-    path::{Path, PathBuf},
-};
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
 
-use super::{DataError, Split};
+use super::error::DataError;
+use super::manifest::Split;
 
 /// The token that ends every line.
 pub const EOS: &str = "<eos>";
@@ -105,9 +104,7 @@ impl Corpus {
         valid: impl AsRef<Path>,
         test: impl AsRef<Path>,
     ) -> Result<Self, DataError> {
-        let read = |path: &Path| {
-            fs::read(path).map_err(|source| DataError::Read { path: path.to_owned(), source })
-        };
+        let read = |path: &Path| fs::read(path).map_err(DataError::read(path));
         let paths = [train.as_ref(), valid.as_ref(), test.as_ref()];
         let [train, valid, test] = [read(paths[0])?, read(paths[1])?, read(paths[2])?];
         Self::from_bytes([(paths[0], &train), (paths[1], &valid), (paths[2], &test)])

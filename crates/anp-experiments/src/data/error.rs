@@ -1,11 +1,12 @@
 //! What can be wrong with data, and what to do about it.
 
-use std::{
-    io,
-    path::{Path, PathBuf},
-};
+use std::io;
+use std::path::{Path, PathBuf};
 
-use super::{FailedAddress, Sha256Hex, Split, Store};
+use super::digest::Sha256Hex;
+use super::fetch::failure::FailedAddress;
+use super::manifest::Split;
+use super::store::Store;
 
 /// Why a data set could not be read, fetched or imported.
 #[derive(Debug, thiserror::Error)]
@@ -22,8 +23,10 @@ pub enum DataError {
 
     /// Files of a data set are not in the store.
     #[error(
-        "data set `{name}` is not there: {} not found in {} ({}); get it with `{}`, or take it from a folder that has its files with `{}`",
-        list(missing), store.root().display(), store.origin(), store.command("fetch", name), store.command("import", "DIR")
+        "data set `{name}` is not there: {} not found in {} ({}); get it with `{}`, or take \
+         it from a folder that has its files with `{}`",
+        list(missing), store.root().display(), store.origin(), store.command("fetch", name),
+        store.command("import", "DIR")
     )]
     Missing {
         /// The data set.
@@ -36,7 +39,8 @@ pub enum DataError {
 
     /// A file of a data set has a wrong size.
     #[error(
-        "{} is not the right file: it has {found} bytes instead of {expected}{}; replace it with `{advice}`",
+        "{} is not the right file: it has {found} bytes instead of {expected}{}; replace it with \
+         `{advice}`",
         path.display(), if found < expected { " (cut off?)" } else { "" }
     )]
     WrongSize {
@@ -52,7 +56,8 @@ pub enum DataError {
 
     /// A file of a data set has a wrong checksum.
     #[error(
-        "{} is not the right file: its SHA-256 is {found} instead of {expected}; replace it with `{advice}`",
+        "{} is not the right file: its SHA-256 is {found} instead of {expected}; replace it with \
+         `{advice}`",
         path.display()
     )]
     WrongChecksum {
@@ -68,7 +73,8 @@ pub enum DataError {
 
     /// A corpus does not have the counts that its manifest promises.
     #[error(
-        "the {split} split of `{name}` has {found} {what} instead of {expected}, although its checksum is right: the loader or datasets/{name}.toml is wrong, please report it"
+        "the {split} split of `{name}` has {found} {what} instead of {expected}, although its \
+         checksum is right: the loader or datasets/{name}.toml is wrong, please report it"
     )]
     WrongCount {
         /// The data set.
@@ -85,7 +91,9 @@ pub enum DataError {
 
     /// No address gave the right file.
     #[error(
-        "cannot download {}: no address gave the right file{}\ncheck the connection and try again, or get the files elsewhere and take them in with `{import}`",
+        "cannot download {}: no address gave the right file{}\n\
+         check the connection and try again, or get the files elsewhere and take them in with \
+         `{import}`",
         path.display(), lines(addresses)
     )]
     Fetch {
@@ -105,7 +113,10 @@ pub enum DataError {
     },
 
     /// A file does not hold the images that it should.
-    #[error("{} does not hold images of `{name}`: {reason}; replace it with `{advice}`", path.display())]
+    #[error(
+        "{} does not hold images of `{name}`: {reason}; replace it with `{advice}`",
+        path.display()
+    )]
     BadImages {
         /// The file.
         path: PathBuf,
@@ -118,7 +129,10 @@ pub enum DataError {
     },
 
     /// A text holds no word.
-    #[error("{} holds no words ({bytes} bytes); give a text with one sentence a line", path.display())]
+    #[error(
+        "{} holds no words ({bytes} bytes); give a text with one sentence per line",
+        path.display()
+    )]
     Empty {
         /// The file.
         path: PathBuf,
@@ -128,7 +142,8 @@ pub enum DataError {
 
     /// A text is not UTF-8.
     #[error(
-        "{} is not UTF-8: the byte at offset {offset} (line {line}) is invalid; convert the file, for example with iconv",
+        "{} is not UTF-8: the byte at offset {offset} (line {line}) is invalid; convert the file, \
+         for example with iconv",
         path.display()
     )]
     InvalidUtf8 {
@@ -142,7 +157,8 @@ pub enum DataError {
 
     /// A word is not in the vocabulary, and the vocabulary has no word for such words.
     #[error(
-        "`{word}` in line {line} of {} is not in the training text, and the training text has no `<unk>` to stand for it; replace rare words of all three files by `<unk>`",
+        "`{word}` in line {line} of {} is not in the training text, and the training text has no \
+         `<unk>` to stand for it; replace rare words in all three files with `<unk>`",
         path.display()
     )]
     NoUnk {
@@ -165,7 +181,8 @@ pub enum DataError {
 
     /// A file could not be written; nothing with its final name was changed.
     #[error(
-        "cannot write {}; make room or make the folder writable, or choose another one with --data-dir or ANP_DATA_DIR",
+        "cannot write {}; make room or make the folder writable, or choose another one with \
+         --data-dir or ANP_DATA_DIR",
         path.display()
     )]
     Write {
@@ -187,7 +204,7 @@ impl DataError {
 }
 
 /// `a, b, c`, each in quotes.
-pub(super) fn list(names: &[String]) -> String {
+fn list(names: &[String]) -> String {
     let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
     quoted.join(", ")
 }

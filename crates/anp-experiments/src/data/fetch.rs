@@ -1,18 +1,24 @@
 //! Downloads that survive broken connections, wrong files and full disks.
 
-mod failure;
+pub(super) mod failure;
 mod part;
 
-use std::{fs, io, io::Read, path::Path, thread, time::Duration};
+use std::fs;
+use std::io::{self, Read};
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
-use ureq::{
-    Agent,
-    http::{HeaderMap, StatusCode, header},
-};
+use ureq::Agent;
+use ureq::http::{HeaderMap, StatusCode, header};
 
-pub use self::failure::{FailedAddress, FetchFailure};
+use self::failure::{FailedAddress, FetchFailure};
 use self::part::Part;
-use super::{Archive, DataError, ImportOutcome, Manifest, ManifestFile, Sha256Hex, Split, Store};
+use super::error::DataError;
+use super::import::ImportOutcome;
+use super::manifest::{Archive, Manifest, ManifestFile, Split};
+use super::store::Store;
+use crate::atomic;
 
 /// An attempt that brought fewer new bytes than this counts as one that brought none.
 const PROGRESS: u64 = 64 * 1024;
@@ -122,32 +128,21 @@ impl Store {
         }
         let agent = config.build().into();
 
-        let Some(archive) = &manifest.archive else {
-            for file in &manifest.files {
-                let path = self.path(manifest, file);
-                Download {
-                    store: self,
-                    manifest,
-                    file,
-                    path: &path,
-                    agent: &agent,
-                    options,
-                    observer,
-                }
-                .run()?;
-            }
-            return Ok(());
+        let download = |file: &ManifestFile, observer: &mut dyn FnMut(FetchEvent<'_>)| {
+            let path = &self.path(manifest, file);
+            Download { store: self, manifest, file, path, agent: &agent, options, observer }.run()
         };
 
+        let Some(archive) = &manifest.archive else {
+            return manifest.files.iter().try_for_each(|file| download(file, observer));
+        };
         let mut due = Vec::new();
         for file in &manifest.files {
             let path = self.path(manifest, file);
-            match self.check_file(manifest, file) {
-                Ok(true) => observer(FetchEvent::Whole { path: &path }),
-                Ok(false) | Err(DataError::WrongSize { .. } | DataError::WrongChecksum { .. }) => {
-                    due.push((file, path));
-                }
-                Err(err) => return Err(err),
+            if self.has(manifest, file)? {
+                observer(FetchEvent::Whole { path: &path });
+            } else {
+                due.push((file, path));
             }
         }
         if due.is_empty() {
@@ -155,17 +150,8 @@ impl Store {
         }
         let whole = archive.as_file();
         let path = self.path(manifest, &whole);
-        Download {
-            store: self,
-            manifest,
-            file: &whole,
-            path: &path,
-            agent: &agent,
-            options,
-            observer,
-        }
-        .run()?;
-        let folder = [path.parent().unwrap_or(Path::new("")).to_owned()];
+        download(&whole, observer)?;
+        let folder = [atomic::folder_of(&path).to_owned()];
         for (file, place) in due {
             let outcome = self.import_file(manifest, file, &place, &folder)?;
             if let ImportOutcome::NotFound { candidates } = outcome {
@@ -268,16 +254,11 @@ impl Download<'_, '_> {
     }
 
     fn is_whole(&mut self) -> Result<bool, DataError> {
-        match self.store.check_file(self.manifest, self.file) {
-            Ok(true) => {
-                (self.observer)(FetchEvent::Whole { path: self.path });
-                Ok(true)
-            }
-            Ok(false) | Err(DataError::WrongSize { .. } | DataError::WrongChecksum { .. }) => {
-                Ok(false)
-            }
-            Err(err) => Err(err),
+        let is_whole = self.store.has(self.manifest, self.file)?;
+        if is_whole {
+            (self.observer)(FetchEvent::Whole { path: self.path });
         }
+        Ok(is_whole)
     }
 
     /// Complete the part from one address and check it.
@@ -406,10 +387,8 @@ impl Download<'_, '_> {
 }
 
 fn header_text(headers: &HeaderMap, name: header::HeaderName) -> String {
-    headers
-        .get(name)
-        .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
-        .unwrap_or_default()
+    let value = headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()));
+    value.unwrap_or_default().into_owned()
 }
 
 fn content_length(headers: &HeaderMap) -> Option<u64> {

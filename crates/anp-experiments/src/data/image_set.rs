@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use flate2::read::MultiGzDecoder;
 
-use super::{ImageFormat, Manifest, Split};
+use super::manifest::{ImageFormat, Manifest, Split};
 
 /// Height and width of an image.
 pub const IMAGE_SIDE: usize = 32;
@@ -126,7 +126,8 @@ impl Images {
         let record = num_labels + IMAGE_BYTES;
         if !bytes.len().is_multiple_of(record) {
             return Err(format!(
-                "its {} bytes are no whole number of records of {record} (cut off, or another data set?)",
+                "its {} bytes are no whole number of records of {record} (cut off, or another data \
+                 set?)",
                 bytes.len()
             ));
         }
@@ -185,7 +186,8 @@ impl Images {
         match labels.clone().find(|&(_, &label)| usize::from(label) >= classes) {
             None => Ok(()),
             Some((index, label)) => Err(format!(
-                "its image {} (from 0) has the label {label}, but there are {classes} classes, counted from 0",
+                "its image {} (from 0) has the label {label}, but there are {classes} classes, \
+                 counted from 0",
                 index - from
             )),
         }
@@ -195,7 +197,8 @@ impl Images {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::{Store, manifest};
+    use crate::data::catalogue::manifest;
+    use crate::data::store::Store;
 
     /// Records of CIFAR-10 with these labels; pixels count up from the label.
     fn records(labels: &[u8]) -> Vec<u8> {

@@ -8,7 +8,6 @@
 //!   [`Store::verify`] looks at what is there.
 //! - [`Corpus`] and [`Vocabulary`]: three streams of token ids. [`Corpus::from_files`] and
 //!   [`Corpus::from_texts`] read any text.
-//!
 //! - [`ImageSet`]: training and test images with their labels; [`Store::load_images`] reads one and
 //!   checks it.
 //!
@@ -23,24 +22,26 @@
 //! # Ok::<(), anp_experiments::data::DataError>(())
 //! ```
 
+mod catalogue;
 mod corpus;
 mod digest;
 mod error;
 mod fetch;
 mod image_set;
 mod import;
+mod load;
 mod manifest;
 mod store;
 mod verify;
 
+pub use catalogue::{NAMES, manifest, manifests};
 pub use corpus::{Corpus, EOS, UNK, Vocabulary};
 pub use digest::Sha256Hex;
 pub use error::DataError;
-pub use fetch::{FailedAddress, FetchEvent, FetchFailure, FetchOptions};
+pub use fetch::failure::{FailedAddress, FetchFailure};
+pub use fetch::{FetchEvent, FetchOptions};
 pub use image_set::{IMAGE_BYTES, IMAGE_SIDE, ImageSet, Images};
 pub use import::{Candidate, ImportOutcome, ImportReport, ImportedFile, Mismatch};
-pub use manifest::{
-    Archive, ImageFormat, Manifest, ManifestFile, NAMES, Split, manifest, manifests,
-};
+pub use manifest::{Archive, ImageFormat, Manifest, ManifestFile, Split};
 pub use store::{DATA_DIR_VARIABLE, Origin, Store};
 pub use verify::{FileReport, FileState, Presence, Verification};

@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use super::{DataError, Manifest, ManifestFile, Split, Store};
+use super::error::DataError;
+use super::manifest::{Manifest, ManifestFile, Split};
+use super::store::Store;
 
 /// What was found of a data set.
 #[derive(Debug)]
@@ -94,9 +96,9 @@ impl Store {
     /// What is to be said of a data set whose files are not the official ones but are taken for
     /// them; `None` if it has nothing of the kind.
     pub fn variant(&self, manifest: &Manifest) -> Option<String> {
-        let is_variant = |file: &ManifestFile| {
-            let official = ManifestFile { variant_sha256: None, ..file.clone() };
-            file.variant_sha256.is_some() && self.check_file(manifest, &official).is_err()
+        let is_variant = |file: &ManifestFile| match self.check_file(manifest, file) {
+            Ok(Some(found)) => Some(found) == file.variant_sha256,
+            Ok(None) | Err(_) => false,
         };
         manifest.variant.clone().filter(|_| manifest.files.iter().any(is_variant))
     }
@@ -106,8 +108,8 @@ impl Store {
             split: file.split,
             path: self.path(manifest, file),
             state: match self.check_file(manifest, file) {
-                Ok(true) => FileState::Whole,
-                Ok(false) => FileState::Missing,
+                Ok(Some(_)) => FileState::Whole,
+                Ok(None) => FileState::Missing,
                 Err(err) => FileState::Damaged(err),
             },
         };

@@ -2,7 +2,7 @@ use burn::tensor::Tensor;
 use burn::tensor::activation::relu;
 use burn::tensor::module;
 
-use super::{BatchNormInputs, BatchStatistics};
+use super::inputs::{BatchNormInputs, BatchStatistics};
 
 /// [`batch_norm`](super::batch_norm) in Burn's operations: its specification.
 ///

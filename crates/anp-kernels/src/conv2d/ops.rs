@@ -1,7 +1,7 @@
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, ExtensionType, backend_extension};
 
-use super::Conv2dOptions;
+use super::inputs::Conv2dOptions;
 use crate::backend::Optional;
 
 /// [`Conv2dInputs`](super::Conv2dInputs) as tensors of a backend.

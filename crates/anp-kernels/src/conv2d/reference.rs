@@ -2,7 +2,7 @@ use burn::tensor::Tensor;
 use burn::tensor::module;
 use burn::tensor::ops::ConvOptions;
 
-use super::Conv2dInputs;
+use super::inputs::Conv2dInputs;
 
 /// [`conv2d`](super::conv2d) in Burn's operations: its specification.
 ///

@@ -14,11 +14,13 @@ mod autodiff;
 mod cpu;
 #[cfg(feature = "cube")]
 mod cube;
+mod inputs;
 mod ops;
 mod reference;
 
 use burn::backend::Dispatch;
-use burn::tensor::{Int, Tensor};
+use burn::tensor::Tensor;
+pub use inputs::{LinearCrossEntropyInputs, LogitTerms};
 pub use ops::{
     CrossEntropyBackend, CrossEntropyBackward, CrossEntropyForward, CrossEntropyGradients,
     CrossEntropyOutputs, CrossEntropySaved,
@@ -30,32 +32,6 @@ pub use reference::{
 use crate::backend::{check_alike, check_shape, is_cpu_or_cube};
 
 const OPERATION: &str = "linear_cross_entropy";
-
-/// A linear layer over classes, its input and the targets.
-#[derive(Debug, Clone)]
-pub struct LinearCrossEntropyInputs {
-    /// `[num_tokens, d_hidden]`.
-    pub hidden: Tensor<2>,
-    /// `[d_hidden, num_classes]`, or `[num_classes, d_hidden]` if `tied`.
-    pub weight: Tensor<2>,
-    /// Whether `weight` is that of an embedding, whose transpose is the layer's weight.
-    pub tied: bool,
-    /// `[num_classes]`.
-    pub bias: Tensor<1>,
-    /// The correct classes: `[num_tokens]`.
-    pub targets: Tensor<1, Int>,
-}
-
-/// Terms of a loss that depend on the logits, one value per token: `[num_tokens]` each.
-#[derive(Debug, Clone)]
-pub struct LogitTerms {
-    /// Negative log-likelihood of the target, in nats.
-    pub nll: Tensor<1>,
-    /// Squared norm of the logits.
-    pub square: Tensor<1>,
-    /// Entropy of the softmax, in nats.
-    pub entropy: Tensor<1>,
-}
 
 /// Negative log-likelihood of each target, in nats: `[num_tokens]`.
 ///

@@ -1,7 +1,7 @@
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Int, Tensor};
 
-use super::{LinearCrossEntropyInputs, LogitTerms};
+use super::inputs::{LinearCrossEntropyInputs, LogitTerms};
 
 /// [`linear_cross_entropy`](super::linear_cross_entropy) in Burn's operations: its specification.
 ///

@@ -1,7 +1,7 @@
 use burn::tensor::Tensor;
 use burn::tensor::activation::{sigmoid, tanh};
 
-use super::{LstmInputs, LstmSequence, LstmState};
+use super::inputs::{LstmInputs, LstmSequence, LstmState};
 
 /// [`lstm_sequence`](super::lstm_sequence) in Burn's operations: its specification.
 ///

@@ -2,8 +2,8 @@ use burn::nn::activation::Activation;
 use burn::nn::{self, Linear};
 use burn::tensor::Tensor;
 
-use super::lstm::LstmWeights;
-use super::{Lstm, LstmConfig, LstmState};
+use super::lstm::{Lstm, LstmConfig, LstmWeights};
+use crate::lstm::LstmState;
 
 /// A `burn::nn::Lstm` that [`Lstm`] cannot represent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -8,10 +8,9 @@ use burn::store::burn_pack::Tensor as StoredTensor;
 use burn::store::{ModuleStore, PytorchStore, SafetensorsStore, bridge};
 use burn::tensor::{DType, Device, Shape, Tensor};
 
-use super::lstm::LstmWeights;
-use super::{
-    Lstm, LstmConfig, LstmStack, LstmStackConfig, Sru, SruConfig, SruStack, SruStackConfig,
-};
+use super::lstm::{Lstm, LstmConfig, LstmWeights};
+use super::sru::{Sru, SruConfig};
+use super::stack::{LstmStack, LstmStackConfig, SruStack, SruStackConfig};
 
 /// Why weights could not be loaded.
 #[derive(Debug, thiserror::Error)]

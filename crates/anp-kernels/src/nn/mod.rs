@@ -47,8 +47,7 @@ mod masks;
 mod rhn;
 mod sru;
 mod stack;
-
-use burn::tensor::Tensor;
+mod states;
 
 pub use anp_core::HyperParamError;
 pub use batch_norm::{BatchNorm2d, BatchNorm2dConfig};
@@ -61,31 +60,6 @@ pub use masks::LayerMasks;
 pub use rhn::{Rhn, RhnConfig, RhnState};
 pub use sru::{Sru, SruConfig, SruState};
 pub use stack::{LstmStack, LstmStackConfig, SruStack, SruStackConfig, Stack, StackedLayer};
+pub use states::LayerStates;
 
 pub use crate::lstm::LstmState;
-
-/// States of one layer at every step of a sequence.
-#[derive(Debug, Clone)]
-pub struct LayerStates<S> {
-    /// `h_t`: `[batch_size, seq_length, d_hidden]` if the layer is `batch_first`, else
-    /// `[seq_length, batch_size, d_hidden]`.
-    pub hidden: Tensor<3>,
-    /// `c_t`, in the shape of `hidden`.
-    pub cell: Tensor<3>,
-    /// State after the last step, still part of the graph.
-    pub state: S,
-}
-
-impl<S> LayerStates<S> {
-    /// In the other of the two layouts if `batch_first`.
-    fn swap_if(self, batch_first: bool) -> Self {
-        let [hidden, cell] = [self.hidden, self.cell].map(|states| swap_if(batch_first, states));
-        Self { hidden, cell, state: self.state }
-    }
-}
-
-/// Change between `[batch_size, seq_length, ..]` and `[seq_length, batch_size, ..]` if
-/// `batch_first`.
-fn swap_if(batch_first: bool, sequence: Tensor<3>) -> Tensor<3> {
-    if batch_first { sequence.swap_dims(0, 1) } else { sequence }
-}

@@ -8,7 +8,8 @@ use burn::nn::Initializer;
 use burn::tensor::{Device, Tensor};
 
 use super::gates::{draw, project};
-use super::{LayerMasks, swap_if};
+use super::masks::LayerMasks;
+use super::states::swap_if;
 use crate::Kernels;
 use crate::rhn::RhnInputs;
 

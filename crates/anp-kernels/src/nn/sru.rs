@@ -7,7 +7,8 @@ use burn::nn::Initializer;
 use burn::tensor::{Device, Tensor};
 
 use super::gates::{draw, project};
-use super::{LayerMasks, LayerStates, swap_if};
+use super::masks::LayerMasks;
+use super::states::{LayerStates, swap_if};
 use crate::Kernels;
 use crate::sru::{Activation, SruInputs, SruSequence};
 

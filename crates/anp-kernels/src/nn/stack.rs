@@ -4,7 +4,10 @@ use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::{Device, Tensor};
 
-use super::{LayerStates, Lstm, LstmConfig, LstmState, Sru, SruConfig, SruState, swap_if};
+use super::lstm::{Lstm, LstmConfig};
+use super::sru::{Sru, SruConfig, SruState};
+use super::states::{LayerStates, swap_if};
+use crate::lstm::LstmState;
 
 /// A recurrent layer that a [`Stack`] can be made of.
 pub trait StackedLayer: Module {

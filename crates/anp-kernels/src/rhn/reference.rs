@@ -1,7 +1,7 @@
 use burn::tensor::Tensor;
 use burn::tensor::activation::{sigmoid, tanh};
 
-use super::RhnInputs;
+use super::inputs::RhnInputs;
 
 /// [`rhn_sequence`](super::rhn_sequence) in Burn's operations: its specification.
 ///

@@ -12,12 +12,14 @@
 mod autodiff;
 #[cfg(any(feature = "flex", feature = "ndarray"))]
 mod cpu;
+mod inputs;
 mod ops;
 mod prior;
 mod reference;
 
 use burn::backend::Dispatch;
 use burn::tensor::Tensor;
+pub use inputs::{MIN_SIGMA, SampledWeightInputs};
 pub use ops::{
     SampledWeightBackend, SampledWeightBackward, SampledWeightForward, SampledWeightGradients,
     SampledWeightOutputs, SampledWeightSaved,
@@ -27,23 +29,7 @@ pub use reference::sampled_weight as sampled_weight_reference;
 
 use crate::backend::{check_alike, check_shape, is_cpu};
 
-/// Lower bound of σ.
-pub const MIN_SIGMA: f64 = 1e-5;
-
 const OPERATION: &str = "sampled_weight";
-
-/// What weights are drawn from.
-#[derive(Debug, Clone)]
-pub struct SampledWeightInputs<const D: usize> {
-    /// μ, in rows of its last dimension.
-    pub mean: Tensor<D>,
-    /// ρ, flat, of as many elements.
-    pub rho: Tensor<1>,
-    /// ε, flat, of as many elements. Not differentiated.
-    pub noise: Tensor<1>,
-    /// `p`.
-    pub prior: ScaleMixture,
-}
 
 /// Draw weights with the given noise, as one operation with one backward step.
 ///

@@ -1,7 +1,7 @@
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, ExtensionType, backend_extension};
 
-use super::ScaleMixture;
+use super::prior::ScaleMixture;
 
 /// [`SampledWeightInputs`](super::SampledWeightInputs) as tensors of a backend.
 #[derive(Debug, Clone, ExtensionType)]

@@ -1,8 +1,8 @@
 use burn::tensor::Tensor;
 use burn::tensor::activation::relu;
 
-use super::prior::LogDensity;
-use super::{MIN_SIGMA, MixtureOver, SampledWeightInputs, ScaleMixture};
+use super::inputs::{MIN_SIGMA, SampledWeightInputs};
+use super::prior::{LogDensity, MixtureOver, ScaleMixture};
 
 /// Exponentials of numbers below this are finite in single precision.
 const MAX_EXPONENT: f64 = 80.0;

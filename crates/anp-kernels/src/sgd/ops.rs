@@ -1,7 +1,7 @@
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, ExtensionType, backend_extension};
 
-use super::SgdOptions;
+use super::inputs::SgdOptions;
 use crate::backend::Optional;
 
 /// [`SgdInputs`](super::SgdInputs) as tensors of a backend.

@@ -5,10 +5,12 @@ use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
 use burn::tensor::{IndexingUpdateOp, Int, Tensor};
 
-use super::{Momentum, SgdBackend, SgdInputs, SgdOptions, SgdRows};
+use super::inputs::{Momentum, SgdInputs, SgdOptions};
+use super::ops::{SgdBackend, SgdRows};
 use crate::backend::is_cpu_or_cube;
 use crate::kernels::Kernels;
-use crate::square_norm::{SquareSum, square_norm_reference};
+use crate::square_norm::square_norm_reference;
+use crate::square_norm::sum::SquareSum;
 
 /// How a parameter decays.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]

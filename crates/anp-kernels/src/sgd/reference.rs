@@ -1,6 +1,6 @@
 use burn::tensor::Tensor;
 
-use super::{Momentum, SgdInputs, SgdOptions};
+use super::inputs::{Momentum, SgdInputs, SgdOptions};
 
 /// [`sgd_step`](super::sgd_step) in Burn's operations: its specification.
 ///

@@ -8,14 +8,13 @@ pub(crate) mod cpu;
 #[cfg(feature = "cube")]
 mod cube;
 mod ops;
-mod sum;
+pub(crate) mod sum;
 
 use burn::backend::Dispatch;
 use burn::tensor::Tensor;
 pub use ops::SquareNormBackend;
 #[cfg(feature = "cube")]
 pub use ops::SquareSumsBackend;
-pub(crate) use sum::SquareSum;
 
 use crate::backend::is_cpu_or_cube;
 

@@ -1,7 +1,7 @@
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, ExtensionType, backend_extension};
 
-use super::Activation;
+use super::inputs::Activation;
 use crate::backend::Optional;
 #[cfg(feature = "fusion")]
 use crate::backend::sequence_spec;

@@ -1,7 +1,7 @@
 use burn::tensor::Tensor;
 use burn::tensor::activation::{relu, sigmoid, tanh};
 
-use super::{Activation, SruInputs, SruSequence};
+use super::inputs::{Activation, SruInputs, SruSequence};
 
 /// [`sru_sequence`](super::sru_sequence) in Burn's operations: its specification.
 ///

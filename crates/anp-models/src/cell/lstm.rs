@@ -2,7 +2,7 @@ use anp_kernels::nn::{LayerMasks, LayerStates, Lstm, LstmConfig, LstmState};
 use burn::config::Config;
 use burn::tensor::{Device, Tensor};
 
-use super::{Cell, CellTraits, LayerInit, LayerOutput, LayerState, ParamCount, flat};
+use super::traits::{Cell, CellTraits, LayerInit, LayerOutput, LayerState, ParamCount, flat};
 use crate::init::{BiasInit, within};
 
 /// Configuration of LSTM layers.

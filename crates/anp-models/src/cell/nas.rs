@@ -5,7 +5,7 @@ use burn::module::{Module, Param};
 use burn::tensor::activation::{relu, sigmoid, tanh};
 use burn::tensor::{Device, Tensor};
 
-use super::{Cell, CellTraits, LayerInit, LayerOutput, LayerState, ParamCount, flat};
+use super::traits::{Cell, CellTraits, LayerInit, LayerOutput, LayerState, ParamCount, flat};
 use crate::init::{draw, within};
 
 /// Configuration of layers of the cell of neural architecture search, which has nothing to choose.

@@ -3,7 +3,7 @@ use anp_kernels::sru::Activation;
 use burn::config::Config;
 use burn::tensor::{Device, Tensor};
 
-use super::{Cell, CellTraits, LayerInit, LayerOutput, LayerState, ParamCount, flat};
+use super::traits::{Cell, CellTraits, LayerInit, LayerOutput, LayerState, ParamCount, flat};
 use crate::init::within;
 
 /// Configuration of SRU layers.

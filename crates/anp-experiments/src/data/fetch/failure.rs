@@ -4,7 +4,7 @@ use std::{fmt, io};
 
 use ureq::http::StatusCode;
 
-use super::Sha256Hex;
+use crate::data::digest::Sha256Hex;
 
 /// Why an address did not give the right file.
 #[derive(Debug, thiserror::Error)]

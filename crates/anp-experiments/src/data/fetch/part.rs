@@ -1,13 +1,12 @@
 //! The file that a download grows in.
 
-use std::{
-    fs::{self, File, OpenOptions, TryLockError},
-    io::{Seek, SeekFrom, Write},
-    path::{Path, PathBuf},
-};
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
 
-use super::{DataError, Sha256Hex};
 use crate::atomic;
+use crate::data::digest::Sha256Hex;
+use crate::data::error::DataError;
 
 /// A file that is not complete yet, locked against other processes.
 pub(super) struct Part {

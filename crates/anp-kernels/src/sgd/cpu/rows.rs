@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::mem;
 
-use super::Update;
+use super::update::Update;
 use crate::cpu::scalar::Scalar;
 use crate::cpu::simd::vectorized;
 use crate::cpu::tasks::map;

@@ -4,7 +4,7 @@ use std::ops::Range;
 use pulp::{Simd, WithSimd};
 
 use super::planes::Planes;
-use super::{MOST_ROWS, VECTORS, block_channels, tile_here, tile_rows};
+use super::tile::{MOST_ROWS, VECTORS, block_channels, tile_here, tile_rows};
 use crate::conv2d::cpu::sizes::Sizes;
 use crate::cpu::panels::LANES;
 use crate::cpu::scalar::Scalar;

@@ -4,9 +4,9 @@ use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
+use super::points::{GAP, POINTS, SIDE, TILES, panel_width};
 use super::tiles::{Block, Layout, Strip, split, tiles_at_once};
 use super::transform::{points_of_taps, positions_of_tiles, row_of_points};
-use super::{GAP, POINTS, SIDE, TILES, panel_width};
 use crate::conv2d::cpu::sizes::Sizes;
 use crate::cpu::disjoint_slice::DisjointSlice;
 use crate::cpu::matmul::Matrix;

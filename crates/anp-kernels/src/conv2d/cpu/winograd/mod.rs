@@ -18,27 +18,17 @@
 //! cache of its core.
 
 mod correlation;
+mod points;
 mod tiles;
 mod transform;
 mod weight_gradient;
 
 pub(super) use correlation::correlation;
-use pulp::Simd;
 pub(super) use weight_gradient::weight_gradient;
 
 use super::sizes::Sizes;
-use crate::cpu::panels::{LANES, VECTORS};
-use crate::cpu::scalar::Scalar;
-
-/// Products of a tile.
-const POINTS: usize = 16;
-/// Side of a tile's input.
-const SIDE: usize = 4;
-/// Fewest tiles per pass over the transformed weight, or over the sums of its gradient.
-const TILES: usize = 64;
-/// Padding between the points, in elements: without it, the values of a channel at all points would
-/// fall into the same sets of a cache.
-const GAP: usize = 64;
+use crate::cpu::panels::LANES;
+use points::TILES;
 
 /// Whether the algorithm can compute this correlation and is faster than the sum over the taps.
 pub(super) fn is_faster(sizes: &Sizes) -> bool {
@@ -55,20 +45,16 @@ pub(super) fn is_faster(sizes: &Sizes) -> bool {
         && sizes.batch_size * sizes.tiles() >= TILES
 }
 
-/// Largest width of a panel.
-#[inline(always)]
-fn panel_width<E: Scalar, S: Simd>() -> usize {
-    E::lanes::<S>() * if S::REGISTER_COUNT > 16 { VECTORS } else { 2 }
-}
-
 #[cfg(test)]
 mod tests {
     use super::correlation::{Correlation, transformed_weight};
     use super::weight_gradient::WeightGradient;
     use super::*;
     use crate::conv2d::Conv2dOptions;
+    use crate::cpu::scalar::Scalar;
     use crate::cpu::simd::dispatch;
     use crate::cpu::tests::wave;
+    use pulp::Simd;
 
     /// Both results with the vectors of `simd` match those with the vectors of this machine, which
     /// the tests of `kernel` check.

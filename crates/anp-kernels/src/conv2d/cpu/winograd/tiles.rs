@@ -1,6 +1,6 @@
 use std::ops::Range;
 
-use super::{GAP, POINTS};
+use super::points::{GAP, POINTS};
 use crate::conv2d::cpu::sizes::Sizes;
 
 impl Sizes {

@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 
 use pulp::Simd;
 
-use super::{POINTS, SIDE};
+use super::points::{POINTS, SIDE};
 use crate::cpu::scalar::Scalar;
 
 /// `G` times three numbers.

@@ -3,9 +3,9 @@ use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
+use super::points::{GAP, POINTS, SIDE, TILES, panel_width};
 use super::tiles::{Layout, Strip, split, tiles_at_once};
 use super::transform::{points_of_positions, taps_of_points, vectors_of_points};
-use super::{GAP, POINTS, SIDE, TILES, panel_width};
 use crate::conv2d::cpu::sizes::Sizes;
 use crate::conv2d::cpu::transpose::transpose_into_panels;
 use crate::cpu::matmul::Matrix;
