@@ -25,12 +25,13 @@ Commands:
   train, evaluate      train one recipe; measure a checkpoint
   data, devices        get data sets; list devices
   bench [FILTER]       time every operation
-  bench peers          time training steps beside PyTorch; `cargo xtask bench peers --help` explains it
+  bench peers          time training steps beside PyTorch; explained by
+                       `cargo xtask bench peers --help`
   test                 all tests; words go to `cargo test`
   check                formatting, lints, documentation and tests; .ci/run checks more than these
 
-All but `bench`, `test` and `check` is the anp program's: `cargo xtask COMMAND --help` explains it, and its exit code is
-passed on.
+All except `bench`, `test` and `check` are commands of the anp program: `cargo xtask COMMAND --help`
+explains them, and their exit code is passed on.
 
 Options, before the command:
       --features LIST        Cargo features, for example cuda or \"vulkan ndarray\"
@@ -111,7 +112,7 @@ fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Request> {
                 Some(list) => options.features.push(list.to_owned()),
                 None if text.starts_with('-') => {
                     bail!(
-                        "unknown option {text}; options of anp stand behind its command (see --help)"
+                        "unknown option {text}; anp's own options follow its command (see --help)"
                     );
                 }
                 None => {

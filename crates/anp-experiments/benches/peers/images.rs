@@ -22,9 +22,8 @@ pub struct ImageSteps {
 }
 
 impl ImageSteps {
-    /// The steps of a case; the device needs no autodiff.
+    /// The steps of a case.
     pub fn new(case: &Case, kernels: Kernels, device: &Device) -> Self {
-        let device = device.clone().autodiff();
         let noise = Distribution::Normal(0.0, 1.0);
         let labels: Vec<i64> =
             (0..case.batch_size).map(|index| (index % case.vocab_size) as i64).collect();
@@ -39,14 +38,14 @@ impl ImageSteps {
             kernels,
         };
         Self {
-            model: Some(network.init(&device)),
+            model: Some(network.init(device)),
             optimizer: SgdConfig::new()
                 .with_momentum(Some(momentum))
                 .with_weight_decay(Some(WeightDecayConfig::new(case.weight_decay as f32)))
                 .init(),
-            loss: CrossEntropyLossConfig::new().init(&device),
-            images: Tensor::random([case.batch_size, 3, 32, 32], noise, &device),
-            labels: Tensor::from_data(TensorData::new(labels, [case.batch_size]), &device),
+            loss: CrossEntropyLossConfig::new().init(device),
+            images: Tensor::random([case.batch_size, 3, 32, 32], noise, device),
+            labels: Tensor::from_data(TensorData::new(labels, [case.batch_size]), device),
             learning_rate: case.learning_rate,
         }
     }

@@ -13,7 +13,7 @@ use statrs::statistics::{Data, OrderStatistics};
 
 use crate::case::{Case, Mode};
 use crate::measure::{Measured, Measurement};
-use crate::peer::{Engine, Work};
+use crate::peer::{Engine, Work, value};
 
 const HEADER: [&str; 8] = [
     "peer",
@@ -170,7 +170,7 @@ fn versions(peers: &[Measured]) -> String {
 
 /// The folder of a device's results in `out`: `flex`, `cuda-0-bf16`.
 fn folder(out: &Path, measurement: &Measurement) -> PathBuf {
-    out.join(format!("{}-{}", measurement.device.replace(':', "-"), measurement.dtype.name()))
+    out.join(format!("{}-{}", measurement.device.replace(':', "-"), value(measurement.dtype)))
 }
 
 /// Store a measurement in place of the one before, and write the page of all that are stored for
@@ -196,7 +196,7 @@ pub fn store(out: &Path, measurement: &Measurement) -> Result<PathBuf> {
     let mut page = format!(
         "# Beside other programs: {} in {}\n\n{}\n",
         measurement.device,
-        measurement.dtype.name(),
+        value(measurement.dtype),
         "Written by `cargo xtask bench peers`; [README.md](README.md) says how to read it."
     );
     for measurement in &stored {

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use flate2::read::MultiGzDecoder;
 use liblzma::read::XzDecoder;
 use sha2::{Digest, Sha256};
+use tar::Archive;
 
 use super::digest::Sha256Hex;
 use super::error::DataError;
@@ -213,19 +214,28 @@ fn copy(
     file: &ManifestFile,
     to: &mut impl Write,
 ) -> io::Result<Result<(), Mismatch>> {
-    let expected = file.bytes;
     let is_archive = manifest.archive.as_ref().is_some_and(|it| from.ends_with(&it.name));
-    let content = if is_archive { member(from, &file.name) } else { unpacked(from) };
-    let mut reader = match content {
-        // One byte more than there should be is enough to know.
-        Ok(reader) => reader.take(expected + 1),
-        Err(err) => return Ok(Err(Mismatch::Unreadable(err))),
+    let copied = if is_archive {
+        with_member(from, &file.name, |content| copy_content(content, file, to))
+    } else {
+        unpacked(from).map(|mut content| copy_content(&mut content, file, to))
     };
+    copied.unwrap_or_else(|err| Ok(Err(Mismatch::Unreadable(err))))
+}
+
+fn copy_content(
+    content: &mut dyn Read,
+    file: &ManifestFile,
+    to: &mut impl Write,
+) -> io::Result<Result<(), Mismatch>> {
+    let expected = file.bytes;
+    // One byte more than there should be is enough to know.
+    let mut content = content.take(expected + 1);
     let mut hasher = Sha256::new();
     let mut found = 0;
     let mut buffer = vec![0; 64 * 1024];
     loop {
-        let read = match reader.read(&mut buffer) {
+        let read = match content.read(&mut buffer) {
             Ok(0) => break,
             Ok(read) => read,
             Err(err) if err.kind() == io::ErrorKind::Interrupted => continue,
@@ -248,40 +258,21 @@ fn copy(
     Ok(Ok(()))
 }
 
-/// Size of a block of a tar archive.
-const BLOCK: usize = 512;
-
-/// The content of the file `name` of a gzipped tar archive, in whatever folder it is there.
-fn member(archive: &Path, name: &str) -> io::Result<Box<dyn Read>> {
-    let mut reader = MultiGzDecoder::new(BufReader::new(File::open(archive)?));
-    loop {
-        let mut header = [0; BLOCK];
-        reader.read_exact(&mut header).map_err(|err| match err.kind() {
-            io::ErrorKind::UnexpectedEof => missing_member(name),
-            _ => err,
-        })?;
-        // Two blocks of zeros are the end.
-        if header.iter().all(|&byte| byte == 0) {
-            return Err(missing_member(name));
+/// Hand the content of the file `name` of a gzipped tar archive, in whatever folder it is there, to
+/// `read`.
+fn with_member<T>(
+    archive: &Path,
+    name: &str,
+    read: impl FnOnce(&mut dyn Read) -> T,
+) -> io::Result<T> {
+    let packed = BufReader::new(File::open(archive)?);
+    for member in Archive::new(MultiGzDecoder::new(packed)).entries()? {
+        let mut member = member?;
+        if member.header().entry_type().is_file() && member.path()?.ends_with(name) {
+            return Ok(read(&mut member));
         }
-        let text = |field: &[u8]| {
-            let end = field.iter().position(|&byte| byte == 0).unwrap_or(field.len());
-            String::from_utf8_lossy(&field[..end]).trim().to_owned()
-        };
-        let path = text(&header[..100]);
-        let size = u64::from_str_radix(&text(&header[124..136]), 8)
-            .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is no tar archive"))?;
-        let is_file = matches!(header[156], 0 | b'0');
-        if is_file && path.rsplit('/').next() == Some(name) {
-            return Ok(Box::new(reader.take(size)));
-        }
-        let blocks = size.next_multiple_of(BLOCK as u64);
-        io::copy(&mut reader.by_ref().take(blocks), &mut io::sink())?;
     }
-}
-
-fn missing_member(name: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::UnexpectedEof, format!("the archive has no file {name}"))
+    Err(io::Error::new(io::ErrorKind::UnexpectedEof, format!("the archive has no file {name}")))
 }
 
 /// The content of a file, unpacked according to its name.

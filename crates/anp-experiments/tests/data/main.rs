@@ -31,13 +31,15 @@ fn toy(bases: &[String]) -> Manifest {
     let train = train();
     let corpus = Corpus::from_texts(&train, VALID, TEST).unwrap();
     let mut toml = format!(
-        "name = 'toy'\ntitle = 'Toy'\nabout = ''\ncitation = ''\nlicence = 'free'\nnotice = ''\nfolder = 'toys'\nvocabulary = {}\n",
+        "name = 'toy'\ntitle = 'Toy'\nabout = ''\ncitation = ''\nlicence = 'free'\nnotice = ''\n\
+         folder = 'toys'\nvocabulary = {}\n",
         corpus.vocabulary.len()
     );
     for (split, text) in Split::ALL.into_iter().zip([train.as_str(), VALID, TEST]) {
         let urls: Vec<String> = bases.iter().map(|base| format!("'{base}/{split}'")).collect();
         toml += &format!(
-            "[[file]]\nsplit = '{split}'\nname = '{split}.txt'\naliases = ['toy.{split}.tokens']\nbytes = {}\nsha256 = '{}'\nlines = {}\ntokens = {}\nurls = [{}]\n",
+            "[[file]]\nsplit = '{split}'\nname = '{split}.txt'\naliases = ['toy.{split}.tokens']\n\
+             bytes = {}\nsha256 = '{}'\nlines = {}\ntokens = {}\nurls = [{}]\n",
             text.len(),
             Sha256Hex::of(text.as_bytes()),
             text.lines().count(),

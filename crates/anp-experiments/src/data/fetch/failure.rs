@@ -84,14 +84,9 @@ impl FetchFailure {
                 ureq::Error::Timeout(_) | ureq::Error::Protocol(_) => true,
                 _ => false,
             },
+            // Timeout, too early, too many requests.
             Self::Status(status) => {
-                status.is_server_error()
-                    || [
-                        StatusCode::REQUEST_TIMEOUT,
-                        StatusCode::TOO_EARLY,
-                        StatusCode::TOO_MANY_REQUESTS,
-                    ]
-                    .contains(status)
+                status.is_server_error() || matches!(status.as_u16(), 408 | 425 | 429)
             }
             Self::Broken { .. } | Self::Truncated { .. } | Self::WrongRange { .. } => true,
             Self::WrongSize { .. } | Self::TooLong { .. } | Self::WrongChecksum { .. } => false,
