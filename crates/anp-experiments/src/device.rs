@@ -307,15 +307,13 @@ pub fn list<'a>(names: impl IntoIterator<Item = &'a DeviceName>) -> String {
 
 /// The first device that is not software, else the first; each comes with whether it is. Backends
 /// after the one that is taken are not asked for theirs.
-fn first_hardware(present: impl Iterator<Item = (DeviceName, bool)>) -> Option<DeviceName> {
-    let mut software = None;
-    for (name, is_software) in present {
-        if !is_software {
-            return Some(name);
-        }
-        software = software.or(Some(name));
-    }
-    software
+fn first_hardware(mut present: impl Iterator<Item = (DeviceName, bool)>) -> Option<DeviceName> {
+    let mut first = None;
+    let hardware = present.find(|&(name, is_software)| {
+        first = first.or(Some(name));
+        !is_software
+    });
+    hardware.map(|(name, _)| name).or(first)
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use flate2::read::MultiGzDecoder;
 use liblzma::read::XzDecoder;
 use sha2::{Digest, Sha256};
-use tar::Archive;
+use tar::{Archive, Entry};
 
 use super::digest::Sha256Hex;
 use super::error::DataError;
@@ -113,6 +113,12 @@ pub enum Mismatch {
     Unreadable(io::Error),
 }
 
+impl From<Mismatch> for io::Error {
+    fn from(mismatch: Mismatch) -> Self {
+        Self::other(mismatch)
+    }
+}
+
 impl Store {
     /// Take the files of a data set from `folder` and the folders directly in it.
     ///
@@ -192,42 +198,33 @@ fn copy_if_right(
     file: &ManifestFile,
     path: &Path,
 ) -> Result<Result<(), Mismatch>, DataError> {
-    let mut mismatch = None;
-    let copied = atomic::write(path, |to| {
-        copy(from, manifest, file, to)?.map_err(|why| {
-            mismatch = Some(why);
-            io::Error::other("not the right file")
-        })
-    });
-    match (copied, mismatch) {
-        (_, Some(mismatch)) => Ok(Err(mismatch)),
-        (Ok(()), None) => Ok(Ok(())),
-        (Err(source), None) => Err(DataError::Write { path: path.to_owned(), source }),
+    match atomic::write(path, |to| copy(from, manifest, file, to)) {
+        Ok(()) => Ok(Ok(())),
+        Err(err) => match err.downcast() {
+            Ok(mismatch) => Ok(Err(mismatch)),
+            Err(source) => Err(DataError::Write { path: path.to_owned(), source }),
+        },
     }
 }
 
-/// Copy the unpacked bytes and check them; the outer error is about `to`, the inner one about
-/// `from`.
+/// Copy the unpacked bytes and check them; an error about `from` is a [`Mismatch`].
 fn copy(
     from: &Path,
     manifest: &Manifest,
     file: &ManifestFile,
     to: &mut impl Write,
-) -> io::Result<Result<(), Mismatch>> {
-    let is_archive = manifest.archive.as_ref().is_some_and(|it| from.ends_with(&it.name));
-    let copied = if is_archive {
-        with_member(from, &file.name, |content| copy_content(content, file, to))
+) -> io::Result<()> {
+    let content = unpacked(from).map_err(Mismatch::Unreadable)?;
+    if manifest.archive.as_ref().is_some_and(|it| from.ends_with(&it.name)) {
+        let mut archive = Archive::new(content);
+        let member = member(&mut archive, &file.name).map_err(Mismatch::Unreadable)?;
+        copy_content(member, file, to)
     } else {
-        unpacked(from).map(|mut content| copy_content(&mut content, file, to))
-    };
-    copied.unwrap_or_else(|err| Ok(Err(Mismatch::Unreadable(err))))
+        copy_content(content, file, to)
+    }
 }
 
-fn copy_content(
-    content: &mut dyn Read,
-    file: &ManifestFile,
-    to: &mut impl Write,
-) -> io::Result<Result<(), Mismatch>> {
+fn copy_content(content: impl Read, file: &ManifestFile, to: &mut impl Write) -> io::Result<()> {
     let expected = file.bytes;
     // One byte more than there should be is enough to know.
     let mut content = content.take(expected + 1);
@@ -239,37 +236,31 @@ fn copy_content(
             Ok(0) => break,
             Ok(read) => read,
             Err(err) if err.kind() == io::ErrorKind::Interrupted => continue,
-            Err(err) => return Ok(Err(Mismatch::Unreadable(err))),
+            Err(err) => return Err(Mismatch::Unreadable(err).into()),
         };
         found += u64::try_from(read).expect("a length fits into 64 bits");
         hasher.update(&buffer[..read]);
         to.write_all(&buffer[..read])?;
     }
     if found > expected {
-        return Ok(Err(Mismatch::TooLong { expected }));
+        return Err(Mismatch::TooLong { expected }.into());
     }
     if found < expected {
-        return Ok(Err(Mismatch::TooShort { found, expected }));
+        return Err(Mismatch::TooShort { found, expected }.into());
     }
     let found = Sha256Hex::finish(hasher);
     if !file.accepts(&found) {
-        return Ok(Err(Mismatch::Checksum { found, expected: file.sha256.clone() }));
+        return Err(Mismatch::Checksum { found, expected: file.sha256.clone() }.into());
     }
-    Ok(Ok(()))
+    Ok(())
 }
 
-/// Hand the content of the file `name` of a gzipped tar archive, in whatever folder it is there, to
-/// `read`.
-fn with_member<T>(
-    archive: &Path,
-    name: &str,
-    read: impl FnOnce(&mut dyn Read) -> T,
-) -> io::Result<T> {
-    let packed = BufReader::new(File::open(archive)?);
-    for member in Archive::new(MultiGzDecoder::new(packed)).entries()? {
-        let mut member = member?;
+/// The file `name` of a tar archive, in whatever folder it is there.
+fn member<'a, R: Read>(archive: &'a mut Archive<R>, name: &str) -> io::Result<Entry<'a, R>> {
+    for member in archive.entries()? {
+        let member = member?;
         if member.header().entry_type().is_file() && member.path()?.ends_with(name) {
-            return Ok(read(&mut member));
+            return Ok(member);
         }
     }
     Err(io::Error::new(io::ErrorKind::UnexpectedEof, format!("the archive has no file {name}")))
