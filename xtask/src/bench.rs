@@ -9,7 +9,7 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result, bail};
 
 use crate::Options;
-use crate::program::{self, Target, cargo, feature_flags, succeeds};
+use crate::program::{self, cargo, feature_flags, succeeds};
 
 /// Packages of the peers that are Python programs.
 const REQUIREMENTS: &str = "crates/anp-experiments/benches/peers/python/requirements.txt";
@@ -38,7 +38,7 @@ fn operations(options: &Options, words: &[OsString]) -> Result<ExitCode> {
 
 /// Become the program that measures, with a Python that has what the peers need.
 fn peers(options: &Options, words: &[OsString]) -> Result<ExitCode> {
-    let program = program::build(options, Target::Peers)?;
+    let program = program::build(options, program::PEERS)?;
     let mut all = Vec::new();
     if needs_python(words) {
         all.extend(["--python".into(), python()?.into_os_string()]);

@@ -12,8 +12,6 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 
-use crate::program::Target;
-
 const HELP: &str = "\
 Build the anp program and run it, or check the workspace.
 
@@ -134,7 +132,7 @@ fn run() -> Result<ExitCode> {
         Request::Bench(options, words) => bench::run(&options, &words),
         Request::Test(options, words) => check::test(&options, &words),
         Request::Run(options, words) => {
-            program::run(&program::build(&options, Target::Anp)?, &words)
+            program::run(&program::build(&options, program::ANP)?, &words)
         }
     }
 }

@@ -47,36 +47,23 @@ pub fn succeeds(command: &mut Command) -> Result<bool> {
     Ok(command.status().context("cannot start cargo")?.success())
 }
 
-/// A program of the workspace.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Target {
-    /// The experiments.
-    Anp,
-    /// Training steps beside other programs.
-    Peers,
-}
+/// The experiments: Cargo's option for the program, and its name.
+pub const ANP: [&str; 2] = ["--bin", "anp"];
 
-impl Target {
-    /// Cargo's option, and the name.
-    fn words(self) -> [&'static str; 2] {
-        match self {
-            Self::Anp => ["--bin", "anp"],
-            Self::Peers => ["--bench", "peers"],
-        }
-    }
-}
+/// Training steps beside other programs, likewise.
+pub const PEERS: [&str; 2] = ["--bench", "peers"];
 
 /// Build a program and find out where it is. Cargo's progress goes to stderr.
 ///
 /// # Errors
 ///
 /// If it cannot be built.
-pub fn build(options: &Options, target: Target) -> Result<PathBuf> {
-    let [_, name] = target.words();
+pub fn build(options: &Options, target: [&str; 2]) -> Result<PathBuf> {
+    let [_, name] = target;
     let mut command = cargo();
     command
         .args(["build", "--workspace"])
-        .args(target.words())
+        .args(target)
         .arg("--message-format=json-render-diagnostics")
         .args(build_flags(options))
         .stdout(Stdio::piped());

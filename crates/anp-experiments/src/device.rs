@@ -113,7 +113,7 @@ impl Backend {
         found.unwrap_or_default()
     }
 
-    /// Whether one of the backend's devices is no GPU, but a program on the CPU that stands in for
+    /// Whether one of the backend's devices is not a GPU, but a program on the CPU that stands in for
     /// one, as lavapipe and SwiftShader are: good for tests, too slow for anything else.
     pub fn is_software(self, device: &Device) -> bool {
         // Devices of one graphics interface compare by kind; none is opened for it.
@@ -151,9 +151,9 @@ pub struct DeviceName {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DeviceError {
-    /// The name is none.
+    /// The text does not name a device.
     #[error(
-        "`{0}` is no device; a device is a backend and perhaps a number, as in flex, cuda:0 or \
+        "`{0}` is not a device; a device is a backend and perhaps a number, as in flex, cuda:0 or \
          vulkan:1 (`anp devices` lists them)"
     )]
     Unknown(String),

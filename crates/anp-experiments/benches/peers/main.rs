@@ -51,7 +51,7 @@ struct Cli {
     /// Turns of each peer
     #[arg(long, value_name = "N", default_value_t = 15)]
     steps: usize,
-    /// Threads of each peer [default: one a core]
+    /// Threads of each peer [default: one per core]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
     /// Burn's device, as in `anp devices` [default: the best]

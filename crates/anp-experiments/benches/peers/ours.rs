@@ -36,7 +36,7 @@ impl OurSteps {
                 CellConfig::Lstm(cell.with_bias_init(BiasInit::Uniform))
             }
             Model::Sru => CellConfig::Sru(SruCellConfig::new().with_highway_bias(-3.0)),
-            Model::WideResNet => unreachable!("it is no language model"),
+            Model::WideResNet => unreachable!("it is not a language model"),
         };
         let dropout = Dropout {
             input: case.input_dropout,

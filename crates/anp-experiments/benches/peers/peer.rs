@@ -1,4 +1,4 @@
-//! A peer: one case in one process, whoever wrote it, so that its memory is its own.
+//! A peer: one case in one process, so that its memory is its own, whoever wrote the program.
 
 use std::ffi::OsString;
 use std::fs;

@@ -166,7 +166,7 @@ fn folder(out: &Path, measurement: &Measurement) -> PathBuf {
 ///
 /// # Errors
 ///
-/// If files cannot be read or written, or one there is no measurement.
+/// If files cannot be read or written, or one of them is not a measurement.
 pub fn store(out: &Path, measurement: &Measurement) -> Result<PathBuf> {
     let folder = folder(out, measurement);
     let path = folder.join(format!("{}.json", measurement.case.name()));
@@ -177,7 +177,7 @@ pub fn store(out: &Path, measurement: &Measurement) -> Result<PathBuf> {
         let path = entry?.path();
         let text = fs::read_to_string(&path)?;
         let measurement: Measurement = serde_json::from_str(&text)
-            .with_context(|| format!("{} is no measurement; move it away", path.display()))?;
+            .with_context(|| format!("{} is not a measurement; move it away", path.display()))?;
         stored.push(measurement);
     }
     stored.sort_by_key(|measurement| order(&measurement.case));

@@ -22,7 +22,7 @@ use crate::stock::StockLm;
 ///
 /// # Errors
 ///
-/// If the device is not there, or a line is none of the driver's.
+/// If the device is not there, or a line is not one of the driver's.
 pub fn serve(
     case: &Case,
     engine: Engine,
@@ -74,7 +74,7 @@ pub fn serve(
                 answer(&json!({ "seconds": seconds, "loss": loss }))?;
             }
             ["quit"] => return answer(&json!({ "device_bytes": device_bytes(&device, name) })),
-            _ => bail!("{line:?} is no command"),
+            _ => bail!("{line:?} is not a command"),
         }
     }
     Ok(())

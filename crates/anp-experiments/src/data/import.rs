@@ -1,6 +1,5 @@
 //! Data sets from files that are already on this machine.
 
-use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
@@ -19,7 +18,7 @@ use crate::atomic;
 /// What became of the files of a data set.
 #[derive(Debug)]
 pub struct ImportReport {
-    /// One entry a file, in the order of the manifest.
+    /// One entry per file, in the order of the manifest.
     pub files: Vec<ImportedFile>,
 }
 
@@ -68,18 +67,13 @@ pub enum ImportOutcome {
 }
 
 /// A file that is called like the right one, but is not.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {mismatch}", path.display())]
 pub struct Candidate {
     /// The file.
     pub path: PathBuf,
     /// Why it is not the right one.
     pub mismatch: Mismatch,
-}
-
-impl fmt::Display for Candidate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.path.display(), self.mismatch)
-    }
 }
 
 /// Why a file is not the right one.
@@ -131,7 +125,7 @@ impl Store {
     /// # Errors
     ///
     /// [`DataError::Read`] if `folder` cannot be listed, [`DataError::Write`] if the store cannot
-    /// be written. That a file was not found is no error here but an outcome.
+    /// be written. A file that was not found is an outcome, not an error.
     pub fn import(&self, manifest: &Manifest, folder: &Path) -> Result<ImportReport, DataError> {
         let folders = folder_and_its_folders(folder)?;
         let import = |file: &ManifestFile| {

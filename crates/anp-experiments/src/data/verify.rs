@@ -10,7 +10,7 @@ use super::store::Store;
 /// What was found of a data set.
 #[derive(Debug)]
 pub struct Verification {
-    /// One entry a file, in the order of the manifest.
+    /// One entry per file, in the order of the manifest.
     pub files: Vec<FileReport>,
     /// Whether the token, line and type counts are the right ones; `None` if a file is missing or
     /// damaged, so that there was nothing to count.

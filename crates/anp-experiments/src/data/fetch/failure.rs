@@ -1,6 +1,6 @@
 //! Why an address did not give the right file.
 
-use std::{fmt, io};
+use std::io;
 
 use ureq::http::StatusCode;
 
@@ -95,18 +95,13 @@ impl FetchFailure {
 }
 
 /// An address and why it did not give the right file.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{url}: {reason}")]
 pub struct FailedAddress {
     /// The address.
     pub url: String,
     /// Why.
     pub reason: FetchFailure,
-}
-
-impl fmt::Display for FailedAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.url, self.reason)
-    }
 }
 
 #[cfg(test)]
