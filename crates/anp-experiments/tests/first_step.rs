@@ -1,7 +1,5 @@
 //! The first training step of every row's demo recipe.
 
-use std::path::PathBuf;
-
 use anp_experiments::data;
 use anp_experiments::experiments::Experiments;
 use anp_experiments::recipe::Scale;
@@ -9,16 +7,14 @@ use anp_experiments::text::batches::{LmBatch, Window};
 use anp_experiments::text::build_learner;
 use anp_experiments::text::noising::NoisingConfig;
 use anp_models::Kernels;
+use anp_testing::package;
 use burn::tensor::{Device, Distribution, Int, Tensor};
 use burn::train::TrainStep;
 
 /// Masks and noise included, nothing is known yet: the loss is that of a uniform guess.
 #[test]
 fn the_loss_is_the_logarithm_of_the_vocabulary() {
-    // Asked at run time: a target folder that checkouts share would give the path of the one that
-    // compiled this.
-    let folder = std::env::var_os("CARGO_MANIFEST_DIR").expect("Cargo runs the tests");
-    let experiments = PathBuf::from(folder).join("../../experiments");
+    let experiments = package().join("../../experiments");
     let experiments = Experiments::locate(Some(&experiments)).unwrap();
     let device = Device::flex().autodiff();
     let mut num_rows = 0;

@@ -18,7 +18,7 @@ use anp_experiments::image::batches::Augmentation;
 use anp_experiments::recipe::{ImageModelConfig, ImageRecipe, MixedPrecision, Scale};
 use anp_experiments::record::{ImageRecord, load_folder};
 use anp_models::Kernels;
-use anp_testing::{SilentRenderer, lock_generator};
+use anp_testing::{SilentRenderer, lock_generator, package};
 use burn::train::Interrupter;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -256,7 +256,7 @@ fn devices_that_cannot_share_a_run_are_refused() {
         |devices| anp(folder.path(), &["train", path.to_str().unwrap(), "--device", devices]);
     refused(&train("flex,flex"), &["flex is named twice"]);
     refused(&train("flex,gpu"), &["`gpu` is not a device"]);
-    let text = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../experiments/table2/lstm.toml");
+    let text = package().join("../../experiments/table2/lstm.toml");
     let words = ["train", text.to_str().unwrap(), "--device", "flex,ndarray"];
     let reason = if cfg!(feature = "ndarray") {
         "cannot be on several devices (flex,ndarray): only images are shared out"

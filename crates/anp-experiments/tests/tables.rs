@@ -10,14 +10,10 @@ use anp_experiments::record::{
     ActivationStatistics, EpochRecord, Provenance, Record, RunRecord, RunResult, SCHEMA_VERSION,
     Score,
 };
-
-/// At run time: with a shared target folder, another checkout may have compiled this.
-fn manifest_dir() -> PathBuf {
-    std::env::var_os("CARGO_MANIFEST_DIR").expect("Cargo runs the tests").into()
-}
+use anp_testing::package;
 
 fn experiments() -> PathBuf {
-    manifest_dir().join("../../experiments")
+    package().join("../../experiments")
 }
 
 /// Run `anp` with the committed tables, the records in `records`, and these words.

@@ -1,8 +1,6 @@
 //! The layers: against burn-nn's, with their dropouts, stacked, and with weights that PyTorch
 //! trained.
 
-mod support;
-
 use anp_kernels::lstm::{LstmInputs, lstm_reference};
 use anp_kernels::nn::{
     LayerMasks, Lstm, LstmConfig, LstmStack, LstmStackConfig, LstmState, RhnConfig, RhnState,
@@ -10,10 +8,10 @@ use anp_kernels::nn::{
 };
 use anp_kernels::rhn::{RhnInputs, rhn_reference};
 use anp_kernels::sru::{Activation, SruInputs, sru_reference};
+use anp_testing::{Array, TestDevice, values};
 use burn::module::Module;
 use burn::nn;
 use burn::tensor::{DType, Device, Tensor};
-use support::{TestDevice, assert_close, values};
 
 /// Devices that what lies around an operation is tested on, in the type that `init` makes
 /// parameters of; the operations themselves have their tests on every device.
@@ -32,9 +30,8 @@ fn assert_same<const D: usize>(
     expected: Tensor<D>,
     place: &TestDevice,
 ) {
-    assert_eq!(actual.dims(), expected.dims(), "{what}");
-    let [actual, expected] = [actual, expected].map(|tensor| vec![("values", values(tensor))]);
-    assert_close(&format!("{what} on {place:?}"), &actual, &expected, place.tolerance());
+    let what = format!("{what} on {place:?}");
+    Array::of(expected).assert_close(&what, actual, place.tolerance());
 }
 
 mod burn_nn {
@@ -795,9 +792,9 @@ mod stack {
 mod files {
     use super::*;
     use anp_kernels::nn::LoadError;
+    use anp_testing::{fixture, fixture_path};
     use burn::store::{BurnpackStore, ModuleSnapshot};
     use serde::Deserialize;
-    use std::path::PathBuf;
 
     #[derive(Deserialize)]
     struct Weights {
@@ -824,30 +821,6 @@ mod files {
         head: Array,
     }
 
-    #[derive(Deserialize)]
-    struct Array {
-        shape: Vec<usize>,
-        data: Vec<f64>,
-    }
-
-    impl Array {
-        fn tensor(&self, place: &TestDevice) -> Tensor<3> {
-            let shape: [usize; 3] = self.shape.clone().try_into().expect("it is of rank 3");
-            place.tensor(self.data.clone(), shape)
-        }
-    }
-
-    fn fixture(name: &str) -> PathBuf {
-        // Asked at run time: a target folder that checkouts share would give the path of the one
-        // that compiled this.
-        let folder = std::env::var_os("CARGO_MANIFEST_DIR").expect("Cargo runs the tests");
-        PathBuf::from(folder).join("tests/fixtures").join(name)
-    }
-
-    fn weights() -> Weights {
-        serde_json::from_str(include_str!("fixtures/weights.json")).expect("the fixture is valid")
-    }
-
     /// The states of two layers.
     fn layers(states: Tensor<3>) -> Vec<Tensor<2>> {
         states.chunk(2, 0).into_iter().map(|state| state.squeeze_dim(0)).collect()
@@ -862,12 +835,12 @@ mod files {
 
     #[test]
     fn a_loaded_lstm_computes_what_pytorchs_does() {
-        let case = weights().lstm;
+        let case = fixture::<Weights>("weights.json").lstm;
         for (place, (file, prefix)) in places().flat_map(|place| ENCODERS.map(|e| (place, e))) {
             for num_biases in [1, 2] {
                 let mut config = encoder_config();
                 config.layer.num_biases = num_biases;
-                let lstm = config.load_pytorch(fixture(file), prefix, &place.device).unwrap();
+                let lstm = config.load_pytorch(fixture_path(file), prefix, &place.device).unwrap();
                 assert_eq!(lstm.layers[1].bias_hidden.is_some(), num_biases == 2);
 
                 let [hidden0, cell0] =
@@ -888,14 +861,14 @@ mod files {
 
     #[test]
     fn one_layer_without_biases_is_loaded_too() {
-        let case = weights().lstm;
+        let case = fixture::<Weights>("weights.json").lstm;
         for (place, file) in places().flat_map(|place| [(place, ENCODERS[0]), (place, ENCODERS[1])])
         {
             let (file, prefix) = file;
             let prefix = prefix.replace("encoder.rnn.", "head.");
             let lstm = LstmConfig::new(2, 1, false)
                 .with_batch_first(false)
-                .load_pytorch(fixture(file), &prefix, &place.device)
+                .load_pytorch(fixture_path(file), &prefix, &place.device)
                 .unwrap();
             let (head, _) = lstm.forward(case.output.tensor(place), None);
             assert_same("head", head, case.head.tensor(place), place);
@@ -905,8 +878,8 @@ mod files {
     #[test]
     fn errors_name_file_key_and_shapes() {
         let told = |config: &LstmStackConfig, file: &str, prefix: &str| {
-            let error = config.load_pytorch(fixture(file), prefix, &device()).unwrap_err();
-            error.to_string().replace(&fixture("").display().to_string(), "")
+            let error = config.load_pytorch(fixture_path(file), prefix, &device()).unwrap_err();
+            error.to_string().replace(&fixture_path("").display().to_string(), "")
         };
         let encoder = encoder_config();
         let prefix = "encoder.rnn.";
@@ -956,11 +929,11 @@ mod files {
 
     #[test]
     fn a_loaded_sru_computes_what_the_authors_package_does() {
-        let case = weights().sru;
+        let case = fixture::<Weights>("weights.json").sru;
         for place in places() {
             let layer = SruConfig::new(3, 2).with_batch_first(false);
             let config = SruStackConfig::new(layer, 2);
-            let sru = config.load_pytorch(fixture("sru.pt"), "first.", &place.device).unwrap();
+            let sru = config.load_pytorch(fixture_path("sru.pt"), "first.", &place.device).unwrap();
             let initial = layers(case.cell0.tensor(place)).into_iter();
             let initial = initial.map(|cell| SruState { cell }).collect();
             let (output, states) = sru.forward(case.input.tensor(place), Some(initial));
@@ -974,8 +947,8 @@ mod files {
     #[test]
     fn other_srus_are_refused() {
         let told = |config: SruConfig, prefix: &str| {
-            let error = config.load_pytorch(fixture("sru.pt"), prefix, &device()).unwrap_err();
-            error.to_string().replace(&fixture("").display().to_string(), "")
+            let error = config.load_pytorch(fixture_path("sru.pt"), prefix, &device()).unwrap_err();
+            error.to_string().replace(&fixture_path("").display().to_string(), "")
         };
         assert_eq!(
             told(SruConfig::new(3, 2), "first."),
@@ -999,7 +972,7 @@ mod files {
     #[test]
     fn a_file_that_cannot_be_read_has_a_cause() {
         for file in ["missing.safetensors", "missing.pt"] {
-            let result = encoder_config().load_pytorch(fixture(file), "", &device());
+            let result = encoder_config().load_pytorch(fixture_path(file), "", &device());
             assert!(matches!(result, Err(LoadError::Read { source, .. })
                 if source.to_string().contains("No such file")));
         }

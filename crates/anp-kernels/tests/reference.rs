@@ -1,8 +1,6 @@
 //! Values and gradients of every operation against PyTorch in float64. `reference/kernels.py` wrote
 //! `fixtures/*.json`.
 
-mod support;
-
 use std::collections::BTreeMap;
 
 use anp_kernels::Kernels;
@@ -14,12 +12,12 @@ use anp_kernels::nn::BatchNorm2dConfig;
 use anp_kernels::rhn::RhnInputs;
 use anp_kernels::sgd::{ClippedSgd, Momentum, RowGradient, WeightDecay};
 use anp_kernels::sru::{Activation, SruInputs, SruSequence};
+use anp_testing::{Array, Arrays, TestDevice, assert_close, assert_values_close, fixture, values};
 use burn::module::{Module, Param, RunningState};
 use burn::optim::GradientsParams;
 use burn::tensor::{DType, Int, Tensor};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use support::{TestDevice, assert_close, values};
 
 #[derive(Deserialize)]
 struct Fixture<O> {
@@ -32,16 +30,10 @@ struct Case<O> {
     name: String,
     #[serde(flatten)]
     options: O,
-    inputs: BTreeMap<String, Array>,
-    outputs: BTreeMap<String, Array>,
-    upstream: BTreeMap<String, Array>,
-    gradients: BTreeMap<String, Array>,
-}
-
-#[derive(Deserialize)]
-struct Array {
-    shape: Vec<usize>,
-    data: Vec<f64>,
+    inputs: Arrays,
+    outputs: Arrays,
+    upstream: Arrays,
+    gradients: Arrays,
 }
 
 /// The inputs of a case. Leaves are flat, so that those of every rank lie in one map.
@@ -77,11 +69,6 @@ fn flat<const D: usize>(tensor: Tensor<D>) -> Tensor<1> {
     tensor.flatten(0, D - 1)
 }
 
-fn assert_array(what: &str, actual: Tensor<1>, expected: &Array, tolerance: f64) {
-    let expected = vec![("values", expected.data.clone())];
-    assert_close(what, &vec![("values", values(actual))], &expected, tolerance);
-}
-
 /// All cases on the CPU, every third elsewhere: a software GPU takes seconds to compile the shaders
 /// of each.
 fn few_on_gpus<'a, C>(
@@ -91,14 +78,14 @@ fn few_on_gpus<'a, C>(
     cases.iter().step_by(if device.is_cpu() { 1 } else { 3 })
 }
 
-/// Compare outputs and gradients of the cases of `fixture` on every device, and on CPUs also those
-/// of the references, and outputs without a graph.
+/// Compare outputs and gradients of the cases in the file `name` on every device, and on CPUs also
+/// those of the references, and outputs without a graph.
 fn agrees<O: DeserializeOwned>(
-    fixture: &str,
+    name: &str,
     num_cases: usize,
     forward: impl Fn(Kernels, &O, &Inputs) -> Outputs,
 ) {
-    let cases = serde_json::from_str::<Fixture<O>>(fixture).expect("the fixture is valid").cases;
+    let cases = fixture::<Fixture<O>>(name).cases;
     assert_eq!(cases.len(), num_cases, "a case is missing");
     for device in TestDevice::all() {
         for case in few_on_gpus(&cases, device) {
@@ -133,7 +120,8 @@ fn agrees_in<O>(
     let mut losses = Vec::new();
     for (name, expected) in &case.outputs {
         let output = outputs.remove(name.as_str()).expect("the output is computed");
-        assert_array(&format!("{what}: {name}"), output.clone(), expected, tolerance);
+        let what = format!("{what}: {name}");
+        assert_close(&what, &values(output.clone()), &expected.data, tolerance);
         if let Some(upstream) = case.upstream.get(name) {
             let upstream = device.tensor(upstream.data.clone(), output.dims());
             losses.push((output * upstream).sum());
@@ -147,7 +135,7 @@ fn agrees_in<O>(
         let what = format!("{what}: {name}'s gradient");
         let (leaf, _) = &inputs.leaves[name];
         let gradient = leaf.grad(&gradients).unwrap_or_else(|| panic!("{what} is missing"));
-        assert_array(&what, gradient, expected, tolerance);
+        assert_close(&what, &values(gradient), &expected.data, tolerance);
     }
 }
 
@@ -158,7 +146,7 @@ struct LstmOptions {
 
 #[test]
 fn lstm_agrees_with_pytorch() {
-    agrees(include_str!("fixtures/lstm.json"), 7, |kernels, options: &LstmOptions, inputs| {
+    agrees("lstm.json", 7, |kernels, options: &LstmOptions, inputs| {
         let LstmSequence { hidden, cell, .. } = kernels.lstm_sequence(LstmInputs {
             gates: inputs.get("gates"),
             bias: inputs.get("bias"),
@@ -180,8 +168,7 @@ struct StackedLstmOptions {
 /// `torch.nn.LSTM` itself: weights are the transposes of its own.
 #[test]
 fn stacked_lstm_agrees_with_pytorch() {
-    let fixture = include_str!("fixtures/stacked_lstm.json");
-    agrees(fixture, 3, |kernels, options: &StackedLstmOptions, inputs| {
+    agrees("stacked_lstm.json", 3, |kernels, options: &StackedLstmOptions, inputs| {
         let mut output = inputs.get::<3>("input");
         let [hidden0, cell0] = ["hidden0", "cell0"].map(|name| inputs.get::<3>(name));
         let (mut hidden, mut cell) = (Vec::new(), Vec::new());
@@ -224,8 +211,7 @@ struct CrossEntropyOptions {
 
 #[test]
 fn cross_entropy_agrees_with_pytorch() {
-    let fixture = include_str!("fixtures/cross_entropy.json");
-    agrees(fixture, 9, |kernels, options: &CrossEntropyOptions, inputs| {
+    agrees("cross_entropy.json", 9, |kernels, options: &CrossEntropyOptions, inputs| {
         let hidden = inputs.get("hidden");
         let inputs = LinearCrossEntropyInputs {
             weight: inputs.get("weight"),
@@ -249,7 +235,7 @@ struct SruOptions {
 
 #[test]
 fn sru_agrees_with_pytorch() {
-    agrees(include_str!("fixtures/sru.json"), 9, |kernels, options: &SruOptions, inputs| {
+    agrees("sru.json", 9, |kernels, options: &SruOptions, inputs| {
         let product = inputs.get::<4>("product");
         let [seq_length, batch_size, parts, d_hidden] = product.dims();
         let SruSequence { hidden, cell, .. } = kernels.sru_sequence(SruInputs {
@@ -269,7 +255,7 @@ struct NoOptions {}
 
 #[test]
 fn rhn_agrees_with_pytorch() {
-    agrees(include_str!("fixtures/rhn.json"), 4, |kernels, _: &NoOptions, inputs| {
+    agrees("rhn.json", 4, |kernels, _: &NoOptions, inputs| {
         let output = kernels.rhn_sequence(RhnInputs {
             gates: inputs.get("gates"),
             weight_hidden: inputs.get("weight"),
@@ -283,8 +269,7 @@ fn rhn_agrees_with_pytorch() {
 
 #[test]
 fn square_norm_agrees_with_pytorch() {
-    let fixture = include_str!("fixtures/square_norm.json");
-    agrees(fixture, 2, |kernels, _: &NoOptions, inputs| {
+    agrees("square_norm.json", 2, |kernels, _: &NoOptions, inputs| {
         let activation = inputs.get::<3>("activation");
         Outputs::from([("square", kernels.square_norm(activation))])
     });
@@ -298,8 +283,7 @@ struct Conv2dCaseOptions {
 
 #[test]
 fn conv2d_agrees_with_pytorch() {
-    let fixture = include_str!("fixtures/conv2d.json");
-    agrees(fixture, 8, |kernels, options: &Conv2dCaseOptions, inputs| {
+    agrees("conv2d.json", 8, |kernels, options: &Conv2dCaseOptions, inputs| {
         let output = kernels.conv2d(Conv2dInputs {
             input: inputs.get("input"),
             weight: inputs.get("weight"),
@@ -318,8 +302,7 @@ struct BatchNormOptions {
 
 #[test]
 fn batch_norm_agrees_with_pytorch() {
-    let fixture = include_str!("fixtures/batch_norm.json");
-    agrees(fixture, 6, |kernels, options: &BatchNormOptions, inputs| {
+    agrees("batch_norm.json", 6, |kernels, options: &BatchNormOptions, inputs| {
         let given = inputs.find("mean").zip(inputs.find("variance"));
         let (output, BatchStatistics { mean, variance }) = kernels.batch_norm(BatchNormInputs {
             input: inputs.get("input"),
@@ -343,13 +326,11 @@ fn batch_norm_layer_agrees_with_pytorch() {
         momentum: f64,
     }
 
-    let fixture: Fixture<Options> =
-        serde_json::from_str(include_str!("fixtures/batch_norm_layer.json"))
-            .expect("the fixture is valid");
-    assert_eq!(fixture.cases.len(), 2, "a case is missing");
+    let cases = fixture::<Fixture<Options>>("batch_norm_layer.json").cases;
+    assert_eq!(cases.len(), 2, "a case is missing");
     for device in TestDevice::all() {
         for (case, kernels) in
-            fixture.cases.iter().flat_map(|case| Kernels::ALL.map(|kernels| (case, kernels)))
+            cases.iter().flat_map(|case| Kernels::ALL.map(|kernels| (case, kernels)))
         {
             let training = device.autodiff();
             let inputs = Inputs::new(case, &training);
@@ -377,7 +358,7 @@ fn batch_norm_layer_agrees_with_pytorch() {
                 ("evaluated", flat(evaluated)),
             ] {
                 let what = format!("{}, {kernels}: {name} on {device:?}", case.name);
-                assert_array(&what, actual, &case.outputs[name], device.tolerance());
+                assert_close(&what, &values(actual), &case.outputs[name].data, device.tolerance());
             }
         }
     }
@@ -435,13 +416,6 @@ struct SgdModel {
     embedding: Param<Tensor<2>>,
 }
 
-impl Array {
-    fn tensor<const D: usize>(&self, device: &TestDevice) -> Tensor<D> {
-        let shape: [usize; D] = self.shape.clone().try_into().expect("it has this rank");
-        device.tensor(self.data.clone(), shape)
-    }
-}
-
 fn steps_agree(case: &SgdCase, device: &TestDevice) {
     let training = &device.autodiff();
     let [matrix, vector, embedding] = &case.parameters;
@@ -494,18 +468,17 @@ fn steps_agree(case: &SgdCase, device: &TestDevice) {
             ("vector", vector.data.clone()),
             ("embedding", embedding.data.clone()),
         ];
-        assert_close(&what, &actual, &expected, device.tolerance());
+        assert_values_close(&what, &actual, &expected, device.tolerance());
         assert!(model.embedding.val().is_require_grad(), "{what}: no gradient any more");
     }
 }
 
 #[test]
 fn sgd_agrees_with_pytorch() {
-    let fixture: SgdFixture =
-        serde_json::from_str(include_str!("fixtures/sgd.json")).expect("the fixture is valid");
-    assert_eq!(fixture.cases.len(), 13, "a case is missing");
+    let cases = fixture::<SgdFixture>("sgd.json").cases;
+    assert_eq!(cases.len(), 13, "a case is missing");
     for device in TestDevice::all() {
-        for case in few_on_gpus(&fixture.cases, device) {
+        for case in few_on_gpus(&cases, device) {
             steps_agree(case, device);
         }
     }

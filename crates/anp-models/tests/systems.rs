@@ -3,30 +3,28 @@
 //!
 //! `reference/systems.py` wrote `fixtures/*.json`.
 
-#[path = "../../anp-kernels/tests/support/gpu.rs"]
-mod gpu;
-
-use std::collections::BTreeMap;
-
 use anp_kernels::sru::Activation;
 use anp_models::{
     CellConfig, Kernels, LayerMasks, LayerState, LmMasks, LmState, LstmCellConfig, MixtureOver,
     NasCellConfig, PointerConfig, PointerState, RecurrentLm, RecurrentLmConfig, RhnCellConfig,
     ScaleMixture, SruCellConfig, StochasticConfig,
 };
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
-use burn::tensor::{DType, Device, Gradients, Int, Tensor, TensorData};
+use anp_testing::{
+    Array, Arrays, TestDevice, assert_arrays_close, assert_close, fixture, gradients, values,
+    with_parameters,
+};
+use burn::tensor::{DType, Device, Tensor};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
 struct Case {
-    tokens: Array,
-    targets: Array,
-    parameters: BTreeMap<String, Array>,
+    tokens: Array<i64>,
+    targets: Array<i64>,
+    parameters: Arrays,
     state: Vec<State>,
     masks: Masks,
     loss: f64,
-    gradients: BTreeMap<String, Array>,
+    gradients: Arrays,
     final_state: Vec<State>,
     pointer: Option<Pointer>,
 }
@@ -35,15 +33,9 @@ struct Case {
 #[serde(deny_unknown_fields)]
 struct Pointer {
     states: Array,
-    words: Array,
+    words: Array<i64>,
     final_states: Array,
-    final_words: Array,
-}
-
-#[derive(Deserialize)]
-struct Array {
-    shape: Vec<usize>,
-    data: Vec<f64>,
+    final_words: Array<i64>,
 }
 
 #[derive(Deserialize)]
@@ -81,122 +73,36 @@ const SUPERVISION_WEIGHT: f64 = 0.7;
 /// What the divergence of drawn weights counts.
 const DIVERGENCE_WEIGHT: f64 = 0.02;
 
-/// Where and how precisely to compute.
-#[derive(Debug, Clone)]
-struct Place {
-    device: Device,
-    dtype: DType,
+fn mask(mask: &Option<Array>, device: &TestDevice) -> Option<Tensor<3>> {
+    mask.as_ref().map(|mask| mask.tensor(device))
 }
 
-impl Place {
-    fn tensor<const D: usize>(&self, array: &Array) -> Tensor<D> {
-        let data = TensorData::new(array.data.clone(), array.shape.clone());
-        Tensor::from_data(data, (&self.device, self.dtype))
-    }
-
-    fn tokens(&self, array: &Array) -> Tensor<2, Int> {
-        let tokens: Vec<i64> = array.data.iter().map(|&token| token as i64).collect();
-        Tensor::from_data(TensorData::new(tokens, array.shape.clone()), &self.device)
-    }
-
-    fn mask(&self, array: &Option<Array>) -> Option<Tensor<3>> {
-        array.as_ref().map(|array| self.tensor(array))
-    }
-
-    fn masks(&self, masks: &Masks) -> LmMasks {
-        let inside = |masks: &InnerMasks| LayerMasks {
-            input: self.mask(&masks.product),
-            recurrent: self.mask(&masks.recurrent),
-            weight: self.mask(&masks.weight),
-        };
-        LmMasks {
-            words: self.mask(&masks.words),
-            input: self.mask(&masks.input),
-            inter_layer: masks.inter_layer.iter().map(|mask| self.mask(mask)).collect(),
-            layers: masks.layers.iter().map(inside).collect(),
-            output: self.mask(&masks.output),
-            noise: self.mask(&masks.noise),
-        }
-    }
-
-    fn state(&self, layers: &[State], pointer: Option<&Pointer>) -> LmState {
-        let layer = |state: &State| LayerState {
-            hidden: state.hidden.as_ref().map(|hidden| self.tensor(hidden)),
-            cell: state.cell.as_ref().map(|cell| self.tensor(cell)),
-        };
-        let pointer = pointer.map(|pointer| PointerState {
-            states: self.tensor(&pointer.states),
-            words: self.tokens(&pointer.words),
-        });
-        LmState { layers: layers.iter().map(layer).collect(), pointer }
+fn lm_masks(masks: &Masks, device: &TestDevice) -> LmMasks {
+    let inside = |masks: &InnerMasks| LayerMasks {
+        input: mask(&masks.product, device),
+        recurrent: mask(&masks.recurrent, device),
+        weight: mask(&masks.weight, device),
+    };
+    LmMasks {
+        words: mask(&masks.words, device),
+        input: mask(&masks.input, device),
+        inter_layer: masks.inter_layer.iter().map(|it| mask(it, device)).collect(),
+        layers: masks.layers.iter().map(inside).collect(),
+        output: mask(&masks.output, device),
+        noise: mask(&masks.noise, device),
     }
 }
 
-/// Gives each parameter its value of the fixture, by its path in the model.
-struct Load<'a> {
-    place: &'a Place,
-    parameters: &'a BTreeMap<String, Array>,
-    path: Vec<String>,
-    num_loaded: usize,
-}
-
-impl ModuleMapper for Load<'_> {
-    fn enter_module(&mut self, name: &str, _: &str) {
-        self.path.push(name.to_owned());
-    }
-
-    fn exit_module(&mut self, _: &str, _: &str) {
-        self.path.pop();
-    }
-
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let path = self.path.join(".");
-        let array =
-            self.parameters.get(&path).unwrap_or_else(|| panic!("the fixture has no `{path}`"));
-        assert_eq!(param.dims().to_vec(), array.shape, "{path} has another shape");
-        self.num_loaded += 1;
-        param.map(|_| self.place.tensor(array).require_grad())
-    }
-}
-
-/// Compares the gradient of each parameter, by its path in the model.
-struct CompareGradients<'a> {
-    what: &'a str,
-    gradients: &'a Gradients,
-    expected: &'a BTreeMap<String, Array>,
-    tolerance: f64,
-    path: Vec<String>,
-    num_compared: usize,
-}
-
-impl ModuleVisitor for CompareGradients<'_> {
-    fn enter_module(&mut self, name: &str, _: &str) {
-        self.path.push(name.to_owned());
-    }
-
-    fn exit_module(&mut self, _: &str, _: &str) {
-        self.path.pop();
-    }
-
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let path = self.path.join(".");
-        let what = format!("{}: {path}'s gradient", self.what);
-        let gradient = param.val().grad(self.gradients);
-        let gradient = gradient.unwrap_or_else(|| panic!("{what} is missing"));
-        assert_close(&what, gradient, &self.expected[&path], self.tolerance);
-        self.num_compared += 1;
-    }
-}
-
-/// Panic if two tensors differ by more than `tolerance` times the largest magnitude of the expected
-/// one.
-fn assert_close<const D: usize>(what: &str, actual: Tensor<D>, expected: &Array, tolerance: f64) {
-    assert_eq!(actual.dims().to_vec(), expected.shape, "{what} has another shape");
-    let scale = expected.data.iter().fold(1e-30, |max: f64, x| max.max(x.abs()));
-    for (index, (a, e)) in actual.into_data().iter::<f64>().zip(&expected.data).enumerate() {
-        let error = (a - e).abs() / scale;
-        assert!(error <= tolerance, "{what}[{index}] is {a}, expected {e} ({error:e})");
-    }
+fn lm_state(case: &Case, device: &TestDevice) -> LmState {
+    let layer = |state: &State| LayerState {
+        hidden: state.hidden.as_ref().map(|hidden| hidden.tensor(device)),
+        cell: state.cell.as_ref().map(|cell| cell.tensor(device)),
+    };
+    let pointer = case.pointer.as_ref().map(|pointer| PointerState {
+        states: pointer.states.tensor(device),
+        words: pointer.words.tensor(device),
+    });
+    LmState { layers: case.state.iter().map(layer).collect(), pointer }
 }
 
 fn assert_state_close(
@@ -206,7 +112,7 @@ fn assert_state_close(
     tolerance: f64,
 ) {
     match (actual, expected) {
-        (Some(actual), Some(expected)) => assert_close(what, actual, expected, tolerance),
+        (Some(actual), Some(expected)) => expected.assert_close(what, actual, tolerance),
         (actual, expected) => {
             assert_eq!(actual.is_some(), expected.is_some(), "{what}: a state too few or too many");
         }
@@ -215,44 +121,40 @@ fn assert_state_close(
 
 /// Compare the model of `config` with the fixture, on the CPU in both precisions and with both
 /// implementations, and on a GPU.
-fn agrees(name: &str, fixture: &str, config: &RecurrentLmConfig) {
-    let case: Case = serde_json::from_str(fixture).expect("the fixture is valid");
-    // Rounding, added up over five steps and some layers: hundreds of units in the last place.
-    // Shaders may approximate exponentials more coarsely than the CPU's library does.
-    let places = [
-        (Place { device: Device::flex(), dtype: DType::F64 }, 1e-13),
-        (Place { device: Device::flex(), dtype: DType::F32 }, 1e-5),
-    ];
-    let mut runs: Vec<_> = places
-        .into_iter()
-        .flat_map(|(place, tolerance)| {
-            Kernels::ALL.map(|kernels| (place.clone(), kernels, tolerance))
-        })
-        .collect();
+fn agrees(name: &str, config: &RecurrentLmConfig) {
+    let case: Case = fixture(&format!("{name}.json"));
+    let cpus = [DType::F64, DType::F32].map(|dtype| TestDevice { device: Device::flex(), dtype });
+    let on_cpus = cpus.iter().flat_map(|cpu| Kernels::ALL.map(|kernels| (cpu.clone(), kernels)));
     // Each shader takes a software driver a tenth of a second to compile.
-    let on_gpu = |device| (Place { device, dtype: DType::F32 }, Kernels::Fused, 1e-4);
-    runs.extend(gpu::wgpu().map(on_gpu));
-    for (place, kernels, tolerance) in runs {
-        let place = Place { device: place.device.autodiff(), ..place };
-        let what = format!("{name}, {kernels}, on {place:?}");
-        let config = config.clone().with_kernels(kernels);
-        agrees_in(&what, &case, &config, &place, tolerance);
+    let on_gpu = TestDevice::wgpu().map(|gpu| (gpu, Kernels::Fused));
+    for (device, kernels) in on_cpus.chain(on_gpu) {
+        agrees_on(&device.autodiff(), name, &case, &config.clone().with_kernels(kernels));
     }
 }
 
-fn agrees_in(what: &str, case: &Case, config: &RecurrentLmConfig, place: &Place, tolerance: f64) {
-    let mut load = Load { place, parameters: &case.parameters, path: Vec::new(), num_loaded: 0 };
-    let model: RecurrentLm = config.init(&place.device).map(&mut load);
-    assert_eq!(load.num_loaded, case.parameters.len(), "{what}: the model lacks a parameter");
+/// Rounding, added up over five steps and some layers: hundreds of units in the last place.
+/// Shaders may approximate exponentials more coarsely than the CPU's library does.
+fn tolerance(device: &TestDevice) -> f64 {
+    match (device.dtype, device.is_cpu()) {
+        (DType::F64, _) => 1e-13,
+        (_, true) => 1e-5,
+        (_, false) => 1e-4,
+    }
+}
+
+fn agrees_on(device: &TestDevice, name: &str, case: &Case, config: &RecurrentLmConfig) {
+    let what = format!("{name}, {}, on {device:?}", config.kernels);
+    let tolerance = tolerance(device);
+    let model: RecurrentLm = with_parameters(config.init(&device.device), &case.parameters, device);
 
     let weights = &case.masks.weights;
     let drawn = (!weights.is_empty())
-        .then(|| model.draw_weights(weights.iter().map(|noise| place.tensor(noise)).collect()));
+        .then(|| model.draw_weights(weights.iter().map(|noise| noise.tensor(device)).collect()));
     let lm = drawn.as_ref().map_or(&model, |drawn| &drawn.lm);
     let output = lm.forward_with_masks(
-        place.tokens(&case.tokens),
-        place.state(&case.state, case.pointer.as_ref()),
-        &place.masks(&case.masks),
+        case.tokens.tensor(device),
+        lm_state(case, device),
+        &lm_masks(&case.masks, device),
     );
     assert_eq!(output.state.layers.len(), case.final_state.len(), "{what}: other layers");
     for (layer, (actual, expected)) in
@@ -263,7 +165,7 @@ fn agrees_in(what: &str, case: &Case, config: &RecurrentLmConfig, place: &Place,
         assert_state_close(&what, actual.cell, expected.cell.as_ref(), tolerance);
     }
 
-    let targets = place.tokens(&case.targets);
+    let targets = case.targets.tensor(device);
     let nll = lm.nll(output.dropped, targets.clone());
     let mut supervision = None;
     let nll = match output.pointing {
@@ -277,8 +179,8 @@ fn agrees_in(what: &str, case: &Case, config: &RecurrentLmConfig, place: &Place,
     assert_eq!(output.state.pointer.is_some(), case.pointer.is_some(), "{what}: a pointer");
     if let (Some(actual), Some(expected)) = (output.state.pointer, &case.pointer) {
         let what = format!("{what}: what can be pointed at");
-        assert_close(&what, actual.states, &expected.final_states, tolerance);
-        let words: Vec<f64> = actual.words.into_data().iter::<f64>().collect();
+        expected.final_states.assert_close(&what, actual.states, tolerance);
+        let words: Vec<i64> = actual.words.into_data().iter::<i64>().collect();
         assert_eq!(words, expected.final_words.data, "{what}");
     }
     // Summed over the steps, averaged over the batch. Burn differentiates a division in single
@@ -293,19 +195,10 @@ fn agrees_in(what: &str, case: &Case, config: &RecurrentLmConfig, place: &Place,
     if let Some(drawn) = drawn {
         loss = loss + drawn.divergence * DIVERGENCE_WEIGHT;
     }
-    let expected = Array { shape: vec![1], data: vec![case.loss] };
-    assert_close(&format!("{what}: loss"), loss.clone(), &expected, tolerance);
+    assert_close(&format!("{what}: loss"), &values(loss.clone()), &[case.loss], tolerance);
 
-    let mut compare = CompareGradients {
-        what,
-        gradients: &loss.backward(),
-        expected: &case.gradients,
-        tolerance,
-        path: Vec::new(),
-        num_compared: 0,
-    };
-    model.visit(&mut compare);
-    assert_eq!(compare.num_compared, case.gradients.len(), "{what}: a gradient was not compared");
+    let gradients = gradients(&model, &loss.backward());
+    assert_arrays_close(&format!("{what}: gradients"), &gradients, &case.gradients, tolerance);
 }
 
 /// A model without dropout of its own: [`RecurrentLm::forward_with_masks`] is given the masks.
@@ -341,7 +234,7 @@ fn nas() -> CellConfig {
 #[test]
 fn vd_lstm() {
     let config = config(lstm(1, 0.0), 2, [3, 4, 5]);
-    agrees("vd_lstm", include_str!("fixtures/vd_lstm.json"), &config);
+    agrees("vd_lstm", &config);
 }
 
 /// Embedding and decoder share their weight; two biases and a constant on the forget gate; the
@@ -349,53 +242,50 @@ fn vd_lstm() {
 #[test]
 fn vd_lstm_tied() {
     let config = config(lstm(2, 1.0), 2, [4, 5, 4]).with_tie_weights(true);
-    agrees("vd_lstm_tied", include_str!("fixtures/vd_lstm_tied.json"), &config);
+    agrees("vd_lstm_tied", &config);
 }
 
 /// Each gate has its own masks, on the input and on the recurrence.
 #[test]
 fn vd_lstm_separate() {
     let config = config(lstm(1, 0.0), 2, [3, 4, 4]);
-    agrees("vd_lstm_separate", include_str!("fixtures/vd_lstm_separate.json"), &config);
+    agrees("vd_lstm_separate", &config);
 }
 
 /// Layers wider, as wide and narrower than their input; one mask per step on embedding and output.
 #[test]
 fn sru_identity() {
     let config = config(sru(Activation::Identity), 3, [4, 5, 4]).with_tie_weights(true);
-    agrees("sru", include_str!("fixtures/sru.json"), &config);
+    agrees("sru", &config);
 }
 
 #[test]
 fn sru_tanh() {
     let config = config(sru(Activation::Tanh), 2, [3, 4, 4]);
-    agrees("sru_tanh", include_str!("fixtures/sru_tanh.json"), &config);
+    agrees("sru_tanh", &config);
 }
 
 /// Both gates of all micro-steps share a mask.
 #[test]
 fn rhn_shared() {
     let config = config(rhn(), 1, [3, 4, 4]);
-    agrees("rhn", include_str!("fixtures/rhn.json"), &config);
+    agrees("rhn", &config);
 }
 
 /// Each gate has its own recurrent mask; the input's is inside the layer.
 #[test]
 fn rhn_separate() {
     let config = config(rhn(), 1, [3, 4, 4]);
-    agrees("rhn_separate", include_str!("fixtures/rhn_separate.json"), &config);
+    agrees("rhn_separate", &config);
 }
 
 /// The paper's Bayesian information penalty: noise on the output, which the next step sees or not.
 #[test]
 fn information() {
-    for (name, fixture, in_recurrence) in [
-        ("information", include_str!("fixtures/information.json"), true),
-        ("information_outside", include_str!("fixtures/information_outside.json"), false),
-    ] {
+    for (name, in_recurrence) in [("information", true), ("information_outside", false)] {
         let stochastic = Some(StochasticConfig { initial_sigma: 0.1, in_recurrence });
         let config = config(lstm(1, 1.0), 2, [3, 4, 5]).with_stochastic(stochastic);
-        agrees(name, fixture, &config);
+        agrees(name, &config);
     }
 }
 
@@ -403,14 +293,12 @@ fn information() {
 /// less far.
 #[test]
 fn pointer() {
-    for (name, fixture, window, state_gradient) in [
-        ("pointer", include_str!("fixtures/pointer.json"), 7, true),
-        ("pointer_short", include_str!("fixtures/pointer_short.json"), 3, true),
-        ("pointer_detached", include_str!("fixtures/pointer_detached.json"), 7, false),
-    ] {
+    for (name, window, state_gradient) in
+        [("pointer", 7, true), ("pointer_short", 3, true), ("pointer_detached", 7, false)]
+    {
         let pointer = Some(PointerConfig { window, state_gradient });
         let config = config(lstm(1, 0.0), 2, [3, 4, 5]).with_pointer(pointer);
-        agrees(name, fixture, &config);
+        agrees(name, &config);
     }
 }
 
@@ -420,16 +308,16 @@ fn pointer() {
 fn bayes() {
     let prior = |over| Some(ScaleMixture { pi: 0.25, log_sigma1: 0.0, log_sigma2: -1.0, over });
     let untied = config(lstm(1, 0.0), 2, [3, 4, 5]).with_posterior(prior(MixtureOver::Weight));
-    agrees("bayes", include_str!("fixtures/bayes.json"), &untied);
+    agrees("bayes", &untied);
     let tied = config(lstm(2, 1.0), 2, [4, 5, 4]).with_tie_weights(true);
     let tied = tied.with_posterior(prior(MixtureOver::Row));
-    agrees("bayes_row", include_str!("fixtures/bayes_row.json"), &tied);
+    agrees("bayes_row", &tied);
 }
 
 #[test]
 fn nas_cell() {
     let config = config(nas(), 2, [3, 4, 5]);
-    agrees("nas", include_str!("fixtures/nas.json"), &config);
+    agrees("nas", &config);
 }
 
 /// AWD-LSTM: recurrent matrices with elements dropped, words dropped in all sequences together, a
@@ -437,14 +325,14 @@ fn nas_cell() {
 #[test]
 fn awd_lstm() {
     let config = config(lstm(2, 0.0), 3, [4, 6, 4]).with_tie_weights(true);
-    agrees("awd_lstm", include_str!("fixtures/awd_lstm.json"), &config);
+    agrees("awd_lstm", &config);
 }
 
 /// The recurrent matrices of the other cells, beside masks on what they multiply.
 #[test]
 fn weight_drop() {
     let rhn = config(rhn(), 1, [3, 4, 4]);
-    agrees("rhn_weight_drop", include_str!("fixtures/rhn_weight_drop.json"), &rhn);
+    agrees("rhn_weight_drop", &rhn);
     let nas = config(nas(), 2, [3, 4, 5]);
-    agrees("nas_weight_drop", include_str!("fixtures/nas_weight_drop.json"), &nas);
+    agrees("nas_weight_drop", &nas);
 }

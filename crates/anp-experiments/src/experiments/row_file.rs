@@ -73,7 +73,7 @@ impl Chain {
         let mut next = Some(path.to_owned());
         while let Some(path) = next {
             if sources.len() == MOST_EXTENSIONS {
-                let reason = "extends itself, by way of `extends`";
+                let reason = "extends itself";
                 return Err(ExperimentsError::Row { path, reason });
             }
             let (text, file): (_, RowFile) = read_toml(&path)?;

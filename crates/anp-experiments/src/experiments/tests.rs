@@ -1,4 +1,5 @@
 use anp_models::Kernels;
+use anp_testing::package;
 
 use super::*;
 use crate::data;
@@ -20,9 +21,7 @@ const TABLES: [(&str, usize, usize); 8] = [
 ];
 
 fn committed() -> Experiments {
-    // At run time: with a shared target folder, another checkout may have compiled this.
-    let folder = std::env::var_os("CARGO_MANIFEST_DIR").expect("Cargo runs the tests");
-    let root = PathBuf::from(folder).join("../../experiments");
+    let root = package().join("../../experiments");
     Experiments::locate(Some(&root)).unwrap()
 }
 

@@ -134,8 +134,8 @@ mod tests {
 
     use anp_core::{ActivationNormConfig, Norm, Reduction};
     use anp_models::{ImageSite, Kernels};
-    use anp_testing::lock_generator;
-    use burn::module::{Flag, Module, ModuleMapper, ModuleVisitor, Param};
+    use anp_testing::{assert_close, lock_generator, optimizer_gradients};
+    use burn::module::{Flag, Module, ModuleMapper, Param};
 
     use super::*;
     use crate::data::Store;
@@ -196,35 +196,13 @@ mod tests {
     }
 
     /// All gradients, one parameter after the other.
-    struct Collect(GradientsParams, Vec<f64>);
-
-    impl ModuleVisitor for Collect {
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            let gradient = self.0.remove::<D>(param.id).map(Tensor::into_data);
-            self.1.extend(gradient.iter().flat_map(|it| it.iter::<f64>().collect::<Vec<_>>()));
-        }
-    }
-
-    fn gradients_of(learner: &ImageLearner, gradients: GradientsParams) -> Vec<f64> {
-        let mut collect = Collect(gradients, Vec::new());
-        learner.net.visit(&mut collect);
-        collect.1
+    fn gradients_of(learner: &ImageLearner, gradients: &GradientsParams) -> Vec<f64> {
+        let gradients = optimizer_gradients(&learner.net, gradients, None);
+        gradients.into_values().flat_map(|it| it.data).collect()
     }
 
     fn values(tensors: impl IntoIterator<Item = Tensor<1>>) -> Vec<f64> {
-        tensors
-            .into_iter()
-            .flat_map(|it| it.into_data().iter::<f64>().collect::<Vec<_>>())
-            .collect()
-    }
-
-    #[track_caller]
-    fn agree(left: &[f64], right: &[f64], tolerance: f64) {
-        assert_eq!(left.len(), right.len());
-        let scale = right.iter().fold(0.0_f64, |largest, it| largest.max(it.abs()));
-        for (left, right) in left.iter().zip(right) {
-            assert!((left - right).abs() <= tolerance * scale, "{left}, {right} of {scale}");
-        }
+        tensors.into_iter().flat_map(anp_testing::values).collect()
     }
 
     /// With the statistics frozen nothing tells an image of the others in its batch; seven images
@@ -238,7 +216,7 @@ mod tests {
         let of =
             |devices| Replicas::new(self::devices(devices)).step(&learner, batch(7, 1)).unwrap();
         let (whole, gradients) = of(1);
-        let whole_gradients = gradients_of(&learner, gradients);
+        let whole_gradients = gradients_of(&learner, &gradients);
         assert_eq!(
             whole_gradients.len(),
             test_image_recipe().network(10, Kernels::Fused).num_params()
@@ -246,7 +224,8 @@ mod tests {
         for devices in [2, 3, 7, 9] {
             let (parts, gradients) = of(devices);
             // Sums of a few hundred thousand products of single precision, in another order.
-            agree(&gradients_of(&learner, gradients), &whole_gradients, 2e-5);
+            let parts_gradients = gradients_of(&learner, &gradients);
+            assert_close("gradients", &parts_gradients, &whole_gradients, 2e-5);
             let numbers = |output: &BatchOutput| {
                 let BatchOutput { nll_sum, correct, norm_sum, square_sum, .. } = output.clone();
                 values(
@@ -289,11 +268,11 @@ mod tests {
         let (losses, means, variances) = train(1);
         let (losses_of_two, means_of_two, variances_of_two) = train(2);
         assert!(losses[11] < 0.8 * losses[1], "it learns nothing: {losses:?}");
-        agree(&losses_of_two, &losses, 1e-4);
-        agree(&means_of_two, &means, 1e-4);
+        assert_close("losses", &losses_of_two, &losses, 1e-4);
+        assert_close("means", &means_of_two, &means, 1e-4);
         // n / (n − 1) makes a half's unbiased variance larger: by 0.2 % in the last layer, with n =
         // 4 · 8 · 8 values.
-        agree(&variances_of_two, &variances, 3e-3);
+        assert_close("variances", &variances_of_two, &variances, 3e-3);
     }
 
     /// The threads come by in any order.
@@ -306,7 +285,7 @@ mod tests {
             let (output, gradients) =
                 Replicas::new(devices(3)).step(&learner, batch(9, 1)).unwrap();
             let running = values(learner.net.norms().map(|it| it.running_var.value()));
-            (values([output.nll_sum]), gradients_of(&learner, gradients), running)
+            (values([output.nll_sum]), gradients_of(&learner, &gradients), running)
         };
         let first = once();
         for _ in 0..5 {

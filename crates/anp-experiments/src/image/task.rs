@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use anp_kernels::sgd::ClippedSgd;
-use anp_models::{Kernels, WideResNetConfig};
+use anp_models::WideResNetConfig;
 use burn::module::Module;
 use burn::optim::OptimizerRecord;
 use burn::tensor::Device;

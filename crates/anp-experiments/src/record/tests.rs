@@ -1,6 +1,7 @@
 use std::fs;
 
 use anp_models::Kernels;
+use anp_testing::package;
 
 use super::*;
 use crate::recipe::{ImageRecipe, Scale, TextRecipe, test_recipe};
@@ -142,9 +143,7 @@ fn a_record_reads_back_what_it_writes() {
 /// Records from before there were kernels lack the key, and are read as of plain ones.
 #[test]
 fn committed_records_read_back_byte_for_byte() {
-    // Asked at run time: a target folder that checkouts share would give the path of another.
-    let crate_dir = std::env::var("CARGO_MANIFEST_DIR").expect("Cargo runs the tests");
-    let committed = std::path::Path::new(&crate_dir).join("../../experiments/records");
+    let committed = package().join("../../experiments/records");
     let folder = tempfile::tempdir().unwrap();
     let records = load_folder(&committed).unwrap();
     assert!(records.len() > 50, "the records are not there");

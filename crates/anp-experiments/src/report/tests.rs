@@ -1,6 +1,7 @@
 use std::path::PathBuf;
 
 use anp_core::LossReduction;
+use anp_testing::package;
 
 use super::*;
 use crate::experiments::{Experiments, Table};
@@ -12,9 +13,7 @@ const TABLE: &str = "table1";
 const NOT_BUILT: &str = "bayes_by_backprop";
 
 fn table(id: &str) -> Table {
-    // At run time: with a shared target folder, another checkout may have compiled this.
-    let folder = std::env::var_os("CARGO_MANIFEST_DIR").expect("Cargo runs the tests");
-    let root = PathBuf::from(folder).join("../../experiments");
+    let root = package().join("../../experiments");
     let mut table = Experiments::locate(Some(&root)).unwrap().table(id).unwrap();
     for row in table.rows.iter_mut().filter(|row| row.id == NOT_BUILT) {
         row.sections.clear();

@@ -351,8 +351,7 @@ mod tests {
         BiasInit, CellConfig, LstmCellConfig, MixtureOver, PointerConfig, RecurrentLmConfig,
         ScaleMixture,
     };
-    use anp_testing::lock_generator;
-    use burn::module::{ModuleVisitor, Param};
+    use anp_testing::{lock_generator, parameters};
     use burn::optim::SgdConfig;
     use burn::tensor::{Device, Int};
     use burn::train::metric::Adaptor;
@@ -388,20 +387,6 @@ mod tests {
         let words = [[1, 2, 3], [3, 2, 1], [4, 0, 0], [5, 6, 7]];
         let inputs = Tensor::<2, Int>::from_data(words, device);
         LmBatch { window: Window { targets: inputs.clone(), inputs }, state: None }
-    }
-
-    struct Values(Vec<Vec<f64>>);
-
-    impl ModuleVisitor for Values {
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            self.0.push(param.val().into_data().iter::<f64>().collect());
-        }
-    }
-
-    fn values(learner: &LmLearner) -> Vec<Vec<f64>> {
-        let mut values = Values(Vec::new());
-        learner.visit(&mut values);
-        values.0
     }
 
     #[test]
@@ -454,7 +439,7 @@ mod tests {
         let device = Device::default().autodiff();
         let after = Kernels::ALL.map(|kernels| {
             let learner = learner(kernels, LossReduction::SumOverTime, &device);
-            let before = values(&learner);
+            let before = parameters(&learner);
             device.seed(8);
             let output = TrainStep::step(&learner, batch(&device));
             let mut optimizer = SgdConfig::new().init();
@@ -462,17 +447,19 @@ mod tests {
             assert!(rows.is_none(), "the prior reaches every row of the embedding");
             // So large that rounding hides no step.
             let (learner, _) = learner.update(&mut optimizer, 1.0, 1.0, output.grads, rows);
-            let after = values(&learner);
+            let after = parameters(&learner);
             // Means of embedding, layers (3 each), decoder and its bias; a pointer's three; a ρ for
             // each but the bias.
             assert_eq!(after.len(), 9 + 3 + 8);
-            for (index, (before, after)) in before.iter().zip(&after).enumerate() {
-                let still = before.iter().zip(after).filter(|(before, after)| before == after);
-                assert_eq!(still.count(), 0, "{kernels}: parameter {index}");
+            for ((name, before), after) in before.iter().zip(after.values()) {
+                let pairs = before.data.iter().zip(&after.data);
+                let still = pairs.filter(|(before, after)| before == after);
+                assert_eq!(still.count(), 0, "{kernels}: {name}");
             }
             after
         });
-        for (fused, plain) in after[0].iter().flatten().zip(after[1].iter().flatten()) {
+        let [fused, plain] = after.each_ref().map(|it| it.values().flat_map(|it| &it.data));
+        for (fused, plain) in fused.zip(plain) {
             // Rounding in single precision of values below 5.
             assert!((fused - plain).abs() < 1e-5, "{fused} and {plain}");
         }

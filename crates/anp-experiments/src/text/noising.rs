@@ -256,8 +256,7 @@ mod tests {
             probabilities: Vec<f64>,
             frequencies: Option<Vec<f64>>,
         }
-        let text = include_str!("../../tests/fixtures/noising.json");
-        let fixture: Fixture = serde_json::from_str(text).unwrap();
+        let fixture: Fixture = anp_testing::fixture("noising.json");
         assert_eq!(fixture.cases.len(), 3);
         let close = |actual: &[f64], expected: &[f64]| {
             assert_eq!(actual.len(), expected.len());

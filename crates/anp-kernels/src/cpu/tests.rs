@@ -1,18 +1,8 @@
 //! What the tests of CPU kernels share.
 
-use super::scalar::Scalar;
+pub(crate) use anp_testing::noise;
 
-/// Repeatable numbers in `[−1, 1)` (SplitMix64), as many as are asked for at each call.
-pub(crate) fn noise(seed: u64) -> impl FnMut(usize) -> Vec<f64> {
-    let mut state = seed;
-    let mut draw = move || {
-        state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let z = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        ((z ^ (z >> 31)) >> 11) as f64 / (1_u64 << 52) as f64 - 1.0
-    };
-    move |len| (0..len).map(|_| draw()).collect()
-}
+use super::scalar::Scalar;
 
 pub(crate) fn narrow<E: Scalar>(values: &[f64]) -> Vec<E> {
     values.iter().map(|&value| E::from_f64(value)).collect()
@@ -20,6 +10,20 @@ pub(crate) fn narrow<E: Scalar>(values: &[f64]) -> Vec<E> {
 
 pub(crate) fn widen<E: Scalar>(values: &[E]) -> Vec<f64> {
     values.iter().map(|value| value.to_f64()).collect()
+}
+
+/// Samples of a sine wave, other ones for each seed.
+pub(crate) fn wave<E: Scalar>(len: usize, seed: usize) -> Vec<E> {
+    (0..len).map(|i| E::from_f64(((i * 37 + seed * 101) as f64 * 0.37).sin())).collect()
+}
+
+/// Each number within `tolerance` of what is expected, plus this share of its magnitude.
+#[track_caller]
+pub(crate) fn assert_near(what: &str, actual: &[f64], expected: &[f64], tolerance: f64) {
+    assert_eq!(actual.len(), expected.len(), "{what}");
+    for (i, (a, e)) in actual.iter().zip(expected).enumerate() {
+        assert!((a - e).abs() <= tolerance * (1.0 + e.abs()), "{what}[{i}]: {a}, not {e}");
+    }
 }
 
 /// Each number within `tolerance` of what is expected.

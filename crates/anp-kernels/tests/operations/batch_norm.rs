@@ -3,8 +3,8 @@ use anp_kernels::batch_norm::{BatchNormInputs, BatchStatistics};
 use burn::tensor::DType;
 use proptest::prelude::*;
 
-use crate::support::{TestDevice, Values, gradient, values};
 use crate::{agree, agree_on_every_device, proptest_config, weighted};
+use anp_testing::{TestDevice, Values, gradient, values};
 
 #[derive(Debug, Clone, Copy)]
 struct Case {

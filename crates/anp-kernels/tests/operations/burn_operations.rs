@@ -4,10 +4,9 @@
 //! Drivers miscompile: software that stood in for a GPU once gave wrong products. This test names
 //! the operation.
 
+use anp_testing::{TestDevice, Values, assert_values_close, values};
 use burn::tensor::activation::{log_softmax, sigmoid, tanh};
 use burn::tensor::{DType, Device, IndexingUpdateOp, Int, Tensor, TensorData};
-
-use crate::support::{TestDevice, Values, assert_close, gpu, values};
 
 /// Each operation on tensors of sizes around `[rows, inner] × [inner, columns]`.
 fn operations(device: &TestDevice, [batch, rows, inner, columns]: [usize; 4]) -> Values {
@@ -73,11 +72,11 @@ fn operations(device: &TestDevice, [batch, rows, inner, columns]: [usize; 4]) ->
 /// Single numbers, and odd sizes of which one is more than a tile of a product.
 #[test]
 fn a_gpu_agrees_with_the_cpu() {
-    let Some(device) = gpu::wgpu() else { return };
-    let device = TestDevice { device, dtype: DType::F32 };
+    let Some(device) = TestDevice::wgpu() else { return };
     let exact = TestDevice { device: Device::flex(), dtype: DType::F64 };
     for shape in [[1, 1, 1, 1], [3, 20, 7, 70]] {
         let (actual, expected) = (operations(&device, shape), operations(&exact, shape));
-        assert_close(&format!("{shape:?} on {device:?}"), &actual, &expected, device.tolerance());
+        let what = format!("{shape:?} on {device:?}");
+        assert_values_close(&what, &actual, &expected, device.tolerance());
     }
 }

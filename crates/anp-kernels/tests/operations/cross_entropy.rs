@@ -3,8 +3,8 @@ use anp_kernels::cross_entropy::{LinearCrossEntropyInputs, LogitTerms};
 use burn::tensor::{Int, Tensor, TensorData};
 use proptest::prelude::*;
 
-use crate::support::{TestDevice, Values, gradient, values};
 use crate::{agree_on_cpus, agree_on_every_device, proptest_config, weighted};
+use anp_testing::{TestDevice, Values, gradient, values};
 
 #[derive(Debug, Clone, Copy)]
 struct Case {

@@ -3,8 +3,8 @@ use anp_kernels::lstm::{LstmInputs, LstmSequence, LstmState, lstm_sequence};
 use burn::tensor::{DType, Tensor};
 use proptest::prelude::*;
 
-use crate::support::{TestDevice, Values, assert_gradient, gradient, values};
 use crate::{agree_on_cpus, agree_on_every_device, proptest_config};
+use anp_testing::{TestDevice, Values, assert_gradient, gradient, values};
 
 #[derive(Debug, Clone, Copy)]
 struct Case {

@@ -1,9 +1,6 @@
 //! Fused operations against their references in Burn's operations, forward and every gradient, on
 //! every device of this build.
 
-#[path = "../support/mod.rs"]
-mod support;
-
 mod batch_norm;
 #[cfg(feature = "flex")]
 mod burn_operations;
@@ -21,8 +18,8 @@ mod sru;
 use std::fmt::Debug;
 
 use anp_kernels::Kernels;
+use anp_testing::{TestDevice, Values, assert_values_close};
 use burn::tensor::Tensor;
-use support::{TestDevice, Values, assert_close};
 
 /// What an operation computes in a case on a device.
 type Run<C> = fn(C, &TestDevice, Kernels) -> Values;
@@ -31,7 +28,7 @@ type Run<C> = fn(C, &TestDevice, Kernels) -> Values;
 #[track_caller]
 fn agree<C: Debug + Copy>(case: C, device: &TestDevice, run: Run<C>) {
     let [fused, plain] = [Kernels::Fused, Kernels::Plain].map(|kernels| run(case, device, kernels));
-    assert_close(&format!("{case:?} on {device:?}"), &fused, &plain, device.tolerance());
+    assert_values_close(&format!("{case:?} on {device:?}"), &fused, &plain, device.tolerance());
 }
 
 #[track_caller]

@@ -1,8 +1,8 @@
 use anp_kernels::Kernels;
 use proptest::prelude::*;
 
-use crate::support::{TestDevice, Values, gradient, values};
 use crate::{agree_on_cpus, proptest_config, weighted};
+use anp_testing::{TestDevice, Values, gradient, values};
 
 #[derive(Debug, Clone, Copy)]
 struct Case {

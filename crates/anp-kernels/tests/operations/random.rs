@@ -3,7 +3,7 @@ use anp_kernels::random::{
 };
 use burn::tensor::{DType, Tensor, TensorCreationOptions};
 
-use crate::support::{TestDevice, values};
+use anp_testing::{TestDevice, values};
 
 type DrawMask = fn([usize; 3], f64, TensorCreationOptions) -> Tensor<3>;
 type DrawNormal = fn([usize; 3], TensorCreationOptions) -> Tensor<3>;

@@ -3,8 +3,8 @@ use anp_kernels::sampled_weight::{MIN_SIGMA, MixtureOver, SampledWeightInputs, S
 use burn::tensor::Tensor;
 use proptest::prelude::*;
 
-use crate::support::{TestDevice, Values, assert_gradient, gradient, values};
 use crate::{agree_on_cpus, agree_on_every_device, proptest_config};
+use anp_testing::{TestDevice, Values, assert_gradient, gradient, values};
 
 const PRIOR: ScaleMixture =
     ScaleMixture { pi: 0.25, log_sigma1: -1.0, log_sigma2: -3.0, over: MixtureOver::Weight };

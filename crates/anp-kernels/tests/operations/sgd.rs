@@ -7,8 +7,8 @@ use burn::optim::GradientsParams;
 use burn::tensor::{IndexingUpdateOp, Int, Tensor};
 use proptest::prelude::*;
 
-use crate::support::{TestDevice, Values, assert_close, values};
 use crate::{agree_on_cpus, agree_on_every_device, proptest_config};
+use anp_testing::{TestDevice, Values, assert_values_close, values};
 
 #[derive(Debug, Clone, Copy)]
 struct StepCase {
@@ -188,7 +188,7 @@ fn the_optimiser_agrees_with_burns_operations() {
             let case = Case { lookups, shape, max_norm, decay };
             let what = format!("{case:?} on {device:?}");
             let (actual, expected) = (run(&case, device, fused), run(&case, device, plain));
-            assert_close(&what, &actual, &expected, device.tolerance());
+            assert_values_close(&what, &actual, &expected, device.tolerance());
         }
     }
 }

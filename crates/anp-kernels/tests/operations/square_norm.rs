@@ -2,7 +2,7 @@ use anp_kernels::Kernels;
 use burn::tensor::{DType, Tensor};
 
 use crate::agree_on_every_device;
-use crate::support::{TestDevice, Values, gradient, values};
+use anp_testing::{TestDevice, Values, gradient, values};
 
 fn run(shape: [usize; 3], device: &TestDevice, kernels: Kernels) -> Values {
     let device = &device.autodiff();

@@ -35,7 +35,7 @@ impl RecurrentLm {
 #[cfg(test)]
 mod tests {
     use anp_kernels::sampled_weight::MIN_SIGMA;
-    use burn::module::{ModuleVisitor, Param};
+    use anp_testing::{Arrays, parameters};
     use burn::tensor::Device;
 
     use super::*;
@@ -115,19 +115,14 @@ mod tests {
             assert_eq!(still.embedding.to_data(), lm.embedding.to_data());
             let moved = lm.draw_weights(posterior.sample_noise()).lm;
             let values = |lm: &RecurrentLm| {
-                struct Values(Vec<burn::tensor::TensorData>);
-                impl ModuleVisitor for Values {
-                    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-                        self.0.push(param.val().into_data());
-                    }
-                }
-                let mut values = Values(Vec::new());
-                lm.layers.visit(&mut values);
-                lm.decoder_weight.visit(&mut values);
-                lm.embedding.visit(&mut values);
-                values.0
+                [parameters(&lm.layers), parameters(&lm.decoder_weight), parameters(&lm.embedding)]
+                    .map(Arrays::into_values)
             };
-            let pairs: Vec<_> = values(&moved).into_iter().zip(values(&lm)).collect();
+            let pairs: Vec<_> = values(&moved)
+                .into_iter()
+                .flatten()
+                .zip(values(&lm).into_iter().flatten())
+                .collect();
             assert_eq!(pairs.len(), posterior.rho.len());
             assert!(pairs.iter().all(|(moved, mean)| moved != mean));
             assert_eq!(moved.decoder_bias.to_data(), lm.decoder_bias.to_data());

@@ -116,14 +116,7 @@ mod tests {
 
     use super::*;
     use crate::conv2d::Conv2dOptions;
-
-    fn numbers(len: usize, seed: usize) -> Vec<f64> {
-        (0..len).map(|i| ((i * 37 + seed * 101) as f64 * 0.37).sin()).collect()
-    }
-
-    fn narrow(numbers: &[f64]) -> Vec<f32> {
-        numbers.iter().map(|x| *x as f32).collect()
-    }
+    use crate::cpu::tests::{narrow, wave};
 
     /// The indices of the output, the input and the weight for all products.
     fn products(case: &Case) -> Vec<[usize; 3]> {
@@ -169,10 +162,10 @@ mod tests {
         let sizes = &case.sizes().unwrap();
         let Sizes { channels_out, .. } = *sizes;
         let positions = sizes.positions_out();
-        let input = numbers(sizes.input_len(), 1);
-        let weight = numbers(sizes.weight_len(), 2);
-        let bias = numbers(channels_out, 3);
-        let output_grad = numbers(sizes.output_len(), 4);
+        let input = wave::<f64>(sizes.input_len(), 1);
+        let weight = wave::<f64>(sizes.weight_len(), 2);
+        let bias = wave::<f64>(channels_out, 3);
+        let output_grad = wave::<f64>(sizes.output_len(), 4);
 
         let mut out: Vec<f64> =
             (0..output_grad.len()).map(|i| bias[i / positions % channels_out]).collect();
@@ -203,7 +196,7 @@ mod tests {
         for threads in [2, 5] {
             assert_eq!(results, run(sizes, inputs, threads), "{case:?}: threads change bits");
         }
-        let narrowed = inputs.map(narrow);
+        let narrowed = inputs.map(narrow::<f32>);
         let narrowed = narrowed.each_ref().map(Vec::as_slice);
         let narrow_results = run(sizes, narrowed, 1);
         assert_eq!(narrow_results, run(sizes, narrowed, 2), "{case:?}: threads change bits");

@@ -6,7 +6,7 @@ use super::evaluate::evaluate;
 use super::forward::{forward, forward_with_terms};
 use super::layer::Layer;
 use crate::cpu::scalar::Scalar;
-use crate::cpu::tests::{narrow, noise, widen};
+use crate::cpu::tests::{assert_near, narrow, noise, widen};
 
 /// A problem with the gradients that it is given by what comes after it.
 #[derive(Debug, Clone)]
@@ -164,14 +164,6 @@ fn problems() -> impl Strategy<Value = Problem> {
         .prop_map(|((n, h, v), tied, bias, seed)| problem([n, h, v], tied, bias, seed))
 }
 
-#[track_caller]
-fn assert_close(name: &str, actual: &[f64], expected: &[f64], tolerance: f64) {
-    assert_eq!(actual.len(), expected.len(), "{name}");
-    for (i, (a, e)) in actual.iter().zip(expected).enumerate() {
-        assert!((a - e).abs() <= tolerance * (1.0 + e.abs()), "{name}[{i}]: {a}, not {e}");
-    }
-}
-
 fn check_against_differences(problem: &Problem, results: &Results) {
     for (name, len, actual) in [
         ("hidden", problem.hidden.len(), &results.hidden_grad),
@@ -185,7 +177,7 @@ fn check_against_differences(problem: &Problem, results: &Results) {
                 "weight" => &mut problem.weight[i],
                 _ => &mut problem.bias.as_mut().unwrap()[i],
             });
-            assert_close(name, &actual[i..=i], &[expected], 1e-7);
+            assert_near(name, &actual[i..=i], &[expected], 1e-7);
         }
     }
 }
@@ -198,10 +190,10 @@ proptest! {
         let results = problem.run::<f64>(false, 1);
         let expected = problem.reference();
         let of = |term: usize| expected.iter().map(|terms| terms[term]).collect::<Vec<_>>();
-        assert_close("nll", &results.nll, &of(0), 1e-12);
-        assert_close("square", &results.square, &of(1), 1e-12);
-        assert_close("entropy", &results.entropy, &of(2), 1e-12);
-        assert_close("nll alone", &problem.run::<f64>(true, 1).nll, &of(0), 1e-12);
+        assert_near("nll", &results.nll, &of(0), 1e-12);
+        assert_near("square", &results.square, &of(1), 1e-12);
+        assert_near("entropy", &results.entropy, &of(2), 1e-12);
+        assert_near("nll alone", &problem.run::<f64>(true, 1).nll, &of(0), 1e-12);
     }
 
     #[test]
@@ -218,9 +210,9 @@ proptest! {
         let plain = problem.run::<f64>(true, 1);
         check_against_differences(&problem, &plain);
         let kept = problem.run::<f64>(false, 1);
-        assert_close("hidden", &plain.hidden_grad, &kept.hidden_grad, 1e-12);
-        assert_close("weight", &plain.weight_grad, &kept.weight_grad, 1e-12);
-        assert_close("bias", &plain.bias_grad, &kept.bias_grad, 1e-12);
+        assert_near("hidden", &plain.hidden_grad, &kept.hidden_grad, 1e-12);
+        assert_near("weight", &plain.weight_grad, &kept.weight_grad, 1e-12);
+        assert_near("bias", &plain.bias_grad, &kept.bias_grad, 1e-12);
     }
 
     /// A logit has at most six terms below 1, each rounded a few times: an error below 3e-6,
@@ -229,13 +221,13 @@ proptest! {
     #[test]
     fn single_precision_agrees_to_its_rounding(problem in problems(), plain in any::<bool>()) {
         let (single, double) = (problem.run::<f32>(plain, 1), problem.run::<f64>(plain, 1));
-        assert_close("nll", &single.nll, &double.nll, 1e-5);
-        assert_close("hidden", &single.hidden_grad, &double.hidden_grad, 1e-5);
-        assert_close("weight", &single.weight_grad, &double.weight_grad, 1e-5);
-        assert_close("bias", &single.bias_grad, &double.bias_grad, 1e-5);
+        assert_near("nll", &single.nll, &double.nll, 1e-5);
+        assert_near("hidden", &single.hidden_grad, &double.hidden_grad, 1e-5);
+        assert_near("weight", &single.weight_grad, &double.weight_grad, 1e-5);
+        assert_near("bias", &single.bias_grad, &double.bias_grad, 1e-5);
         if !plain {
-            assert_close("square", &single.square, &double.square, 1e-5);
-            assert_close("entropy", &single.entropy, &double.entropy, 1e-5);
+            assert_near("square", &single.square, &double.square, 1e-5);
+            assert_near("entropy", &single.entropy, &double.entropy, 1e-5);
         }
     }
 }
@@ -246,8 +238,8 @@ proptest! {
 fn many_classes_cost_no_precision() {
     let problem = of_logits(&numbers(50_000, 5.0, 3), 7);
     let expected = problem.run::<f64>(true, 1).nll;
-    assert_close("nll", &problem.run::<f32>(true, 1).nll, &expected, 1e-7);
-    assert_close("nll", &problem.run::<f32>(false, 1).nll, &expected, 1e-7);
+    assert_near("nll", &problem.run::<f32>(true, 1).nll, &expected, 1e-7);
+    assert_near("nll", &problem.run::<f32>(false, 1).nll, &expected, 1e-7);
 }
 
 /// More than one task in every pass, and a product that the `gemm` crate divides.
@@ -289,7 +281,7 @@ fn evaluation_in_parts_agrees_with_training() {
         assert_eq!(actual, evaluated(&problem, 1));
         let Results { nll, square, entropy, .. } = problem.run::<f64>(false, 2);
         for (actual, expected) in actual.iter().zip([nll, square, entropy]) {
-            assert_close("evaluated", actual, &expected, 1e-13);
+            assert_near("evaluated", actual, &expected, 1e-13);
         }
     }
 }
@@ -305,8 +297,8 @@ fn a_part_without_classes_does_not_disturb_evaluation() {
     let [nll, ..] = evaluated(&problem, 1);
     assert!(nll[1].is_nan() && nll[0] == expected[0] && nll[2..] == expected[2..]);
     let plain = problem.run::<f64>(false, 1);
-    assert_close("nll", &expected[2..], &plain.nll[2..], 1e-13);
-    assert_close("entropy", &entropy[2..], &plain.entropy[2..], 1e-13);
+    assert_near("nll", &expected[2..], &plain.nll[2..], 1e-13);
+    assert_near("entropy", &entropy[2..], &plain.entropy[2..], 1e-13);
 }
 
 /// One hidden unit that is 1, so that the weights are the logits.
@@ -332,15 +324,15 @@ fn large_logits_neither_overflow_nor_lose_the_small_ones() {
         let ln_2 = std::f64::consts::LN_2;
         for (target, nll) in [(0, ln_2), (1, ln_2 + 2.0 * size), (3, ln_2 + size)] {
             let (plain, kept) = single(target);
-            assert_close("nll", &plain.nll, &[nll], 1e-7);
-            assert_close("nll", &kept.nll, &[nll], 1e-7);
-            assert_close("entropy", &kept.entropy, &[ln_2], 1e-7);
-            assert_close("square", &kept.square, &[3.0 * size * size], 1e-7);
+            assert_near("nll", &plain.nll, &[nll], 1e-7);
+            assert_near("nll", &kept.nll, &[nll], 1e-7);
+            assert_near("entropy", &kept.entropy, &[ln_2], 1e-7);
+            assert_near("square", &kept.square, &[3.0 * size * size], 1e-7);
             let mut expected = [0.5, 0.0, 0.5, 0.0];
             expected[target] -= 1.0;
-            assert_close("plain", &plain.weight_grad, &expected, 1e-6);
+            assert_near("plain", &plain.weight_grad, &expected, 1e-6);
             // The gradient of the entropy is 0: of the classes that count, both are alike.
-            assert_close("kept", &kept.weight_grad, &expected, 1e-6);
+            assert_near("kept", &kept.weight_grad, &expected, 1e-6);
         }
     }
 }
@@ -354,10 +346,10 @@ fn a_class_may_be_excluded() {
     };
     for plain in [true, false] {
         let results = problem.run::<f32>(plain, 1);
-        assert_close("nll", &results.nll, &[std::f64::consts::LN_2], 1e-7);
-        assert_close("gradient", &results.bias_grad, &[0.5, 0.0, -0.5], 1e-6);
+        assert_near("nll", &results.nll, &[std::f64::consts::LN_2], 1e-7);
+        assert_near("gradient", &results.bias_grad, &[0.5, 0.0, -0.5], 1e-6);
     }
-    assert_close("entropy", &problem.run::<f64>(false, 1).entropy, &[2.0_f64.ln()], 1e-12);
+    assert_near("entropy", &problem.run::<f64>(false, 1).entropy, &[2.0_f64.ln()], 1e-12);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::backward::{Gradients, StateGradients, backward, weight_gradient};
 use super::forward::{States, forward};
 use super::{Dims, GATES, Lstm, Recurrence, Scalar};
-use crate::cpu::tests::{narrow, noise, widen};
+use crate::cpu::tests::{assert_near, narrow, noise, widen};
 
 /// All that goes in, with upstream gradients of all states.
 #[derive(Debug, Clone)]
@@ -134,14 +134,6 @@ impl Case {
     }
 }
 
-#[track_caller]
-fn assert_close(actual: &[f64], expected: &[f64], tolerance: f64) {
-    assert_eq!(actual.len(), expected.len());
-    for (n, (a, e)) in actual.iter().zip(expected).enumerate() {
-        assert!((a - e).abs() <= tolerance * (1.0 + e.abs()), "{a} instead of {e} at {n}");
-    }
-}
-
 /// Each number of each gradient.
 fn check_every_gradient(case: &Case) {
     let (_, grads) = case.run::<f64>(1);
@@ -150,7 +142,7 @@ fn check_every_gradient(case: &Case) {
             let mut direction = vec![0.0; case.inputs[input].len()];
             direction[n] = 1.0;
             // The differences are exact to the square of their step, and round at 1e-16 over it.
-            assert_close(&[grad], &[case.slope(input, &direction)], 1e-8);
+            assert_near("gradient", &[grad], &[case.slope(input, &direction)], 1e-8);
         }
     }
 }
@@ -162,7 +154,7 @@ fn check_gradients(case: &Case) {
         let direction = noise(input as u64 + 1)(grad.len());
         let norm = dot(&direction, &direction).sqrt();
         let direction: Vec<f64> = direction.iter().map(|d| d / norm).collect();
-        assert_close(&[dot(grad, &direction)], &[case.slope(input, &direction)], 1e-7);
+        assert_near("gradient", &[dot(grad, &direction)], &[case.slope(input, &direction)], 1e-7);
     }
 }
 
@@ -181,7 +173,7 @@ proptest! {
     ) {
         let case = Case::new(shape, groups, seed);
         for (actual, expected) in case.run::<f64>(1).0.iter().zip(&case.reference()) {
-            assert_close(actual, expected, 1e-13);
+            assert_near("states", actual, expected, 1e-13);
         }
         check_every_gradient(&case);
     }
@@ -194,7 +186,7 @@ proptest! {
     ) {
         let case = Case::new(shape, groups, seed);
         for (actual, expected) in case.run::<f64>(2).0.iter().zip(&case.reference()) {
-            assert_close(actual, expected, 1e-12);
+            assert_near("states", actual, expected, 1e-12);
         }
         check_gradients(&case);
     }
@@ -206,7 +198,7 @@ fn shared_work_agrees_with_the_equations() {
         let case = Case::new([9, 20, 133], groups, 5);
         assert_eq!(case.dims.threads(2), 2);
         for (actual, expected) in case.run::<f64>(2).0.iter().zip(&case.reference()) {
-            assert_close(actual, expected, 1e-12);
+            assert_near("states", actual, expected, 1e-12);
         }
         check_gradients(&case);
     }
@@ -221,10 +213,10 @@ fn f32_agrees_with_f64() {
         let (states, grads) = case.run::<f32>(2);
         let (exact_states, exact_grads) = case.run::<f64>(2);
         for (actual, expected) in states.iter().zip(&exact_states) {
-            assert_close(actual, expected, 3e-6);
+            assert_near("states", actual, expected, 3e-6);
         }
         for (actual, expected) in grads.iter().zip(&exact_grads) {
-            assert_close(actual, expected, 2e-5);
+            assert_near("gradients", actual, expected, 2e-5);
         }
     }
 }

@@ -53,11 +53,8 @@ mod tests {
     use crate::conv2d::Conv2dOptions;
     use crate::cpu::scalar::Scalar;
     use crate::cpu::simd::dispatch;
+    use crate::cpu::tests::wave;
     use pulp::Simd;
-
-    fn numbers<E: Scalar>(len: usize, seed: usize) -> Vec<E> {
-        (0..len).map(|i| E::from_f64(((i * 37 + seed * 101) as f64 * 0.37).sin())).collect()
-    }
 
     /// Both results with the vectors of `simd` match those with the vectors of this machine, which
     /// the tests of `kernel` check.
@@ -73,10 +70,10 @@ mod tests {
             let options = Conv2dOptions { stride: [1, 1], padding: [1, 1] };
             let sizes = Sizes::new(input, [channels_out, channels_in, 3, 3], options).unwrap();
             assert!(is_faster(&sizes), "{sizes:?}");
-            let input = numbers::<E>(sizes.input_len(), 1);
-            let output_grad = numbers::<E>(sizes.output_len(), 2);
-            let weight = numbers::<E>(sizes.weight_len(), 3);
-            let bias = numbers::<E>(channels_out, 4);
+            let input = wave::<E>(sizes.input_len(), 1);
+            let output_grad = wave::<E>(sizes.output_len(), 2);
+            let weight = wave::<E>(sizes.weight_len(), 3);
+            let bias = wave::<E>(channels_out, 4);
             let weight = |o, c, tap| weight[(o * channels_in + c) * 9 + tap];
             let weight = transformed_weight(&sizes, weight, 2);
             let correlation = || Correlation {
