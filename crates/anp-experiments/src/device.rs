@@ -113,8 +113,8 @@ impl Backend {
         found.unwrap_or_default()
     }
 
-    /// Whether one of the backend's devices is not a GPU, but a program on the CPU that stands in for
-    /// one, as lavapipe and SwiftShader are: good for tests, too slow for anything else.
+    /// Whether one of the backend's devices is not a GPU, but a program on the CPU that stands in
+    /// for one, as lavapipe and SwiftShader do: good for tests, too slow for anything else.
     pub fn is_software(self, device: &Device) -> bool {
         // Devices of one graphics interface compare by kind; none is opened for it.
         let stand_in: Option<Device> = match self {

@@ -28,15 +28,9 @@ impl ImageSteps {
         let labels: Vec<i64> =
             (0..case.batch_size).map(|index| (index % case.vocab_size) as i64).collect();
         let momentum = MomentumConfig { momentum: 0.9, dampening: 0.0, nesterov: false };
-        let network = WideResNetConfig {
-            depth: case.num_layers,
-            width: case.d_hidden,
-            num_classes: case.vocab_size,
-            layout: ResidualLayout::Meliketoy,
-            dropout: 0.0,
-            convolution_dtype: None,
-            kernels,
-        };
+        let network = WideResNetConfig::new(case.num_layers, case.d_hidden, case.vocab_size)
+            .with_layout(ResidualLayout::Meliketoy)
+            .with_kernels(kernels);
         Self {
             model: Some(network.init(device)),
             optimizer: SgdConfig::new()
