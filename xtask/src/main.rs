@@ -58,21 +58,6 @@ struct Options {
     release: bool,
 }
 
-/// A command line.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Request {
-    /// Print [`HELP`].
-    Help,
-    /// Check the workspace.
-    Check(Options),
-    /// Run benchmarks, with these words for them.
-    Bench(Options, Vec<OsString>),
-    /// Run all tests, with these words for `cargo test`.
-    Test(Options, Vec<OsString>),
-    /// Build `anp` and run it with these words.
-    Run(Options, Vec<OsString>),
-}
-
 impl Options {
     /// The options that choose features, as Cargo takes them; `from_environment` is ANP_FEATURES.
     fn feature_flags(&self, from_environment: Option<&str>) -> Vec<String> {
@@ -85,26 +70,19 @@ impl Options {
     }
 }
 
-fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Request> {
+/// The options and, if there is something to do, the command and its words.
+fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Option<(Options, Vec<OsString>)>> {
     let mut words = words.into_iter();
     let mut options = Options::default();
     while let Some(word) = words.next() {
         let text = word.to_str().unwrap_or_default();
         match text {
-            "-h" | "--help" | "help" => return Ok(Request::Help),
+            "-h" | "--help" | "help" => return Ok(None),
             "--release" => options.release = true,
             "--no-default-features" => options.no_default_features = true,
             "--features" => {
                 let list = words.next().and_then(|list| list.into_string().ok());
                 options.features.push(list.context("--features needs a list of features")?);
-            }
-            "bench" => return Ok(Request::Bench(options, words.collect())),
-            "test" => return Ok(Request::Test(options, words.collect())),
-            "check" => {
-                if let Some(word) = words.next() {
-                    bail!("`check` takes no more words, but got {word:?}");
-                }
-                return Ok(Request::Check(options));
             }
             _ => match text.strip_prefix("--features=") {
                 Some(list) => options.features.push(list.to_owned()),
@@ -114,26 +92,30 @@ fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Request> {
                     );
                 }
                 None => {
-                    return Ok(Request::Run(options, std::iter::once(word).chain(words).collect()));
+                    let words: Vec<_> = std::iter::once(word).chain(words).collect();
+                    if let [command, word, ..] = &words[..]
+                        && command == "check"
+                    {
+                        bail!("`check` takes no more words, but got {word:?}");
+                    }
+                    return Ok(Some((options, words)));
                 }
             },
         }
     }
-    Ok(Request::Help)
+    Ok(None)
 }
 
 fn run() -> Result<ExitCode> {
-    match parse(std::env::args_os().skip(1))? {
-        Request::Help => {
-            print!("{HELP}");
-            Ok(ExitCode::SUCCESS)
-        }
-        Request::Check(options) => check::run(&options),
-        Request::Bench(options, words) => bench::run(&options, &words),
-        Request::Test(options, words) => check::test(&options, &words),
-        Request::Run(options, words) => {
-            program::run(&program::build(&options, program::ANP)?, &words)
-        }
+    let Some((options, words)) = parse(std::env::args_os().skip(1))? else {
+        print!("{HELP}");
+        return Ok(ExitCode::SUCCESS);
+    };
+    match words[0].to_str() {
+        Some("check") => check::run(&options),
+        Some("bench") => bench::run(&options, &words[1..]),
+        Some("test") => check::test(&options, &words[1..]),
+        _ => program::run(&program::build(&options, program::ANP)?, &words),
     }
 }
 
@@ -152,7 +134,7 @@ mod tests {
         text.split_whitespace().map(OsString::from).collect()
     }
 
-    fn parsed(text: &str) -> Request {
+    fn parsed(text: &str) -> Option<(Options, Vec<OsString>)> {
         parse(words(text)).unwrap()
     }
 
@@ -160,10 +142,7 @@ mod tests {
     fn words_after_the_command_are_passed_on_as_they_are() {
         assert_eq!(
             parsed("reproduce table2 --features x --help --release"),
-            Request::Run(
-                Options::default(),
-                words("reproduce table2 --features x --help --release")
-            )
+            Some((Options::default(), words("reproduce table2 --features x --help --release")))
         );
     }
 
@@ -175,11 +154,8 @@ mod tests {
             release: true,
         };
         let line = "--features cuda --release --features=ndarray,cpu --no-default-features";
-        assert_eq!(
-            parsed(&format!("{line} devices")),
-            Request::Run(options.clone(), words("devices"))
-        );
-        assert_eq!(parsed(&format!("{line} check")), Request::Check(options.clone()));
+        assert_eq!(parsed(&format!("{line} devices")), Some((options.clone(), words("devices"))));
+        assert_eq!(parsed(&format!("{line} check")), Some((options.clone(), words("check"))));
         assert_eq!(
             options.feature_flags(Some("vulkan")),
             [
@@ -191,18 +167,18 @@ mod tests {
         );
         assert_eq!(
             parsed("test -- training"),
-            Request::Test(Options::default(), words("-- training"))
+            Some((Options::default(), words("test -- training")))
         );
         assert_eq!(
             parsed("bench peers --only lstm --help"),
-            Request::Bench(Options::default(), words("peers --only lstm --help"))
+            Some((Options::default(), words("bench peers --only lstm --help")))
         );
     }
 
     #[test]
     fn nothing_to_do_explains_itself() {
         for text in ["", "--help", "-h", "help", "--release"] {
-            assert_eq!(parsed(text), Request::Help);
+            assert_eq!(parsed(text), None);
         }
     }
 

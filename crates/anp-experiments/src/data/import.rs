@@ -150,9 +150,12 @@ impl Store {
         }
         let mut candidates = Vec::new();
         for from in candidate_paths(manifest, file, folders) {
-            match copy_if_right(&from, manifest, file, path)? {
+            match atomic::write(path, |to| copy(&from, manifest, file, to)) {
                 Ok(()) => return Ok(ImportOutcome::Imported { from }),
-                Err(mismatch) => candidates.push(Candidate { path: from, mismatch }),
+                Err(err) => match err.downcast() {
+                    Ok(mismatch) => candidates.push(Candidate { path: from, mismatch }),
+                    Err(source) => return Err(DataError::Write { path: path.to_owned(), source }),
+                },
             }
         }
         Ok(ImportOutcome::NotFound { candidates })
@@ -181,24 +184,6 @@ fn candidate_paths(manifest: &Manifest, file: &ManifestFile, folders: &[PathBuf]
     let names: Vec<_> = names().flat_map(packed).chain(archive).collect();
     let paths = folders.iter().flat_map(|folder| names.iter().map(move |name| folder.join(name)));
     paths.filter(|path| path.is_file()).collect()
-}
-
-/// Unpack `from` to `path` if its bytes are those of `file`.
-///
-/// The outer error is about `path`, the inner one about `from`.
-fn copy_if_right(
-    from: &Path,
-    manifest: &Manifest,
-    file: &ManifestFile,
-    path: &Path,
-) -> Result<Result<(), Mismatch>, DataError> {
-    match atomic::write(path, |to| copy(from, manifest, file, to)) {
-        Ok(()) => Ok(Ok(())),
-        Err(err) => match err.downcast() {
-            Ok(mismatch) => Ok(Err(mismatch)),
-            Err(source) => Err(DataError::Write { path: path.to_owned(), source }),
-        },
-    }
 }
 
 /// Copy the unpacked bytes and check them; an error about `from` is a [`Mismatch`].

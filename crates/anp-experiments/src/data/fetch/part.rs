@@ -22,9 +22,8 @@ impl Part {
         let mut path = whole.as_os_str().to_owned();
         path.push(".part");
         let path = PathBuf::from(path);
-        if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder).map_err(DataError::write(folder))?;
-        }
+        let folder = atomic::folder_of(&path);
+        fs::create_dir_all(folder).map_err(DataError::write(folder))?;
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)
