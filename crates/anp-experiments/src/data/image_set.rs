@@ -265,7 +265,7 @@ mod tests {
         assert!(image[..2 * IMAGE_SIDE].iter().all(|&pixel| pixel == 0), "there is a border");
         assert!(image[..1024].iter().any(|&pixel| pixel > 100));
         assert_eq!(image[..1024], image[2048..]);
-        // The mean of the pixels is nearly that of the manifest: there is a border, and fewer images.
+        // The mean of the pixels is near the manifest's: there is a border, and fewer images.
         let sum: f64 = set.train.pixels.iter().map(|&pixel| f64::from(pixel) / 255.0).sum();
         let mean = sum / set.train.pixels.len() as f64 * (32.0 / 28.0_f64).powi(2);
         assert!((mean - 0.286).abs() < 0.01, "{mean}");
