@@ -9,7 +9,7 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result, bail};
 
 use crate::Options;
-use crate::program::{self, Target, cargo, feature_flags};
+use crate::program::{self, cargo, feature_flags, succeeds};
 
 /// Packages of the peers that are Python programs.
 const REQUIREMENTS: &str = "crates/anp-experiments/benches/peers/python/requirements.txt";
@@ -30,19 +30,15 @@ pub fn run(options: &Options, words: &[OsString]) -> Result<ExitCode> {
 /// One program has them all: linking Burn takes longer than running some.
 fn operations(options: &Options, words: &[OsString]) -> Result<ExitCode> {
     let profile = if options.release { "release" } else { "dev" };
-    let status = cargo()
-        .args(["bench", "--profile", profile, "--workspace", "--bench", "operations"])
-        .args(feature_flags(options))
-        .arg("--")
-        .args(words)
-        .status()
-        .context("cannot start cargo")?;
-    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::from(1) })
+    let mut command = cargo();
+    command.args(["bench", "--profile", profile, "--workspace", "--bench", "operations"]);
+    command.args(feature_flags(options)).arg("--").args(words);
+    Ok(if succeeds(&mut command)? { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
 /// Become the program that measures, with a Python that has what the peers need.
 fn peers(options: &Options, words: &[OsString]) -> Result<ExitCode> {
-    let program = program::build(options, Target::Peers)?;
+    let program = program::build(options, program::PEERS)?;
     let mut all = Vec::new();
     if needs_python(words) {
         all.extend(["--python".into(), python()?.into_os_string()]);
@@ -65,12 +61,8 @@ fn python() -> Result<PathBuf> {
     let requirements = root.join(REQUIREMENTS);
     let wanted = fs::read(&requirements)
         .with_context(|| format!("cannot read {}", requirements.display()))?;
-    let folder = cache_folder()?.join("anp").join("venv");
-    let python = if cfg!(windows) {
-        folder.join("Scripts").join("python.exe")
-    } else {
-        folder.join("bin").join("python")
-    };
+    let folder = cache_folder()?.join("anp/venv");
+    let python = folder.join(if cfg!(windows) { "Scripts/python.exe" } else { "bin/python" });
     // Says what was installed; written last, so that what is interrupted begins again.
     let installed = folder.join("anp-requirements.txt");
     if python.exists() && fs::read(&installed).is_ok_and(|text| text == wanted) {

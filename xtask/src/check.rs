@@ -3,10 +3,10 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::Options;
-use crate::program::{cargo, feature_flags};
+use crate::program::{build_flags, cargo, succeeds};
 
 /// A step: what it is called, Cargo's words, and whether these choose features.
 type Step = (&'static str, &'static [&'static str], bool);
@@ -28,10 +28,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         let mut command = cargo();
         command.args(words);
         if has_features {
-            command.args(feature_flags(options));
-            if options.release {
-                command.arg("--release");
-            }
+            command.args(build_flags(options));
         }
         match name {
             "lints" => {
@@ -43,8 +40,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
             _ => {}
         }
         eprintln!("check: {name}");
-        let status = command.status().context("cannot start cargo")?;
-        if !status.success() {
+        if !succeeds(&mut command)? {
             eprintln!("check: {name} failed");
             return Ok(ExitCode::from(1));
         }
@@ -60,10 +56,6 @@ pub fn run(options: &Options) -> Result<ExitCode> {
 /// If Cargo cannot be started.
 pub fn test(options: &Options, words: &[OsString]) -> Result<ExitCode> {
     let mut command = cargo();
-    command.args(["test", "--workspace"]).args(feature_flags(options));
-    if options.release {
-        command.arg("--release");
-    }
-    let status = command.args(words).status().context("cannot start cargo")?;
-    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::from(1) })
+    command.args(["test", "--workspace"]).args(build_flags(options)).args(words);
+    Ok(if succeeds(&mut command)? { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }

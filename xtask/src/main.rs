@@ -12,8 +12,6 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 
-use crate::program::Target;
-
 const HELP: &str = "\
 Build the anp program and run it, or check the workspace.
 
@@ -25,12 +23,13 @@ Commands:
   train, evaluate      train one recipe; measure a checkpoint
   data, devices        get data sets; list devices
   bench [FILTER]       time every operation
-  bench peers          time training steps beside PyTorch; `cargo xtask bench peers --help` explains it
+  bench peers          time training steps beside PyTorch; explained by
+                       `cargo xtask bench peers --help`
   test                 all tests; words go to `cargo test`
   check                formatting, lints, documentation and tests; .ci/run checks more than these
 
-All but `bench`, `test` and `check` is the anp program's: `cargo xtask COMMAND --help` explains it, and its exit code is
-passed on.
+All except `bench`, `test` and `check` are commands of the anp program: `cargo xtask COMMAND --help`
+explains them, and their exit code is passed on.
 
 Options, before the command:
       --features LIST        Cargo features, for example cuda or \"vulkan ndarray\"
@@ -59,21 +58,6 @@ struct Options {
     release: bool,
 }
 
-/// A command line.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Request {
-    /// Print [`HELP`].
-    Help,
-    /// Check the workspace.
-    Check(Options),
-    /// Run benchmarks, with these words for them.
-    Bench(Options, Vec<OsString>),
-    /// Run all tests, with these words for `cargo test`.
-    Test(Options, Vec<OsString>),
-    /// Build `anp` and run it with these words.
-    Run(Options, Vec<OsString>),
-}
-
 impl Options {
     /// The options that choose features, as Cargo takes them; `from_environment` is ANP_FEATURES.
     fn feature_flags(&self, from_environment: Option<&str>) -> Vec<String> {
@@ -86,55 +70,52 @@ impl Options {
     }
 }
 
-fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Request> {
+/// The options and, if there is something to do, the command and its words.
+fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Option<(Options, Vec<OsString>)>> {
     let mut words = words.into_iter();
     let mut options = Options::default();
     while let Some(word) = words.next() {
         let text = word.to_str().unwrap_or_default();
         match text {
-            "-h" | "--help" | "help" => return Ok(Request::Help),
+            "-h" | "--help" | "help" => return Ok(None),
             "--release" => options.release = true,
             "--no-default-features" => options.no_default_features = true,
             "--features" => {
                 let list = words.next().and_then(|list| list.into_string().ok());
                 options.features.push(list.context("--features needs a list of features")?);
             }
-            "bench" => return Ok(Request::Bench(options, words.collect())),
-            "test" => return Ok(Request::Test(options, words.collect())),
-            "check" => {
-                if let Some(word) = words.next() {
-                    bail!("`check` takes no more words, but got {word:?}");
-                }
-                return Ok(Request::Check(options));
-            }
             _ => match text.strip_prefix("--features=") {
                 Some(list) => options.features.push(list.to_owned()),
                 None if text.starts_with('-') => {
                     bail!(
-                        "unknown option {text}; options of anp stand behind its command (see --help)"
+                        "unknown option {text}; anp's own options follow its command (see --help)"
                     );
                 }
                 None => {
-                    return Ok(Request::Run(options, std::iter::once(word).chain(words).collect()));
+                    let words: Vec<_> = std::iter::once(word).chain(words).collect();
+                    if let [command, word, ..] = &words[..]
+                        && command == "check"
+                    {
+                        bail!("`check` takes no more words, but got {word:?}");
+                    }
+                    return Ok(Some((options, words)));
                 }
             },
         }
     }
-    Ok(Request::Help)
+    Ok(None)
 }
 
 fn run() -> Result<ExitCode> {
-    match parse(std::env::args_os().skip(1))? {
-        Request::Help => {
-            print!("{HELP}");
-            Ok(ExitCode::SUCCESS)
-        }
-        Request::Check(options) => check::run(&options),
-        Request::Bench(options, words) => bench::run(&options, &words),
-        Request::Test(options, words) => check::test(&options, &words),
-        Request::Run(options, words) => {
-            program::run(&program::build(&options, Target::Anp)?, &words)
-        }
+    let Some((options, words)) = parse(std::env::args_os().skip(1))? else {
+        print!("{HELP}");
+        return Ok(ExitCode::SUCCESS);
+    };
+    match words[0].to_str() {
+        Some("check") => check::run(&options),
+        Some("bench") => bench::run(&options, &words[1..]),
+        Some("test") => check::test(&options, &words[1..]),
+        _ => program::run(&program::build(&options, program::ANP)?, &words),
     }
 }
 
@@ -153,7 +134,7 @@ mod tests {
         text.split_whitespace().map(OsString::from).collect()
     }
 
-    fn parsed(text: &str) -> Request {
+    fn parsed(text: &str) -> Option<(Options, Vec<OsString>)> {
         parse(words(text)).unwrap()
     }
 
@@ -161,10 +142,7 @@ mod tests {
     fn words_after_the_command_are_passed_on_as_they_are() {
         assert_eq!(
             parsed("reproduce table2 --features x --help --release"),
-            Request::Run(
-                Options::default(),
-                words("reproduce table2 --features x --help --release")
-            )
+            Some((Options::default(), words("reproduce table2 --features x --help --release")))
         );
     }
 
@@ -176,11 +154,8 @@ mod tests {
             release: true,
         };
         let line = "--features cuda --release --features=ndarray,cpu --no-default-features";
-        assert_eq!(
-            parsed(&format!("{line} devices")),
-            Request::Run(options.clone(), words("devices"))
-        );
-        assert_eq!(parsed(&format!("{line} check")), Request::Check(options.clone()));
+        assert_eq!(parsed(&format!("{line} devices")), Some((options.clone(), words("devices"))));
+        assert_eq!(parsed(&format!("{line} check")), Some((options.clone(), words("check"))));
         assert_eq!(
             options.feature_flags(Some("vulkan")),
             [
@@ -192,18 +167,18 @@ mod tests {
         );
         assert_eq!(
             parsed("test -- training"),
-            Request::Test(Options::default(), words("-- training"))
+            Some((Options::default(), words("test -- training")))
         );
         assert_eq!(
             parsed("bench peers --only lstm --help"),
-            Request::Bench(Options::default(), words("peers --only lstm --help"))
+            Some((Options::default(), words("bench peers --only lstm --help")))
         );
     }
 
     #[test]
     fn nothing_to_do_explains_itself() {
         for text in ["", "--help", "-h", "help", "--release"] {
-            assert_eq!(parsed(text), Request::Help);
+            assert_eq!(parsed(text), None);
         }
     }
 

@@ -31,42 +31,42 @@ pub fn feature_flags(options: &Options) -> Vec<String> {
     options.feature_flags(from_environment.as_deref())
 }
 
-/// A program of the workspace.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Target {
-    /// The experiments.
-    Anp,
-    /// Training steps beside other programs.
-    Peers,
+/// What chooses the features of a build, and how it is optimised.
+pub fn build_flags(options: &Options) -> Vec<String> {
+    let mut flags = feature_flags(options);
+    flags.extend(options.release.then(|| "--release".to_owned()));
+    flags
 }
 
-impl Target {
-    /// Cargo's option, and the name.
-    fn words(self) -> [&'static str; 2] {
-        match self {
-            Self::Anp => ["--bin", "anp"],
-            Self::Peers => ["--bench", "peers"],
-        }
-    }
+/// Whether a call of Cargo succeeds.
+///
+/// # Errors
+///
+/// If Cargo cannot be started.
+pub fn succeeds(command: &mut Command) -> Result<bool> {
+    Ok(command.status().context("cannot start cargo")?.success())
 }
+
+/// The experiments: Cargo's option for the program, and its name.
+pub const ANP: [&str; 2] = ["--bin", "anp"];
+
+/// Training steps beside other programs, likewise.
+pub const PEERS: [&str; 2] = ["--bench", "peers"];
 
 /// Build a program and find out where it is. Cargo's progress goes to stderr.
 ///
 /// # Errors
 ///
 /// If it cannot be built.
-pub fn build(options: &Options, target: Target) -> Result<PathBuf> {
-    let [_, name] = target.words();
+pub fn build(options: &Options, target: [&str; 2]) -> Result<PathBuf> {
+    let [_, name] = target;
     let mut command = cargo();
     command
         .args(["build", "--workspace"])
-        .args(target.words())
+        .args(target)
         .arg("--message-format=json-render-diagnostics")
-        .args(feature_flags(options))
+        .args(build_flags(options))
         .stdout(Stdio::piped());
-    if options.release {
-        command.arg("--release");
-    }
     let mut child = command.spawn().context("cannot start cargo")?;
     let messages = child.stdout.take().context("cargo has no output")?;
     let mut program = None;
@@ -123,8 +123,10 @@ mod tests {
             "executable":"C:\\target\\debug\\anp.exe"}"#;
         assert_eq!(executable(artifact, "anp"), Some(PathBuf::from(r"C:\target\debug\anp.exe")));
         for other in [
-            r#"{"reason":"compiler-artifact","target":{"kind":["lib"],"name":"anp_core"},"executable":null}"#,
-            r#"{"reason":"compiler-artifact","target":{"kind":["bench"],"name":"peers"},"executable":"/peers"}"#,
+            r#"{"reason":"compiler-artifact","target":{"kind":["lib"],"name":"anp_core"},
+                "executable":null}"#,
+            r#"{"reason":"compiler-artifact","target":{"kind":["bench"],"name":"peers"},
+                "executable":"/peers"}"#,
             r#"{"reason":"build-finished","success":true}"#,
             "warning: not a message",
         ] {

@@ -102,7 +102,7 @@ display_on_one_line!(LockedDropout, it: "prob" = it.prob, "batch_first" = it.bat
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mask::tests::assert_is_mask;
+    use crate::mask::assert_is_mask;
     use burn::tensor::Device;
 
     fn ones(shape: [usize; 3]) -> Tensor<3> {

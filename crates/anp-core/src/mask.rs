@@ -122,27 +122,25 @@ pub(crate) fn sample_in_training<const D: usize>(
         .then(|| sample_mask(shape, prob, (&device, input.dtype())))
 }
 
+/// Panics unless every element of a mask is 0 or 1/(1−p), in proportions that 6 standard
+/// deviations explain (one false alarm in 5e8).
 #[cfg(test)]
-pub(crate) mod tests {
+#[track_caller]
+pub(crate) fn assert_is_mask<const D: usize>(mask: Tensor<D>, prob: f64) {
+    let values: Vec<f32> = mask.into_data().try_to_vec().unwrap();
+    let kept_value = 1.0 / (1.0 - prob) as f32;
+    let dropped = values.iter().filter(|&&value| value == 0.0).count();
+    let kept = values.iter().filter(|&&value| (value - kept_value).abs() < 1e-6).count();
+    assert_eq!(dropped + kept, values.len(), "an element is neither 0 nor {kept_value}");
+    let share = dropped as f64 / values.len() as f64;
+    let deviation = (prob * (1.0 - prob) / values.len() as f64).sqrt();
+    assert!((share - prob).abs() <= 6.0 * deviation, "{share} of the elements are 0, not {prob}");
+}
+
+#[cfg(test)]
+mod tests {
     use super::*;
     use burn::tensor::{DType, TensorData};
-
-    /// Panics unless every element of a mask is 0 or 1/(1−p), in proportions that 6 standard
-    /// deviations explain (one false alarm in 5e8).
-    #[track_caller]
-    pub(crate) fn assert_is_mask<const D: usize>(mask: Tensor<D>, prob: f64) {
-        let values: Vec<f32> = mask.into_data().try_to_vec().unwrap();
-        let kept_value = 1.0 / (1.0 - prob) as f32;
-        let dropped = values.iter().filter(|&&value| value == 0.0).count();
-        let kept = values.iter().filter(|&&value| (value - kept_value).abs() < 1e-6).count();
-        assert_eq!(dropped + kept, values.len(), "an element is neither 0 nor {kept_value}");
-        let share = dropped as f64 / values.len() as f64;
-        let deviation = (prob * (1.0 - prob) / values.len() as f64).sqrt();
-        assert!(
-            (share - prob).abs() <= 6.0 * deviation,
-            "{share} of the elements are 0, not {prob}"
-        );
-    }
 
     #[test]
     fn a_mask_drops_its_share_and_scales_the_rest() {

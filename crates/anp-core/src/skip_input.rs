@@ -90,7 +90,7 @@ display_on_one_line!(SkipInput, it: "prob" = it.prob; training);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mask::tests::assert_is_mask;
+    use crate::mask::assert_is_mask;
     use burn::tensor::Device;
 
     #[test]

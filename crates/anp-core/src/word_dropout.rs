@@ -133,7 +133,7 @@ display_on_one_line!(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mask::tests::assert_is_mask;
+    use crate::mask::assert_is_mask;
     use burn::tensor::{Device, TensorData};
 
     const VOCAB_SIZE: usize = 500;

@@ -63,19 +63,13 @@ pub(crate) fn temporary_folder(folder: &Path, prefix: &str) -> io::Result<TempDi
 }
 
 /// What is temporary is for its owner only; here it is to become an ordinary file or folder, with
-/// the permissions `mode` within the umask.
-#[cfg(unix)]
+/// the permissions `mode` within the umask. Where there are none, the folder around it decides.
+#[cfg_attr(not(unix), allow(unused_variables))]
 fn builder<'a>(mode: u32) -> Builder<'a, 'a> {
-    use std::os::unix::fs::PermissionsExt;
     let mut builder = Builder::new();
-    builder.permissions(fs::Permissions::from_mode(mode));
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(mode));
     builder
-}
-
-/// Elsewhere the folder around it decides.
-#[cfg(not(unix))]
-fn builder<'a>(_: u32) -> Builder<'a, 'a> {
-    Builder::new()
 }
 
 /// Make the content of a file last.
@@ -84,16 +78,9 @@ pub(crate) fn sync_file(path: &Path) -> io::Result<()> {
     File::options().write(true).open(path)?.sync_all()
 }
 
-/// Make a rename in `folder` last.
-#[cfg(unix)]
+/// Make a rename in `folder` last; only Unix has a call for it.
 pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
-}
-
-/// Other systems have no such call.
-#[cfg(not(unix))]
-pub(crate) fn sync_folder(_folder: &Path) -> io::Result<()> {
-    Ok(())
+    if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
 }
 
 #[cfg(test)]

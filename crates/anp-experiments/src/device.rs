@@ -113,8 +113,8 @@ impl Backend {
         found.unwrap_or_default()
     }
 
-    /// Whether one of the backend's devices is no GPU, but a program on the CPU that stands in for
-    /// one, as lavapipe and SwiftShader are: good for tests, too slow for anything else.
+    /// Whether one of the backend's devices is not a GPU, but a program on the CPU that stands in
+    /// for one, as lavapipe and SwiftShader do: good for tests, too slow for anything else.
     pub fn is_software(self, device: &Device) -> bool {
         // Devices of one graphics interface compare by kind; none is opened for it.
         let stand_in: Option<Device> = match self {
@@ -151,9 +151,9 @@ pub struct DeviceName {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DeviceError {
-    /// The name is none.
+    /// The text does not name a device.
     #[error(
-        "`{0}` is no device; a device is a backend and perhaps a number, as in flex, cuda:0 or \
+        "`{0}` is not a device; a device is a backend and perhaps a number, as in flex, cuda:0 or \
          vulkan:1 (`anp devices` lists them)"
     )]
     Unknown(String),
@@ -307,15 +307,13 @@ pub fn list<'a>(names: impl IntoIterator<Item = &'a DeviceName>) -> String {
 
 /// The first device that is not software, else the first; each comes with whether it is. Backends
 /// after the one that is taken are not asked for theirs.
-fn first_hardware(present: impl Iterator<Item = (DeviceName, bool)>) -> Option<DeviceName> {
-    let mut software = None;
-    for (name, is_software) in present {
-        if !is_software {
-            return Some(name);
-        }
-        software = software.or(Some(name));
-    }
-    software
+fn first_hardware(mut present: impl Iterator<Item = (DeviceName, bool)>) -> Option<DeviceName> {
+    let mut first = None;
+    let hardware = present.find(|&(name, is_software)| {
+        first = first.or(Some(name));
+        !is_software
+    });
+    hardware.map(|(name, _)| name).or(first)
 }
 
 #[cfg(test)]

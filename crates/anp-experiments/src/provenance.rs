@@ -90,7 +90,7 @@ pub struct Provenance {
     pub burn_version: String,
     /// Device, as given to `--device`.
     pub device: String,
-    /// As given to `--kernels`; records from before there was a choice are of plain ones.
+    /// As given to `--kernels`; records from before there was a choice are from plain ones.
     #[serde(default = "plain")]
     pub kernels: Kernels,
     /// Operating system and architecture.

@@ -72,7 +72,7 @@ fn workplace(from: &str, to: &str) -> (tempfile::TempDir, PathBuf) {
 fn recipe() -> ImageRecipe {
     let (_folder, path) = workplace("", "");
     let runs = Row::load(&path).unwrap().runs(Scale::Demo, &[]).unwrap().unwrap();
-    runs.recipe.image().expect("it is of images")
+    runs.recipe.image().expect("it is a run on images")
 }
 
 /// A run that saves after each step, stopped after `updates` reports; at once if `before`.
@@ -255,7 +255,7 @@ fn devices_that_cannot_share_a_run_are_refused() {
     let train =
         |devices| anp(folder.path(), &["train", path.to_str().unwrap(), "--device", devices]);
     refused(&train("flex,flex"), &["flex is named twice"]);
-    refused(&train("flex,gpu"), &["`gpu` is no device"]);
+    refused(&train("flex,gpu"), &["`gpu` is not a device"]);
     let text = package().join("../../experiments/table2/lstm.toml");
     let words = ["train", text.to_str().unwrap(), "--device", "flex,ndarray"];
     let reason = if cfg!(feature = "ndarray") {

@@ -22,31 +22,24 @@ pub struct ImageSteps {
 }
 
 impl ImageSteps {
-    /// The steps of a case; the device needs no autodiff.
+    /// The steps of a case.
     pub fn new(case: &Case, kernels: Kernels, device: &Device) -> Self {
-        let device = device.clone().autodiff();
         let noise = Distribution::Normal(0.0, 1.0);
         let labels: Vec<i64> =
             (0..case.batch_size).map(|index| (index % case.vocab_size) as i64).collect();
         let momentum = MomentumConfig { momentum: 0.9, dampening: 0.0, nesterov: false };
-        let network = WideResNetConfig {
-            depth: case.num_layers,
-            width: case.d_hidden,
-            num_classes: case.vocab_size,
-            layout: ResidualLayout::Meliketoy,
-            dropout: 0.0,
-            convolution_dtype: None,
-            kernels,
-        };
+        let network = WideResNetConfig::new(case.num_layers, case.d_hidden, case.vocab_size)
+            .with_layout(ResidualLayout::Meliketoy)
+            .with_kernels(kernels);
         Self {
-            model: Some(network.init(&device)),
+            model: Some(network.init(device)),
             optimizer: SgdConfig::new()
                 .with_momentum(Some(momentum))
                 .with_weight_decay(Some(WeightDecayConfig::new(case.weight_decay as f32)))
                 .init(),
-            loss: CrossEntropyLossConfig::new().init(&device),
-            images: Tensor::random([case.batch_size, 3, 32, 32], noise, &device),
-            labels: Tensor::from_data(TensorData::new(labels, [case.batch_size]), &device),
+            loss: CrossEntropyLossConfig::new().init(device),
+            images: Tensor::random([case.batch_size, 3, 32, 32], noise, device),
+            labels: Tensor::from_data(TensorData::new(labels, [case.batch_size]), device),
             learning_rate: case.learning_rate,
         }
     }

@@ -17,7 +17,7 @@ pub struct Machine {
     pub cores: usize,
     pub memory_bytes: Option<u64>,
     /// Processes that wanted a core over the last minute before the measurement; with more than
-    /// none, times are of a machine that had something else to do.
+    /// none, the machine had something else to do.
     pub load: Option<f64>,
 }
 

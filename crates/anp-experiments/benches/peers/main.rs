@@ -21,7 +21,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::thread::available_parallelism;
 
-use anp_experiments::device::{Backend, DeviceName};
+use anp_experiments::device::DeviceName;
 use anyhow::{Result, bail};
 use clap::{Parser, Subcommand, ValueEnum};
 
@@ -51,7 +51,7 @@ struct Cli {
     /// Turns of each peer
     #[arg(long, value_name = "N", default_value_t = 15)]
     steps: usize,
-    /// Threads of each peer [default: one a core]
+    /// Threads of each peer [default: one per core]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
     /// Burn's device, as in `anp devices` [default: the best]
@@ -123,10 +123,7 @@ impl Cli {
 
     fn place(&self) -> Result<Place> {
         let device = self.device.map_or_else(DeviceName::best, Ok)?;
-        let torch_device = match device.backend {
-            Backend::Flex | Backend::Ndarray | Backend::Cpu => "cpu",
-            _ => "cuda",
-        };
+        let torch_device = if device.backend.is_cpu() { "cpu" } else { "cuda" };
         Ok(Place {
             device,
             torch_device: self.torch_device.clone().unwrap_or_else(|| torch_device.to_owned()),

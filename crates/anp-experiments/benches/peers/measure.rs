@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::case::Case;
 use crate::machine::Machine;
-use crate::peer::{Dtype, Engine, Memory, Peer, Place, Work, entrants};
+use crate::peer::{Dtype, Engine, Memory, Peer, Place, Ready, Work, entrants};
 
 /// Steps before the first that counts: compiling, tuning, the first touch of memory.
 const WARM_UP: usize = 3;
@@ -69,11 +69,9 @@ pub struct Absent {
 
 struct Running {
     peer: Peer,
-    first_step_seconds: f64,
     /// Of a warm step.
     estimate: f64,
-    seconds: Vec<f64>,
-    loss: f64,
+    measured: Measured,
 }
 
 /// Measure a case.
@@ -91,10 +89,7 @@ pub fn measure(
     let started_at = now();
     let mut running = Vec::new();
     let mut absent = Vec::new();
-    for (engine, work) in entrants(case) {
-        if !engines.contains(&engine) {
-            continue;
-        }
+    for (engine, work) in entrants(case).filter(|(engine, _)| engines.contains(engine)) {
         eprintln!("{}: starting {engine:?}, {work:?}", case.name());
         match start(case, engine, work, place) {
             Ok(peer) => running.push(peer),
@@ -108,30 +103,22 @@ pub fn measure(
         bail!("no peer can run {}", case.name());
     }
 
-    let steps = running.iter().filter(|running| running.peer.work != Work::Products);
+    let steps = running.iter().filter(|running| running.measured.work != Work::Products);
     let fastest = steps.map(|running| running.estimate).fold(f64::INFINITY, f64::min);
     let steps_per_turn = (SHORTEST_TURN.as_secs_f64() / fastest).ceil().max(1.0) as usize;
     for turn in 1..=turns {
         eprintln!("{}: turn {turn} of {turns}", case.name());
-        for running in &mut running {
+        for Running { peer, measured, .. } in &mut running {
             sleep(PAUSE);
-            let turn = running.peer.step(steps_per_turn)?;
-            running.seconds.push(turn.seconds / steps_per_turn as f64);
-            running.loss = turn.loss;
+            let turn = peer.step(steps_per_turn)?;
+            measured.seconds.push(turn.seconds / steps_per_turn as f64);
+            measured.loss = turn.loss;
         }
     }
 
-    let peers = running.into_iter().map(|running| {
-        Ok(Measured {
-            engine: running.peer.engine,
-            work: running.peer.work,
-            name: running.peer.ready.name.clone(),
-            versions: running.peer.ready.versions.clone(),
-            first_step_seconds: running.first_step_seconds,
-            seconds: running.seconds,
-            loss: running.loss,
-            memory: running.peer.finish()?,
-        })
+    let peers = running.into_iter().map(|Running { peer, mut measured, .. }| {
+        measured.memory = peer.finish()?;
+        Ok(measured)
     });
     Ok(Measurement {
         case: case.clone(),
@@ -149,12 +136,21 @@ pub fn measure(
 
 fn start(case: &Case, engine: Engine, work: Work, place: &Place) -> Result<Running> {
     let start = Instant::now();
-    let mut peer = Peer::start(case, engine, work, place)?;
+    let (mut peer, Ready { name, versions }) = Peer::start(case, engine, work, place)?;
     peer.step(1)?;
-    let first_step_seconds = start.elapsed().as_secs_f64();
+    let measured = Measured {
+        engine,
+        work,
+        name,
+        versions,
+        first_step_seconds: start.elapsed().as_secs_f64(),
+        seconds: Vec::new(),
+        loss: f64::NAN,
+        memory: Memory::default(),
+    };
     let mut estimate = f64::INFINITY;
     for _ in 1..WARM_UP {
         estimate = peer.step(1)?.seconds;
     }
-    Ok(Running { peer, first_step_seconds, estimate, seconds: Vec::new(), loss: f64::NAN })
+    Ok(Running { peer, estimate, measured })
 }

@@ -1,7 +1,7 @@
 //! The language model of this project.
 
 use anp_core::ActivationNormConfig;
-use anp_experiments::text::batches::{LmBatch, Window};
+use anp_experiments::text::batches::LmBatch;
 use anp_experiments::text::{LmLearner, Objective, SitePenalty};
 use anp_kernels::sgd::WeightDecay;
 use anp_models::{
@@ -14,7 +14,7 @@ use burn::train::{InferenceStep, TrainStep};
 
 use crate::case::{Case, Mode, Model};
 use crate::steps::Steps;
-use crate::text;
+use crate::text::{self, Windows};
 
 /// Training or evaluation, window after window.
 pub struct OurSteps {
@@ -22,18 +22,13 @@ pub struct OurSteps {
     learner: Option<LmLearner>,
     optimizer: ModuleOptimizer,
     state: Option<LmState>,
-    windows: Vec<Window>,
-    next: usize,
+    windows: Windows,
     case: Case,
 }
 
 impl OurSteps {
-    /// The steps of a case; the device needs no autodiff.
+    /// The steps of a case.
     pub fn new(case: &Case, kernels: Kernels, device: &Device) -> Self {
-        let device = match case.mode {
-            Mode::Train => device.clone().autodiff(),
-            Mode::Evaluate => device.clone(),
-        };
         let is_sru = case.model == Model::Sru;
         let cell = match case.model {
             Model::Lstm | Model::VdLstm => {
@@ -41,7 +36,7 @@ impl OurSteps {
                 CellConfig::Lstm(cell.with_bias_init(BiasInit::Uniform))
             }
             Model::Sru => CellConfig::Sru(SruCellConfig::new().with_highway_bias(-3.0)),
-            Model::WideResNet => unreachable!("it is no language model"),
+            Model::WideResNet => unreachable!("it is not a language model"),
         };
         let dropout = Dropout {
             input: case.input_dropout,
@@ -64,7 +59,7 @@ impl OurSteps {
             .with_dropout(dropout)
             .with_decoder_bias_init(BiasInit::Uniform)
             .with_kernels(kernels)
-            .init(&device);
+            .init(device);
         let penalty = |eta| SitePenalty {
             site: Site::OutputDropped,
             norm: ActivationNormConfig::new(eta).init(),
@@ -80,8 +75,7 @@ impl OurSteps {
             learner: Some(LmLearner { lm, objective }),
             optimizer: SgdConfig::new().init(),
             state: None,
-            windows: text::windows(case, &device),
-            next: 0,
+            windows: text::windows(case, device),
             case: case.clone(),
         }
     }
@@ -89,9 +83,8 @@ impl OurSteps {
 
 impl Steps for OurSteps {
     fn step(&mut self) -> Tensor<1> {
-        let window = self.windows[self.next].clone();
+        let window = self.windows.next().expect("windows repeat");
         let batch_size = self.case.batch_size as f64;
-        self.next = (self.next + 1) % self.windows.len();
         let learner = self.learner.take().expect("the model is there between steps");
         let batch = LmBatch { window, state: self.state.take() };
         let output = match self.case.mode {

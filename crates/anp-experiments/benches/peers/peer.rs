@@ -1,4 +1,4 @@
-//! A peer: one case in one process, whoever wrote it, so that its memory is its own.
+//! A peer: one case in one process, so that its memory is its own, whoever wrote the program.
 
 use std::ffi::OsString;
 use std::fs;
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use anp_experiments::device::DeviceName;
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -53,17 +53,6 @@ pub enum Dtype {
     Bf16,
 }
 
-impl Dtype {
-    /// As both sides and file names spell it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::F32 => "f32",
-            Self::Tf32 => "tf32",
-            Self::Bf16 => "bf16",
-        }
-    }
-}
-
 /// Where peers run.
 #[derive(Debug, Clone)]
 pub struct Place {
@@ -75,31 +64,28 @@ pub struct Place {
 }
 
 /// Who takes part in a case.
-pub fn entrants(case: &Case) -> Vec<(Engine, Work)> {
+pub fn entrants(case: &Case) -> impl Iterator<Item = (Engine, Work)> {
     let has_penalty = case.mode == Mode::Train && case.eta > 0.0;
     // Its products are convolutions, which are what is compared.
     let has_products = case.model != Model::WideResNet;
-    let mut entrants = Vec::new();
-    entrants.push((Engine::Fused, Work::Step));
-    if has_penalty {
-        entrants.push((Engine::Fused, Work::WithoutPenalty));
-    }
-    entrants.push((Engine::Plain, Work::Step));
-    if case.model == Model::Lstm {
-        entrants.push((Engine::Stock, Work::Step));
-    }
-    if has_products {
-        entrants.push((Engine::Stock, Work::Products));
-    }
-    entrants.push((Engine::Pytorch, Work::Step));
-    if has_penalty {
-        entrants.push((Engine::Pytorch, Work::WithoutPenalty));
-    }
-    entrants.push((Engine::PytorchTuned, Work::Step));
-    if has_products {
-        entrants.push((Engine::Pytorch, Work::Products));
-    }
-    entrants
+    let entrants = [
+        (Engine::Fused, Work::Step),
+        (Engine::Fused, Work::WithoutPenalty),
+        (Engine::Plain, Work::Step),
+        (Engine::Stock, Work::Step),
+        (Engine::Stock, Work::Products),
+        (Engine::Pytorch, Work::Step),
+        (Engine::Pytorch, Work::WithoutPenalty),
+        (Engine::PytorchTuned, Work::Step),
+        (Engine::Pytorch, Work::Products),
+    ];
+    let takes_part = |&(engine, work): &(Engine, Work)| match (engine, work) {
+        (Engine::Stock, Work::Step) => case.model == Model::Lstm,
+        (_, Work::Step) => true,
+        (_, Work::WithoutPenalty) => has_penalty,
+        (_, Work::Products) => has_products,
+    };
+    entrants.into_iter().filter(takes_part)
 }
 
 /// What a peer says of itself.
@@ -119,7 +105,7 @@ pub struct Turn {
 }
 
 /// Largest memory that a peer has held.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub struct Memory {
     /// Resident in main memory, the program itself included; `None` where the system does not say.
     pub resident_bytes: Option<u64>,
@@ -129,9 +115,6 @@ pub struct Memory {
 
 /// A process that is ready for steps.
 pub struct Peer {
-    pub engine: Engine,
-    pub work: Work,
-    pub ready: Ready,
     child: Child,
     input: ChildStdin,
     output: BufReader<ChildStdout>,
@@ -144,20 +127,26 @@ impl Peer {
     /// # Errors
     ///
     /// If it is not, with the end of what it wrote to stderr.
-    pub fn start(case: &Case, engine: Engine, work: Work, place: &Place) -> Result<Self> {
+    pub fn start(case: &Case, engine: Engine, work: Work, place: &Place) -> Result<(Self, Ready)> {
         let case = match work {
             Work::WithoutPenalty => &Case { eta: 0.0, ..case.clone() },
             Work::Step | Work::Products => case,
         };
-        let mut command = match engine {
-            Engine::Pytorch | Engine::PytorchTuned => python(case, engine, work, place)?,
-            Engine::Fused | Engine::Plain | Engine::Stock => rust(case, engine, work, place)?,
+        let (mut command, device) = match engine {
+            Engine::Pytorch | Engine::PytorchTuned => {
+                (python(case, engine, work, place)?, place.torch_device.clone())
+            }
+            Engine::Fused | Engine::Plain | Engine::Stock => {
+                (rust(engine, work)?, place.device.to_string())
+            }
         };
+        command.arg(serde_json::to_string(case)?);
+        command.args(["--device", &device, "--dtype", &value(place.dtype)]);
         let threads = place.threads.to_string();
         for name in ["OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS"] {
             command.env(name, &threads);
         }
-        let mut errors = tempfile::tempfile().context("no temporary file")?;
+        let errors = tempfile::tempfile().context("no temporary file")?;
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -165,14 +154,10 @@ impl Peer {
             .spawn()
             .with_context(|| format!("cannot start {}", command.get_program().display()))?;
         let input = child.stdin.take().expect("stdin is piped");
-        let mut output = BufReader::new(child.stdout.take().expect("stdout is piped"));
-        match read(&mut output, &mut errors) {
-            Ok(ready) => Ok(Self { engine, work, ready, child, input, output, errors }),
-            Err(err) => {
-                end(&mut child);
-                Err(err)
-            }
-        }
+        let output = BufReader::new(child.stdout.take().expect("stdout is piped"));
+        let mut peer = Self { child, input, output, errors };
+        let ready = peer.answer()?;
+        Ok((peer, ready))
     }
 
     /// Take `count` steps.
@@ -202,41 +187,35 @@ impl Peer {
     fn ask<T: DeserializeOwned>(&mut self, line: &str) -> Result<T> {
         // That the pipe is closed says less than what stands in stderr, which reading finds.
         let _ = writeln!(self.input, "{line}").and_then(|()| self.input.flush());
-        read(&mut self.output, &mut self.errors)
+        self.answer()
+    }
+
+    fn answer<T: DeserializeOwned>(&mut self) -> Result<T> {
+        let mut line = String::new();
+        if self.output.read_line(&mut line).context("cannot read a peer's answer")? == 0 {
+            let mut text = String::new();
+            self.errors.rewind()?;
+            self.errors.read_to_string(&mut text)?;
+            // The last line of Python's traceback, or of a panic's message.
+            let is_said = |line: &&str| !line.is_empty() && !line.starts_with("note:");
+            let last = text.lines().map(str::trim).filter(is_said).next_back();
+            bail!("it ended: {}", last.unwrap_or("without a word"));
+        }
+        serde_json::from_str(&line).with_context(|| format!("not an answer: {line}"))
     }
 }
 
 impl Drop for Peer {
     fn drop(&mut self) {
-        end(&mut self.child);
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
-}
-
-fn end(child: &mut Child) {
-    let _ = child.kill();
-    let _ = child.wait();
-}
-
-fn read<T: DeserializeOwned>(output: &mut impl BufRead, errors: &mut fs::File) -> Result<T> {
-    let mut line = String::new();
-    if output.read_line(&mut line).context("cannot read a peer's answer")? == 0 {
-        let mut text = String::new();
-        errors.rewind()?;
-        errors.read_to_string(&mut text)?;
-        // The last line of Python's traceback, or of a panic's message.
-        let is_said = |line: &&str| !line.is_empty() && !line.starts_with("note:");
-        let last = text.lines().map(str::trim).filter(is_said).next_back();
-        return Err(anyhow!("it ended: {}", last.unwrap_or("without a word")));
-    }
-    serde_json::from_str(&line).with_context(|| format!("not an answer: {line}"))
 }
 
 fn python(case: &Case, engine: Engine, work: Work, place: &Place) -> Result<Command> {
     let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/peers/python/peer.py");
     let mut command = Command::new(&place.python);
-    command.arg(program).arg(serde_json::to_string(case)?);
-    command.args(["--device", &place.torch_device, "--dtype", place.dtype.name()]);
-    command.arg("--threads").arg(place.threads.to_string());
+    command.arg(program).arg("--threads").arg(place.threads.to_string());
     if work == Work::Products {
         command.arg("--products");
     }
@@ -258,21 +237,16 @@ fn python(case: &Case, engine: Engine, work: Work, place: &Place) -> Result<Comm
     Ok(command)
 }
 
-fn rust(case: &Case, engine: Engine, work: Work, place: &Place) -> Result<Command> {
+fn rust(engine: Engine, work: Work) -> Result<Command> {
     let mut command = Command::new(std::env::current_exe().context("where is this program?")?);
-    command.arg("serve").arg(serde_json::to_string(case)?);
+    command.args(["serve", "--engine", &value(engine), "--work", &value(work)]);
     // A panic's message is then the last that it says.
     command.env("RUST_BACKTRACE", "0");
-    for (option, value) in [("--engine", value(engine)), ("--work", value(work))] {
-        command.arg(option).arg(value);
-    }
-    command.arg("--device").arg(place.device.to_string());
-    command.args(["--dtype", place.dtype.name()]);
     Ok(command)
 }
 
 /// A value as the command line spells it.
-fn value(value: impl ValueEnum) -> String {
+pub fn value(value: impl ValueEnum) -> String {
     value.to_possible_value().expect("no value is skipped").get_name().to_owned()
 }
 

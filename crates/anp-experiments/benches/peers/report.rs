@@ -12,8 +12,8 @@ use comfy_table::{CellAlignment, Table};
 use statrs::statistics::{Data, OrderStatistics};
 
 use crate::case::{Case, Mode};
-use crate::measure::{Measured, Measurement};
-use crate::peer::{Engine, Work};
+use crate::measure::{Absent, Measured, Measurement};
+use crate::peer::{Engine, Work, value};
 
 const HEADER: [&str; 8] = [
     "peer",
@@ -87,27 +87,21 @@ impl Measurement {
     /// What the table has no column for.
     fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
-        for peer in self.peers.iter().filter(|peer| peer.work == Work::Step) {
+        let steps = self.peers.iter().filter(|peer| peer.work == Work::Step);
+        for peer in steps.clone() {
             if let Some(without) = self.peer(peer.engine, Work::WithoutPenalty) {
                 let percent = Self::paired(peer, without).map(|ratio| 100.0 * (ratio - 1.0));
-                notes.push(format!(
-                    "The penalty adds {} % to {}.",
-                    spread(percent, 1),
-                    title(peer)
-                ));
+                let [share, name] = [spread(percent, 1), title(peer)];
+                notes.push(format!("The penalty adds {share} % to {name}."));
             }
         }
-        let losses = self.peers.iter().filter(|peer| peer.work == Work::Step);
         let losses: Vec<_> =
-            losses.map(|peer| format!("{} {:.1}", title(peer), peer.loss)).collect();
+            steps.map(|peer| format!("{} {:.1}", title(peer), peer.loss)).collect();
         if !losses.is_empty() {
             notes.push(format!("Loss of the last step: {}.", losses.join(", ")));
         }
-        for absent in &self.absent {
-            notes.push(format!(
-                "{:?} ({:?}) did not run: {}",
-                absent.engine, absent.work, absent.reason
-            ));
+        for Absent { engine, work, reason } in &self.absent {
+            notes.push(format!("{engine:?} ({work:?}) did not run: {reason}"));
         }
         notes
     }
@@ -128,17 +122,9 @@ impl Measurement {
             format!(", commit {:.10}{changed}", sources.commit)
         });
         let turns = self.peers.first().map_or(0, |peer| peer.seconds.len());
-        let mut lines = vec![
-            format!("## {}", self.case.name()),
-            String::new(),
-            format!("{}.", self.case.description()),
-            String::new(),
-            table.to_string(),
-            String::new(),
-        ];
-        lines.extend(self.notes().into_iter().map(|note| format!("- {note}")));
-        lines.push(format!(
-            "- {}{commit}: {}, {} cores ({}), load {} before; {} threads each, {turns} turns of {} \
+        let mut notes = self.notes();
+        notes.push(format!(
+            "{}{commit}: {}, {} cores ({}), load {} before; {} threads each, {turns} turns of {} \
              steps.",
             self.started_at,
             machine.cpu.as_deref().unwrap_or(&machine.platform),
@@ -148,8 +134,10 @@ impl Measurement {
             self.threads,
             self.steps_per_turn,
         ));
-        lines.push(format!("- {}.", versions(&self.peers)));
-        lines.iter().map(|line| format!("{line}\n")).collect()
+        notes.push(format!("{}.", versions(&self.peers)));
+        let notes: String = notes.iter().map(|note| format!("- {note}\n")).collect();
+        let [name, description] = [self.case.name(), self.case.description()];
+        format!("## {name}\n\n{description}.\n\n{table}\n\n{notes}")
     }
 }
 
@@ -170,7 +158,7 @@ fn versions(peers: &[Measured]) -> String {
 
 /// The folder of a device's results in `out`: `flex`, `cuda-0-bf16`.
 fn folder(out: &Path, measurement: &Measurement) -> PathBuf {
-    out.join(format!("{}-{}", measurement.device.replace(':', "-"), measurement.dtype.name()))
+    out.join(format!("{}-{}", measurement.device.replace(':', "-"), value(measurement.dtype)))
 }
 
 /// Store a measurement in place of the one before, and write the page of all that are stored for
@@ -178,7 +166,7 @@ fn folder(out: &Path, measurement: &Measurement) -> PathBuf {
 ///
 /// # Errors
 ///
-/// If files cannot be read or written, or one there is no measurement.
+/// If files cannot be read or written, or one of them is not a measurement.
 pub fn store(out: &Path, measurement: &Measurement) -> Result<PathBuf> {
     let folder = folder(out, measurement);
     let path = folder.join(format!("{}.json", measurement.case.name()));
@@ -189,20 +177,17 @@ pub fn store(out: &Path, measurement: &Measurement) -> Result<PathBuf> {
         let path = entry?.path();
         let text = fs::read_to_string(&path)?;
         let measurement: Measurement = serde_json::from_str(&text)
-            .with_context(|| format!("{} is no measurement; move it away", path.display()))?;
+            .with_context(|| format!("{} is not a measurement; move it away", path.display()))?;
         stored.push(measurement);
     }
     stored.sort_by_key(|measurement| order(&measurement.case));
-    let mut page = format!(
-        "# Beside other programs: {} in {}\n\n{}\n",
+    let sections: String = stored.iter().map(|it| format!("\n{}", it.section())).collect();
+    let page = format!(
+        "# Beside other programs: {} in {}\n\nWritten by `cargo xtask bench peers`; \
+         [README.md](README.md) says how to read it.\n{sections}",
         measurement.device,
-        measurement.dtype.name(),
-        "Written by `cargo xtask bench peers`; [README.md](README.md) says how to read it."
+        value(measurement.dtype),
     );
-    for measurement in &stored {
-        page.push('\n');
-        page.push_str(&measurement.section());
-    }
     let page_path = folder.with_extension("md");
     write(&page_path, &page)?;
     Ok(page_path)

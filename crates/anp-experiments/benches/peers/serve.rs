@@ -3,14 +3,14 @@
 use std::io::{BufRead, Write, stdin, stdout};
 use std::time::Instant;
 
-use anp_experiments::device::{Backend, DeviceName};
+use anp_experiments::device::DeviceName;
 use anp_experiments::provenance::BURN_VERSION;
 use anp_models::Kernels;
 use anyhow::{Context, Result, bail};
 use burn::tensor::{Device, FloatDType, IntDType};
 use serde_json::json;
 
-use crate::case::{Case, Model};
+use crate::case::{Case, Mode, Model};
 use crate::images::ImageSteps;
 use crate::ours::OurSteps;
 use crate::peer::{Dtype, Engine, Work};
@@ -22,7 +22,7 @@ use crate::stock::StockLm;
 ///
 /// # Errors
 ///
-/// If the device is not there, or a line is none of the driver's.
+/// If the device is not there, or a line is not one of the driver's.
 pub fn serve(
     case: &Case,
     engine: Engine,
@@ -35,26 +35,26 @@ pub fn serve(
         device.configure((FloatDType::BF16, IntDType::I32)).context("no bf16 here")?;
     }
     device.seed(0);
-    let (label, mut steps): (_, Box<dyn Steps>) = match (work, engine, case.model) {
-        (Work::Products, _, Model::Lstm | Model::VdLstm | Model::Sru) => {
-            ("Burn products", Box::new(Products::new(case, &device)))
+    let label = match (work, engine) {
+        (Work::Products, _) => "Burn products",
+        (_, Engine::Fused) => "anp",
+        (_, Engine::Plain) => "anp, plain",
+        (_, Engine::Stock | Engine::Pytorch | Engine::PytorchTuned) => "burn-nn Lstm",
+    };
+    let kernels = if engine == Engine::Fused { Kernels::Fused } else { Kernels::Plain };
+    let graph = match case.mode {
+        Mode::Train => device.clone().autodiff(),
+        Mode::Evaluate => device.clone(),
+    };
+    let is_image = case.model == Model::WideResNet;
+    let mut steps: Box<dyn Steps> = match (work, engine) {
+        (Work::Products, _) if !is_image => Box::new(Products::new(case, &device)),
+        (_, Engine::Fused | Engine::Plain) if is_image => {
+            Box::new(ImageSteps::new(case, kernels, &graph))
         }
-        (_, Engine::Fused, Model::Lstm | Model::VdLstm | Model::Sru) => {
-            ("anp", Box::new(OurSteps::new(case, Kernels::Fused, &device)))
-        }
-        (_, Engine::Plain, Model::Lstm | Model::VdLstm | Model::Sru) => {
-            ("anp, plain", Box::new(OurSteps::new(case, Kernels::Plain, &device)))
-        }
-        (_, Engine::Stock, Model::Lstm) => {
-            ("burn-nn Lstm", Box::new(StockLm::steps(case, &device)))
-        }
-        (_, Engine::Fused, Model::WideResNet) => {
-            ("anp", Box::new(ImageSteps::new(case, Kernels::Fused, &device)))
-        }
-        (_, Engine::Plain, Model::WideResNet) => {
-            ("anp, plain", Box::new(ImageSteps::new(case, Kernels::Plain, &device)))
-        }
-        (_, engine, model) => bail!("there is no {engine:?} with {model:?}"),
+        (_, Engine::Fused | Engine::Plain) => Box::new(OurSteps::new(case, kernels, &graph)),
+        (_, Engine::Stock) if case.model == Model::Lstm => Box::new(StockLm::steps(case, &graph)),
+        (_, engine) => bail!("there is no {engine:?} with {:?}", case.model),
     };
     let versions = json!({ "burn": BURN_VERSION, "device": name.to_string() });
     answer(&json!({ "name": label, "versions": versions }))?;
@@ -74,7 +74,7 @@ pub fn serve(
                 answer(&json!({ "seconds": seconds, "loss": loss }))?;
             }
             ["quit"] => return answer(&json!({ "device_bytes": device_bytes(&device, name) })),
-            _ => bail!("{line:?} is no command"),
+            _ => bail!("{line:?} is not a command"),
         }
     }
     Ok(())
@@ -82,10 +82,8 @@ pub fn serve(
 
 /// What the device's allocator holds now; it gives nothing back while steps are alike.
 fn device_bytes(device: &Device, name: DeviceName) -> Option<u64> {
-    match name.backend {
-        Backend::Flex | Backend::Ndarray | Backend::Cpu => None,
-        _ => device.memory_pool_usage().map(|usage| usage.bytes_reserved),
-    }
+    let usage = if name.backend.is_cpu() { None } else { device.memory_pool_usage() };
+    usage.map(|usage| usage.bytes_reserved)
 }
 
 fn answer(value: &serde_json::Value) -> Result<()> {

@@ -13,7 +13,7 @@ use burn::tensor::{Device, Tensor};
 
 use crate::case::{Case, Mode};
 use crate::steps::Steps;
-use crate::text;
+use crate::text::{self, Windows};
 
 /// Embedding, LSTM layers, softmax.
 #[derive(Module, Debug)]
@@ -27,19 +27,14 @@ pub struct StockLm {
 }
 
 impl StockLm {
-    /// The steps of a case; the device needs no autodiff.
+    /// The steps of a case.
     pub fn steps(case: &Case, device: &Device) -> StockSteps {
-        let device = match case.mode {
-            Mode::Train => device.clone().autodiff(),
-            Mode::Evaluate => device.clone(),
-        };
         StockSteps {
-            model: Some(Self::new(case, &device)),
+            model: Some(Self::new(case, device)),
             optimizer: SgdConfig::new().init(),
-            loss: CrossEntropyLossConfig::new().init(&device),
+            loss: CrossEntropyLossConfig::new().init(device),
             state: vec![None; case.num_layers],
-            windows: text::windows(case, &device),
-            next: 0,
+            windows: text::windows(case, device),
             case: case.clone(),
         }
     }
@@ -86,21 +81,19 @@ pub struct StockSteps {
     optimizer: ModuleOptimizer,
     loss: CrossEntropyLoss,
     state: Vec<Option<LstmState<2>>>,
-    windows: Vec<Window>,
-    next: usize,
+    windows: Windows,
     case: Case,
 }
 
 impl Steps for StockSteps {
     fn step(&mut self) -> Tensor<1> {
         let case = &self.case;
-        let window = &self.windows[self.next];
-        self.next = (self.next + 1) % self.windows.len();
+        let window = self.windows.next().expect("windows repeat");
         let model = self.model.take().expect("the model is there between steps");
 
-        let dropped = model.forward(window, &mut self.state);
+        let dropped = model.forward(&window, &mut self.state);
         let logits = model.softmax.forward(dropped.clone()).flatten(0, 1);
-        let targets = window.targets.clone().flatten(0, 1);
+        let targets = window.targets.flatten(0, 1);
         // Burn's is the mean over tokens; the learning rate refers to the sum over the steps.
         let nll = self.loss.forward(logits, targets) * case.seq_length as f64;
         self.model = Some(if case.mode == Mode::Train {

@@ -1,6 +1,9 @@
 //! The text that every peer trains on: drawn by a rule that is the same in every language
 //! (python/text.py).
 
+use std::iter::Cycle;
+use std::vec::IntoIter;
+
 use anp_experiments::text::batches::{Tail, TokenStreams, Window};
 use burn::tensor::Device;
 
@@ -23,11 +26,15 @@ fn words(count: usize, vocab_size: usize) -> Vec<u32> {
         .collect()
 }
 
+/// The windows of a case, on the device, over and over again.
+pub type Windows = Cycle<IntoIter<Window>>;
+
 /// The windows of a case, on the device.
-pub fn windows(case: &Case, device: &Device) -> Vec<Window> {
+pub fn windows(case: &Case, device: &Device) -> Windows {
     let length = WINDOWS * case.seq_length + 1;
     let text = words(case.batch_size * length, case.vocab_size);
     let streams = TokenStreams::new(&text, case.batch_size, case.seq_length, Tail::Drop)
         .expect("the text was made long enough");
-    (0..WINDOWS).map(|index| streams.window(index, device)).collect()
+    let windows: Vec<_> = (0..WINDOWS).map(|index| streams.window(index, device)).collect();
+    windows.into_iter().cycle()
 }

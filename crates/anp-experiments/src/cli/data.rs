@@ -384,7 +384,7 @@ impl Progress {
             .with_style(ProgressStyle::with_template(style).expect("the template is valid"))
             .with_message(name.to_owned())
             .with_position(done);
-        // What was here before is no measure of the rate.
+        // What was here before says nothing about the rate.
         self.bar.reset_eta();
     }
 

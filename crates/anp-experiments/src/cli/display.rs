@@ -86,12 +86,18 @@ struct Lines<W> {
     values: HashMap<String, f64>,
     epoch: usize,
     epochs: usize,
-    split: String,
+    split: Split,
+    written: Instant,
+}
+
+/// A part of an epoch.
+#[derive(Default)]
+struct Split {
+    name: String,
     done: usize,
     total: usize,
-    first_done: Option<usize>,
-    split_started: Instant,
-    written: Instant,
+    /// What was done at the first step, and when; a continued epoch starts in the middle.
+    first: Option<(usize, Instant)>,
 }
 
 impl<W: FnMut(String) + Send + Sync> Lines<W> {
@@ -102,11 +108,7 @@ impl<W: FnMut(String) + Send + Sync> Lines<W> {
             values: HashMap::new(),
             epoch: 1,
             epochs: 0,
-            split: String::new(),
-            done: 0,
-            total: 0,
-            first_done: None,
-            split_started: Instant::now(),
+            split: Split::default(),
             written: Instant::now(),
         }
     }
@@ -120,11 +122,9 @@ impl<W: FnMut(String) + Send + Sync> Lines<W> {
     }
 
     fn line(&mut self, time_left: Option<Duration>) {
-        let mut line = format!(
-            "epoch {}/{}  {} {}/{}",
-            self.epoch, self.epochs, self.split, self.done, self.total
-        );
-        let shown = if self.split == "train" { SHOWN.len() } else { SHOWN_IN_VALIDATION };
+        let Self { epoch, epochs, split: Split { name, done, total, .. }, .. } = self;
+        let mut line = format!("epoch {epoch}/{epochs}  {name} {done}/{total}");
+        let shown = if name == "train" { SHOWN.len() } else { SHOWN_IN_VALIDATION };
         for (quantity, show) in &SHOWN[..shown] {
             if let Some(&value) = self.values.get(quantity.name) {
                 line += &show(value);
@@ -136,12 +136,14 @@ impl<W: FnMut(String) + Send + Sync> Lines<W> {
         (self.write)(line);
         self.written = Instant::now();
     }
+}
 
-    /// Time until the end of the split, at the rate so far.
+impl Split {
+    /// Time until the end, at the rate so far.
     fn time_left(&self) -> Option<Duration> {
-        let since = self.done.checked_sub(self.first_done?).filter(|&since| since > 0)?;
-        let left = (self.total - self.done) as f64 / since as f64;
-        Some(self.split_started.elapsed().mul_f64(left))
+        let (first, since) = self.first?;
+        let done = self.done.checked_sub(first).filter(|&done| done > 0)?;
+        Some(since.elapsed().mul_f64((self.total - self.done) as f64 / done as f64))
     }
 }
 
@@ -175,20 +177,16 @@ impl<W: FnMut(String) + Send + Sync> TrainingProgressLogger for Lines<W> {
     }
 
     fn start_split(&mut self, split: &str, total: usize) {
-        self.split = split.to_lowercase();
-        (self.done, self.total, self.first_done) = (0, total, None);
+        self.split = Split { name: split.to_lowercase(), total, ..Split::default() };
         self.values.clear();
-        (self.split_started, self.written) = (Instant::now(), Instant::now());
+        self.written = Instant::now();
     }
 
     fn update_split(&mut self, done: usize) {
-        self.done = done;
-        if self.first_done.is_none() {
-            // A continued epoch starts in the middle.
-            (self.first_done, self.split_started) = (Some(done), Instant::now());
-        }
-        if self.written.elapsed() >= LINE_EVERY && done < self.total {
-            self.line(self.time_left());
+        self.split.done = done;
+        self.split.first.get_or_insert_with(|| (done, Instant::now()));
+        if self.written.elapsed() >= LINE_EVERY && done < self.split.total {
+            self.line(self.split.time_left());
         }
     }
 

@@ -70,7 +70,10 @@ enum Format {
 pub(super) fn run(args: &EvaluateArgs, globals: &Globals) -> anyhow::Result<ExitCode> {
     let checkpoint = Checkpoint::open(&args.checkpoint)?;
     if args.mc_dropout.is_some() && checkpoint.kind() != TextTask::KIND {
-        bail!("--mc-dropout is for language models; {} is of images", args.checkpoint.display());
+        bail!(
+            "--mc-dropout is for language models; {} is a run on images",
+            args.checkpoint.display()
+        );
     }
     let session = Session::on_one_device(&args.device, globals)?;
     let mut show = display::evaluation(globals.quiet);

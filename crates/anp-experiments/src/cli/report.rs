@@ -71,19 +71,12 @@ impl TableArgs {
     pub fn load(&self, names: &[String]) -> anyhow::Result<Loaded> {
         let experiments = Experiments::locate(self.experiments.as_deref())?;
         let names = if names.is_empty() { experiments.table_names()? } else { names.to_vec() };
-        let mut tables: Vec<Table> = Vec::new();
         let mut wanted = Vec::new();
         for name in names {
-            match name.as_str() {
-                EVERY_TABLE => wanted.extend(experiments.paper_tables()?),
-                _ => wanted.push(name),
-            }
+            let meant = if name == EVERY_TABLE { experiments.paper_tables()? } else { vec![name] };
+            wanted.extend(meant.into_iter().filter(|it| !wanted.contains(it)).collect::<Vec<_>>());
         }
-        for name in &wanted {
-            if tables.iter().all(|table| table.id != *name) {
-                tables.push(experiments.table(name)?);
-            }
-        }
+        let tables = wanted.iter().map(|it| experiments.table(it)).collect::<Result<_, _>>()?;
         let records_dir = self.records.clone().unwrap_or_else(|| experiments.records());
         let records = record::load_folder(&records_dir)?;
         Ok(Loaded { experiments, tables, records_dir, records })

@@ -95,16 +95,17 @@ pub(super) fn run(args: &ReproduceArgs, globals: &Globals) -> anyhow::Result<Exi
         overrides: args.common.recipe.overrides.clone(),
         force: args.force,
     };
-    let Plan { runs, recorded } = plan(&tables, scale, &selection, &records)?;
+    let plan = plan(&tables, scale, &selection, &records)?;
     if args.dry_run {
         let machine = machine(&args.device.names()?);
-        let costs: Vec<_> =
-            runs.iter().map(|run| Cost::estimate(run, &machine, &records)).collect();
-        print(dry_run(&runs, &costs, recorded, scale, &machine))?;
+        let cost = |run| Cost::estimate(run, &machine, &records);
+        let costs: Vec<_> = plan.runs.iter().map(cost).collect();
+        print(dry_run(&plan, &costs, scale, &machine))?;
         return Ok(ExitCode::SUCCESS);
     }
 
-    globals.note(summary(runs.len(), recorded, scale));
+    globals.note(summary(&plan, scale));
+    let runs = plan.runs;
     let mut failed = Vec::new();
     if !runs.is_empty() {
         let session = Session::for_records(&records_dir, &args.device, globals)?;
@@ -154,16 +155,16 @@ fn machine(devices: &[DeviceName]) -> Machine {
 }
 
 /// What is about to happen, in one line.
-fn summary(runs: usize, recorded: usize, scale: Scale) -> String {
-    let recorded = match recorded {
+fn summary(plan: &Plan, scale: Scale) -> String {
+    let recorded = match plan.recorded {
         0 => String::new(),
         1 => "; one has a record".to_owned(),
-        _ => format!("; {recorded} have a record"),
+        recorded => format!("; {recorded} have a record"),
     };
-    match runs {
+    match plan.runs.len() {
         0 => format!("{scale} scale: nothing to run{recorded}"),
         1 => format!("{scale} scale: one run to make{recorded}"),
-        _ => format!("{scale} scale: {runs} runs to make{recorded}"),
+        runs => format!("{scale} scale: {runs} runs to make{recorded}"),
     }
 }
 
@@ -182,19 +183,13 @@ pub(super) fn how_to_go_on(checkpoint: Option<&Path>, remaining: usize, force: b
 }
 
 /// The runs with their estimated cost, as a table with a total.
-fn dry_run(
-    runs: &[PlannedRun],
-    costs: &[Cost],
-    recorded: usize,
-    scale: Scale,
-    machine: &Machine,
-) -> String {
-    let text = format!("dry run, {}\n", summary(runs.len(), recorded, scale));
-    if runs.is_empty() {
+fn dry_run(plan: &Plan, costs: &[Cost], scale: Scale, machine: &Machine) -> String {
+    let text = format!("dry run, {}\n", summary(plan, scale));
+    if plan.runs.is_empty() {
         return text;
     }
     let header = ["table", "row", "seed", "epochs", "tokens, images", "about", "speed taken from"];
-    let rows = runs.iter().zip(costs).map(|(run, cost)| {
+    let rows = plan.runs.iter().zip(costs).map(|(run, cost)| {
         let basis = match &cost.basis {
             Basis::Record(path) => path.file_stem().unwrap_or_default().to_string_lossy().into(),
             Basis::RuleOfThumb => "a rule of thumb".to_owned(),
@@ -243,7 +238,8 @@ mod tests {
     fn a_dry_run_lists_runs_costs_and_a_total() {
         let machine = Machine { device: "flex".to_owned(), is_cpu: true, threads: 2 };
         let costs: Vec<_> = runs().iter().map(|run| Cost::estimate(run, &machine, &[])).collect();
-        let text = dry_run(&runs(), &costs, 3, Scale::Demo, &machine);
+        let plan = Plan { runs: runs(), recorded: 3 };
+        let text = dry_run(&plan, &costs, Scale::Demo, &machine);
         assert!(
             text.starts_with("dry run, demo scale: 2 runs to make; 3 have a record\n"),
             "{text}"
@@ -252,7 +248,8 @@ mod tests {
             assert!(text.contains(phrase), "`{phrase}` is missing:\n{text}");
         }
         assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
-        let nothing = dry_run(&[], &[], 1, Scale::Paper, &machine);
+        let plan = Plan { runs: Vec::new(), recorded: 1 };
+        let nothing = dry_run(&plan, &[], Scale::Paper, &machine);
         assert_eq!(nothing, "dry run, paper scale: nothing to run; one has a record\n");
     }
 

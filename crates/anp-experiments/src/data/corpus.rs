@@ -17,7 +17,7 @@ pub const UNK: &str = "<unk>";
 ///
 /// Ids run from 0 by descending count in the training text; types with the same count stand in the
 /// order of their first appearance. So the ids are a function of the text alone, and a frequent
-/// word has a small id. [`EOS`] is a type like any other and is counted once a line.
+/// word has a small id. [`EOS`] is a type like any other and is counted once per line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Vocabulary {
     words: Vec<String>,
@@ -54,7 +54,7 @@ impl Vocabulary {
         self.words.len()
     }
 
-    /// Whether there is no type at all.
+    /// Whether there are no types.
     pub fn is_empty(&self) -> bool {
         self.words.is_empty()
     }

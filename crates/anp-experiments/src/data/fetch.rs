@@ -195,23 +195,14 @@ struct Download<'a, 'o> {
 }
 
 /// Whose fault a failed attempt is.
+#[derive(Debug, thiserror::Error)]
 enum Stop {
     /// This machine's: no address will help.
-    Here(DataError),
+    #[error(transparent)]
+    Here(#[from] DataError),
     /// The address's.
-    There(FetchFailure),
-}
-
-impl From<FetchFailure> for Stop {
-    fn from(reason: FetchFailure) -> Self {
-        Self::There(reason)
-    }
-}
-
-impl From<DataError> for Stop {
-    fn from(err: DataError) -> Self {
-        Self::Here(err)
-    }
+    #[error(transparent)]
+    There(#[from] FetchFailure),
 }
 
 impl Download<'_, '_> {
@@ -230,10 +221,8 @@ impl Download<'_, '_> {
             match self.complete_from(url, &mut part) {
                 Ok(()) => {
                     part.finish(self.path)?;
-                    (self.observer)(FetchEvent::Finished {
-                        path: self.path,
-                        total: self.file.bytes,
-                    });
+                    let (path, total) = (self.path, self.file.bytes);
+                    (self.observer)(FetchEvent::Finished { path, total });
                     return Ok(());
                 }
                 Err(Stop::Here(err)) => return Err(err),
@@ -265,29 +254,24 @@ impl Download<'_, '_> {
     fn complete_from(&mut self, url: &str, part: &mut Part) -> Result<(), Stop> {
         let mut failures = 0;
         let mut furthest = part.len();
-        // Whether all bytes of the part came from this address.
-        let mut own = false;
+        part.begin_address();
         loop {
-            own |= part.len() == 0;
-            let reason = match self.attempt(url, part, &mut own) {
+            let reason = match self.attempt(url, part) {
                 Ok(()) => {
-                    let found = part.digest()?;
-                    if found == self.file.sha256 {
+                    let (found, expected) = (part.digest()?, self.file.sha256.clone());
+                    if found == expected {
                         return Ok(());
                     }
+                    let is_own = part.is_of_one_address();
                     part.clear()?;
-                    let reason =
-                        FetchFailure::WrongChecksum { found, expected: self.file.sha256.clone() };
-                    if own {
+                    let reason = FetchFailure::WrongChecksum { found, expected };
+                    if is_own {
                         return Err(reason.into());
                     }
                     // The bytes that were here before may be the wrong ones.
                     furthest = 0;
-                    (self.observer)(FetchEvent::Failed {
-                        url,
-                        reason: &reason,
-                        retry: Some(Duration::ZERO),
-                    });
+                    let retry = Some(Duration::ZERO);
+                    (self.observer)(FetchEvent::Failed { url, reason: &reason, retry });
                     continue;
                 }
                 Err(Stop::There(reason)) => reason,
@@ -309,13 +293,10 @@ impl Download<'_, '_> {
     }
 
     /// One request: append to the part what is missing.
-    ///
-    /// `own` becomes true where the part is started over.
-    fn attempt(&mut self, url: &str, part: &mut Part, own: &mut bool) -> Result<(), Stop> {
+    fn attempt(&mut self, url: &str, part: &mut Part) -> Result<(), Stop> {
         let total = self.file.bytes;
         if part.len() > total {
             part.clear()?;
-            *own = true;
         }
         (self.observer)(FetchEvent::Started { path: self.path, url, done: part.len(), total });
         if part.len() == total {
@@ -331,14 +312,12 @@ impl Download<'_, '_> {
 
         match response.status() {
             StatusCode::OK => {
-                if let Some(found) =
-                    content_length(response.headers()).filter(|&found| found != total)
-                {
+                let found = content_length(response.headers()).unwrap_or(total);
+                if found != total {
                     return Err(FetchFailure::WrongSize { found, expected: total }.into());
                 }
                 // The server sends the whole file, whether it was asked for a part or not.
                 part.clear()?;
-                *own = true;
             }
             StatusCode::PARTIAL_CONTENT if part.len() > 0 => {
                 let asked = part.len();
@@ -346,7 +325,6 @@ impl Download<'_, '_> {
                     Some((start, _)) if start != asked => {
                         let found = header_text(response.headers(), header::CONTENT_RANGE);
                         part.clear()?;
-                        *own = true;
                         return Err(FetchFailure::WrongRange { asked, found }.into());
                     }
                     Some((_, Some(found))) if found != total => {
@@ -358,8 +336,7 @@ impl Download<'_, '_> {
             // What is here is not a beginning of what the server has.
             StatusCode::RANGE_NOT_SATISFIABLE if part.len() > 0 => {
                 part.clear()?;
-                *own = true;
-                return self.attempt(url, part, own);
+                return self.attempt(url, part);
             }
             status => return Err(FetchFailure::Status(status).into()),
         }

@@ -35,9 +35,9 @@ pub struct ImageSet {
 /// Images of 32 × 32 with their labels.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Images {
-    /// [`IMAGE_BYTES`] an image.
+    /// [`IMAGE_BYTES`] per image.
     pub pixels: Vec<u8>,
-    /// One an image.
+    /// One per image.
     pub labels: Vec<u8>,
 }
 
@@ -85,27 +85,26 @@ impl ImageSet {
             for (file, (path, bytes)) in of_split {
                 let before = images.len();
                 let wrong = |reason| (path.clone(), reason);
-                match manifest.image_format {
-                    Some(ImageFormat::Cifar10) => images.push_records(bytes, 1).map_err(wrong)?,
-                    Some(ImageFormat::Cifar100) => images.push_records(bytes, 2).map_err(wrong)?,
-                    Some(ImageFormat::Idx) => images.push_idx(bytes).map_err(wrong)?,
-                    None => return Err(wrong("its data set has no image format".to_owned())),
-                }
-                let is_image_file = file.images > 0;
-                let found =
-                    images.pixels.len() / IMAGE_BYTES - if is_image_file { before } else { 0 };
-                if is_image_file && found != file.images {
-                    return Err(wrong(format!("it has {found} images instead of {}", file.images)));
+                let pushed = match manifest.image_format {
+                    Some(ImageFormat::Cifar10) => images.push_records(bytes, 1),
+                    Some(ImageFormat::Cifar100) => images.push_records(bytes, 2),
+                    Some(ImageFormat::Idx) => images.push_idx(bytes),
+                    None => Err("its data set has no image format".to_owned()),
+                };
+                pushed.map_err(wrong)?;
+                // Labels have files of their own in some formats.
+                let found = images.pixels.len() / IMAGE_BYTES;
+                if file.images > 0 && found != before + file.images {
+                    let [found, expected] = [found - before, file.images];
+                    return Err(wrong(format!("it has {found} images instead of {expected}")));
                 }
                 images.check_labels(manifest.classes, before).map_err(wrong)?;
             }
             let (pixels, labels) = (images.pixels.len() / IMAGE_BYTES, images.labels.len());
             if pixels != labels {
                 let path = files.first().map(|(path, _)| path.clone()).unwrap_or_default();
-                return Err((
-                    path,
-                    format!("the {split} split has {pixels} images and {labels} labels"),
-                ));
+                let reason = format!("the {split} split has {pixels} images and {labels} labels");
+                return Err((path, reason));
             }
             Ok(images)
         };
@@ -126,8 +125,8 @@ impl Images {
         let record = num_labels + IMAGE_BYTES;
         if !bytes.len().is_multiple_of(record) {
             return Err(format!(
-                "its {} bytes are no whole number of records of {record} (cut off, or another data \
-                 set?)",
+                "its {} bytes are not a whole number of records of {record} (cut off, or \
+                 another data set?)",
                 bytes.len()
             ));
         }
@@ -166,7 +165,7 @@ impl Images {
                 Ok(())
             }
             (Some(0x0801), _) | (None, _) => Err(cut_off()),
-            _ => Err("it is no IDX file of images or labels".to_owned()),
+            _ => Err("it is not an IDX file of images or labels".to_owned()),
         }
     }
 
@@ -245,7 +244,7 @@ mod tests {
         let (path, reason) = cifar_10(&[3, 9], 100).unwrap_err();
         assert_eq!(path, PathBuf::from("train"));
         assert!(
-            reason.starts_with("its 6046 bytes are no whole number of records of 3073"),
+            reason.starts_with("its 6046 bytes are not a whole number of records of 3073"),
             "{reason}"
         );
         let (_, reason) = cifar_10(&[3, 10], 0).unwrap_err();
@@ -266,7 +265,7 @@ mod tests {
         assert!(image[..2 * IMAGE_SIDE].iter().all(|&pixel| pixel == 0), "there is a border");
         assert!(image[..1024].iter().any(|&pixel| pixel > 100));
         assert_eq!(image[..1024], image[2048..]);
-        // The mean of the pixels is that of the manifest, but for the border and the smaller set.
+        // The mean of the pixels is near the manifest's: there is a border, and fewer images.
         let sum: f64 = set.train.pixels.iter().map(|&pixel| f64::from(pixel) / 255.0).sum();
         let mean = sum / set.train.pixels.len() as f64 * (32.0 / 28.0_f64).powi(2);
         assert!((mean - 0.286).abs() < 0.01, "{mean}");

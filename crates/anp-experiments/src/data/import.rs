@@ -1,6 +1,5 @@
 //! Data sets from files that are already on this machine.
 
-use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
@@ -8,6 +7,7 @@ use std::path::{Path, PathBuf};
 use flate2::read::MultiGzDecoder;
 use liblzma::read::XzDecoder;
 use sha2::{Digest, Sha256};
+use tar::{Archive, Entry};
 
 use super::digest::Sha256Hex;
 use super::error::DataError;
@@ -18,7 +18,7 @@ use crate::atomic;
 /// What became of the files of a data set.
 #[derive(Debug)]
 pub struct ImportReport {
-    /// One entry a file, in the order of the manifest.
+    /// One entry per file, in the order of the manifest.
     pub files: Vec<ImportedFile>,
 }
 
@@ -67,18 +67,13 @@ pub enum ImportOutcome {
 }
 
 /// A file that is called like the right one, but is not.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {mismatch}", path.display())]
 pub struct Candidate {
     /// The file.
     pub path: PathBuf,
     /// Why it is not the right one.
     pub mismatch: Mismatch,
-}
-
-impl fmt::Display for Candidate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.path.display(), self.mismatch)
-    }
 }
 
 /// Why a file is not the right one.
@@ -112,6 +107,12 @@ pub enum Mismatch {
     Unreadable(io::Error),
 }
 
+impl From<Mismatch> for io::Error {
+    fn from(mismatch: Mismatch) -> Self {
+        Self::other(mismatch)
+    }
+}
+
 impl Store {
     /// Take the files of a data set from `folder` and the folders directly in it.
     ///
@@ -124,7 +125,7 @@ impl Store {
     /// # Errors
     ///
     /// [`DataError::Read`] if `folder` cannot be listed, [`DataError::Write`] if the store cannot
-    /// be written. That a file was not found is no error here but an outcome.
+    /// be written. A file that was not found is an outcome, not an error.
     pub fn import(&self, manifest: &Manifest, folder: &Path) -> Result<ImportReport, DataError> {
         let folders = folder_and_its_folders(folder)?;
         let import = |file: &ManifestFile| {
@@ -149,9 +150,12 @@ impl Store {
         }
         let mut candidates = Vec::new();
         for from in candidate_paths(manifest, file, folders) {
-            match copy_if_right(&from, manifest, file, path)? {
+            match atomic::write(path, |to| copy(&from, manifest, file, to)) {
                 Ok(()) => return Ok(ImportOutcome::Imported { from }),
-                Err(mismatch) => candidates.push(Candidate { path: from, mismatch }),
+                Err(err) => match err.downcast() {
+                    Ok(mismatch) => candidates.push(Candidate { path: from, mismatch }),
+                    Err(source) => return Err(DataError::Write { path: path.to_owned(), source }),
+                },
             }
         }
         Ok(ImportOutcome::NotFound { candidates })
@@ -182,106 +186,63 @@ fn candidate_paths(manifest: &Manifest, file: &ManifestFile, folders: &[PathBuf]
     paths.filter(|path| path.is_file()).collect()
 }
 
-/// Unpack `from` to `path` if its bytes are those of `file`.
-///
-/// The outer error is about `path`, the inner one about `from`.
-fn copy_if_right(
-    from: &Path,
-    manifest: &Manifest,
-    file: &ManifestFile,
-    path: &Path,
-) -> Result<Result<(), Mismatch>, DataError> {
-    let mut mismatch = None;
-    let copied = atomic::write(path, |to| {
-        copy(from, manifest, file, to)?.map_err(|why| {
-            mismatch = Some(why);
-            io::Error::other("not the right file")
-        })
-    });
-    match (copied, mismatch) {
-        (_, Some(mismatch)) => Ok(Err(mismatch)),
-        (Ok(()), None) => Ok(Ok(())),
-        (Err(source), None) => Err(DataError::Write { path: path.to_owned(), source }),
-    }
-}
-
-/// Copy the unpacked bytes and check them; the outer error is about `to`, the inner one about
-/// `from`.
+/// Copy the unpacked bytes and check them; an error about `from` is a [`Mismatch`].
 fn copy(
     from: &Path,
     manifest: &Manifest,
     file: &ManifestFile,
     to: &mut impl Write,
-) -> io::Result<Result<(), Mismatch>> {
+) -> io::Result<()> {
+    let content = unpacked(from).map_err(Mismatch::Unreadable)?;
+    if manifest.archive.as_ref().is_some_and(|it| from.ends_with(&it.name)) {
+        let mut archive = Archive::new(content);
+        let member = member(&mut archive, &file.name).map_err(Mismatch::Unreadable)?;
+        copy_content(member, file, to)
+    } else {
+        copy_content(content, file, to)
+    }
+}
+
+fn copy_content(content: impl Read, file: &ManifestFile, to: &mut impl Write) -> io::Result<()> {
     let expected = file.bytes;
-    let is_archive = manifest.archive.as_ref().is_some_and(|it| from.ends_with(&it.name));
-    let content = if is_archive { member(from, &file.name) } else { unpacked(from) };
-    let mut reader = match content {
-        // One byte more than there should be is enough to know.
-        Ok(reader) => reader.take(expected + 1),
-        Err(err) => return Ok(Err(Mismatch::Unreadable(err))),
-    };
+    // One byte more than there should be is enough to know.
+    let mut content = content.take(expected + 1);
     let mut hasher = Sha256::new();
     let mut found = 0;
     let mut buffer = vec![0; 64 * 1024];
     loop {
-        let read = match reader.read(&mut buffer) {
+        let read = match content.read(&mut buffer) {
             Ok(0) => break,
             Ok(read) => read,
             Err(err) if err.kind() == io::ErrorKind::Interrupted => continue,
-            Err(err) => return Ok(Err(Mismatch::Unreadable(err))),
+            Err(err) => return Err(Mismatch::Unreadable(err).into()),
         };
         found += u64::try_from(read).expect("a length fits into 64 bits");
         hasher.update(&buffer[..read]);
         to.write_all(&buffer[..read])?;
     }
     if found > expected {
-        return Ok(Err(Mismatch::TooLong { expected }));
+        return Err(Mismatch::TooLong { expected }.into());
     }
     if found < expected {
-        return Ok(Err(Mismatch::TooShort { found, expected }));
+        return Err(Mismatch::TooShort { found, expected }.into());
     }
     let found = Sha256Hex::finish(hasher);
     if !file.accepts(&found) {
-        return Ok(Err(Mismatch::Checksum { found, expected: file.sha256.clone() }));
+        return Err(Mismatch::Checksum { found, expected: file.sha256.clone() }.into());
     }
-    Ok(Ok(()))
+    Ok(())
 }
 
-/// Size of a block of a tar archive.
-const BLOCK: usize = 512;
-
-/// The content of the file `name` of a gzipped tar archive, in whatever folder it is there.
-fn member(archive: &Path, name: &str) -> io::Result<Box<dyn Read>> {
-    let mut reader = MultiGzDecoder::new(BufReader::new(File::open(archive)?));
-    loop {
-        let mut header = [0; BLOCK];
-        reader.read_exact(&mut header).map_err(|err| match err.kind() {
-            io::ErrorKind::UnexpectedEof => missing_member(name),
-            _ => err,
-        })?;
-        // Two blocks of zeros are the end.
-        if header.iter().all(|&byte| byte == 0) {
-            return Err(missing_member(name));
+/// The file `name` of a tar archive, in whatever folder it is there.
+fn member<'a, R: Read>(archive: &'a mut Archive<R>, name: &str) -> io::Result<Entry<'a, R>> {
+    for member in archive.entries()? {
+        let member = member?;
+        if member.header().entry_type().is_file() && member.path()?.ends_with(name) {
+            return Ok(member);
         }
-        let text = |field: &[u8]| {
-            let end = field.iter().position(|&byte| byte == 0).unwrap_or(field.len());
-            String::from_utf8_lossy(&field[..end]).trim().to_owned()
-        };
-        let path = text(&header[..100]);
-        let size = u64::from_str_radix(&text(&header[124..136]), 8)
-            .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is no tar archive"))?;
-        let is_file = matches!(header[156], 0 | b'0');
-        if is_file && path.rsplit('/').next() == Some(name) {
-            return Ok(Box::new(reader.take(size)));
-        }
-        let blocks = size.next_multiple_of(BLOCK as u64);
-        io::copy(&mut reader.by_ref().take(blocks), &mut io::sink())?;
     }
-}
-
-fn missing_member(name: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::UnexpectedEof, format!("the archive has no file {name}"))
+    Err(io::Error::new(io::ErrorKind::UnexpectedEof, format!("the archive has no file {name}")))
 }
 
 /// The content of a file, unpacked according to its name.

@@ -12,27 +12,19 @@ use super::image_set::ImageSet;
 use super::manifest::{Manifest, ManifestFile, Split};
 use super::store::Store;
 
-/// The files of the data sets that are compiled in, by their names.
-const EMBEDDED: [(&str, &[u8]); 7] = [
-    ("train.txt", include_bytes!("../../../../datasets/demo/train.txt")),
-    ("valid.txt", include_bytes!("../../../../datasets/demo/valid.txt")),
-    ("test.txt", include_bytes!("../../../../datasets/demo/test.txt")),
-    (
-        "train-images-idx3-ubyte.gz",
-        include_bytes!("../../../../datasets/fashion_mnist_small/train-images-idx3-ubyte.gz"),
-    ),
-    (
-        "train-labels-idx1-ubyte.gz",
-        include_bytes!("../../../../datasets/fashion_mnist_small/train-labels-idx1-ubyte.gz"),
-    ),
-    (
-        "t10k-images-idx3-ubyte.gz",
-        include_bytes!("../../../../datasets/fashion_mnist_small/t10k-images-idx3-ubyte.gz"),
-    ),
-    (
-        "t10k-labels-idx1-ubyte.gz",
-        include_bytes!("../../../../datasets/fashion_mnist_small/t10k-labels-idx1-ubyte.gz"),
-    ),
+/// The bytes of the demo corpus, in the order of its manifest.
+const DEMO: [&[u8]; 3] = [
+    include_bytes!("../../../../datasets/demo/train.txt"),
+    include_bytes!("../../../../datasets/demo/valid.txt"),
+    include_bytes!("../../../../datasets/demo/test.txt"),
+];
+
+/// The bytes of the embedded image set, in the order of its manifest.
+const FASHION: [&[u8]; 4] = [
+    include_bytes!("../../../../datasets/fashion_mnist_small/train-images-idx3-ubyte.gz"),
+    include_bytes!("../../../../datasets/fashion_mnist_small/train-labels-idx1-ubyte.gz"),
+    include_bytes!("../../../../datasets/fashion_mnist_small/t10k-images-idx3-ubyte.gz"),
+    include_bytes!("../../../../datasets/fashion_mnist_small/t10k-labels-idx1-ubyte.gz"),
 ];
 
 /// A file of a data set, read and checked.
@@ -158,10 +150,12 @@ impl Store {
     /// The bytes of a file, which are the right ones.
     fn read(&self, manifest: &Manifest, file: &ManifestFile) -> Result<Content, DataError> {
         let path = self.path(manifest, file);
-        let embedded = EMBEDDED.iter().find(|(name, _)| manifest.embedded && *name == file.name);
-        let bytes = match embedded {
-            Some((_, bytes)) => bytes.to_vec(),
-            None => fs::read(&path).map_err(DataError::read(&path))?,
+        let bytes = if manifest.embedded {
+            let files = if manifest.is_images() { &FASHION[..] } else { &DEMO };
+            let index = manifest.files.iter().position(|it| it == file).unwrap_or_default();
+            files[index].to_vec()
+        } else {
+            fs::read(&path).map_err(DataError::read(&path))?
         };
         let found = u64::try_from(bytes.len()).expect("a length fits into 64 bits");
         let digest = self.check(manifest, file, &path, found, || Ok(Sha256Hex::of(&bytes)))?;
@@ -280,13 +274,13 @@ mod tests {
         let mut manifest = manifest("demo").unwrap();
         manifest.embedded = false;
         fs::create_dir(folder.path().join("demo")).unwrap();
-        for (split, (_, bytes)) in Split::ALL.into_iter().zip(EMBEDDED) {
+        for (split, bytes) in Split::ALL.into_iter().zip(DEMO) {
             fs::write(store.path(&manifest, manifest.file(split)), bytes).unwrap();
         }
         store.load_manifest(&manifest).unwrap();
 
         let path = store.path(&manifest, manifest.file(Split::Valid));
-        let mut bytes = EMBEDDED[1].1.to_vec();
+        let mut bytes = DEMO[1].to_vec();
         bytes[100] ^= 1;
         fs::write(&path, &bytes).unwrap();
         let err = store.load_manifest(&manifest).unwrap_err();

@@ -27,10 +27,10 @@ pub struct Manifest {
     /// Whether the files are compiled in, and nothing has to be fetched.
     #[serde(default)]
     pub embedded: bool,
-    /// Number of types in the training split, `<eos>` counted; 0 if it is no text.
+    /// Number of types in the training split, `<eos>` counted; 0 if it is not a text.
     #[serde(default)]
     pub vocabulary: usize,
-    /// Number of classes; 0 if it is no image set.
+    /// Number of classes; 0 if it is not an image set.
     #[serde(default)]
     pub classes: usize,
     /// How the files hold images, if they do.
@@ -48,7 +48,7 @@ pub struct Manifest {
     /// One archive with all files, where they are not published one by one.
     #[serde(default)]
     pub archive: Option<Archive>,
-    /// The files: one a split of a text, one or more a split of an image set.
+    /// The files: one per split of a text, one or more per split of an image set.
     #[serde(rename = "file")]
     pub files: Vec<ManifestFile>,
 }
@@ -95,7 +95,7 @@ pub struct Archive {
     pub bytes: u64,
     /// SHA-256 of the archive, which is compared.
     pub sha256: Sha256Hex,
-    /// MD5 of the archive as its makers publish it, for who wants to compare it by hand.
+    /// MD5 of the archive as its makers publish it, for anyone who wants to compare it by hand.
     pub md5: String,
     /// Public addresses of exactly these bytes, best first.
     pub urls: Vec<String>,
@@ -139,11 +139,7 @@ impl Split {
 
 impl fmt::Display for Split {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Train => "train",
-            Self::Valid => "valid",
-            Self::Test => "test",
-        })
+        f.write_str(&format!("{self:?}").to_lowercase())
     }
 }
 

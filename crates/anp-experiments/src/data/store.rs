@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_flag_goes_before_the_variable_and_the_variable_before_the_platform() {
+    fn flag_before_variable_before_platform() {
         let [flag, variable, platform] =
             ["flag", "variable", "platform"].map(|p| Some(Path::new(p)));
         let at = |store: Store| (store.root().display().to_string(), store.origin());

@@ -1,5 +1,6 @@
 //! What is there, and whether it is right.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use super::error::DataError;
@@ -9,7 +10,7 @@ use super::store::Store;
 /// What was found of a data set.
 #[derive(Debug)]
 pub struct Verification {
-    /// One entry a file, in the order of the manifest.
+    /// One entry per file, in the order of the manifest.
     pub files: Vec<FileReport>,
     /// Whether the token, line and type counts are the right ones; `None` if a file is missing or
     /// damaged, so that there was nothing to count.
@@ -53,15 +54,9 @@ pub enum Presence {
     Damaged,
 }
 
-impl std::fmt::Display for Presence {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Embedded => "embedded",
-            Self::Present => "present",
-            Self::Missing => "missing",
-            Self::Incomplete => "incomplete",
-            Self::Damaged => "damaged",
-        })
+impl fmt::Display for Presence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&format!("{self:?}").to_lowercase())
     }
 }
 
@@ -81,15 +76,16 @@ impl Store {
             return Presence::Embedded;
         }
         let files = self.look_at_files(manifest);
-        let count =
-            |test: fn(&FileState) -> bool| files.iter().filter(|file| test(&file.state)).count();
-        let damaged = count(|state| matches!(state, FileState::Damaged(_)));
-        let missing = count(|state| matches!(state, FileState::Missing));
-        match (damaged, missing) {
-            (0, 0) => Presence::Present,
-            (0, missing) if missing == files.len() => Presence::Missing,
-            (0, _) => Presence::Incomplete,
-            _ => Presence::Damaged,
+        let is_missing = |file: &&FileReport| matches!(file.state, FileState::Missing);
+        let missing = files.iter().filter(is_missing).count();
+        if files.iter().any(|file| matches!(file.state, FileState::Damaged(_))) {
+            Presence::Damaged
+        } else if missing == 0 {
+            Presence::Present
+        } else if missing == files.len() {
+            Presence::Missing
+        } else {
+            Presence::Incomplete
         }
     }
 

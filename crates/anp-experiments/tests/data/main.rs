@@ -31,13 +31,15 @@ fn toy(bases: &[String]) -> Manifest {
     let train = train();
     let corpus = Corpus::from_texts(&train, VALID, TEST).unwrap();
     let mut toml = format!(
-        "name = 'toy'\ntitle = 'Toy'\nabout = ''\ncitation = ''\nlicence = 'free'\nnotice = ''\nfolder = 'toys'\nvocabulary = {}\n",
+        "name = 'toy'\ntitle = 'Toy'\nabout = ''\ncitation = ''\nlicence = 'free'\nnotice = ''\n\
+         folder = 'toys'\nvocabulary = {}\n",
         corpus.vocabulary.len()
     );
     for (split, text) in Split::ALL.into_iter().zip([train.as_str(), VALID, TEST]) {
         let urls: Vec<String> = bases.iter().map(|base| format!("'{base}/{split}'")).collect();
         toml += &format!(
-            "[[file]]\nsplit = '{split}'\nname = '{split}.txt'\naliases = ['toy.{split}.tokens']\nbytes = {}\nsha256 = '{}'\nlines = {}\ntokens = {}\nurls = [{}]\n",
+            "[[file]]\nsplit = '{split}'\nname = '{split}.txt'\naliases = ['toy.{split}.tokens']\n\
+             bytes = {}\nsha256 = '{}'\nlines = {}\ntokens = {}\nurls = [{}]\n",
             text.len(),
             Sha256Hex::of(text.as_bytes()),
             text.lines().count(),
@@ -291,7 +293,7 @@ fn addresses_are_tried_in_turn_and_wrong_bytes_are_dropped() {
 }
 
 #[test]
-fn a_second_address_completes_what_the_first_began_and_is_not_blamed_for_it() {
+fn a_second_address_completes_the_part_and_is_not_blamed() {
     let server = Server::start(|path, _| match path.split('/').nth(1).unwrap() {
         "bad" => Reply::EndAfter(7, b"<html> please log in".to_vec()),
         _ => Reply::Good(right(path)),
@@ -344,7 +346,7 @@ fn if_every_address_fails_the_error_lists_each_with_its_reason() {
 }
 
 #[test]
-fn a_truncated_download_keeps_its_part_and_never_has_the_final_name() {
+fn a_truncated_download_keeps_its_part_without_the_name() {
     let server = Server::start(|path, before| match before {
         0 => Reply::CutAfter(100_000, right(path)),
         _ => Reply::Status(404),
@@ -450,7 +452,7 @@ fn plain_gz_and_xz_files_are_imported_under_any_known_name() {
 }
 
 #[test]
-fn files_that_are_not_the_right_ones_are_reported_and_not_taken() {
+fn wrong_files_are_reported_and_not_taken() {
     let (folder, store) = store();
     let manifest = toy(&[]);
     let source = tempfile::tempdir().unwrap();
@@ -520,7 +522,7 @@ fn verify_says_of_every_file_what_is_wrong() {
 }
 
 #[test]
-fn files_of_a_user_that_cannot_be_used_are_refused_with_their_name() {
+fn unusable_files_of_a_user_are_refused_by_name() {
     let folder = tempfile::tempdir().unwrap();
     let [train, valid, test] =
         ["my.train", "my.valid", "my.test"].map(|name| folder.path().join(name));

@@ -122,7 +122,8 @@ fn serve(
             let len = body.len();
             write!(
                 stream,
-                "HTTP/1.1 206 Partial Content\r\nConnection: close\r\nContent-Range: bytes 1-{}/{len}\r\nContent-Length: {}\r\n\r\n",
+                "HTTP/1.1 206 Partial Content\r\nConnection: close\r\n\
+                 Content-Range: bytes 1-{}/{len}\r\nContent-Length: {}\r\n\r\n",
                 len - 1,
                 len - 1
             )?;
@@ -150,7 +151,8 @@ fn send(
     if start >= len {
         return write!(
             stream,
-            "HTTP/1.1 416 So\r\nConnection: close\r\nContent-Range: bytes */{len}\r\nContent-Length: 0\r\n\r\n"
+            "HTTP/1.1 416 So\r\nConnection: close\r\nContent-Range: bytes */{len}\r\n\
+             Content-Length: 0\r\n\r\n"
         );
     }
     match from {

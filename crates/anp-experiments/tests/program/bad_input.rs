@@ -122,7 +122,7 @@ fn a_device_that_is_not_there_is_named_with_what_there_is() {
     for (device, phrases) in [
         ("flex:7", ["flex finds one device", "anp devices"]),
         ("rocm", ["rocm:0 is not compiled in", "--features rocm"]),
-        ("gpu", ["`gpu` is no device", "cuda:0"]),
+        ("gpu", ["`gpu` is not a device", "cuda:0"]),
     ] {
         let words = ["reproduce", "table2", "--device", device];
         refused(&workplace.anp(&words).output().unwrap(), &phrases);

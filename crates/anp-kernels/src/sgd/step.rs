@@ -11,7 +11,8 @@ use crate::backend::{Optional, is_cpu_or_cube};
 /// The step of one parameter, as one operation.
 ///
 /// Returns the parameter and, with momentum, its velocity, flat. Both are updated in place if they
-/// have no other owner. On a device without a kernel, this is [`sgd_step_reference`](super::sgd_step_reference).
+/// have no other owner. On a device without a kernel, this is
+/// [`sgd_step_reference`](super::sgd_step_reference).
 ///
 /// # Panics
 ///

@@ -1,6 +1,6 @@
 //! Why an address did not give the right file.
 
-use std::{fmt, io};
+use std::io;
 
 use ureq::http::StatusCode;
 
@@ -84,14 +84,9 @@ impl FetchFailure {
                 ureq::Error::Timeout(_) | ureq::Error::Protocol(_) => true,
                 _ => false,
             },
+            // Timeout, too early, too many requests.
             Self::Status(status) => {
-                status.is_server_error()
-                    || [
-                        StatusCode::REQUEST_TIMEOUT,
-                        StatusCode::TOO_EARLY,
-                        StatusCode::TOO_MANY_REQUESTS,
-                    ]
-                    .contains(status)
+                status.is_server_error() || matches!(status.as_u16(), 408 | 425 | 429)
             }
             Self::Broken { .. } | Self::Truncated { .. } | Self::WrongRange { .. } => true,
             Self::WrongSize { .. } | Self::TooLong { .. } | Self::WrongChecksum { .. } => false,
@@ -100,18 +95,13 @@ impl FetchFailure {
 }
 
 /// An address and why it did not give the right file.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{url}: {reason}")]
 pub struct FailedAddress {
     /// The address.
     pub url: String,
     /// Why.
     pub reason: FetchFailure,
-}
-
-impl fmt::Display for FailedAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.url, self.reason)
-    }
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ pub(super) struct Part {
     path: PathBuf,
     file: File,
     len: u64,
+    of_one_address: bool,
 }
 
 impl Part {
@@ -21,9 +22,8 @@ impl Part {
         let mut path = whole.as_os_str().to_owned();
         path.push(".part");
         let path = PathBuf::from(path);
-        if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder).map_err(DataError::write(folder))?;
-        }
+        let folder = atomic::folder_of(&path);
+        fs::create_dir_all(folder).map_err(DataError::write(folder))?;
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -36,12 +36,22 @@ impl Part {
             return Err(DataError::Busy { path });
         }
         let len = file.seek(SeekFrom::End(0)).map_err(DataError::write(&path))?;
-        Ok(Self { path, file, len })
+        Ok(Self { path, file, len, of_one_address: false })
     }
 
     /// Bytes that are here.
     pub(super) fn len(&self) -> u64 {
         self.len
+    }
+
+    /// What is appended from now on is from another address.
+    pub(super) fn begin_address(&mut self) {
+        self.of_one_address = self.len == 0;
+    }
+
+    /// Whether all bytes are from the address that was begun last.
+    pub(super) fn is_of_one_address(&self) -> bool {
+        self.of_one_address
     }
 
     pub(super) fn append(&mut self, bytes: &[u8]) -> Result<(), DataError> {
@@ -51,14 +61,9 @@ impl Part {
     }
 
     pub(super) fn clear(&mut self) -> Result<(), DataError> {
-        if self.len == 0 {
-            return Ok(());
-        }
-        self.file
-            .set_len(0)
-            .and_then(|()| self.file.rewind())
-            .map_err(DataError::write(&self.path))?;
-        self.len = 0;
+        let cleared = self.file.set_len(0).and_then(|()| self.file.rewind());
+        cleared.map_err(DataError::write(&self.path))?;
+        (self.len, self.of_one_address) = (0, true);
         Ok(())
     }
 
