@@ -491,7 +491,7 @@ mod rhn {
             let is_transform = index % 10 >= 5;
             assert!(if is_transform { bias == -3.0 } else { (0.5..1.0).contains(&bias) }, "{bias}");
         }
-        assert_eq!(rhn.to_string(), "Rhn {d_input: 3, d_hidden: 5, depth: 2}");
+        assert_eq!(rhn.to_string(), "Rhn {d_input: 3, d_hidden: 5, depth: 2, params: 150}");
     }
 
     /// An initializer that looks at a whole matrix sees one gate of one micro-step.

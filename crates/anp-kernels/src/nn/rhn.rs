@@ -77,7 +77,7 @@ impl RhnConfig {
         Rhn {
             weight_input: Param::from_tensor(input),
             weight_hidden: Param::from_tensor(hidden),
-            bias: Param::from_tensor(Tensor::cat(vec![candidate, transform], 1)),
+            bias: Param::from_tensor(Tensor::cat(vec![candidate, transform], 1).detach()),
             batch_first: self.batch_first,
             input_dropout: self.input_dropout,
             recurrent_dropout: self.recurrent_dropout,
