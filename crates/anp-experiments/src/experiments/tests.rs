@@ -482,6 +482,24 @@ fn overrides_reach_the_recipe_and_its_seeds() {
 }
 
 #[test]
+fn unknown_keys_are_refused_at_every_level() {
+    let row = row("table2", "lstm_anp");
+    for key in [
+        "surprise",
+        "data.surprise",
+        "model.surprise",
+        "model.lstm.surprise",
+        "penalty.0.surprise",
+        "training.surprise",
+        "training.schedule.surprise",
+        "training.schedule.on_plateau.surprise",
+    ] {
+        let message = chain(&row.runs(Scale::Demo, &[format!("{key}=1")]).unwrap_err());
+        assert!(message.contains(&format!("--set {key}=1")), "{message}");
+    }
+}
+
+#[test]
 fn more_seeds_follow_the_row_s_own() {
     let runs = Runs { seeds: vec![5, 3], ..runs("table2", "lstm_anp", Scale::Demo) };
     assert_eq!(runs.first_seeds(1), [5]);

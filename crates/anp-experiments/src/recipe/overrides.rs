@@ -239,23 +239,6 @@ mod tests {
     }
 
     #[test]
-    fn unknown_keys_are_refused_at_every_level() {
-        for key in [
-            "surprise",
-            "data.surprise",
-            "model.surprise",
-            "model.lstm.surprise",
-            "penalty.0.surprise",
-            "training.surprise",
-            "training.schedule.surprise",
-            "training.schedule.on_plateau.surprise",
-        ] {
-            let message = recipe(&[&format!("{key}=1")]).unwrap_err().to_string();
-            assert!(message.contains("`surprise`"), "{message}");
-        }
-    }
-
-    #[test]
     fn every_key_can_be_overridden() {
         let overrides = [
             "training.max_epochs=3",

@@ -123,7 +123,8 @@ fn list(errors: &[RecordError]) -> String {
 #[derive(Deserialize)]
 struct Header {
     schema_version: u32,
-    recipe: Kind,
+    /// Absent in other versions, perhaps.
+    recipe: Option<Kind>,
 }
 
 impl Record {
@@ -180,8 +181,8 @@ impl Record {
             return Err(RecordError::Newer { path: path(), found });
         }
         let record = match kind {
-            Kind::Text => serde_json::from_slice::<TextRecord>(bytes).map(Self::from),
-            Kind::Image => serde_json::from_slice::<ImageRecord>(bytes).map(Self::from),
+            None | Some(Kind::Text) => serde_json::from_slice::<TextRecord>(bytes).map(Self::from),
+            Some(Kind::Image) => serde_json::from_slice::<ImageRecord>(bytes).map(Self::from),
         };
         let record = record.map_err(corrupt)?;
         let found = record.recipe().content_hash();

@@ -61,8 +61,11 @@ impl Part {
     }
 
     pub(super) fn clear(&mut self) -> Result<(), DataError> {
-        let cleared = self.file.set_len(0).and_then(|()| self.file.rewind());
-        cleared.map_err(DataError::write(&self.path))?;
+        // An empty file may be one that cannot be cut.
+        if self.len > 0 {
+            let cleared = self.file.set_len(0).and_then(|()| self.file.rewind());
+            cleared.map_err(DataError::write(&self.path))?;
+        }
         (self.len, self.of_one_address) = (0, true);
         Ok(())
     }
