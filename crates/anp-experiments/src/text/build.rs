@@ -44,7 +44,7 @@ impl Texts {
     ///
     /// # Errors
     ///
-    /// [`TrainError::Task`] with [`CannotCut`].
+    /// [`TrainError::Task`] if a text is too short.
     pub fn cut(corpus: &Corpus, recipe: &TextRecipe) -> Result<Self, TrainError> {
         let data = &recipe.data;
         let cut = |split, text: &[u32], batch_size, tail| {
