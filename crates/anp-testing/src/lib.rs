@@ -3,7 +3,7 @@
 //! | module | what it has |
 //! | --- | --- |
 //! | [`device`] | [`TestDevice`]: where tests run, and how exactly |
-//! | [`fixture`] | arrays and files that Python wrote, see `python/anp_reference` |
+//! | [`fixture`](mod@fixture) | arrays and files that Python wrote, see `python/anp_reference` |
 //! | [`compare`] | values and gradients within a tolerance |
 //! | [`module`] | parameters and gradients of a whole module, by path |
 //! | [`random`] | repeatable noise, and turns at the generator of a device |
