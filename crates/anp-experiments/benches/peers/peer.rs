@@ -79,7 +79,7 @@ pub fn entrants(case: &Case) -> impl Iterator<Item = (Engine, Work)> {
         (Engine::PytorchTuned, Work::Step),
         (Engine::Pytorch, Work::Products),
     ];
-    let takes_part = |&(engine, work): &(Engine, Work)| match (engine, work) {
+    let takes_part = move |&(engine, work): &(Engine, Work)| match (engine, work) {
         (Engine::Stock, Work::Step) => case.model == Model::Lstm,
         (_, Work::Step) => true,
         (_, Work::WithoutPenalty) => has_penalty,
@@ -198,7 +198,7 @@ impl Peer {
             self.errors.read_to_string(&mut text)?;
             // The last line of Python's traceback, or of a panic's message.
             let is_said = |line: &&str| !line.is_empty() && !line.starts_with("note:");
-            let last = text.lines().map(str::trim).filter(is_said).next_back();
+            let last = text.lines().map(str::trim).rfind(is_said);
             bail!("it ended: {}", last.unwrap_or("without a word"));
         }
         serde_json::from_str(&line).with_context(|| format!("not an answer: {line}"))
