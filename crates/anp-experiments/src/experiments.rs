@@ -120,7 +120,7 @@ impl Experiments {
         self.root.join("records")
     }
 
-    /// Where checkpoints and logs go unless `--runs` says otherwise: `runs` beside this folder.
+    /// Where checkpoints go unless `--runs` says otherwise: `runs` beside this folder.
     pub fn runs(&self) -> PathBuf {
         self.root.parent().unwrap_or(Path::new("")).join("runs")
     }

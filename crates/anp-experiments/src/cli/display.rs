@@ -16,6 +16,8 @@ use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressState, P
 use super::output::note;
 use super::terminal;
 use crate::engine::{OnEvaluation, Quantity};
+use crate::image::{ACCURACY, IMAGES_PER_SECOND};
+use crate::text::{PERPLEXITY, TOKENS_PER_SECOND};
 
 /// Time between two lines within an epoch.
 const LINE_EVERY: Duration = Duration::from_secs(10);
@@ -26,14 +28,14 @@ type Show = fn(f64) -> String;
 /// What a line shows, in this order, as far as it is known.
 const SHOWN: [(Quantity, Show); 6] = [
     (Quantity::LOSS, |loss| format!("  loss {loss:.4}")),
-    (Quantity::PERPLEXITY, |perplexity| format!("  perplexity {perplexity:.2}")),
-    (Quantity::ACCURACY, |accuracy| format!("  accuracy {accuracy:.2} %")),
+    (PERPLEXITY, |perplexity| format!("  perplexity {perplexity:.2}")),
+    (ACCURACY, |accuracy| format!("  accuracy {accuracy:.2} %")),
     (Quantity::PENALTY, |penalty| match penalty {
         0.0 => String::new(),
         _ => format!("  penalty {penalty:.4}"),
     }),
-    (Quantity::TOKENS_PER_SECOND, |rate| format!("  {rate:.0} tokens/s")),
-    (Quantity::IMAGES_PER_SECOND, |rate| format!("  {rate:.0} images/s")),
+    (TOKENS_PER_SECOND, |rate| format!("  {rate:.0} tokens/s")),
+    (IMAGES_PER_SECOND, |rate| format!("  {rate:.0} images/s")),
 ];
 
 /// How many of these are of interest where nothing is trained.

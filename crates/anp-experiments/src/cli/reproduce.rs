@@ -61,7 +61,7 @@ pub(super) struct ReproduceArgs {
     #[command(flatten)]
     device: DeviceArgs,
 
-    /// Folder of checkpoints and logs [default: `runs` beside the experiments folder]
+    /// Folder of checkpoints [default: `runs` beside the experiments folder]
     #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
     runs: Option<PathBuf>,
 

@@ -44,6 +44,8 @@ struct Manifest<T: Task> {
     format_version: u32,
     /// [`Task::KIND`].
     kind: String,
+    /// Whether there is an `optimizer.bpk`.
+    has_optimizer: bool,
     recipe: T::Recipe,
     run: RunState<T::Epoch>,
     task: T::State,
@@ -154,6 +156,7 @@ impl CheckpointFolder {
         let manifest = Manifest::<T> {
             format_version: FORMAT_VERSION,
             kind: T::KIND.to_owned(),
+            has_optimizer: names.contains(&OPTIMIZER_FILE),
             recipe: recipe.clone(),
             run: run.clone(),
             task: snapshot.state,
@@ -250,11 +253,11 @@ impl Checkpoint {
         if let Some(err) = other_version() {
             return Err(err);
         }
-        let has_optimizer = listed(OPTIMIZER_FILE).is_some();
+        let Header { kind, has_optimizer, .. } =
+            header.map_err(|err| damaged(TRAINER_FILE, err.to_string()))?;
         for name in [MODEL_FILE].into_iter().chain(has_optimizer.then_some(OPTIMIZER_FILE)) {
             check(name, hash(&path.join(name)).map_err(|err| unreadable(name, err))?)?;
         }
-        let Header { kind, .. } = header.map_err(|err| damaged(TRAINER_FILE, err.to_string()))?;
         Ok(Self { path, manifest, kind, has_optimizer })
     }
 
@@ -339,6 +342,8 @@ struct Header {
     /// Missing in earlier versions.
     #[serde(default)]
     kind: String,
+    #[serde(default)]
+    has_optimizer: bool,
 }
 
 /// Whether a name looks like `e00003-w000000412`.

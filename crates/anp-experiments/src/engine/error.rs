@@ -168,7 +168,7 @@ pub enum CheckpointError {
         readable: u32,
     },
     /// It belongs to another kind of run.
-    #[error("checkpoint {} is of a run on {found}, not on {expected}", .path.display())]
+    #[error("checkpoint {} belongs to a run on {found}, not on {expected}", .path.display())]
     OtherKind {
         /// Folder of the checkpoint.
         path: PathBuf,

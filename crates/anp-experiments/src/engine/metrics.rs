@@ -94,30 +94,19 @@ pub struct Quantity {
 impl Quantity {
     /// Loss without penalties, nats per token or image.
     pub const LOSS: Self = Self::per_item("Loss", |it| (it.loss, it.items as f64));
-    /// The exponential of the mean loss, not a mean of exponentials.
-    pub const PERPLEXITY: Self = Self { name: "Perplexity", shown: f64::exp, ..Self::LOSS };
     /// All penalties together.
     pub const PENALTY: Self = Self::per_item("Penalty", |it| (it.penalty, it.items as f64));
     /// Norm of all gradients, before a clip.
     pub const GRAD_NORM: Self =
         Self::per_item("Gradient norm", |it| (it.grad_norm, it.items as f64));
-    /// Share of the items that are classified correctly, in percent.
-    pub const ACCURACY: Self = Self {
-        higher_is_better: true,
-        ..Self::per_item("Accuracy", |it| (it.accuracy, it.items as f64))
-    };
-    /// Speed of training.
-    pub const TOKENS_PER_SECOND: Self = Self {
-        name: "Tokens per second",
-        higher_is_better: true,
-        value: |it| (it.items as f64 / it.seconds, it.seconds),
-        shown: |mean| mean,
-    };
-    /// Speed of training.
-    pub const IMAGES_PER_SECOND: Self =
-        Self { name: "Images per second", ..Self::TOKENS_PER_SECOND };
+    /// Items per second of training, averaged over the seconds.
+    pub const fn per_second(name: &'static str) -> Self {
+        let value: fn(&Summary) -> (f64, f64) = |it| (it.items as f64 / it.seconds, it.seconds);
+        Self { name, higher_is_better: true, value, shown: |mean| mean }
+    }
 
-    const fn per_item(name: &'static str, value: fn(&Summary) -> (f64, f64)) -> Self {
+    /// A mean over the items, of which less is better.
+    pub const fn per_item(name: &'static str, value: fn(&Summary) -> (f64, f64)) -> Self {
         Self { name, higher_is_better: false, value, shown: |mean| mean }
     }
 }
@@ -206,8 +195,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn perplexity_is_the_exponential_of_the_mean_loss_over_tokens() {
-        let mut metric = SummaryMetric::new(Quantity::PERPLEXITY);
+    fn a_shown_mean_is_not_a_mean_of_what_is_shown() {
+        let perplexity = Quantity { name: "Perplexity", shown: f64::exp, ..Quantity::LOSS };
+        let mut metric = SummaryMetric::new(perplexity);
         let metadata =
             MetricMetadata { progress: Progress::new(1, 1, None), iteration: None, lr: None };
         for (loss, items) in [(2.0, 30), (6.0, 10)] {

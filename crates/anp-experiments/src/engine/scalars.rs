@@ -33,6 +33,8 @@ pub struct NotFinite {
     pub quantity: &'static str,
     /// The number.
     pub value: f64,
+    /// Epoch whose parameters gave it, from 1, if not the current one.
+    pub epoch: Option<usize>,
 }
 
 /// Check that a number is finite.
@@ -41,7 +43,7 @@ pub struct NotFinite {
 ///
 /// [`NotFinite`] with the name of the quantity.
 pub fn finite(quantity: &'static str, value: f64) -> Result<(), NotFinite> {
-    if value.is_finite() { Ok(()) } else { Err(NotFinite { quantity, value }) }
+    if value.is_finite() { Ok(()) } else { Err(NotFinite { quantity, value, epoch: None }) }
 }
 
 impl<V> StepScalars<V> {
@@ -198,7 +200,7 @@ mod tests {
     #[test]
     fn a_scalar_that_is_not_finite_is_named() {
         let read = StepScalars::read(vec![step(2.0, f32::INFINITY)]);
-        let err = NotFinite { quantity: "a penalty", value: f64::INFINITY };
+        let err = NotFinite { quantity: "a penalty", value: f64::INFINITY, epoch: None };
         assert_eq!(read[0].check_finite(), Err(err));
     }
 }

@@ -321,7 +321,7 @@ pub(super) fn not_finite<T: Task>(
     TrainError::NotFinite {
         quantity: err.quantity,
         value: err.value,
-        epoch: at.epoch,
+        epoch: err.epoch.unwrap_or(at.epoch),
         unit: (at.done > 0).then_some((T::WORDS.step, at.done)),
         step: at.step,
         learning_rate,

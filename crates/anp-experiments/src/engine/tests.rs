@@ -505,5 +505,5 @@ fn a_checkpoint_of_another_kind_of_run_is_refused() {
     stop_before(5, folder.path());
     let err = StoredCheckpoint::<crate::text::TextTask>::open(folder.path()).unwrap_err();
     assert!(matches!(err, CheckpointError::OtherKind { .. }), "{err}");
-    assert!(err.to_string().ends_with("is of a run on toy, not on text"), "{err}");
+    assert!(err.to_string().ends_with("belongs to a run on toy, not on text"), "{err}");
 }

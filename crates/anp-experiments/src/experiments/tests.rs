@@ -147,7 +147,8 @@ fn row_files_begin_with_command_time_and_number() {
                 format!("# cargo xtask reproduce {} --only {} --scale ", table.id, row.id);
             let numbers = row.published.as_ref().map(|it| [it.valid, it.test, it.norm]);
             let numbers = numbers.into_iter().flatten().flatten().map(|it| it.to_string());
-            let parts = [command, "\n# Time: ".to_owned(), "\n# Expect: ".to_owned()];
+            assert!(comment.starts_with(&command), "{}: no `{command}`", row.path.display());
+            let parts = ["\n# Time: ".to_owned(), "\n# Expect: ".to_owned()];
             for part in parts.into_iter().chain(numbers) {
                 assert!(comment.contains(&part), "{}: no `{part}`", row.path.display());
             }

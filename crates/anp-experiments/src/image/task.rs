@@ -25,6 +25,15 @@ use crate::random::{Purpose, seed};
 /// ‖pooled features‖₂, summed over the images of a step.
 const FEATURE_NORM: &str = "the norm of the features";
 
+/// Share of the images that are classified correctly, in percent.
+pub const ACCURACY: Quantity = Quantity {
+    higher_is_better: true,
+    ..Quantity::per_item("Accuracy", |it| (it.accuracy, it.items as f64))
+};
+
+/// Speed of training.
+pub const IMAGES_PER_SECOND: Quantity = Quantity::per_second("Images per second");
+
 /// The data of an image classifier.
 #[derive(Debug, Clone)]
 pub struct ImageData {
@@ -99,8 +108,8 @@ impl Task for ImageTask {
     const WORDS: Words =
         Words { step: "batch", steps: "batches", remedy: "a lower training.learning_rate" };
     const METRICS: Metrics = Metrics {
-        both: &[Quantity::LOSS, Quantity::ACCURACY],
-        train: &[Quantity::PENALTY, Quantity::GRAD_NORM, Quantity::IMAGES_PER_SECOND],
+        both: &[Quantity::LOSS, ACCURACY],
+        train: &[Quantity::PENALTY, Quantity::GRAD_NORM, IMAGES_PER_SECOND],
     };
     const READ_EVERY: usize = 8;
 

@@ -231,7 +231,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_key_has_one_range() {
+    fn no_key_has_two_ranges() {
         let mut names: Vec<_> = RANGES.iter().flat_map(|(words, ..)| words.split(' ')).collect();
         let all = names.len();
         names.sort();

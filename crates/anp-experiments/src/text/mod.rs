@@ -24,4 +24,4 @@ pub use learner::{LmLearner, Objective, SitePenalty, WindowOutput};
 pub use schedule::{End, Schedule, Verdict};
 pub use score::{CheckpointScores, MonteCarloScores, evaluate_checkpoint};
 pub use snapshot::{TextState, TextTensors};
-pub use task::{TextData, TextTask};
+pub use task::{PERPLEXITY, TOKENS_PER_SECOND, TextData, TextTask};

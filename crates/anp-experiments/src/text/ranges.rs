@@ -1,4 +1,5 @@
-//! Ranges of a text recipe's values, checked before any data is read.
+//! Checks of a text recipe's values against each other and the data set, before any data is
+//! read. The range of each number alone is in `recipe/ranges.rs`.
 
 use anp_models::{CellTraits, GateMasks, Site};
 

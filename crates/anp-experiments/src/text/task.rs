@@ -25,6 +25,12 @@ use crate::random::{Purpose, seed};
 /// Number of training windows on which the activations of a trained model are measured.
 const STATISTICS_WINDOWS: usize = 200;
 
+/// The exponential of the mean loss, not a mean of exponentials.
+pub const PERPLEXITY: Quantity = Quantity { name: "Perplexity", shown: f64::exp, ..Quantity::LOSS };
+
+/// Speed of training.
+pub const TOKENS_PER_SECOND: Quantity = Quantity::per_second("Tokens per second");
+
 /// The data of a language model.
 pub struct TextData {
     texts: Texts,
@@ -93,8 +99,8 @@ impl Task for TextTask {
         remedy: "a lower training.learning_rate or training.grad_clip_norm",
     };
     const METRICS: Metrics = Metrics {
-        both: &[Quantity::LOSS, Quantity::PERPLEXITY],
-        train: &[Quantity::PENALTY, Quantity::GRAD_NORM, Quantity::TOKENS_PER_SECOND],
+        both: &[Quantity::LOSS, PERPLEXITY],
+        train: &[Quantity::PENALTY, Quantity::GRAD_NORM, TOKENS_PER_SECOND],
     };
     const READ_EVERY: usize = 16;
 
@@ -314,7 +320,8 @@ impl Task for TextTask {
         let result = measure(lm, &texts, &device, seed, go_on);
         let Some((scores, activation_valid, activation_train)) = result else { return Ok(None) };
         let TextScores { valid, valid_single_stream, test } = scores;
-        finite("the test perplexity", test.perplexity)?;
+        finite("the test perplexity", test.perplexity)
+            .map_err(|err| NotFinite { epoch: Some(best_epoch), ..err })?;
         Ok(Some(RunResult {
             best_epoch,
             valid,

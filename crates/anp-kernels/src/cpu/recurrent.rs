@@ -372,6 +372,7 @@ impl<D: Direction> WithSimd for Run<'_, D> {
 }
 
 /// The part number `index` of parts of `len` elements each.
+#[inline(always)]
 pub(crate) fn nth<E>(values: &[E], index: usize, len: usize) -> &[E] {
     &values[index * len..][..len]
 }

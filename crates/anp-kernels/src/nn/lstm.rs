@@ -84,6 +84,7 @@ impl LstmConfig {
     /// If [`validate`](Self::validate) fails, or the initializer cannot draw a vector and there are
     /// biases.
     pub fn init(&self, device: &Device) -> Lstm {
+        self.validate().unwrap_or_else(|err| panic!("{err}"));
         let Self { d_input, d_hidden, ref initializer, .. } = *self;
         let d_gates = 4 * d_hidden;
         let bias_initializer = self.bias_initializer.as_ref().unwrap_or(initializer);

@@ -66,6 +66,7 @@ impl SruConfig {
     ///
     /// If [`validate`](Self::validate) fails.
     pub fn init(&self, device: &Device) -> Sru {
+        self.validate().unwrap_or_else(|err| panic!("{err}"));
         let Self { d_input, d_hidden, reset_bias, .. } = *self;
         let parts = self.num_parts();
         let weight = draw(&self.initializer, [d_input, parts * d_hidden], parts, d_input, device);

@@ -9,7 +9,7 @@ use crate::backend::Optional;
 impl<B: SruBackward, C: CheckpointStrategy> SruBackend for Autodiff<B, C> {
     fn sru_forward(inputs: SruForward<Self>) -> SruOutputs<Self> {
         let SruForward { product, highway, bias, mask, cell0, activation } = inputs;
-        // Without a separate highway, the product is also the second parent, which then gets no
+        // Without a separate highway, the product is also the last parent, which then gets no
         // gradient.
         let highway_node = match &highway {
             Optional::Present(highway) => highway.node(),
@@ -22,12 +22,13 @@ impl<B: SruBackward, C: CheckpointStrategy> SruBackend for Autodiff<B, C> {
             [highway, mask].map(|tensor| tensor.map(|tensor| tensor.into_primitive()));
         let inputs = SruForward { product, highway, bias, mask, cell0, activation };
 
-        let nodes = [product_node, highway_node, bias_node, cell0_node];
+        // The order of the parents decides the order in which gradients of several steps add up.
+        let nodes = [product_node, bias_node, cell0_node, highway_node];
         let step = Step::<B, C, _, _>::prepare(nodes, |saved, hidden_grad, _| {
             let (saved, cell_grad): (_, AuxiliaryGradient<B>) = saved;
             let SruGradients { product, highway, bias, cell0 } =
                 B::sru_backward(saved, hidden_grad, cell_grad.take().into());
-            [Some(product), highway.into_option(), Some(bias), Some(cell0)]
+            [Some(product), Some(bias), Some(cell0), highway.into_option()]
         });
         let SruOutputs { hidden, cell } = B::sru_forward(inputs.clone());
         let cell_grad = AuxiliaryGradient::new();

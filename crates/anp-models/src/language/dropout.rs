@@ -153,8 +153,8 @@ impl Dropout {
 /// The dropout masks of one window, each already scaled by `1 / (1 − p)`; `None` leaves the place
 /// alone.
 ///
-/// A mask need only be broadcastable to what it multiplies: `[1, batch_size, width]` is the same
-/// mask at every step.
+/// A mask outside the layers need only be broadcastable to what it multiplies:
+/// `[1, batch_size, width]` is the same mask at every step.
 #[derive(Debug, Clone, Default)]
 pub struct LmMasks {
     /// On whole words of the embedding's output, `[seq_length, batch_size, 1]`.

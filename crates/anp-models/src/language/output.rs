@@ -33,10 +33,10 @@ pub struct LmOutput {
     /// Cell states of each layer that has some: `[seq_length, batch_size, d_hidden]`.
     pub cell: Vec<Option<Tensor<3>>>,
     /// Hidden states of the last layer after dropout, the decoder's input:
-    /// `[seq_length, batch_size, d_hidden]`.
+    /// `[seq_length, batch_size, d_output]`.
     pub dropped: Tensor<3>,
     /// Hidden states of the last layer without its noise, where it has some:
-    /// `[seq_length, batch_size, d_hidden]`.
+    /// `[seq_length, batch_size, d_output]`.
     pub mean: Option<Tensor<3>>,
     /// Where the tokens point, if the model has a pointer: its [`mix`](Pointing::mix) makes the
     /// loss of the softmax that of both.

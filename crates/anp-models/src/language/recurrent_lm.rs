@@ -25,7 +25,7 @@ pub struct RecurrentLm {
     pub embedding: Param<Tensor<2>>,
     /// The recurrent layers, the one nearest to the input first.
     pub layers: Vec<RecurrentLayer>,
-    /// `[d_hidden, vocab_size]`; `None` with tied weights.
+    /// `[d_output, vocab_size]`; `None` with tied weights.
     pub decoder_weight: Option<Param<Tensor<2>>>,
     /// `[vocab_size]`.
     pub decoder_bias: Param<Tensor<1>>,
@@ -191,7 +191,7 @@ impl RecurrentLm {
     ///
     /// # Shapes
     ///
-    /// - `dropped`: `[seq_length, batch_size, d_hidden]`
+    /// - `dropped`: `[seq_length, batch_size, d_output]`
     /// - returns: `[seq_length, batch_size, vocab_size]`
     pub fn logits(&self, dropped: Tensor<3>) -> Tensor<3> {
         let [seq_length, batch_size, d_hidden] = dropped.dims();
@@ -212,7 +212,7 @@ impl RecurrentLm {
     ///
     /// # Shapes
     ///
-    /// - `dropped`: `[seq_length, batch_size, d_hidden]`
+    /// - `dropped`: `[seq_length, batch_size, d_output]`
     /// - `targets`: `[seq_length, batch_size]`
     /// - returns: `[seq_length · batch_size]`
     pub fn nll(&self, dropped: Tensor<3>, targets: Tensor<2, Int>) -> Tensor<1> {

@@ -202,7 +202,7 @@ proptest! {
     }
 
     #[test]
-    fn gradients_of_nll_alone_are_differences_of_nll(problem in problems(), equal in any::<bool>()) {
+    fn gradients_of_nll_are_differences_of_nll(problem in problems(), equal in any::<bool>()) {
         let mut problem = Problem { square_grad: None, entropy_grad: None, ..problem };
         if equal {
             problem.nll_grad.fill(-0.7);

@@ -180,6 +180,18 @@ mod tests {
         }
     }
 
+    /// In single precision squares of 1e30 would overflow; sums are in double precision.
+    #[test]
+    fn a_norm_that_is_not_finite_is_one_of_the_gradient() {
+        let norm = |value: f32| {
+            let values = [1.0, value, 2.0, 0.5];
+            Rows::new(&[1, 0], &values, [3, 2]).square_norm(2).sqrt()
+        };
+        assert!(norm(f32::NAN).is_nan());
+        assert_eq!(norm(f32::INFINITY), f64::INFINITY);
+        assert!((norm(1e30) / 1e30 - 1.0).abs() < 1e-6);
+    }
+
     fn large() -> Case {
         let shape @ [num_rows, width] = [700, 130];
         let numbers = |len: usize, rate: f64| -> Vec<f64> {
