@@ -1,6 +1,7 @@
 //! A kind of run that is neither text nor images: the regression of a line. It shows what a kind of
 //! run has to bring along, and that the engine does all else.
 
+use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
@@ -362,6 +363,23 @@ fn stopped_before_any_step_it_ends_with_the_same_bits() {
     let record = finish(&RECIPE, &run_dir);
     assert_eq!(numbers(&record), numbers(&whole));
     assert_eq!(record.provenance.resumed, 6);
+}
+
+/// Checksums that lost the last line would otherwise resume with an optimizer that remembers
+/// nothing.
+#[test]
+fn checksums_without_the_optimizer_are_refused() {
+    let _turn = lock_generator();
+    let folder = tempfile::tempdir().unwrap();
+    stop_before(4, folder.path());
+    let sums = CheckpointFolder::new(folder.path()).newest().unwrap().unwrap().join("SHA256SUMS");
+    let text = fs::read_to_string(&sums).unwrap();
+    let kept: Vec<_> = text.lines().filter(|line| !line.ends_with("optimizer.bpk")).collect();
+    assert!(kept.len() < text.lines().count(), "{text}");
+    fs::write(&sums, kept.join("\n")).unwrap();
+
+    let err = refusal(request(&RECIPE, folder.path())).to_string();
+    assert!(err.contains("it does not list optimizer.bpk"), "{err}");
 }
 
 /// The other half of the next test: what is killed there.

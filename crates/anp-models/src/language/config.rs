@@ -160,33 +160,9 @@ mod tests {
     use burn::module::Module;
 
     use super::*;
-    use crate::cell::{
-        LstmCellConfig, NasCellConfig, RecurrentLayer, RhnCellConfig, SruCellConfig,
-    };
+    use crate::cell::{LstmCellConfig, RecurrentLayer};
     use crate::language::MixtureOver;
-
-    fn lstm(num_biases: usize) -> CellConfig {
-        CellConfig::Lstm(LstmCellConfig::new().with_forget_bias(1.0).with_num_biases(num_biases))
-    }
-
-    fn sru() -> CellConfig {
-        CellConfig::Sru(SruCellConfig::new().with_highway_bias(-3.0))
-    }
-
-    fn rhn(depth: usize) -> CellConfig {
-        CellConfig::Rhn(RhnCellConfig::new(depth))
-    }
-
-    fn nas() -> CellConfig {
-        CellConfig::Nas(NasCellConfig::new())
-    }
-
-    fn config() -> RecurrentLmConfig {
-        RecurrentLmConfig::new(11, 3, 4)
-            .with_num_layers(3)
-            .with_cell(lstm(1))
-            .with_decoder_bias_init(BiasInit::Uniform)
-    }
+    use crate::language::tests::{config, lstm, nas, rhn, sru};
 
     /// `torch.nn.LSTM` starts each layer in ± 1 / √units.
     #[test]

@@ -7,23 +7,23 @@ use super::*;
 use crate::cell::{CellConfig, LstmCellConfig, NasCellConfig, RhnCellConfig, SruCellConfig};
 use crate::init::BiasInit;
 
-fn lstm(num_biases: usize) -> CellConfig {
+pub(super) fn lstm(num_biases: usize) -> CellConfig {
     CellConfig::Lstm(LstmCellConfig::new().with_forget_bias(1.0).with_num_biases(num_biases))
 }
 
-fn sru() -> CellConfig {
+pub(super) fn sru() -> CellConfig {
     CellConfig::Sru(SruCellConfig::new().with_highway_bias(-3.0))
 }
 
-fn rhn(depth: usize) -> CellConfig {
+pub(super) fn rhn(depth: usize) -> CellConfig {
     CellConfig::Rhn(RhnCellConfig::new(depth))
 }
 
-fn nas() -> CellConfig {
+pub(super) fn nas() -> CellConfig {
     CellConfig::Nas(NasCellConfig::new())
 }
 
-fn config() -> RecurrentLmConfig {
+pub(super) fn config() -> RecurrentLmConfig {
     RecurrentLmConfig::new(11, 3, 4)
         .with_num_layers(3)
         .with_cell(lstm(1))
