@@ -45,60 +45,46 @@ impl Kernels {
         }
     }
 
+    fn select<I, O>(self, fused: fn(I) -> O, plain: fn(I) -> O) -> fn(I) -> O {
+        match self {
+            Self::Fused => fused,
+            Self::Plain => plain,
+        }
+    }
+
     /// [`lstm_sequence`] or [`lstm_reference`].
     pub fn lstm_sequence(self, inputs: LstmInputs) -> LstmSequence {
-        match self {
-            Self::Fused => lstm_sequence(inputs),
-            Self::Plain => lstm_reference(inputs),
-        }
+        self.select(lstm_sequence, lstm_reference)(inputs)
     }
 
     /// [`sru_sequence`] or [`sru_reference`].
     pub fn sru_sequence(self, inputs: SruInputs) -> SruSequence {
-        match self {
-            Self::Fused => sru_sequence(inputs),
-            Self::Plain => sru_reference(inputs),
-        }
+        self.select(sru_sequence, sru_reference)(inputs)
     }
 
     /// [`rhn_sequence`] or [`rhn_reference`].
     pub fn rhn_sequence(self, inputs: RhnInputs) -> Tensor<3> {
-        match self {
-            Self::Fused => rhn_sequence(inputs),
-            Self::Plain => rhn_reference(inputs),
-        }
+        self.select(rhn_sequence, rhn_reference)(inputs)
     }
 
     /// [`conv2d`] or [`conv2d_reference`].
     pub fn conv2d(self, inputs: Conv2dInputs) -> Tensor<4> {
-        match self {
-            Self::Fused => conv2d(inputs),
-            Self::Plain => conv2d_reference(inputs),
-        }
+        self.select(conv2d, conv2d_reference)(inputs)
     }
 
     /// [`batch_norm`] or [`batch_norm_reference`].
     pub fn batch_norm(self, inputs: BatchNormInputs) -> (Tensor<4>, BatchStatistics) {
-        match self {
-            Self::Fused => batch_norm(inputs),
-            Self::Plain => batch_norm_reference(inputs),
-        }
+        self.select(batch_norm, batch_norm_reference)(inputs)
     }
 
     /// [`linear_cross_entropy`] or [`linear_cross_entropy_reference`].
     pub fn linear_cross_entropy(self, inputs: LinearCrossEntropyInputs) -> Tensor<1> {
-        match self {
-            Self::Fused => linear_cross_entropy(inputs),
-            Self::Plain => linear_cross_entropy_reference(inputs),
-        }
+        self.select(linear_cross_entropy, linear_cross_entropy_reference)(inputs)
     }
 
     /// [`logit_terms`] or [`logit_terms_reference`].
     pub fn logit_terms(self, inputs: LinearCrossEntropyInputs) -> LogitTerms {
-        match self {
-            Self::Fused => logit_terms(inputs),
-            Self::Plain => logit_terms_reference(inputs),
-        }
+        self.select(logit_terms, logit_terms_reference)(inputs)
     }
 
     /// [`matmul`] or [`matmul_reference`].
@@ -114,26 +100,17 @@ impl Kernels {
         self,
         inputs: SampledWeightInputs<D>,
     ) -> (Tensor<D>, Tensor<1>) {
-        match self {
-            Self::Fused => sampled_weight(inputs),
-            Self::Plain => sampled_weight_reference(inputs),
-        }
+        self.select(sampled_weight, sampled_weight_reference)(inputs)
     }
 
     /// [`sgd_step`] or [`sgd_step_reference`].
     pub fn sgd_step<const D: usize>(self, inputs: SgdInputs<D>) -> (Tensor<D>, Option<Tensor<1>>) {
-        match self {
-            Self::Fused => sgd_step(inputs),
-            Self::Plain => sgd_step_reference(inputs),
-        }
+        self.select(sgd_step, sgd_step_reference)(inputs)
     }
 
     /// [`square_norm`] or [`square_norm_reference`].
     pub fn square_norm<const D: usize>(self, tensor: Tensor<D>) -> Tensor<1> {
-        match self {
-            Self::Fused => square_norm(tensor),
-            Self::Plain => square_norm_reference(tensor),
-        }
+        self.select(square_norm, square_norm_reference)(tensor)
     }
 }
 

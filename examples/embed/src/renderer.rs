@@ -1,4 +1,4 @@
-//! A renderer of burn-train that prints a line an epoch.
+//! A renderer of burn-train that prints a line per epoch.
 //!
 //! Leave it out of `train.rs`, and add Burn's feature `tui`, to see burn-train's dashboard instead.
 

@@ -17,7 +17,7 @@ use crate::peer::{Engine, Work, value};
 
 const HEADER: [&str; 8] = [
     "peer",
-    "ms a step",
+    "ms per step",
     "tokens or images/s",
     "times PyTorch's speed",
     "products",

@@ -175,36 +175,19 @@ impl<'a> Notes<'a> {
         if self.report.rows.iter().any(|row| row.measured().is_some()) {
             let ours = "mean ± standard deviation over n seeds; difference is ours minus paper";
             lines.push(note("ours:", ours));
-            match self.report.metric {
-                Metric::Perplexity => lines.extend([
-                    note(
-                        "penalty:",
-                        "what the penalties added to the training loss in the best epoch, nats a \
-                         token",
-                    ),
-                    note(
-                        "norm:",
-                        "mean ‖h‖₂ of the last hidden activation over validation tokens, dropout \
-                         off",
-                    ),
-                ]),
-                Metric::Accuracy => lines.extend([
-                    note(
-                        "penalty:",
-                        "what the penalties added to the training loss in the last epoch, nats an \
-                         image",
-                    ),
-                    note(
-                        "norm:",
-                        "mean ‖h‖₂ of the pooled features over test images after the last epoch",
-                    ),
-                    note(
-                        "ours test:",
-                        "after the last epoch; `best epoch` is chosen by the test set, as the \
-                         paper's code does",
-                    ),
-                ]),
-            }
+            let (epoch, item, norm, test) = match self.report.metric {
+                Metric::Perplexity => {
+                    ("best", "token", "last hidden activation over validation tokens", None)
+                }
+                Metric::Accuracy => {
+                    ("last", "image", "pooled features over test images", Some(LAST_EPOCH))
+                }
+            };
+            let added = "what the penalties added to the training loss";
+            let penalty = format!("{added} in the {epoch} epoch, nats per {item}");
+            lines.push(note("penalty:", &penalty));
+            lines.push(note("norm:", &format!("mean ‖h‖₂ of the {norm}, dropout off")));
+            lines.extend(test.map(|text| note("ours test:", text)));
         }
         lines.extend(self.readings());
         for row in &self.report.rows {
@@ -227,6 +210,9 @@ impl<'a> Notes<'a> {
         lines
     }
 }
+
+const LAST_EPOCH: &str = "after the last epoch; `best epoch` is chosen by the test set, as the paper's \
+                          code does";
 
 /// Two significant digits, because a penalty may be anything from 0.0003 to 3 nats.
 fn significant(value: f64) -> String {

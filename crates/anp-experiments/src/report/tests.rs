@@ -320,7 +320,7 @@ fn csv_has_one_line_a_row() {
     let lines: Vec<_> = reader.records().map(Result::unwrap).collect();
     assert_eq!(lines.len(), table(TABLE).rows.len());
     let documented = include_str!("../../../../docs/records.md");
-    let described = documented.split("CSV has one line a row").nth(1).unwrap();
+    let described = documented.split("CSV has one line per row").nth(1).unwrap();
     for name in &header {
         assert!(described.contains(&format!("`{name}`")), "docs/records.md does not have {name}");
     }

@@ -116,9 +116,13 @@ fn differences(activation: Tensor<3>) -> Tensor<3> {
 
 impl WeightPenaltyConfig {
     fn forward(&self, lm: &RecurrentLm) -> Tensor<1> {
-        let weights = lm.layers.iter().flat_map(RecurrentLayer::weights);
-        let squares = weights.map(|weight| lm.kernels().square_norm(weight));
-        let square = squares.reduce(|sum, square| sum + square).expect("the model has a layer");
+        let kernels = lm.kernels();
+        let squares =
+            lm.layers.iter().map(RecurrentLayer::weights).flat_map(|(input, recurrent)| {
+                [Some(kernels.square_norm(input)), recurrent.map(|it| kernels.square_norm(it))]
+            });
+        let square = squares.flatten().reduce(|sum, square| sum + square);
+        let square = square.expect("the model has a layer");
         let form = match self.form {
             WeightPenaltyForm::HalfSumSquares => square * 0.5,
             WeightPenaltyForm::GlobalNorm => square.sqrt(),

@@ -76,6 +76,17 @@ pub(crate) fn sigmoid<A: Float>(x: A) -> A {
 /// Sum of `value` over the `units` units of a cube, all of which must call this.
 #[cube]
 pub(crate) fn sum_of_cube<A: Float>(value: A, #[comptime] units: usize) -> A {
+    fold_cube::<A>(value, units, false)
+}
+
+/// Largest `value` of the `units` units of a cube, all of which must call this.
+#[cube]
+pub(crate) fn maximum_of_cube<A: Float>(value: A, #[comptime] units: usize) -> A {
+    fold_cube::<A>(value, units, true)
+}
+
+#[cube]
+fn fold_cube<A: Float>(value: A, #[comptime] units: usize, #[comptime] maximum: bool) -> A {
     let mut values = Shared::<[A]>::new_slice(units);
     let unit = UNIT_POS as usize;
     values[unit] = value;
@@ -84,25 +95,11 @@ pub(crate) fn sum_of_cube<A: Float>(value: A, #[comptime] units: usize) -> A {
     while half > 0 {
         if unit < half {
             let other = values[unit + half];
-            values[unit] += other;
-        }
-        sync_cube();
-        half /= 2;
-    }
-    values[0]
-}
-
-/// Largest `value` of the `units` units of a cube, all of which must call this.
-#[cube]
-pub(crate) fn maximum_of_cube<A: Float>(value: A, #[comptime] units: usize) -> A {
-    let mut values = Shared::<[A]>::new_slice(units);
-    let unit = UNIT_POS as usize;
-    values[unit] = value;
-    sync_cube();
-    let mut half = comptime!(units / 2).runtime();
-    while half > 0 {
-        if unit < half {
-            values[unit] = max(values[unit], values[unit + half]);
+            if comptime!(maximum) {
+                values[unit] = max(values[unit], other);
+            } else {
+                values[unit] += other;
+            }
         }
         sync_cube();
         half /= 2;

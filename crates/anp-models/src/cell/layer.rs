@@ -61,15 +61,10 @@ macro_rules! cells {
                 match self { $(Self::$name(layer) => Cell::dims(layer),)* }
             }
 
-            /// The weight matrices, without the biases, each as a flat tensor.
-            pub fn weights(&self) -> Vec<Tensor<1>> {
+            /// The weight matrices, without the biases: the one on the input, and those on the
+            /// recurrence (matrices, rows, columns) where there are some.
+            pub fn weights(&self) -> (Tensor<2>, Option<Tensor<3>>) {
                 match self { $(Self::$name(layer) => layer.weights(),)* }
-            }
-
-            /// Shape of a mask on the recurrent matrices: matrices, rows, columns; `None` where
-            /// there are none.
-            pub fn recurrent_weight_dims(&self) -> Option<[usize; 3]> {
-                match self { $(Self::$name(layer) => layer.recurrent_weight_dims(),)* }
             }
 
             /// Run over a window.

@@ -2,7 +2,7 @@ use anp_kernels::nn::{LayerMasks, LayerStates, Lstm, LstmConfig, LstmState};
 use burn::config::Config;
 use burn::tensor::{Device, Tensor};
 
-use super::traits::{Cell, CellTraits, LayerInit, LayerOutput, LayerState, ParamCount, flat};
+use super::traits::{Cell, CellTraits, LayerInit, LayerOutput, LayerState, ParamCount};
 use crate::init::{BiasInit, within};
 
 /// Configuration of LSTM layers.
@@ -47,13 +47,8 @@ impl Cell for Lstm {
         self.dims()
     }
 
-    fn weights(&self) -> Vec<Tensor<1>> {
-        vec![flat(&self.weight_input), flat(&self.weight_hidden)]
-    }
-
-    fn recurrent_weight_dims(&self) -> Option<[usize; 3]> {
-        let [rows, columns] = self.weight_hidden.dims();
-        Some([1, rows, columns])
+    fn weights(&self) -> (Tensor<2>, Option<Tensor<3>>) {
+        (self.weight_input.val(), Some(self.weight_hidden.val().unsqueeze()))
     }
 
     fn forward(&self, input: Tensor<3>, state: LayerState, masks: LayerMasks) -> LayerOutput {

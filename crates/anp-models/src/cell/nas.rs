@@ -5,7 +5,7 @@ use burn::module::{Module, Param};
 use burn::tensor::activation::{relu, sigmoid, tanh};
 use burn::tensor::{Device, Tensor};
 
-use super::traits::{Cell, CellTraits, LayerInit, LayerOutput, LayerState, ParamCount, flat};
+use super::traits::{Cell, CellTraits, LayerInit, LayerOutput, LayerState, ParamCount};
 use crate::init::{draw, within};
 
 /// Configuration of layers of the cell of neural architecture search, which has nothing to choose.
@@ -57,13 +57,8 @@ impl Cell for Nas {
         [self.weight_input.dims()[0], self.weight_hidden.dims()[0]]
     }
 
-    fn weights(&self) -> Vec<Tensor<1>> {
-        vec![flat(&self.weight_input), flat(&self.weight_hidden)]
-    }
-
-    fn recurrent_weight_dims(&self) -> Option<[usize; 3]> {
-        let [rows, columns] = self.weight_hidden.dims();
-        Some([1, rows, columns])
+    fn weights(&self) -> (Tensor<2>, Option<Tensor<3>>) {
+        (self.weight_input.val(), Some(self.weight_hidden.val().unsqueeze()))
     }
 
     fn forward(&self, input: Tensor<3>, state: LayerState, masks: LayerMasks) -> LayerOutput {

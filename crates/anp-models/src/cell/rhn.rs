@@ -2,7 +2,7 @@ use anp_kernels::nn::{LayerMasks, Rhn, RhnConfig, RhnState};
 use burn::config::Config;
 use burn::tensor::{Device, Tensor};
 
-use super::traits::{Cell, CellTraits, LayerInit, LayerOutput, LayerState, ParamCount, flat};
+use super::traits::{Cell, CellTraits, LayerInit, LayerOutput, LayerState, ParamCount};
 use crate::init::within;
 
 /// Configuration of layers of a Recurrent Highway Network.
@@ -39,12 +39,8 @@ impl Cell for Rhn {
         self.dims()
     }
 
-    fn weights(&self) -> Vec<Tensor<1>> {
-        vec![flat(&self.weight_input), flat(&self.weight_hidden)]
-    }
-
-    fn recurrent_weight_dims(&self) -> Option<[usize; 3]> {
-        Some(self.weight_hidden.dims())
+    fn weights(&self) -> (Tensor<2>, Option<Tensor<3>>) {
+        (self.weight_input.val(), Some(self.weight_hidden.val()))
     }
 
     fn forward(&self, input: Tensor<3>, state: LayerState, masks: LayerMasks) -> LayerOutput {

@@ -3,7 +3,7 @@ use anp_kernels::sru::Activation;
 use burn::config::Config;
 use burn::tensor::{Device, Tensor};
 
-use super::traits::{Cell, CellTraits, LayerInit, LayerOutput, LayerState, ParamCount, flat};
+use super::traits::{Cell, CellTraits, LayerInit, LayerOutput, LayerState, ParamCount};
 use crate::init::within;
 
 /// Configuration of SRU layers.
@@ -42,12 +42,8 @@ impl Cell for Sru {
         self.dims()
     }
 
-    fn weights(&self) -> Vec<Tensor<1>> {
-        vec![flat(&self.weight)]
-    }
-
-    fn recurrent_weight_dims(&self) -> Option<[usize; 3]> {
-        None
+    fn weights(&self) -> (Tensor<2>, Option<Tensor<3>>) {
+        (self.weight.val(), None)
     }
 
     fn forward(&self, input: Tensor<3>, state: LayerState, masks: LayerMasks) -> LayerOutput {

@@ -2,7 +2,7 @@
 
 use anp_kernels::Kernels;
 use anp_kernels::nn::LayerMasks;
-use burn::module::{Module, Param};
+use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
 /// A kind of recurrent layer, implemented by the layer itself. Sequences are time-first.
@@ -26,12 +26,8 @@ pub trait Cell: Module {
     /// Widths of input and output.
     fn dims(&self) -> [usize; 2];
 
-    /// The weight matrices, without the biases, each as a flat tensor.
-    fn weights(&self) -> Vec<Tensor<1>>;
-
-    /// Shape of a mask on the recurrent matrices: matrices, rows, columns; `None` where there are
-    /// none.
-    fn recurrent_weight_dims(&self) -> Option<[usize; 3]>;
+    /// The weight matrix on the input, and those on the recurrence: matrices, rows, columns.
+    fn weights(&self) -> (Tensor<2>, Option<Tensor<3>>);
 
     /// Run over a window; see [`RecurrentLayer::forward`](super::RecurrentLayer::forward).
     fn forward(&self, input: Tensor<3>, state: LayerState, masks: LayerMasks) -> LayerOutput;
@@ -101,9 +97,4 @@ pub struct LayerOutput {
     pub cell: Option<Tensor<3>>,
     /// State after the window, still part of the graph.
     pub state: LayerState,
-}
-
-/// A weight as a flat tensor.
-pub(super) fn flat<const D: usize>(weight: &Param<Tensor<D>>) -> Tensor<1> {
-    weight.val().reshape([-1])
 }

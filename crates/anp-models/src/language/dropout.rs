@@ -142,7 +142,8 @@ impl Dropout {
             let is_last = index + 1 == layers.len();
             let p = if is_last && !traits.carries_hidden { 0.0 } else { self.recurrent };
             let recurrent = draw([num_masks(traits.recurrent_masks), batch_size, d_hidden], p);
-            let weight = layer.recurrent_weight_dims().and_then(|dims| draw(dims, self.weight));
+            let (_, matrices) = layer.weights();
+            let weight = matrices.and_then(|matrices| draw(matrices.dims(), self.weight));
             LayerMasks { input, recurrent, weight }
         });
         let layers = inside.collect();
