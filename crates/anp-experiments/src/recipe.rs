@@ -12,7 +12,7 @@ pub(crate) mod scale;
 
 use serde::{Deserialize, Serialize};
 
-use hash::content_hash;
+pub use hash::content_hash;
 use kind::Kind;
 pub use overrides::{OverrideError, apply_overrides};
 pub use penalty::PenaltyConfig;
@@ -30,8 +30,7 @@ pub(crate) use crate::text::recipe::test_recipe;
 pub use crate::text::recipe::{
     BayesByBackpropConfig, DataConfig, InformationPenaltyConfig, InformationReduction, LstmConfig,
     ModelConfig, NasConfig, PointerSentinelConfig, RhnConfig, ScheduleConfig, Shape, SruConfig,
-    TextRecipe, TrainingConfig, VariationalConfig, WeightDecayConfig, WeightPenaltyConfig,
-    WeightPenaltyForm,
+    TextRecipe, TrainingConfig, VariationalConfig, WeightPenaltyConfig, WeightPenaltyForm,
 };
 
 /// A recipe of either kind. This is the one place where the two kinds meet.
@@ -80,11 +79,6 @@ impl Recipe {
             Self::Text(_) => None,
             Self::Image(recipe) => Some(recipe),
         }
-    }
-
-    /// As [`TextRecipe::content_hash`].
-    pub fn content_hash(&self) -> String {
-        content_hash(self)
     }
 
     /// Check every value, and that the values fit each other.

@@ -107,7 +107,7 @@ fn learner(fixture: &Fixture, kernels: Kernels, device: &TestDevice) -> LmLearne
                 penalty(Site::OutputRaw, beta, true),
             ],
             loss: LossReduction::MeanOverTokens,
-            weight_decay: WeightDecay::Coupled(weight_decay),
+            weight_decay: Some(WeightDecay::Coupled(weight_decay)),
             ..Objective::default()
         },
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use anp_experiments::experiments::Experiments;
-use anp_experiments::recipe::Scale;
+use anp_experiments::recipe::{Scale, content_hash};
 use anp_experiments::record::{
     ActivationStatistics, EpochRecord, Provenance, Record, RunRecord, RunResult, SCHEMA_VERSION,
     Score,
@@ -60,7 +60,7 @@ fn write_records(table: &str, distance: f64, folder: &Path) {
                 scale: Scale::Paper,
                 seed,
                 recipe: recipe.clone(),
-                recipe_hash: recipe.content_hash(),
+                recipe_hash: content_hash(&recipe),
                 provenance: Provenance {
                     commit: None,
                     dirty: None,

@@ -66,10 +66,8 @@ impl OurSteps {
             temporal: false,
         };
         let penalties = (case.eta > 0.0).then_some(case.eta).map(penalty).into_iter().collect();
-        let weight_decay = match case.weight_decay {
-            0.0 => WeightDecay::None,
-            share => WeightDecay::Decoupled(share),
-        };
+        let share = case.weight_decay;
+        let weight_decay = (share > 0.0).then_some(WeightDecay::Decoupled(share));
         let objective = Objective { penalties, weight_decay, ..Objective::default() };
         Self {
             learner: Some(LmLearner { lm, objective }),

@@ -222,13 +222,13 @@ fn amounts(items: u64, seconds: f64) -> [String; 2] {
 mod tests {
     use super::*;
     use crate::engine::RunId;
-    use crate::recipe::test_recipe;
+    use crate::recipe::{content_hash, test_recipe};
 
     fn runs() -> Vec<PlannedRun> {
         let recipe = test_recipe();
         let run = |row: &str, seed| PlannedRun {
             id: RunId { table: "table2".to_owned(), row: row.to_owned(), scale: Scale::Demo, seed },
-            recipe_hash: recipe.content_hash(),
+            recipe_hash: content_hash(&recipe),
             recipe: recipe.clone().into(),
         };
         vec![run("lstm", 1), run("lstm_anp", 2)]

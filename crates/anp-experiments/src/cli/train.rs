@@ -13,6 +13,7 @@ use super::reproduce::how_to_go_on;
 use super::session::{CheckpointArgs, DeviceArgs, Session};
 use crate::engine::{Outcome, RunId, RunRequest};
 use crate::experiments::{Row, Runs};
+use crate::recipe::content_hash;
 use crate::record::{Record, run_name};
 use crate::runs;
 
@@ -82,7 +83,7 @@ pub(super) fn run(args: &TrainArgs, globals: &Globals) -> anyhow::Result<ExitCod
     let file = args.file.canonicalize().unwrap_or_default();
     let folder = file.parent().and_then(Path::file_name).unwrap_or_default();
     let (table, seed) = (folder.to_string_lossy().into_owned(), args.seed.unwrap_or(seeds[0]));
-    let name = run_name(&table, &row.id, scale, seed, &recipe.content_hash());
+    let name = run_name(&table, &row.id, scale, seed, &content_hash(&recipe));
 
     let session = Session::for_records(&args.records, &args.device, globals)?;
     let outcome = runs::run(RunRequest {

@@ -39,10 +39,7 @@ pub(super) fn optimizer(
             dampening: 0.0,
             nesterov: false,
         }),
-        weight_decay: match training.weight_decay {
-            0.0 => WeightDecay::None,
-            decay => WeightDecay::Coupled(decay),
-        },
+        weight_decay: Some(WeightDecay::Coupled(training.weight_decay)),
         velocities,
         ..ClippedSgd::default()
     }

@@ -7,7 +7,6 @@ use burn::tensor::FloatDType;
 use serde::{Deserialize, Serialize};
 
 use crate::data::Split;
-use crate::recipe::hash::content_hash;
 use crate::recipe::penalty::PenaltyConfig;
 use crate::recipe::ranges::{InvalidRecipe, check_numbers, data_set, part_of, require};
 
@@ -128,12 +127,6 @@ impl ImageTrainingConfig {
 }
 
 impl ImageRecipe {
-    /// SHA-256 of the recipe's canonical JSON, in hexadecimal: two runs with the same hash are the
-    /// same experiment.
-    pub fn content_hash(&self) -> String {
-        content_hash(self)
-    }
-
     /// Check every value, and that the values fit each other and the data set.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 ///
 /// The canonical form has sorted keys and no spaces, and leaves out optional keys that are not set.
 /// So comments, the order of keys and new optional keys do not change the hash.
-pub(crate) fn content_hash(recipe: &impl Serialize) -> String {
+pub fn content_hash(recipe: &impl Serialize) -> String {
     let value = serde_json::to_value(recipe).expect("a recipe has string keys only");
     let digest = Sha256::digest(sorted(value).to_string());
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -36,15 +36,15 @@ mod tests {
 
     #[test]
     fn the_hash_is_that_of_the_content() {
-        let hash = test_recipe().content_hash();
+        let hash = content_hash(&test_recipe());
         assert_eq!(hash.len(), 64);
         let text = toml::to_string(&test_recipe()).unwrap();
         let reordered: toml::Table = text.parse().unwrap();
-        assert_eq!(reordered.try_into::<TextRecipe>().unwrap().content_hash(), hash);
+        assert_eq!(content_hash(&reordered.try_into::<TextRecipe>().unwrap()), hash);
 
         let mut other = test_recipe();
         other.penalties[0].eta = 2e-4;
-        assert_ne!(other.content_hash(), hash);
+        assert_ne!(content_hash(&other), hash);
     }
 
     /// Records keep hashes: this one must not change unless the meaning of recipes does.

@@ -10,8 +10,8 @@ use super::kinds::{Head, Record};
 use crate::atomic;
 use crate::engine::SCHEMA_VERSION;
 use crate::image::record::ImageRecord;
-use crate::recipe::Scale;
 use crate::recipe::kind::Kind;
+use crate::recipe::{Scale, content_hash};
 use crate::text::record::TextRecord;
 
 /// A record and the file that it is in.
@@ -185,7 +185,7 @@ impl Record {
             Some(Kind::Image) => serde_json::from_slice::<ImageRecord>(bytes).map(Self::from),
         };
         let record = record.map_err(corrupt)?;
-        let found = record.recipe().content_hash();
+        let found = content_hash(&record.recipe());
         let recorded = record.head().recipe_hash;
         if found != recorded {
             let recorded = recorded.to_owned();

@@ -4,7 +4,7 @@ use anp_models::Kernels;
 use anp_testing::package;
 
 use super::*;
-use crate::recipe::{ImageRecipe, Scale, TextRecipe, test_recipe};
+use crate::recipe::{ImageRecipe, Scale, TextRecipe, content_hash, test_recipe};
 
 /// A record with made-up numbers, as if `recipe` had been run.
 pub(crate) fn test_record(
@@ -40,7 +40,7 @@ pub(crate) fn test_record(
         scale,
         seed,
         recipe: recipe.clone(),
-        recipe_hash: recipe.content_hash(),
+        recipe_hash: content_hash(&recipe),
         provenance: Provenance {
             commit: Some("0123456789abcdef0123456789abcdef01234567".to_owned()),
             dirty: Some(false),
@@ -99,7 +99,7 @@ pub(crate) fn test_image_record(
         scale,
         seed,
         recipe: recipe.clone(),
-        recipe_hash: recipe.content_hash(),
+        recipe_hash: content_hash(&recipe),
         provenance: text.provenance,
         num_params: 1234,
         penalties: Vec::new(),

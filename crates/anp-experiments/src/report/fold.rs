@@ -8,7 +8,7 @@ use serde::Serialize;
 use statrs::statistics::Statistics;
 
 use crate::experiments::{ExperimentsError, Metric, Published, Table};
-use crate::recipe::Scale;
+use crate::recipe::{Scale, content_hash};
 use crate::record::{Record, StoredRecord, TextRecord};
 
 /// A table with what was measured.
@@ -267,7 +267,7 @@ pub fn fold(
         });
         let state = match runs {
             Some(runs) => {
-                let recipe_hash = runs.recipe.content_hash();
+                let recipe_hash = content_hash(&runs.recipe);
                 let of_row = |stored: &&StoredRecord| {
                     let head = stored.record.head();
                     let is_of_row = (head.table, head.row) == (&table.id, &row.id);

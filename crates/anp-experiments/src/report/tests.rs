@@ -5,7 +5,7 @@ use anp_testing::package;
 
 use super::*;
 use crate::experiments::{Experiments, Table};
-use crate::recipe::Scale;
+use crate::recipe::{Scale, content_hash};
 use crate::record::{Record, StoredRecord, TextRecord, test_image_record, test_record};
 
 /// One with rows of all kinds, where one is made to lack its recipes.
@@ -145,7 +145,7 @@ fn the_penalty_is_that_of_the_best_epoch_in_nats_a_token() {
     for stored in &mut records {
         let record = text(stored);
         record.recipe.training.loss = Some(LossReduction::MeanOverTokens);
-        record.recipe_hash = record.recipe.content_hash();
+        record.recipe_hash = content_hash(&record.recipe);
     }
     let overrides = ["training.loss=mean_over_tokens".to_owned()];
     let report = fold(&table, Scale::Demo, &overrides, &records).unwrap();
@@ -181,7 +181,7 @@ fn changed_recipes_are_not_judged() {
     for stored in &mut records {
         let record = text(stored);
         record.recipe.training.max_epochs = 1;
-        record.recipe_hash = record.recipe.content_hash();
+        record.recipe_hash = content_hash(&record.recipe);
     }
     let report = fold(&table, Scale::Paper, &overrides, &records).unwrap();
     assert!(row(&report, "lstm").measured().is_some());

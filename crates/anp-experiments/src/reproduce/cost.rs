@@ -141,7 +141,7 @@ fn speed(run: &PlannedRun, machine: &Machine, records: &[StoredRecord]) -> (f64,
 mod tests {
     use super::*;
     use crate::engine::RunId;
-    use crate::recipe::{ModelConfig, Scale, test_recipe};
+    use crate::recipe::{ModelConfig, Scale, content_hash, test_recipe};
     use crate::record::test_record;
 
     fn run() -> PlannedRun {
@@ -153,7 +153,7 @@ mod tests {
                 scale: Scale::Demo,
                 seed: 1,
             },
-            recipe_hash: recipe.content_hash(),
+            recipe_hash: content_hash(&recipe),
             recipe: recipe.into(),
         }
     }

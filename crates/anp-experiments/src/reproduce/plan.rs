@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use crate::engine::RunId;
 use crate::experiments::{ExperimentsError, Table};
-use crate::recipe::{Recipe, Scale};
+use crate::recipe::{Recipe, Scale, content_hash};
 use crate::record::{StoredRecord, run_name};
 
 /// Which runs of some tables to make.
@@ -27,7 +27,7 @@ pub struct PlannedRun {
     pub id: RunId,
     /// What to run.
     pub recipe: Recipe,
-    /// [`Recipe::content_hash`] of it.
+    /// [`content_hash`] of it.
     pub recipe_hash: String,
 }
 
@@ -88,7 +88,7 @@ pub fn plan(
                 None => runs.seeds,
             };
             let recipe = runs.recipe;
-            let recipe_hash = recipe.content_hash();
+            let recipe_hash = content_hash(&recipe);
             for seed in seeds {
                 let key = (recipe_hash.clone(), scale, seed);
                 let has_record = recorded.contains(&key);

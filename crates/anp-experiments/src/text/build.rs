@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use anp_core::{BatchShape, LossReduction, Norm, Reduction};
-use anp_kernels::sgd::WeightDecay;
 use anp_models::{
     BiasInit, Dropout, Kernels, LayerInitRange, PointerConfig, RecurrentLmConfig, ScaleMixture,
     Site, StochasticConfig,
@@ -12,7 +11,7 @@ use burn::tensor::Device;
 
 use super::batches::{Tail, TextTooShort, TokenStreams};
 use super::learner::{LmLearner, Objective, SitePenalty};
-use super::recipe::{ModelConfig, Shape, TextRecipe, WeightDecayConfig};
+use super::recipe::{ModelConfig, Shape, TextRecipe};
 use crate::data::Corpus;
 use crate::engine::{PenaltyEquivalent, TrainError};
 use crate::recipe::penalty::PenaltyConfig;
@@ -81,11 +80,7 @@ pub fn build_learner(
         supervision: recipe.pointer_sentinel.as_ref().map_or(0.0, |pointer| pointer.supervision),
         windows_per_epoch: 1,
         loss: recipe.training.loss.unwrap_or(LossReduction::SumOverTime),
-        weight_decay: match recipe.training.weight_decay {
-            None => WeightDecay::None,
-            Some(WeightDecayConfig::Coupled(factor)) => WeightDecay::Coupled(factor),
-            Some(WeightDecayConfig::Decoupled(share)) => WeightDecay::Decoupled(share),
-        },
+        weight_decay: recipe.training.weight_decay,
     };
     LmLearner { lm, objective }
 }

@@ -44,7 +44,7 @@ pub struct Objective {
     /// How the losses of a window's steps are reduced to one number.
     pub loss: LossReduction,
     /// Decay of all parameters.
-    pub weight_decay: WeightDecay,
+    pub weight_decay: Option<WeightDecay>,
 }
 
 impl Default for Objective {
@@ -57,7 +57,7 @@ impl Default for Objective {
             supervision: 0.0,
             windows_per_epoch: 1,
             loss: LossReduction::SumOverTime,
-            weight_decay: WeightDecay::None,
+            weight_decay: None,
         }
     }
 }
@@ -289,7 +289,7 @@ impl LmLearner {
     ) -> (Self, Tensor<1>) {
         let weight_decay = self.objective.weight_decay;
         let kernels = self.lm.kernels();
-        if kernels == Kernels::Fused || weight_decay != WeightDecay::None {
+        if kernels == Kernels::Fused || weight_decay.is_some() {
             let mut sgd = ClippedSgd {
                 kernels,
                 max_norm: Some(max_norm),

@@ -1,5 +1,6 @@
 //! Recipes of language models.
 
+use anp_kernels::sgd::WeightDecay;
 use anp_kernels::sru::Activation;
 use anp_models::{
     BiasInit, CellConfig, GateMasks, LstmCellConfig, MaskSpan, MixtureOver, NasCellConfig,
@@ -9,7 +10,6 @@ use serde::{Deserialize, Serialize};
 
 use super::bptt::VariableBptt;
 use super::noising::NoisingConfig;
-use crate::recipe::hash::content_hash;
 use crate::recipe::penalty::PenaltyConfig;
 
 /// Everything but the seed that decides the result of a run on text.
@@ -40,14 +40,6 @@ pub struct TextRecipe {
     pub weight_penalty: Option<WeightPenaltyConfig>,
     /// How it is trained.
     pub training: TrainingConfig,
-}
-
-impl TextRecipe {
-    /// SHA-256 of the recipe's canonical JSON, in hexadecimal: two runs with the same hash are the
-    /// same experiment.
-    pub fn content_hash(&self) -> String {
-        content_hash(self)
-    }
 }
 
 /// The corpus and how its token stream is cut into windows.
@@ -380,24 +372,14 @@ pub struct TrainingConfig {
     /// How the losses of a window become one number; the default is a sum over the steps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss: Option<anp_core::LossReduction>,
-    /// Decay of all parameters.
+    /// Decay of all parameters; one key under `[training.weight_decay]` names the kind.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub weight_decay: Option<WeightDecayConfig>,
+    pub weight_decay: Option<WeightDecay>,
     /// What happens to the learning rate after each epoch.
     pub schedule: ScheduleConfig,
     /// Stop after this many consecutive epochs without a better validation perplexity.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub patience: Option<usize>,
-}
-
-/// `[training.weight_decay]`: one key names the kind.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum WeightDecayConfig {
-    /// This times the parameter is added to its gradient, after the clip.
-    Coupled(f64),
-    /// The parameter shrinks by this share per step, whatever the learning rate.
-    Decoupled(f64),
 }
 
 /// `[training.schedule]`: one key names the kind.

@@ -13,7 +13,7 @@ use anp_experiments::engine::{
     self, CheckpointFolder, Control, Outcome, Place, RunId, RunRequest, StoredCheckpoint,
 };
 use anp_experiments::experiments::Experiments;
-use anp_experiments::recipe::{Scale, TextRecipe};
+use anp_experiments::recipe::{Scale, TextRecipe, content_hash};
 use anp_experiments::record::{TextRecord, load_folder};
 use anp_experiments::text::{TextTask, Texts};
 use anp_models::Kernels;
@@ -161,7 +161,7 @@ impl Workplace {
     }
 
     pub fn name(&self, row: &str, seed: u64) -> String {
-        format!("table2-{row}-demo-s{seed}-{}", &self.recipe(row).content_hash()[..8])
+        format!("table2-{row}-demo-s{seed}-{}", &content_hash(&self.recipe(row))[..8])
     }
 
     pub fn run_dir(&self, row: &str, seed: u64) -> PathBuf {

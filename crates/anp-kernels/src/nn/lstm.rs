@@ -9,7 +9,7 @@ use burn::tensor::{Device, Tensor};
 
 use super::gates::{draw, project};
 use super::masks::LayerMasks;
-use super::states::{LayerStates, swap_if};
+use super::states::{LayerStates, time_first};
 use crate::Kernels;
 use crate::lstm::{LstmInputs, LstmSequence, LstmState};
 
@@ -209,12 +209,9 @@ impl Lstm {
     ) -> LayerStates<LstmState> {
         let [d_weight, d_hidden] = self.dims();
         let places = [(self.input_dropout, d_weight), (self.recurrent_dropout, d_hidden)];
-        let masks = masks.unwrap_or_else(|| {
-            LayerMasks::sample(&self.training, &input, self.batch_first, places)
-        });
-        let input = swap_if(self.batch_first, input);
-        let [_, batch_size, d_input] = input.dims();
-        assert_eq!(d_input, d_weight, "the LSTM's input has the width {d_input}, not {d_weight}");
+        let input = time_first("LSTM", input, self.batch_first, d_weight);
+        let masks = masks.unwrap_or_else(|| LayerMasks::sample(&self.training, &input, places));
+        let batch_size = input.dims()[1];
 
         let options = (&input.device(), input.dtype());
         let state = state.unwrap_or_else(|| {

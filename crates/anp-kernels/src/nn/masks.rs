@@ -22,18 +22,16 @@ pub struct LayerMasks {
 }
 
 impl LayerMasks {
-    /// Draw the masks of a layer for one sequence under Burn's rule: none, unless `input` is on an
-    /// autodiff device and the layer takes part in training.
+    /// Draw the masks of a layer for one sequence under Burn's rule: none, unless `input`, which is
+    /// time-first, is on an autodiff device and the layer takes part in training.
     ///
     /// `places` are probability and width on the input, then on what goes from step to step.
     pub(super) fn sample(
         training: &Param<Flag>,
         input: &Tensor<3>,
-        batch_first: bool,
         places: [(f64, usize); 2],
     ) -> Self {
-        let batch_size = input.dims()[if batch_first { 0 } else { 1 }];
-        let device = input.device();
+        let ([_, batch_size, _], device) = (input.dims(), input.device());
         let is_training = is_training(training, &device);
         let [input, recurrent] = places.map(|(prob, width)| {
             (is_training && prob > 0.0)

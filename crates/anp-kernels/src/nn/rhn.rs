@@ -9,7 +9,7 @@ use burn::tensor::{Device, Tensor};
 
 use super::gates::{draw, project};
 use super::masks::LayerMasks;
-use super::states::swap_if;
+use super::states::{swap_if, time_first};
 use crate::Kernels;
 use crate::rhn::RhnInputs;
 
@@ -176,12 +176,9 @@ impl Rhn {
     ) -> (Tensor<3>, RhnState) {
         let [d_weight, d_hidden] = self.dims();
         let places = [(self.input_dropout, d_weight), (self.recurrent_dropout, d_hidden)];
-        let masks = masks.unwrap_or_else(|| {
-            LayerMasks::sample(&self.training, &input, self.batch_first, places)
-        });
-        let input = swap_if(self.batch_first, input);
-        let [seq_length, batch_size, d_input] = input.dims();
-        assert_eq!(d_input, d_weight, "the RHN's input has the width {d_input}, not {d_weight}");
+        let input = time_first("RHN", input, self.batch_first, d_weight);
+        let masks = masks.unwrap_or_else(|| LayerMasks::sample(&self.training, &input, places));
+        let [seq_length, batch_size, _] = input.dims();
 
         let options = (&input.device(), input.dtype());
         let state = state.map(|state| state.hidden);

@@ -8,7 +8,7 @@ use burn::tensor::{Device, Tensor};
 
 use super::gates::{draw, project};
 use super::masks::LayerMasks;
-use super::states::{LayerStates, swap_if};
+use super::states::{LayerStates, time_first};
 use crate::Kernels;
 use crate::sru::{Activation, SruInputs, SruSequence};
 
@@ -191,18 +191,15 @@ impl Sru {
     ) -> LayerStates<SruState> {
         let [d_weight, d_hidden] = self.dims();
         let places = [(self.input_dropout, d_weight), (self.activation_dropout, d_hidden)];
-        let masks = masks.unwrap_or_else(|| {
-            LayerMasks::sample(&self.training, &input, self.batch_first, places)
-        });
+        let input = time_first("SRU", input, self.batch_first, d_weight);
+        let masks = masks.unwrap_or_else(|| LayerMasks::sample(&self.training, &input, places));
         assert!(masks.weight.is_none(), "an SRU has no recurrent matrix to mask");
-        let input = swap_if(self.batch_first, input);
-        let [_, batch_size, d_input] = input.dims();
-        assert_eq!(d_input, d_weight, "the SRU's input has the width {d_input}, not {d_weight}");
+        let batch_size = input.dims()[1];
 
         let options = (&input.device(), input.dtype());
         let cell = state.map(|state| state.cell);
         let cell = cell.unwrap_or_else(|| Tensor::zeros([batch_size, d_hidden], options));
-        let highway = (d_input == d_hidden).then(|| input.clone());
+        let highway = (d_weight == d_hidden).then(|| input.clone());
         let weight = self.weight.val();
         let parts = weight.dims()[1] / d_hidden;
         let SruSequence { hidden, cell, last } = self.kernels.sru_sequence(SruInputs {

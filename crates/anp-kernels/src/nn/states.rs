@@ -27,3 +27,16 @@ impl<S> LayerStates<S> {
 pub(super) fn swap_if(batch_first: bool, sequence: Tensor<3>) -> Tensor<3> {
     if batch_first { sequence.swap_dims(0, 1) } else { sequence }
 }
+
+/// `input` as `[seq_length, batch_size, d_input]`, once its width has been checked.
+#[track_caller]
+pub(super) fn time_first(
+    layer: &str,
+    input: Tensor<3>,
+    batch_first: bool,
+    d_input: usize,
+) -> Tensor<3> {
+    let width = input.dims()[2];
+    assert_eq!(width, d_input, "the {layer}'s input has the width {width}, not {d_input}");
+    swap_if(batch_first, input)
+}

@@ -4,6 +4,7 @@ use burn::backend::Dispatch;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
 use burn::tensor::{IndexingUpdateOp, Int, Tensor};
+use serde::{Deserialize, Serialize};
 
 use super::inputs::{Momentum, SgdInputs, SgdOptions};
 use super::ops::{SgdBackend, SgdRows};
@@ -13,11 +14,9 @@ use crate::square_norm::square_norm_reference;
 use crate::square_norm::sum::SquareSum;
 
 /// How a parameter decays.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum WeightDecay {
-    /// Not at all.
-    #[default]
-    None,
     /// This factor times the parameter is added to the gradient after the clip, as if half its
     /// square were part of the loss.
     Coupled(f64),
@@ -48,7 +47,7 @@ pub struct ClippedSgd {
     /// Momentum, if any.
     pub momentum: Option<Momentum>,
     /// Decay of all parameters that are not in `weight_decay_of`.
-    pub weight_decay: WeightDecay,
+    pub weight_decay: Option<WeightDecay>,
     /// Decay of single parameters.
     pub weight_decay_of: HashMap<ParamId, WeightDecay>,
     /// Velocities by parameter, flat, after the first step with momentum.
@@ -88,11 +87,11 @@ impl ClippedSgd {
     }
 
     fn options(&self, id: ParamId, learning_rate: f64) -> SgdOptions {
-        let decay = self.weight_decay_of.get(&id).copied().unwrap_or(self.weight_decay);
+        let decay = self.weight_decay_of.get(&id).copied().or(self.weight_decay);
         let (coupled_decay, decoupled_decay) = match decay {
-            WeightDecay::None => (0.0, 0.0),
-            WeightDecay::Coupled(factor) => (factor, 0.0),
-            WeightDecay::Decoupled(share) => (0.0, share),
+            None => (0.0, 0.0),
+            Some(WeightDecay::Coupled(factor)) => (factor, 0.0),
+            Some(WeightDecay::Decoupled(share)) => (0.0, share),
         };
         SgdOptions { learning_rate, coupled_decay, decoupled_decay, momentum: self.momentum }
     }

@@ -76,7 +76,7 @@ struct Case {
     /// Of the embedding.
     shape: [usize; 2],
     max_norm: Option<f64>,
-    decay: WeightDecay,
+    decay: Option<WeightDecay>,
 }
 
 /// More elements than units share a sum on GPUs.
@@ -154,9 +154,9 @@ fn plain(case: &Case, parameters: Parameters, gradients: Gradients) -> (Paramete
         None => norm.ones_like(),
     };
     let (coupled_decay, decoupled_decay) = match case.decay {
-        WeightDecay::None => (0.0, 0.0),
-        WeightDecay::Coupled(factor) => (factor, 0.0),
-        WeightDecay::Decoupled(share) => (0.0, share),
+        None => (0.0, 0.0),
+        Some(WeightDecay::Coupled(factor)) => (factor, 0.0),
+        Some(WeightDecay::Decoupled(share)) => (0.0, share),
     };
     let options =
         SgdOptions { learning_rate: LEARNING_RATE, coupled_decay, decoupled_decay, momentum: None };
@@ -176,12 +176,12 @@ fn the_optimiser_agrees_with_burns_operations() {
     let mixed = vec![0, 4, 4, 1, 0, 4, 0, 0, 2];
     let many = (0..300).map(|i| i * i % 61).collect();
     let cases = [
-        (spread, [5, 3], Some(0.25), WeightDecay::None),
-        (same, [5, 1], None, WeightDecay::None),
-        (mixed.clone(), [6, 33], Some(1e6), WeightDecay::None),
-        (many, [61, 40], Some(2.0), WeightDecay::None),
-        (mixed.clone(), [6, 33], Some(0.5), WeightDecay::Coupled(0.125)),
-        (mixed, [6, 33], Some(0.5), WeightDecay::Decoupled(0.25)),
+        (spread, [5, 3], Some(0.25), None),
+        (same, [5, 1], None, None),
+        (mixed.clone(), [6, 33], Some(1e6), None),
+        (many, [61, 40], Some(2.0), None),
+        (mixed.clone(), [6, 33], Some(0.5), Some(WeightDecay::Coupled(0.125))),
+        (mixed, [6, 33], Some(0.5), Some(WeightDecay::Decoupled(0.25))),
     ];
     for device in TestDevice::all() {
         for (lookups, shape, max_norm, decay) in cases.clone() {
@@ -197,10 +197,10 @@ fn the_optimiser_agrees_with_burns_operations() {
 fn rows_without_a_gradient_stay_unless_they_decay_or_move() {
     let momentum = Some(Momentum { factor: 0.5, dampening: 0.0, nesterov: false });
     for (weight_decay, momentum, stay) in [
-        (WeightDecay::None, None, true),
-        (WeightDecay::Coupled(0.1), None, false),
-        (WeightDecay::Decoupled(0.1), None, false),
-        (WeightDecay::None, momentum, false),
+        (None, None, true),
+        (Some(WeightDecay::Coupled(0.1)), None, false),
+        (Some(WeightDecay::Decoupled(0.1)), None, false),
+        (None, momentum, false),
     ] {
         for device in TestDevice::all() {
             let mut sgd = ClippedSgd { weight_decay, momentum, ..ClippedSgd::default() };
@@ -231,7 +231,7 @@ fn a_gpu_skips_rows_that_do_not_exist() {
         lookups: lookups.to_vec(),
         shape: [4, 3],
         max_norm: Some(0.5),
-        decay: WeightDecay::None,
+        decay: None,
     };
     for device in TestDevice::all().iter().filter(|device| !device.is_cpu()) {
         let without = run(&case(&[1, 2, 1]), device, fused);
