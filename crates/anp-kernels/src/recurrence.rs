@@ -4,6 +4,7 @@ use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::ops::NodeGuard;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, ExtensionType};
+use burn::tensor::Tensor;
 
 use crate::backend::Optional;
 
@@ -32,4 +33,18 @@ impl<B: Backend> Recurrence<B> {
         let mask = mask.map(|mask| mask.into_primitive());
         (Self { weight_hidden, mask, hidden0 }, [weight_node, hidden0_node])
     }
+}
+
+/// `(h ⊙ m) W_h` in Burn's operations, with no mask, one for all gates or one per gate.
+pub(crate) fn recurrent_product(
+    h: Tensor<2>,
+    weight: &Tensor<2>,
+    mask: Option<&Tensor<3>>,
+) -> Tensor<2> {
+    let Some(mask) = mask else { return h.matmul(weight.clone()) };
+    let [groups, batch_size, d_hidden] = mask.dims();
+    let by_gate = mask.clone().chunk(groups, 0).into_iter().zip(weight.clone().chunk(groups, 1));
+    let products = by_gate
+        .map(|(mask, weight)| (h.clone() * mask.reshape([batch_size, d_hidden])).matmul(weight));
+    Tensor::cat(products.collect(), 1)
 }

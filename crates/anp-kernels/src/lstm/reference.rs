@@ -2,6 +2,7 @@ use burn::tensor::Tensor;
 use burn::tensor::activation::{sigmoid, tanh};
 
 use super::inputs::{LstmInputs, LstmSequence, LstmState};
+use crate::recurrence::recurrent_product;
 
 /// [`lstm_sequence`](super::lstm_sequence) in Burn's operations: its specification.
 ///
@@ -15,7 +16,7 @@ pub fn lstm_sequence(inputs: LstmInputs) -> LstmSequence {
     let mut cell = Vec::new();
 
     for gates_t in unstack(gates + bias.unsqueeze()) {
-        let [i, f, g, o] = (gates_t + recurrent(h, &weight_hidden, mask.as_ref()))
+        let [i, f, g, o] = (gates_t + recurrent_product(h, &weight_hidden, mask.as_ref()))
             .chunk(4, 1)
             .try_into()
             .expect("the gates' width is a multiple of four");
@@ -31,22 +32,6 @@ pub fn lstm_sequence(inputs: LstmInputs) -> LstmSequence {
         cell: Tensor::stack(cell, 0),
         state: LstmState { hidden: h, cell: c },
     }
-}
-
-/// `(h ⊙ m) W_h`, where each gate may have a mask of its own.
-fn recurrent(h: Tensor<2>, weight_hidden: &Tensor<2>, mask: Option<&Tensor<3>>) -> Tensor<2> {
-    let Some(mask) = mask else {
-        return h.matmul(weight_hidden.clone());
-    };
-    let [groups, batch_size, d_hidden] = mask.dims();
-    let products = mask
-        .clone()
-        .chunk(groups, 0)
-        .into_iter()
-        .zip(weight_hidden.clone().chunk(groups, 1))
-        .map(|(mask, weight)| (h.clone() * mask.reshape([batch_size, d_hidden])).matmul(weight))
-        .collect();
-    Tensor::cat(products, 1)
 }
 
 /// Split `[seq_length, a, b]` into its `seq_length` steps of `[a, b]`.

@@ -2,6 +2,7 @@ use burn::tensor::Tensor;
 use burn::tensor::activation::{sigmoid, tanh};
 
 use super::inputs::RhnInputs;
+use crate::recurrence::recurrent_product;
 
 /// [`rhn_sequence`](super::rhn_sequence) in Burn's operations: its specification.
 ///
@@ -17,7 +18,7 @@ pub fn rhn_sequence(inputs: RhnInputs) -> Tensor<3> {
         for layer in 0..depth {
             let weight = weight_hidden.clone().narrow(0, layer, 1).reshape([d_hidden, d_gates]);
             let bias = bias.clone().narrow(0, layer, 1);
-            let mut preactivation = recurrent(s.clone(), weight, mask.as_ref()) + bias;
+            let mut preactivation = recurrent_product(s.clone(), &weight, mask.as_ref()) + bias;
             if layer == 0 {
                 let gates = gates.clone().narrow(0, t, 1).reshape([batch_size, d_gates]);
                 preactivation = preactivation + gates;
@@ -29,20 +30,4 @@ pub fn rhn_sequence(inputs: RhnInputs) -> Tensor<3> {
         hidden.push(s.clone());
     }
     Tensor::stack(hidden, 0)
-}
-
-/// `(s ⊙ m) R`, where each gate may have a mask of its own.
-fn recurrent(s: Tensor<2>, weight: Tensor<2>, mask: Option<&Tensor<3>>) -> Tensor<2> {
-    let Some(mask) = mask else {
-        return s.matmul(weight);
-    };
-    let [groups, batch_size, d_hidden] = mask.dims();
-    let products = mask
-        .clone()
-        .chunk(groups, 0)
-        .into_iter()
-        .zip(weight.chunk(groups, 1))
-        .map(|(mask, weight)| (s.clone() * mask.reshape([batch_size, d_hidden])).matmul(weight))
-        .collect();
-    Tensor::cat(products, 1)
 }
