@@ -3,7 +3,6 @@
 //!
 //! Two threads against one: `RAYON_NUM_THREADS=1 cargo xtask bench`.
 
-use anp_kernels::Kernels;
 use anp_kernels::batch_norm::BatchNormInputs;
 use anp_kernels::conv2d::{Conv2dInputs, Conv2dOptions};
 use anp_kernels::cross_entropy::LinearCrossEntropyInputs;
@@ -15,6 +14,7 @@ use anp_kernels::rhn::RhnInputs;
 use anp_kernels::sampled_weight::{MixtureOver, SampledWeightInputs, ScaleMixture};
 use anp_kernels::sgd::{ClippedSgd, Momentum, RowGradient, SgdInputs, SgdOptions};
 use anp_kernels::sru::{Activation, SruInputs};
+use anp_kernels::{Kernels, MatmulPrecision};
 use burn::nn::EmbeddingConfig;
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Distribution, Int, Tensor, TensorCreationOptions};
@@ -60,6 +60,7 @@ fn lstm<const FUSED: bool>(bencher: Bencher, d_hidden: usize) {
             mask: None,
             state: LstmState::zeros(BATCH_SIZE, d_hidden, &device),
             forget_bias: 0.0,
+            precision: MatmulPrecision::Full,
         });
         sequence.hidden.sum().backward()
     });
@@ -102,6 +103,7 @@ fn rhn<const FUSED: bool>(bencher: Bencher, (depth, d_hidden): (usize, usize)) {
             bias: bias.clone(),
             mask: Some(mask.clone()),
             state: state.clone(),
+            precision: MatmulPrecision::Full,
         });
         hidden.sum().backward()
     });
@@ -114,9 +116,9 @@ fn product<const FUSED: bool>(bencher: Bencher, d_hidden: usize) {
     let num_tokens = BATCH_SIZE * SEQ_LENGTH;
     let input = random([num_tokens, d_hidden], &device).require_grad();
     let weight = random([d_hidden, 4 * d_hidden], &device).require_grad();
-    bencher
-        .counter(ItemsCount::new(num_tokens))
-        .bench_local(|| kernels.matmul(input.clone(), weight.clone()).sum().backward());
+    bencher.counter(ItemsCount::new(num_tokens)).bench_local(|| {
+        kernels.matmul(input.clone(), weight.clone(), MatmulPrecision::Full).sum().backward()
+    });
 }
 
 /// A decoder of a window with its targets.
@@ -129,6 +131,7 @@ fn decoder(d_hidden: usize, device: &Device) -> LinearCrossEntropyInputs {
         tied: false,
         bias: random([VOCAB_SIZE], device).require_grad(),
         targets: Tensor::<1, Int>::random([num_tokens], words, device),
+        precision: MatmulPrecision::Full,
     }
 }
 

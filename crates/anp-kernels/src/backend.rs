@@ -6,6 +6,8 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, DispatchDevice, ExtensionType};
 use burn::tensor::{Device, Shape};
 
+use crate::MatmulPrecision;
+
 /// A tensor that may be absent, as an input or output of a backend's operation.
 #[derive(Debug, Clone, ExtensionType)]
 #[extension_type(fusion: cfg(feature = "fusion"))]
@@ -65,6 +67,12 @@ pub(crate) fn is_cube(device: &Device) -> bool {
 /// Whether this build has fused operations for `device`, on a CPU or through CubeCL.
 pub(crate) fn is_cpu_or_cube(device: &Device) -> bool {
     is_cpu(device) || is_cube(device)
+}
+
+/// Whether this build has a fused operation for `device` with products of this precision: GPUs have
+/// none for rounded operands.
+pub(crate) fn has_kernel(device: &Device, precision: MatmulPrecision) -> bool {
+    is_cpu(device) || is_cube(device) && precision == MatmulPrecision::Full
 }
 
 fn without_autodiff(device: &Device) -> &DispatchDevice {

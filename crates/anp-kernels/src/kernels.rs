@@ -4,6 +4,7 @@ use std::str::FromStr;
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
+use crate::MatmulPrecision;
 use crate::batch_norm::{BatchNormInputs, BatchStatistics, batch_norm, batch_norm_reference};
 use crate::conv2d::{Conv2dInputs, conv2d, conv2d_reference};
 use crate::cross_entropy::{
@@ -88,10 +89,10 @@ impl Kernels {
     }
 
     /// [`matmul`] or [`matmul_reference`].
-    pub fn matmul(self, lhs: Tensor<2>, rhs: Tensor<2>) -> Tensor<2> {
+    pub fn matmul(self, lhs: Tensor<2>, rhs: Tensor<2>, precision: MatmulPrecision) -> Tensor<2> {
         match self {
-            Self::Fused => matmul(lhs, rhs),
-            Self::Plain => matmul_reference(lhs, rhs),
+            Self::Fused => matmul(lhs, rhs, precision),
+            Self::Plain => matmul_reference(lhs, rhs, precision),
         }
     }
 

@@ -50,6 +50,7 @@ mod kernels;
 pub mod lstm;
 pub mod matmul;
 pub mod nn;
+mod precision;
 pub mod random;
 mod recurrence;
 pub mod rhn;
@@ -59,3 +60,4 @@ pub mod square_norm;
 pub mod sru;
 
 pub use kernels::{Kernels, ParseKernelsError};
+pub use precision::MatmulPrecision;

@@ -6,6 +6,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, ExtensionType};
 use burn::tensor::Tensor;
 
+use crate::MatmulPrecision;
 use crate::backend::Optional;
 
 /// The recurrent product of an LSTM or a Recurrent Highway Network: `(h ⊙ m) W_h` at each step.
@@ -19,6 +20,8 @@ pub struct Recurrence<B: Backend> {
     pub mask: Optional<B>,
     /// `h` before the first step: `[batch_size, d_hidden]`.
     pub hidden0: FloatTensor<B>,
+    /// Of the products.
+    pub precision: MatmulPrecision,
 }
 
 impl<B: Backend> Recurrence<B> {
@@ -27,11 +30,11 @@ impl<B: Backend> Recurrence<B> {
     pub(crate) fn from_autodiff<C: CheckpointStrategy>(
         recurrence: Recurrence<Autodiff<B, C>>,
     ) -> (Self, [NodeGuard; 2]) {
-        let Recurrence { weight_hidden, mask, hidden0 } = recurrence;
+        let Recurrence { weight_hidden, mask, hidden0, precision } = recurrence;
         let (weight_hidden, weight_node) = weight_hidden.into_parts();
         let (hidden0, hidden0_node) = hidden0.into_parts();
         let mask = mask.map(|mask| mask.into_primitive());
-        (Self { weight_hidden, mask, hidden0 }, [weight_node, hidden0_node])
+        (Self { weight_hidden, mask, hidden0, precision }, [weight_node, hidden0_node])
     }
 }
 
@@ -40,11 +43,13 @@ pub(crate) fn recurrent_product(
     h: Tensor<2>,
     weight: &Tensor<2>,
     mask: Option<&Tensor<3>>,
+    precision: MatmulPrecision,
 ) -> Tensor<2> {
-    let Some(mask) = mask else { return h.matmul(weight.clone()) };
+    let Some(mask) = mask else { return precision.matmul(h, weight.clone()) };
     let [groups, batch_size, d_hidden] = mask.dims();
     let by_gate = mask.clone().chunk(groups, 0).into_iter().zip(weight.clone().chunk(groups, 1));
-    let products = by_gate
-        .map(|(mask, weight)| (h.clone() * mask.reshape([batch_size, d_hidden])).matmul(weight));
+    let products = by_gate.map(|(mask, weight)| {
+        precision.matmul(h.clone() * mask.reshape([batch_size, d_hidden]), weight)
+    });
     Tensor::cat(products.collect(), 1)
 }

@@ -1,6 +1,7 @@
 //! The layers: against burn-nn's, with their dropouts, stacked, and with weights that PyTorch
 //! trained.
 
+use anp_kernels::MatmulPrecision;
 use anp_kernels::lstm::{LstmInputs, lstm_reference};
 use anp_kernels::nn::{
     LayerMasks, Lstm, LstmConfig, LstmStack, LstmStackConfig, LstmState, RhnConfig, RhnState,
@@ -323,6 +324,7 @@ mod dropout {
                 mask: Some(recurrent_mask),
                 state: LstmState { hidden: hidden0, cell: cell0 },
                 forget_bias: 1.0,
+                precision: MatmulPrecision::Full,
             });
             let time_first = |states: Tensor<3>| match batch_first {
                 true => states.swap_dims(0, 1),
@@ -402,6 +404,7 @@ mod given_masks {
                 mask: Some(recurrent),
                 state: LstmState::zeros(2, 5, &place.device),
                 forget_bias: 0.0,
+                precision: MatmulPrecision::Full,
             });
             assert_same("hidden", states.hidden, expected.hidden.swap_dims(0, 1), place);
             assert_same("last cell", states.state.cell, expected.state.cell, place);
@@ -457,6 +460,7 @@ mod rhn {
                     bias: rhn.bias.val(),
                     mask: Some(recurrent),
                     state: state.unwrap_or_else(|| Tensor::zeros([2, 5], &place.device)),
+                    precision: MatmulPrecision::Full,
                 });
                 assert_same("hidden", swap(hidden), expected.clone(), place);
                 assert_same("last", last.hidden, expected.narrow(0, 3, 1).squeeze_dim(0), place);

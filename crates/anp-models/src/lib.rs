@@ -21,8 +21,8 @@ mod init;
 mod language;
 mod site;
 
-pub use anp_kernels::Kernels;
 pub use anp_kernels::nn::LayerMasks;
+pub use anp_kernels::{Kernels, MatmulPrecision};
 pub use cell::{
     Cell, CellConfig, CellTraits, LayerInit, LayerOutput, LayerState, LstmCellConfig, Nas,
     NasCellConfig, ParamCount, RecurrentLayer, RhnCellConfig, SruCellConfig,

@@ -6,6 +6,7 @@ use burn::backend::tensor::{Device, FloatTensor, IntTensor};
 use burn::backend::{Backend, TensorMetadata};
 use burn::tensor::{DType, Element, Shape, TensorData, read_sync};
 
+use crate::MatmulPrecision;
 use crate::backend::Optional;
 use crate::cpu::recurrent;
 use crate::cpu::scalar::Scalar;
@@ -122,21 +123,24 @@ pub(crate) struct RecurrenceValues<B: CpuBackend, E: CpuScalar> {
     weight_hidden: B::Values<E>,
     mask: Option<B::Values<E>>,
     hidden0: B::Values<E>,
+    precision: MatmulPrecision,
 }
 
 impl<B: CpuBackend, E: CpuScalar> RecurrenceValues<B, E> {
     pub(crate) fn new(recurrence: Recurrence<B>) -> Self {
-        let Recurrence { weight_hidden, mask, hidden0 } = recurrence;
+        let Recurrence { weight_hidden, mask, hidden0, precision } = recurrence;
         Self {
             weight_hidden: B::values(weight_hidden),
             mask: B::optional(mask),
             hidden0: B::values(hidden0),
+            precision,
         }
     }
 
     pub(crate) fn slices(&self, dims: recurrent::Dims) -> recurrent::Recurrence<'_, E> {
-        let Self { weight_hidden, mask, hidden0 } = self;
+        let Self { weight_hidden, mask, hidden0, precision } = self;
         recurrent::Recurrence::new(dims, weight_hidden, mask.as_deref(), hidden0)
+            .with_precision(*precision)
     }
 }
 

@@ -16,6 +16,7 @@ use super::matmul::{Destination, Matrix, matmul_into};
 use super::panels::{Chunk, Panels};
 use super::scalar::Scalar;
 use super::simd::{dispatch, vectorized_for};
+use crate::MatmulPrecision;
 
 /// Sizes of a recurrence over a sequence; none is zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,6 +95,7 @@ pub(crate) struct Recurrence<'a, E> {
     pub(crate) mask: Mask<'a, E>,
     /// The state before the first step: `[batch_size, d_hidden]`.
     pub(crate) state0: &'a [E],
+    pub(crate) precision: MatmulPrecision,
 }
 
 impl<'a, E: Scalar> Recurrence<'a, E> {
@@ -110,7 +112,17 @@ impl<'a, E: Scalar> Recurrence<'a, E> {
         let groups = values.len() / dims.state();
         dims.check("mask", values, groups * dims.state());
         assert!([0, 1, dims.gates].contains(&groups), "size of the mask of {dims:?}");
-        Self { dims, weight, mask: Mask { values, groups }, state0 }
+        let mask = Mask { values, groups };
+        Self { dims, weight, mask, state0, precision: MatmulPrecision::Full }
+    }
+
+    /// The same with products of another precision.
+    pub(crate) fn with_precision(self, precision: MatmulPrecision) -> Self {
+        Self { precision, ..self }
+    }
+
+    fn is_rounded(&self) -> bool {
+        self.precision == MatmulPrecision::Bf16
     }
 
     /// The state before each step, from the states after each: `[seq_length, batch_size,
@@ -150,6 +162,7 @@ impl<'a, E: Scalar> Recurrence<'a, E> {
                 Destination::Accumulate,
                 Matrix::new(input(group), batch_size, d_hidden),
                 self.columns(self.weight(layer), d_hidden, group),
+                self.precision,
                 threads,
             );
         }
@@ -168,7 +181,8 @@ impl<'a, E: Scalar> Recurrence<'a, E> {
         let Dims { batch_size, d_hidden, .. } = self.dims;
         let gates_grad = self.columns(gates_grad, batch_size, group);
         let weight = self.columns(self.weight(layer), d_hidden, group);
-        matmul_into(out, d_hidden, destination, gates_grad, weight.t(), threads);
+        let precision = self.precision;
+        matmul_into(out, d_hidden, destination, gates_grad, weight.t(), precision, threads);
     }
 
     /// Write the gradient of the weight of a micro-step, `Σ_t (h_{t−1} ⊙ m)ᵀ ∂a_t`, to `out`.
@@ -198,6 +212,7 @@ impl<'a, E: Scalar> Recurrence<'a, E> {
                 Destination::Overwrite,
                 Matrix::new(input, rows, d_hidden).t(),
                 self.columns(gates_grad, rows, group),
+                self.precision,
                 threads,
             );
         }
@@ -229,35 +244,48 @@ impl<E: Scalar> Mask<'_, E> {
     }
 }
 
-/// The input of the product if there is a mask: `h ⊙ m` before even and before odd steps,
-/// `[2, groups, batch_size, d_hidden]`.
-pub(crate) struct MaskedStates<'a, E> {
-    dims: Dims,
-    mask: Mask<'a, E>,
+/// The inputs of the products of a forward recurrence where they are not the states themselves:
+/// masked, rounded or both. Those before even and before odd steps, `[2, groups, batch_size,
+/// d_hidden]`, where `groups` is 1 without a mask.
+pub(crate) struct ProductInputs<'a, E> {
+    recurrence: Recurrence<'a, E>,
+    /// 0 if the inputs are the states.
+    groups: usize,
     values: DisjointSlice<'a, E>,
 }
 
-impl<'a, E: Scalar> MaskedStates<'a, E> {
-    /// Memory for the masked states, with those of the first step.
+impl<'a, E: Scalar> ProductInputs<'a, E> {
+    fn groups(recurrence: &Recurrence<'_, E>) -> usize {
+        if recurrence.is_rounded() { recurrence.mask.inputs() } else { recurrence.mask.groups }
+    }
+
+    /// Memory for the inputs, with those of the first step.
     pub(crate) fn storage(recurrence: &Recurrence<'_, E>) -> Vec<E> {
         let Recurrence { dims, mask, state0, .. } = recurrence;
-        let mut values = vec![E::ZERO; 2 * mask.values.len()];
-        for (group, masked) in values.chunks_exact_mut(dims.state()).take(mask.groups).enumerate() {
-            mask.apply(group, state0, masked);
+        let groups = Self::groups(recurrence);
+        let mut values = vec![E::ZERO; 2 * groups * dims.state()];
+        for (group, input) in values.chunks_exact_mut(dims.state()).take(groups).enumerate() {
+            match mask.groups {
+                0 => input.copy_from_slice(state0),
+                _ => mask.apply(group, state0, input),
+            }
+            if recurrence.is_rounded() {
+                round(input);
+            }
         }
         values
     }
 
     pub(crate) fn new(recurrence: &Recurrence<'a, E>, storage: &'a mut [E]) -> Self {
-        let Recurrence { dims, mask, .. } = *recurrence;
-        Self { dims, mask, values: DisjointSlice::new(storage) }
+        let (groups, values) = (Self::groups(recurrence), DisjointSlice::new(storage));
+        Self { recurrence: *recurrence, groups, values }
     }
 
-    /// The input of a gate's product at `step`, or `None` if there is no mask.
+    /// The input of a gate's product at `step`, or `None` if it is the state.
     #[inline(always)]
     #[allow(unsafe_code)]
     pub(crate) fn before(&self, step: usize, gate: usize) -> Option<&[E]> {
-        let (groups, state) = (self.mask.groups, self.dims.state());
+        let (groups, state) = (self.groups, self.recurrence.dims.state());
         let start = (step % 2 * groups + gate.checked_rem(groups)?) * state;
         // SAFETY: the step before wrote it, and no other writes it until this step is done.
         Some(unsafe { self.values.get(start..start + state) })
@@ -272,13 +300,75 @@ impl<'a, E: Scalar> MaskedStates<'a, E> {
     #[inline(always)]
     #[allow(unsafe_code)]
     pub(crate) unsafe fn write(&self, step: usize, row: usize, units: &Range<usize>, state: &[E]) {
-        let Self { dims, mask, .. } = self;
-        for group in 0..mask.groups {
+        let Recurrence { dims, mask, .. } = self.recurrence;
+        for group in 0..self.groups {
             let row = group * dims.batch_size + row;
-            let next = (step + 1) % 2 * mask.groups * dims.batch_size + row;
+            let next = (step + 1) % 2 * self.groups * dims.batch_size + row;
             // SAFETY: only this chunk has these units at this step.
-            let masked = unsafe { self.values.get_mut(dims.units(next, units)) };
-            multiply(masked, state, &mask.values[dims.units(row, units)]);
+            let input = unsafe { self.values.get_mut(dims.units(next, units)) };
+            match mask.groups {
+                0 => input.copy_from_slice(state),
+                _ => multiply(input, state, &mask.values[dims.units(row, units)]),
+            }
+            if self.recurrence.is_rounded() {
+                round(input);
+            }
+        }
+    }
+}
+
+/// The gates' gradients that the products of a backward recurrence read, where they are rounded:
+/// those that even and odd steps write, `[2, batch_size, gates · d_hidden]`. Empty otherwise.
+pub(crate) struct RoundedGates<'a, E> {
+    recurrence: Recurrence<'a, E>,
+    values: DisjointSlice<'a, E>,
+}
+
+impl<'a, E: Scalar> RoundedGates<'a, E> {
+    pub(crate) fn storage(recurrence: &Recurrence<'_, E>) -> Vec<E> {
+        let len = 2 * recurrence.dims.gates * recurrence.dims.state();
+        vec![E::ZERO; if recurrence.is_rounded() { len } else { 0 }]
+    }
+
+    pub(crate) fn new(recurrence: &Recurrence<'a, E>, storage: &'a mut [E]) -> Self {
+        Self { recurrence: *recurrence, values: DisjointSlice::new(storage) }
+    }
+
+    /// What the step before `step` wrote, or `None` if nothing is rounded.
+    #[inline(always)]
+    #[allow(unsafe_code)]
+    pub(crate) fn before(&self, step: usize) -> Option<&[E]> {
+        let Dims { gates, .. } = self.recurrence.dims;
+        let len = gates * self.recurrence.dims.state();
+        let start = (step + 1) % 2 * len;
+        // SAFETY: the step before wrote it, and no other writes it until this step is done.
+        self.recurrence.is_rounded().then(|| unsafe { self.values.get(start..start + len) })
+    }
+
+    /// Write some units of a sequence's gates.
+    ///
+    /// # Safety
+    ///
+    /// Only the thread that has claimed the chunk of these units may call this.
+    #[inline(always)]
+    #[allow(unsafe_code)]
+    pub(crate) unsafe fn write<const GATES: usize>(
+        &self,
+        step: usize,
+        row: usize,
+        units: &Range<usize>,
+        gates: [&[E]; GATES],
+    ) {
+        if !self.recurrence.is_rounded() {
+            return;
+        }
+        let dims = self.recurrence.dims;
+        let parts = dims.gates::<GATES>(step % 2 * dims.batch_size + row, units);
+        for (part, gate) in parts.into_iter().zip(gates) {
+            // SAFETY: only this chunk has these units at this step.
+            let rounded = unsafe { self.values.get_mut(part) };
+            rounded.copy_from_slice(gate);
+            round(rounded);
         }
     }
 }
@@ -361,6 +451,9 @@ impl<D: Direction> WithSimd for Run<'_, D> {
                                 true => panels.pack_transposed(weight, chunk, packed),
                                 false => panels.pack(weight, chunk, packed),
                             }
+                            if recurrence.is_rounded() {
+                                round(packed);
+                            }
                         }
                         direction.product(simd, step, &panels.chunk(chunk, packed));
                     }
@@ -382,6 +475,14 @@ pub(crate) fn nth<E>(values: &[E], index: usize, len: usize) -> &[E] {
 pub(crate) fn add<E: Scalar>(out: &mut [E], values: &[E]) {
     for (out, &value) in out.iter_mut().zip(values) {
         *out += value;
+    }
+}
+
+/// Round to bfloat16.
+#[inline(always)]
+fn round<E: Scalar>(values: &mut [E]) {
+    for value in values {
+        *value = value.to_bf16();
     }
 }
 

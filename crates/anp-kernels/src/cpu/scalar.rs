@@ -45,6 +45,9 @@ pub(crate) trait Scalar:
     fn sqrt(self) -> Self;
     /// Cosine and sine of `turn / 2³²` of a full turn.
     fn cos_sin(turn: u32) -> [Self; 2];
+    /// The nearest number of bfloat16, ties to even. NaN stays NaN; what is too large becomes
+    /// infinite.
+    fn to_bf16(self) -> Self;
 
     /// `1 / (1 + e^−self)`.
     #[inline(always)]
@@ -186,6 +189,14 @@ impl Scalar for f32 {
         };
         [negated(cos, quarters.wrapping_add(1)), negated(sin, quarters)]
     }
+
+    #[inline(always)]
+    fn to_bf16(self) -> Self {
+        let bits = self.to_bits();
+        let rounded = bits.wrapping_add(0x7FFF + ((bits >> 16) & 1)) & 0xFFFF_0000;
+        // A NaN could become infinite, or overflow to zero.
+        Self::from_bits(if self.is_nan() { bits | 0x0040_0000 } else { rounded })
+    }
 }
 
 impl Scalar for f64 {
@@ -236,6 +247,18 @@ impl Scalar for f64 {
     fn cos_sin(turn: u32) -> [Self; 2] {
         let angle = Self::from(turn) * (std::f64::consts::TAU / 2_f64.powi(32));
         [angle.cos(), angle.sin()]
+    }
+
+    /// By way of single precision, rounded to odd there: rounding twice to the nearest could go
+    /// wrong.
+    #[inline(always)]
+    fn to_bf16(self) -> Self {
+        let near = self as f32;
+        let is_exact = Self::from(near) == self || !near.is_finite();
+        let bits = near.to_bits();
+        let toward_zero = if Self::from(near).abs() > self.abs() { bits - 1 } else { bits };
+        let odd = if is_exact { near } else { f32::from_bits(toward_zero | 1) };
+        Self::from(Scalar::to_bf16(odd))
     }
 }
 

@@ -9,7 +9,8 @@ use crate::autodiff::Step;
 
 impl<B: CrossEntropyBackward, C: CheckpointStrategy> CrossEntropyBackend for Autodiff<B, C> {
     fn cross_entropy_forward(inputs: CrossEntropyForward<Self>) -> CrossEntropyOutputs<Self> {
-        let CrossEntropyForward { hidden, weight, bias, targets, tied, terms, keep } = inputs;
+        let CrossEntropyForward { hidden, weight, bias, targets, tied, terms, keep, precision } =
+            inputs;
         let (hidden, hidden_node) = hidden.into_parts();
         let (weight, weight_node) = weight.into_parts();
         let (bias, bias_node) = bias.into_parts();
@@ -21,7 +22,8 @@ impl<B: CrossEntropyBackward, C: CheckpointStrategy> CrossEntropyBackend for Aut
             [hidden, weight, bias].map(Some)
         });
         let keep = keep || step.is_tracked();
-        let inputs = CrossEntropyForward { hidden, weight, bias, targets, tied, terms, keep };
+        let inputs =
+            CrossEntropyForward { hidden, weight, bias, targets, tied, terms, keep, precision };
         let outputs = B::cross_entropy_forward(inputs.clone());
         let CrossEntropyOutputs { values, logits, statistics } = outputs.clone();
         CrossEntropyOutputs {

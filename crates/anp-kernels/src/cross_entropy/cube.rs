@@ -173,7 +173,7 @@ fn matmul(lhs: CubeTensor, rhs: CubeTensor) -> CubeTensor {
 
 impl CrossEntropyBackend for CubeBackend {
     fn cross_entropy_forward(inputs: CrossEntropyForward<Self>) -> CrossEntropyOutputs<Self> {
-        let CrossEntropyForward { hidden, weight, bias, targets, tied, terms, keep } = inputs;
+        let CrossEntropyForward { hidden, weight, bias, targets, tied, terms, keep, .. } = inputs;
         let [own, arithmetic] = types(&hidden);
         let [bias, targets] = [bias, targets].map(into_contiguous);
         let [num_tokens] = targets.shape().dims();

@@ -2,6 +2,8 @@
 
 use burn::tensor::{Int, Tensor};
 
+use crate::MatmulPrecision;
+
 /// A linear layer over classes, its input and the targets.
 #[derive(Debug, Clone)]
 pub struct LinearCrossEntropyInputs {
@@ -15,6 +17,8 @@ pub struct LinearCrossEntropyInputs {
     pub bias: Tensor<1>,
     /// The correct classes: `[num_tokens]`.
     pub targets: Tensor<1, Int>,
+    /// Of the products.
+    pub precision: MatmulPrecision,
 }
 
 /// Terms of a loss that depend on the logits, one value per token: `[num_tokens]` each.

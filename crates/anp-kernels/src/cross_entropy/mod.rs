@@ -29,7 +29,7 @@ pub use reference::{
     linear_cross_entropy as linear_cross_entropy_reference, logit_terms as logit_terms_reference,
 };
 
-use crate::backend::{check_alike, check_shape, is_cpu_or_cube};
+use crate::backend::{check_alike, check_shape, has_kernel};
 
 const OPERATION: &str = "linear_cross_entropy";
 
@@ -44,7 +44,7 @@ const OPERATION: &str = "linear_cross_entropy";
 /// the value for such a target is NaN instead: a panic would have to wait for the GPU.
 pub fn linear_cross_entropy(inputs: LinearCrossEntropyInputs) -> Tensor<1> {
     check(&inputs);
-    if !is_cpu_or_cube(&inputs.hidden.device()) {
+    if !has_kernel(&inputs.hidden.device(), inputs.precision) {
         return linear_cross_entropy_reference(inputs);
     }
     let [num_tokens, _] = inputs.hidden.dims();
@@ -58,7 +58,7 @@ pub fn linear_cross_entropy(inputs: LinearCrossEntropyInputs) -> Tensor<1> {
 /// As [`linear_cross_entropy`].
 pub fn logit_terms(inputs: LinearCrossEntropyInputs) -> LogitTerms {
     check(&inputs);
-    if !is_cpu_or_cube(&inputs.hidden.device()) {
+    if !has_kernel(&inputs.hidden.device(), inputs.precision) {
         return logit_terms_reference(inputs);
     }
     let [num_tokens, _] = inputs.hidden.dims();
@@ -68,7 +68,7 @@ pub fn logit_terms(inputs: LinearCrossEntropyInputs) -> LogitTerms {
 }
 
 fn values(inputs: LinearCrossEntropyInputs, terms: bool) -> Tensor<2> {
-    let LinearCrossEntropyInputs { hidden, weight, tied, bias, targets } = inputs;
+    let LinearCrossEntropyInputs { hidden, weight, tied, bias, targets, precision } = inputs;
     let CrossEntropyOutputs { values, .. } = Dispatch::cross_entropy_forward(CrossEntropyForward {
         hidden: hidden.into_dispatch(),
         weight: weight.into_dispatch(),
@@ -77,13 +77,14 @@ fn values(inputs: LinearCrossEntropyInputs, terms: bool) -> Tensor<2> {
         tied,
         terms,
         keep: false,
+        precision,
     });
     Tensor::from_dispatch(values)
 }
 
 #[track_caller]
 fn check(inputs: &LinearCrossEntropyInputs) {
-    let LinearCrossEntropyInputs { hidden, weight, tied, bias, targets } = inputs;
+    let LinearCrossEntropyInputs { hidden, weight, tied, bias, targets, .. } = inputs;
     let [num_tokens, d_hidden] = hidden.dims();
     let [num_classes] = bias.dims();
     assert!(num_tokens > 0 && d_hidden > 0, "{OPERATION}: `hidden` is empty: {:?}", hidden.dims());

@@ -1,6 +1,7 @@
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, ExtensionType, backend_extension};
 
+use crate::MatmulPrecision;
 use crate::backend::Optional;
 #[cfg(feature = "fusion")]
 use crate::backend::{OptionalMetadata, TensorSpec, spec};
@@ -23,6 +24,8 @@ pub struct CrossEntropyForward<B: Backend> {
     pub terms: bool,
     /// Whether to keep what the backward step needs.
     pub keep: bool,
+    /// Of the products.
+    pub precision: MatmulPrecision,
 }
 
 /// What [`cross_entropy_forward`](CrossEntropyBackend::cross_entropy_forward) computes.

@@ -30,9 +30,9 @@ pub fn logit_terms(inputs: LinearCrossEntropyInputs) -> LogitTerms {
 }
 
 fn logits(inputs: LinearCrossEntropyInputs) -> Tensor<2> {
-    let LinearCrossEntropyInputs { hidden, weight, tied, bias, .. } = inputs;
+    let LinearCrossEntropyInputs { hidden, weight, tied, bias, precision, .. } = inputs;
     let weight = if tied { weight.transpose() } else { weight };
-    hidden.matmul(weight) + bias.unsqueeze()
+    precision.matmul(hidden, weight) + bias.unsqueeze()
 }
 
 fn nll(log_p: Tensor<2>, targets: Tensor<1, Int>) -> Tensor<1> {

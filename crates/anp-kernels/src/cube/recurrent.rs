@@ -148,7 +148,7 @@ pub(crate) struct Prepared {
 
 impl Prepared {
     pub(crate) fn new(recurrence: Recurrence<CubeBackend>) -> Self {
-        let Recurrence { weight_hidden, mask, hidden0 } = recurrence;
+        let Recurrence { weight_hidden, mask, hidden0, .. } = recurrence;
         let mask = mask.into_option().map(into_contiguous);
         let groups = mask.as_ref().map_or(1, |mask| mask.shape()[0]);
         let weights = match *weight_hidden.shape().as_slice() {

@@ -2,6 +2,8 @@
 
 use burn::tensor::{Device, Tensor};
 
+use crate::MatmulPrecision;
+
 /// Hidden and cell state of one layer between two windows.
 #[derive(Debug, Clone)]
 pub struct LstmState {
@@ -55,4 +57,6 @@ pub struct LstmInputs {
     pub state: LstmState,
     /// Constant added to the forget gate's pre-activation.
     pub forget_bias: f64,
+    /// Of the recurrent products.
+    pub precision: MatmulPrecision,
 }

@@ -24,7 +24,7 @@ pub use inputs::{LstmInputs, LstmSequence, LstmState};
 pub use ops::{LstmBackend, LstmBackward, LstmForward, LstmGradients, LstmOutputs, LstmSaved};
 pub use reference::lstm_sequence as lstm_reference;
 
-use crate::backend::{check_alike, check_shape, is_cpu_or_cube};
+use crate::backend::{check_alike, check_shape, has_kernel};
 pub use crate::recurrence::Recurrence;
 
 const OPERATION: &str = "lstm_sequence";
@@ -38,10 +38,10 @@ const OPERATION: &str = "lstm_sequence";
 /// If shapes, devices or data types do not match, or the sequence is empty.
 pub fn lstm_sequence(inputs: LstmInputs) -> LstmSequence {
     check(&inputs);
-    if !is_cpu_or_cube(&inputs.gates.device()) {
+    if !has_kernel(&inputs.gates.device(), inputs.precision) {
         return lstm_reference(inputs);
     }
-    let LstmInputs { gates, bias, weight_hidden, mask, state, forget_bias } = inputs;
+    let LstmInputs { gates, bias, weight_hidden, mask, state, forget_bias, precision } = inputs;
     let [seq_length, batch_size, d_gates] = gates.dims();
     let LstmOutputs { hidden, cell, .. } = Dispatch::lstm_forward(LstmForward {
         gates: gates.into_dispatch(),
@@ -50,6 +50,7 @@ pub fn lstm_sequence(inputs: LstmInputs) -> LstmSequence {
             weight_hidden: weight_hidden.into_dispatch(),
             mask: mask.map(Tensor::into_dispatch).into(),
             hidden0: state.hidden.into_dispatch(),
+            precision,
         },
         cell0: state.cell.into_dispatch(),
         forget_bias,

@@ -10,13 +10,14 @@ use crate::recurrence::recurrent_product;
 ///
 /// If shapes do not match, or the sequence is empty.
 pub fn lstm_sequence(inputs: LstmInputs) -> LstmSequence {
-    let LstmInputs { gates, bias, weight_hidden, mask, state, forget_bias } = inputs;
+    let LstmInputs { gates, bias, weight_hidden, mask, state, forget_bias, precision } = inputs;
     let LstmState { hidden: mut h, cell: mut c } = state;
     let mut hidden = Vec::new();
     let mut cell = Vec::new();
 
     for gates_t in unstack(gates + bias.unsqueeze()) {
-        let [i, f, g, o] = (gates_t + recurrent_product(h, &weight_hidden, mask.as_ref()))
+        let product = recurrent_product(h, &weight_hidden, mask.as_ref(), precision);
+        let [i, f, g, o] = (gates_t + product)
             .chunk(4, 1)
             .try_into()
             .expect("the gates' width is a multiple of four");

@@ -12,9 +12,10 @@ use burn::backend::Dispatch;
 use burn::tensor::Tensor;
 pub use ops::{MatmulBackend, MatmulBackward};
 
+use crate::MatmulPrecision;
 use crate::backend::{check_alike, check_shape, is_cpu};
 
-/// `lhs · rhs`.
+/// `lhs · rhs` of operands rounded as `precision` says.
 ///
 /// On a device without a kernel, this is [`matmul_reference`].
 ///
@@ -27,17 +28,17 @@ use crate::backend::{check_alike, check_shape, is_cpu};
 /// # Panics
 ///
 /// If the inner sizes, the devices or the data types differ.
-pub fn matmul(lhs: Tensor<2>, rhs: Tensor<2>) -> Tensor<2> {
+pub fn matmul(lhs: Tensor<2>, rhs: Tensor<2>, precision: MatmulPrecision) -> Tensor<2> {
     let ([_, inner], [_, columns]) = (lhs.dims(), rhs.dims());
     check_shape("matmul", "rhs", &rhs.shape(), &[inner, columns]);
     check_alike!("matmul", lhs, rhs);
     if !is_cpu(&lhs.device()) {
-        return matmul_reference(lhs, rhs);
+        return matmul_reference(lhs, rhs, precision);
     }
-    Tensor::from_dispatch(Dispatch::matmul(lhs.into_dispatch(), rhs.into_dispatch()))
+    Tensor::from_dispatch(Dispatch::matmul(lhs.into_dispatch(), rhs.into_dispatch(), precision))
 }
 
-/// [`matmul`] as Burn's operation: its specification.
-pub fn matmul_reference(lhs: Tensor<2>, rhs: Tensor<2>) -> Tensor<2> {
-    lhs.matmul(rhs)
+/// [`matmul`] in Burn's operations: its specification.
+pub fn matmul_reference(lhs: Tensor<2>, rhs: Tensor<2>, precision: MatmulPrecision) -> Tensor<2> {
+    precision.matmul(lhs, rhs)
 }

@@ -3,7 +3,7 @@
 use burn::nn::Initializer;
 use burn::tensor::{Device, Tensor};
 
-use crate::Kernels;
+use crate::{Kernels, MatmulPrecision};
 
 /// Draw a parameter of `num_gates` gates, which lie side by side in the last dimension.
 ///
@@ -44,12 +44,13 @@ pub(super) fn project(
     weight: Tensor<2>,
     mask: Option<Tensor<3>>,
     num_gates: usize,
+    precision: MatmulPrecision,
 ) -> Tensor<3> {
     let [seq_length, batch_size, d_input] = input.dims();
     let product = |input: Tensor<3>, weight: Tensor<2>| {
         let [_, width] = weight.dims();
         let input = input.reshape([seq_length * batch_size, d_input]);
-        kernels.matmul(input, weight).reshape([seq_length, batch_size, width])
+        kernels.matmul(input, weight, precision).reshape([seq_length, batch_size, width])
     };
     let Some(mask) = mask else { return product(input, weight) };
     let num_masks = mask.dims()[0];

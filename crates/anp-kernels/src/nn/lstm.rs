@@ -10,8 +10,8 @@ use burn::tensor::{Device, Tensor};
 use super::gates::{draw, project};
 use super::masks::LayerMasks;
 use super::states::{LayerStates, time_first};
-use crate::Kernels;
 use crate::lstm::{LstmInputs, LstmSequence, LstmState};
+use crate::{Kernels, MatmulPrecision};
 
 /// Configuration of an [`Lstm`].
 ///
@@ -51,6 +51,9 @@ pub struct LstmConfig {
     /// How the recurrence is computed.
     #[config(default = "Kernels::Fused")]
     pub kernels: Kernels,
+    /// Of the matrix products.
+    #[config(default = "MatmulPrecision::Full")]
+    pub precision: MatmulPrecision,
 }
 
 impl LstmConfig {
@@ -111,6 +114,7 @@ impl LstmConfig {
             recurrent_dropout: self.recurrent_dropout,
             training: Param::from_bool(true),
             kernels: self.kernels,
+            precision: self.precision,
         }
     }
 }
@@ -167,6 +171,9 @@ pub struct Lstm {
     /// How the recurrence is computed.
     #[module(skip)]
     pub kernels: Kernels,
+    /// Of the matrix products.
+    #[module(skip)]
+    pub precision: MatmulPrecision,
 }
 
 impl Lstm {
@@ -225,12 +232,20 @@ impl Lstm {
         };
         let weight_mask = masks.weight.map(|mask| mask.squeeze_dim(0));
         let LstmSequence { hidden, cell, state } = self.kernels.lstm_sequence(LstmInputs {
-            gates: project(self.kernels, input, self.weight_input.val(), masks.input, 4),
+            gates: project(
+                self.kernels,
+                input,
+                self.weight_input.val(),
+                masks.input,
+                4,
+                self.precision,
+            ),
             bias,
             weight_hidden: apply_mask(self.weight_hidden.val(), weight_mask),
             mask: masks.recurrent,
             state,
             forget_bias: self.forget_bias,
+            precision: self.precision,
         });
         LayerStates { hidden, cell, state }.swap_if(self.batch_first)
     }

@@ -10,8 +10,8 @@ use burn::tensor::{Device, Tensor};
 use super::gates::{draw, project};
 use super::masks::LayerMasks;
 use super::states::{swap_if, time_first};
-use crate::Kernels;
 use crate::rhn::RhnInputs;
+use crate::{Kernels, MatmulPrecision};
 
 /// Configuration of an [`Rhn`].
 #[derive(Config, Debug)]
@@ -43,6 +43,9 @@ pub struct RhnConfig {
     /// How the recurrence is computed.
     #[config(default = "Kernels::Fused")]
     pub kernels: Kernels,
+    /// Of the matrix products.
+    #[config(default = "MatmulPrecision::Full")]
+    pub precision: MatmulPrecision,
 }
 
 impl RhnConfig {
@@ -83,6 +86,7 @@ impl RhnConfig {
             recurrent_dropout: self.recurrent_dropout,
             training: Param::from_bool(true),
             kernels: self.kernels,
+            precision: self.precision,
         }
     }
 }
@@ -138,6 +142,9 @@ pub struct Rhn {
     /// How the recurrence is computed.
     #[module(skip)]
     pub kernels: Kernels,
+    /// Of the matrix products.
+    #[module(skip)]
+    pub precision: MatmulPrecision,
 }
 
 impl Rhn {
@@ -184,11 +191,19 @@ impl Rhn {
         let state = state.map(|state| state.hidden);
         let state = state.unwrap_or_else(|| Tensor::zeros([batch_size, d_hidden], options));
         let hidden = self.kernels.rhn_sequence(RhnInputs {
-            gates: project(self.kernels, input, self.weight_input.val(), masks.input, 2),
+            gates: project(
+                self.kernels,
+                input,
+                self.weight_input.val(),
+                masks.input,
+                2,
+                self.precision,
+            ),
             weight_hidden: apply_mask(self.weight_hidden.val(), masks.weight),
             bias: self.bias.val(),
             mask: masks.recurrent,
             state,
+            precision: self.precision,
         });
         let last = hidden.clone().narrow(0, seq_length - 1, 1).reshape([batch_size, d_hidden]);
         (swap_if(self.batch_first, hidden), RhnState { hidden: last })

@@ -9,8 +9,8 @@ use burn::tensor::{Device, Tensor};
 use super::gates::{draw, project};
 use super::masks::LayerMasks;
 use super::states::{LayerStates, time_first};
-use crate::Kernels;
 use crate::sru::{Activation, SruInputs, SruSequence};
+use crate::{Kernels, MatmulPrecision};
 
 /// Configuration of a [`Sru`].
 #[derive(Config, Debug)]
@@ -42,6 +42,9 @@ pub struct SruConfig {
     /// How the scan is computed.
     #[config(default = "Kernels::Fused")]
     pub kernels: Kernels,
+    /// Of the matrix products.
+    #[config(default = "MatmulPrecision::Full")]
+    pub precision: MatmulPrecision,
 }
 
 impl SruConfig {
@@ -93,6 +96,7 @@ impl SruConfig {
             training: Param::from_bool(true),
             activation: self.activation,
             kernels: self.kernels,
+            precision: self.precision,
         }
     }
 }
@@ -150,6 +154,9 @@ pub struct Sru {
     /// How the scan is computed.
     #[module(skip)]
     pub kernels: Kernels,
+    /// Of the matrix products.
+    #[module(skip)]
+    pub precision: MatmulPrecision,
 }
 
 impl Sru {
@@ -203,7 +210,7 @@ impl Sru {
         let weight = self.weight.val();
         let parts = weight.dims()[1] / d_hidden;
         let SruSequence { hidden, cell, last } = self.kernels.sru_sequence(SruInputs {
-            product: project(self.kernels, input, weight, masks.input, parts),
+            product: project(self.kernels, input, weight, masks.input, parts, self.precision),
             highway,
             bias: self.bias.val(),
             mask: masks.recurrent.map(|mask| mask.squeeze_dim(0)),

@@ -2,6 +2,8 @@
 
 use burn::tensor::Tensor;
 
+use crate::MatmulPrecision;
+
 /// Inputs of a Recurrent Highway Network over a sequence.
 #[derive(Debug, Clone)]
 pub struct RhnInputs {
@@ -18,4 +20,6 @@ pub struct RhnInputs {
     pub mask: Option<Tensor<3>>,
     /// `y` before the first step: `[batch_size, d_hidden]`.
     pub state: Tensor<2>,
+    /// Of the recurrent products.
+    pub precision: MatmulPrecision,
 }

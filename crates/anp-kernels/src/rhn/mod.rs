@@ -25,7 +25,7 @@ pub use inputs::RhnInputs;
 pub use ops::{RhnBackend, RhnBackward, RhnForward, RhnGradients, RhnOutputs, RhnSaved};
 pub use reference::rhn_sequence as rhn_reference;
 
-use crate::backend::{check_alike, check_shape, is_cpu_or_cube};
+use crate::backend::{check_alike, check_shape, has_kernel};
 pub use crate::recurrence::Recurrence;
 
 const OPERATION: &str = "rhn_sequence";
@@ -40,10 +40,10 @@ const OPERATION: &str = "rhn_sequence";
 /// If shapes, devices or data types do not match, or a size is zero.
 pub fn rhn_sequence(inputs: RhnInputs) -> Tensor<3> {
     check(&inputs);
-    if !is_cpu_or_cube(&inputs.gates.device()) {
+    if !has_kernel(&inputs.gates.device(), inputs.precision) {
         return rhn_reference(inputs);
     }
-    let RhnInputs { gates, weight_hidden, bias, mask, state } = inputs;
+    let RhnInputs { gates, weight_hidden, bias, mask, state, precision } = inputs;
     let RhnOutputs { hidden, .. } = Dispatch::rhn_forward(RhnForward {
         gates: gates.into_dispatch(),
         bias: bias.into_dispatch(),
@@ -51,6 +51,7 @@ pub fn rhn_sequence(inputs: RhnInputs) -> Tensor<3> {
             weight_hidden: weight_hidden.into_dispatch(),
             mask: mask.map(Tensor::into_dispatch).into(),
             hidden0: state.into_dispatch(),
+            precision,
         },
     });
     Tensor::from_dispatch(hidden)
@@ -58,7 +59,7 @@ pub fn rhn_sequence(inputs: RhnInputs) -> Tensor<3> {
 
 #[track_caller]
 fn check(inputs: &RhnInputs) {
-    let RhnInputs { gates, weight_hidden, bias, mask, state } = inputs;
+    let RhnInputs { gates, weight_hidden, bias, mask, state, .. } = inputs;
     let [seq_length, batch_size, d_gates] = gates.dims();
     let [depth, d_hidden, _] = weight_hidden.dims();
     assert!(

@@ -10,7 +10,7 @@ use crate::recurrence::recurrent_product;
 ///
 /// If shapes do not match, or the sequence is empty.
 pub fn rhn_sequence(inputs: RhnInputs) -> Tensor<3> {
-    let RhnInputs { gates, weight_hidden, bias, mask, state: mut s } = inputs;
+    let RhnInputs { gates, weight_hidden, bias, mask, state: mut s, precision } = inputs;
     let [seq_length, batch_size, d_gates] = gates.dims();
     let [depth, d_hidden, _] = weight_hidden.dims();
     let mut hidden = Vec::new();
@@ -18,7 +18,8 @@ pub fn rhn_sequence(inputs: RhnInputs) -> Tensor<3> {
         for layer in 0..depth {
             let weight = weight_hidden.clone().narrow(0, layer, 1).reshape([d_hidden, d_gates]);
             let bias = bias.clone().narrow(0, layer, 1);
-            let mut preactivation = recurrent_product(s.clone(), &weight, mask.as_ref()) + bias;
+            let product = recurrent_product(s.clone(), &weight, mask.as_ref(), precision);
+            let mut preactivation = product + bias;
             if layer == 0 {
                 let gates = gates.clone().narrow(0, t, 1).reshape([batch_size, d_gates]);
                 preactivation = preactivation + gates;

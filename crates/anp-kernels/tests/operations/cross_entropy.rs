@@ -1,9 +1,9 @@
-use anp_kernels::Kernels;
 use anp_kernels::cross_entropy::{LinearCrossEntropyInputs, LogitTerms};
+use anp_kernels::{Kernels, MatmulPrecision};
 use burn::tensor::{Int, Tensor, TensorData};
 use proptest::prelude::*;
 
-use crate::{agree_on_cpus, agree_on_every_device, proptest_config, weighted};
+use crate::{agree_in, agree_on_every_device, any_precision, proptest_config, weighted};
 use anp_testing::{TestDevice, Values, gradient, values};
 
 #[derive(Debug, Clone, Copy)]
@@ -13,11 +13,12 @@ struct Case {
     num_classes: usize,
     tied: bool,
     terms: bool,
+    precision: MatmulPrecision,
 }
 
 fn run(case: Case, device: &TestDevice, kernels: Kernels) -> Values {
     let device = &device.autodiff();
-    let Case { num_tokens, d_hidden, num_classes, tied, terms } = case;
+    let Case { num_tokens, d_hidden, num_classes, tied, terms, precision } = case;
     let shape = if tied { [num_classes, d_hidden] } else { [d_hidden, num_classes] };
     let hidden = device.leaf(1, [num_tokens, d_hidden], 1.0);
     let weight = device.leaf(2, shape, 1.0);
@@ -31,6 +32,7 @@ fn run(case: Case, device: &TestDevice, kernels: Kernels) -> Values {
         tied,
         bias: bias.clone(),
         targets,
+        precision,
     };
     let outputs = if terms {
         let LogitTerms { nll, square, entropy } = kernels.logit_terms(inputs);
@@ -52,7 +54,8 @@ fn run(case: Case, device: &TestDevice, kernels: Kernels) -> Values {
 #[test]
 fn agrees_with_the_reference_on_every_device() {
     for (tied, terms) in [(false, false), (true, false), (false, true), (true, true)] {
-        let case = Case { num_tokens: 5, d_hidden: 7, num_classes: 33, tied, terms };
+        let precision = MatmulPrecision::Full;
+        let case = Case { num_tokens: 5, d_hidden: 7, num_classes: 33, tied, terms, precision };
         agree_on_every_device(case, run);
     }
 }
@@ -67,8 +70,10 @@ proptest! {
         num_classes in 1_usize..300,
         tied: bool,
         terms: bool,
+        precision in any_precision(),
     ) {
-        agree_on_cpus(Case { num_tokens, d_hidden, num_classes, tied, terms }, run);
+        let case = Case { num_tokens, d_hidden, num_classes, tied, terms, precision };
+        agree_in(precision, case, run);
     }
 }
 
@@ -83,5 +88,6 @@ fn a_target_outside_of_the_classes_is_named() {
         tied: false,
         bias: device.random(3, [4], 1.0),
         targets: Tensor::from_data([1, 9], &device.device),
+        precision: MatmulPrecision::Full,
     });
 }

@@ -1,9 +1,9 @@
-use anp_kernels::Kernels;
 use anp_kernels::lstm::{LstmInputs, LstmSequence, LstmState, lstm_sequence};
+use anp_kernels::{Kernels, MatmulPrecision};
 use burn::tensor::{DType, Tensor};
 use proptest::prelude::*;
 
-use crate::{agree_on_cpus, agree_on_every_device, proptest_config};
+use crate::{agree_in, agree_on_every_device, any_precision, proptest_config};
 use anp_testing::{TestDevice, Values, assert_gradient, gradient, values};
 
 #[derive(Debug, Clone, Copy)]
@@ -16,6 +16,7 @@ struct Case {
     forget_bias: f64,
     /// What the loss looks at.
     loss: Loss,
+    precision: MatmulPrecision,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -33,6 +34,7 @@ const CASE: Case = Case {
     mask_groups: None,
     forget_bias: 0.0,
     loss: Loss::Both,
+    precision: MatmulPrecision::Full,
 };
 
 /// Every differentiable input, as leaves of a graph.
@@ -58,7 +60,7 @@ impl Leaves {
     }
 
     fn inputs(&self, case: Case, device: &TestDevice) -> LstmInputs {
-        let Case { batch_size, d_hidden, mask_groups, forget_bias, .. } = case;
+        let Case { batch_size, d_hidden, mask_groups, forget_bias, precision, .. } = case;
         LstmInputs {
             gates: self.gates.clone(),
             bias: self.bias.clone(),
@@ -66,6 +68,7 @@ impl Leaves {
             mask: mask_groups.map(|groups| device.mask(6, [groups, batch_size, d_hidden])),
             state: LstmState { hidden: self.hidden0.clone(), cell: self.cell0.clone() },
             forget_bias,
+            precision,
         }
     }
 }
@@ -133,16 +136,21 @@ proptest! {
         loss in prop_oneof![
             Just(Loss::Hidden), Just(Loss::Cell), Just(Loss::Both), Just(Loss::LastState)
         ],
+        precision in any_precision(),
     ) {
-        let case = Case { seq_length, batch_size, d_hidden, mask_groups, forget_bias, loss };
-        agree_on_cpus(case, run);
+        let case =
+            Case { seq_length, batch_size, d_hidden, mask_groups, forget_bias, loss, precision };
+        agree_in(precision, case, run);
     }
 }
 
 /// Each step is larger than what a window is cut into, and the batch is larger than one tile.
 #[test]
 fn agrees_with_the_reference_at_a_realistic_size() {
-    agree_on_cpus(Case { seq_length: 12, batch_size: 20, d_hidden: 200, ..CASE }, run);
+    for precision in [MatmulPrecision::Full, MatmulPrecision::Bf16] {
+        let case = Case { seq_length: 12, batch_size: 20, d_hidden: 200, precision, ..CASE };
+        agree_in(precision, case, run);
+    }
 }
 
 #[test]

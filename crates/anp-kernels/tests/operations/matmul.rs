@@ -1,7 +1,7 @@
-use anp_kernels::Kernels;
+use anp_kernels::{Kernels, MatmulPrecision};
 use proptest::prelude::*;
 
-use crate::{agree_on_cpus, proptest_config, weighted};
+use crate::{agree_in, any_precision, proptest_config, weighted};
 use anp_testing::{TestDevice, Values, gradient, values};
 
 #[derive(Debug, Clone, Copy)]
@@ -11,15 +11,16 @@ struct Case {
     columns: usize,
     /// Whether the left matrix is a transposed view.
     transposed: bool,
+    precision: MatmulPrecision,
 }
 
 fn run(case: Case, device: &TestDevice, kernels: Kernels) -> Values {
     let device = &device.autodiff();
-    let Case { rows, inner, columns, transposed } = case;
+    let Case { rows, inner, columns, transposed, precision } = case;
     let lhs = device.leaf(1, if transposed { [inner, rows] } else { [rows, inner] }, 1.0);
     let rhs = device.leaf(2, [inner, columns], 1.0);
     let view = if transposed { lhs.clone().transpose() } else { lhs.clone() };
-    let out = kernels.matmul(view, rhs.clone());
+    let out = kernels.matmul(view, rhs.clone(), precision);
     let gradients = weighted(out.clone(), device, 3).backward();
     vec![
         ("product", values(out)),
@@ -37,7 +38,8 @@ proptest! {
         inner in 1_usize..50,
         columns in 1_usize..50,
         transposed: bool,
+        precision in any_precision(),
     ) {
-        agree_on_cpus(Case { rows, inner, columns, transposed }, run);
+        agree_in(precision, Case { rows, inner, columns, transposed, precision }, run);
     }
 }

@@ -11,6 +11,8 @@ in that loss. Sequences are time first.
 
 Conventions
     masks               constant over a sequence, already scaled by 1 / (1 - p)
+    precision           "bf16": the operands of every matrix product, forward and backward, are
+                        rounded to bfloat16 first; products and sums stay in float64
     lstm                gates i, f, g, o along the last axis; `gates` is the input product of all
                         steps; a mask has one group for all gates or one per gate
     stacked_lstm        torch.nn.LSTM's own names, layouts and results; no mask
@@ -64,22 +66,67 @@ def differentiate(draw, inputs, constants, forward, without_upstream=()):
     }
 
 
-def recurrent(state, weight, mask):
+def rounded(tensor):
+    return tensor.to(torch.bfloat16).to(tensor.dtype)
+
+
+class RoundedProduct(torch.autograd.Function):
+    """A product of rounded operands, whose gradients are such products, too."""
+
+    @staticmethod
+    def forward(ctx, left, right):
+        ctx.save_for_backward(left, right)
+        return rounded(left) @ rounded(right)
+
+    @staticmethod
+    def backward(ctx, grad):
+        left, right = ctx.saved_tensors
+        grad = rounded(grad)
+        return grad @ rounded(right).T, rounded(left).T @ grad
+
+
+PRODUCTS = {"full": torch.matmul, "bf16": RoundedProduct.apply}
+
+
+def recurrent(state, weight, mask, precision):
     """state @ weight, where each group of the mask belongs to an equal part of the columns."""
+    product = PRODUCTS[precision]
     if mask is None:
-        return state @ weight
+        return product(state, weight)
     groups = weight.chunk(mask.shape[0], dim=1)
-    return torch.cat([(state * m) @ w for m, w in zip(mask, groups)], dim=1)
+    return torch.cat([product(state * m, w) for m, w in zip(mask, groups)], dim=1)
+
+
+# --- Matrix product
+
+
+def matmul_case(name, seed, rows, inner, columns, precision):
+    draw = Draw(seed)
+    inputs = {"left": draw.normal(rows, inner), "right": draw.normal(inner, columns)}
+
+    def forward(left, right):
+        return {"product": PRODUCTS[precision](left, right)}
+
+    return {"name": name, "precision": precision, **differentiate(draw, inputs, {}, forward)}
+
+
+def matmul_cases():
+    return [
+        matmul_case("full", 101, 3, 4, 5, "full"),
+        matmul_case("bf16", 102, 3, 4, 5, "bf16"),
+        matmul_case("bf16_odd", 103, 17, 33, 19, "bf16"),
+        matmul_case("bf16_smallest", 104, 1, 1, 1, "bf16"),
+    ]
 
 
 # --- LSTM over a sequence
 
 
-def lstm(gates, bias, weight_hidden, hidden0, cell0, forget_bias, mask=None):
+def lstm(gates, bias, weight_hidden, hidden0, cell0, forget_bias, precision, mask=None):
     hidden, cell = hidden0, cell0
     all_hidden, all_cell = [], []
     for gates_t in gates:
-        sums = gates_t + bias + recurrent(hidden, weight_hidden, mask)
+        sums = gates_t + bias + recurrent(hidden, weight_hidden, mask, precision)
         i, f, g, o = sums.chunk(4, dim=1)
         hidden, cell = cells.lstm(i, f + forget_bias, g, o, cell)
         all_hidden.append(hidden)
@@ -87,7 +134,17 @@ def lstm(gates, bias, weight_hidden, hidden0, cell0, forget_bias, mask=None):
     return {"hidden": torch.stack(all_hidden), "cell": torch.stack(all_cell)}
 
 
-def lstm_case(name, seed, time, batch, width, forget_bias=0.0, groups=0, without_upstream=()):
+def lstm_case(
+    name,
+    seed,
+    time,
+    batch,
+    width,
+    forget_bias=0.0,
+    groups=0,
+    without_upstream=(),
+    precision="full",
+):
     draw = Draw(seed)
     inputs = {
         "gates": draw.normal(time, batch, 4 * width),
@@ -97,9 +154,9 @@ def lstm_case(name, seed, time, batch, width, forget_bias=0.0, groups=0, without
         "cell0": draw.normal(batch, width),
     }
     constants = {"mask": draw.mask(groups, batch, width)} if groups else {}
-    forward = partial(lstm, forget_bias=forget_bias)
+    forward = partial(lstm, forget_bias=forget_bias, precision=precision)
     case = differentiate(draw, inputs, constants, forward, without_upstream)
-    return {"name": name, "forget_bias": forget_bias, **case}
+    return {"name": name, "forget_bias": forget_bias, "precision": precision, **case}
 
 
 def lstm_cases():
@@ -111,6 +168,9 @@ def lstm_cases():
         lstm_case("hidden_only", 5, 3, 2, 2, groups=1, without_upstream=["cell"]),
         lstm_case("cell_only", 6, 3, 2, 2, without_upstream=["hidden"]),
         lstm_case("smallest", 7, 1, 1, 1),
+        lstm_case("bf16", 8, 5, 3, 7, precision="bf16"),
+        lstm_case("bf16_one_mask", 9, 9, 2, 5, groups=1, precision="bf16"),
+        lstm_case("bf16_a_mask_per_gate", 10, 4, 2, 3, groups=4, precision="bf16"),
     ]
 
 
@@ -147,8 +207,8 @@ def stacked_lstm_cases():
 # --- Linear map and cross-entropy
 
 
-def cross_entropy(hidden, weight, bias, targets, tied, terms):
-    logits = hidden @ (weight.T if tied else weight) + bias
+def cross_entropy(hidden, weight, bias, targets, tied, terms, precision):
+    logits = PRODUCTS[precision](hidden, weight.T if tied else weight) + bias
     outputs = {"nll": F.cross_entropy(logits, targets, reduction="none")}
     if terms:
         outputs["square"] = logits.pow(2).sum(dim=1)
@@ -157,7 +217,16 @@ def cross_entropy(hidden, weight, bias, targets, tied, terms):
 
 
 def cross_entropy_case(
-    name, seed, tokens, width, vocab, tied, terms=False, scale=1.0, without_upstream=()
+    name,
+    seed,
+    tokens,
+    width,
+    vocab,
+    tied,
+    terms=False,
+    scale=1.0,
+    without_upstream=(),
+    precision="full",
 ):
     draw = Draw(seed)
     inputs = {
@@ -166,9 +235,10 @@ def cross_entropy_case(
         "bias": draw.normal(vocab),
     }
     targets = draw.integers(vocab, tokens)
-    forward = partial(cross_entropy, targets=targets, tied=tied, terms=terms)
+    options = {"tied": tied, "terms": terms, "precision": precision}
+    forward = partial(cross_entropy, targets=targets, **options)
     case = differentiate(draw, inputs, {}, forward, without_upstream)
-    return {"name": name, "tied": tied, "terms": terms, "targets": targets.tolist(), **case}
+    return {"name": name, **options, "targets": targets.tolist(), **case}
 
 
 def cross_entropy_cases():
@@ -183,6 +253,9 @@ def cross_entropy_cases():
         cross_entropy_case("square", 27, 3, 3, 5, False, terms=True, without_upstream=no_entropy),
         cross_entropy_case("entropy", 28, 3, 3, 5, True, terms=True, without_upstream=no_square),
         cross_entropy_case("square_alone", 29, 3, 2, 4, True, terms=True, without_upstream=no_nll),
+        cross_entropy_case("bf16", 111, 7, 5, 9, tied=False, precision="bf16"),
+        cross_entropy_case("bf16_tied", 112, 7, 5, 9, tied=True, precision="bf16"),
+        cross_entropy_case("bf16_terms", 113, 4, 3, 6, tied=True, terms=True, precision="bf16"),
     ]
 
 
@@ -235,17 +308,18 @@ def sru_cases():
 # --- RHN over a sequence
 
 
-def rhn(gates, bias, weight, state0, mask=None):
+def rhn(gates, bias, weight, state0, precision, mask=None):
     state, outputs = state0, []
     for gates_t in gates:
         for level, (weight_l, bias_l) in enumerate(zip(weight, bias)):
-            sums = recurrent(state, weight_l, mask) + bias_l + (gates_t if level == 0 else 0)
+            product = recurrent(state, weight_l, mask, precision)
+            sums = product + bias_l + (gates_t if level == 0 else 0)
             state = cells.rhn(*sums.chunk(2, dim=1), state)
         outputs.append(state)
     return {"output": torch.stack(outputs)}
 
 
-def rhn_case(name, seed, time, batch, width, depth, groups=0):
+def rhn_case(name, seed, time, batch, width, depth, groups=0, precision="full"):
     draw = Draw(seed)
     inputs = {
         "gates": draw.normal(time, batch, 2 * width),
@@ -254,7 +328,8 @@ def rhn_case(name, seed, time, batch, width, depth, groups=0):
         "state0": draw.normal(batch, width, scale=0.5),
     }
     constants = {"mask": draw.mask(groups, batch, width)} if groups else {}
-    return {"name": name, "depth": depth, **differentiate(draw, inputs, constants, rhn)}
+    case = differentiate(draw, inputs, constants, partial(rhn, precision=precision))
+    return {"name": name, "depth": depth, "precision": precision, **case}
 
 
 def rhn_cases():
@@ -263,6 +338,9 @@ def rhn_cases():
         rhn_case("depth_2_one_mask", 42, 3, 2, 3, 2, groups=1),
         rhn_case("depth_3_two_masks", 43, 3, 2, 3, 3, groups=2),
         rhn_case("smallest", 44, 1, 1, 1, 1),
+        rhn_case("bf16", 45, 5, 3, 5, 2, precision="bf16"),
+        rhn_case("bf16_one_mask", 46, 4, 2, 3, 2, groups=1, precision="bf16"),
+        rhn_case("bf16_two_masks", 47, 3, 2, 3, 3, groups=2, precision="bf16"),
     ]
 
 
@@ -480,6 +558,7 @@ def sgd_cases():
 
 
 OPERATIONS = {
+    "matmul": matmul_cases,
     "lstm": lstm_cases,
     "stacked_lstm": stacked_lstm_cases,
     "cross_entropy": cross_entropy_cases,

@@ -40,6 +40,7 @@ impl Cell for Lstm {
             .with_num_biases(config.num_biases)
             .with_forget_bias(config.forget_bias)
             .with_kernels(layer.kernels)
+            .with_precision(layer.precision)
             .init(device)
     }
 

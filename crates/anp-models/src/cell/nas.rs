@@ -1,4 +1,5 @@
 use anp_core::apply_mask;
+use anp_kernels::MatmulPrecision;
 use anp_kernels::nn::LayerMasks;
 use burn::config::Config;
 use burn::module::{Module, Param};
@@ -33,6 +34,9 @@ pub struct Nas {
     pub weight_input: Param<Tensor<2>>,
     /// `R`: `[d_hidden, 8 · d_hidden]`.
     pub weight_hidden: Param<Tensor<2>>,
+    /// Of the matrix products.
+    #[module(skip)]
+    pub precision: MatmulPrecision,
 }
 
 impl Cell for Nas {
@@ -46,10 +50,11 @@ impl Cell for Nas {
     }
 
     fn init(_: &NasCellConfig, layer: LayerInit, device: &Device) -> Self {
-        let LayerInit { d_input, d_hidden, range, .. } = layer;
+        let LayerInit { d_input, d_hidden, range, precision, .. } = layer;
         Self {
             weight_input: draw(within(range), [d_input, 8 * d_hidden], device),
             weight_hidden: draw(within(range), [d_hidden, 8 * d_hidden], device),
+            precision,
         }
     }
 
@@ -64,10 +69,9 @@ impl Cell for Nas {
     fn forward(&self, input: Tensor<3>, state: LayerState, masks: LayerMasks) -> LayerOutput {
         let [seq_length, batch_size, d_input] = input.dims();
         let [d_hidden, width] = self.weight_hidden.dims();
-        let products = apply_mask(input, masks.input)
-            .reshape([seq_length * batch_size, d_input])
-            .matmul(self.weight_input.val())
-            .reshape([seq_length, batch_size, width]);
+        let rows = apply_mask(input, masks.input).reshape([seq_length * batch_size, d_input]);
+        let products = self.precision.matmul(rows, self.weight_input.val());
+        let products = products.reshape([seq_length, batch_size, width]);
         let mask: Option<Tensor<2>> = masks.recurrent.map(|mask| mask.squeeze_dim(0));
         let weight_mask = masks.weight.map(|mask| mask.squeeze_dim(0));
         let weight_hidden = apply_mask(self.weight_hidden.val(), weight_mask);
@@ -76,7 +80,7 @@ impl Cell for Nas {
         let (mut hidden, mut cell) = (Vec::new(), Vec::new());
         for t in 0..seq_length {
             let u = products.clone().narrow(0, t, 1).reshape([batch_size, width]);
-            let v = apply_mask(m, mask.clone()).matmul(weight_hidden.clone());
+            let v = self.precision.matmul(apply_mask(m, mask.clone()), weight_hidden.clone());
             let sum = u.clone() + v.clone();
             let block = |of: &Tensor<2>, index| of.clone().narrow(1, index * d_hidden, d_hidden);
             let b0 = tanh(sigmoid(block(&sum, 0)) * relu(block(&sum, 1)));

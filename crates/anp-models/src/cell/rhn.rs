@@ -32,6 +32,7 @@ impl Cell for Rhn {
             .with_initializer(within(layer.range))
             .with_transform_bias(config.transform_bias)
             .with_kernels(layer.kernels)
+            .with_precision(layer.precision)
             .init(device)
     }
 

@@ -35,6 +35,7 @@ impl Cell for Sru {
             .with_activation(config.activation)
             .with_reset_bias(config.highway_bias)
             .with_kernels(layer.kernels)
+            .with_precision(layer.precision)
             .init(device)
     }
 

@@ -1,7 +1,7 @@
 //! What a kind of recurrent layer implements, and what it takes and returns.
 
-use anp_kernels::Kernels;
 use anp_kernels::nn::LayerMasks;
+use anp_kernels::{Kernels, MatmulPrecision};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
@@ -68,6 +68,8 @@ pub struct LayerInit {
     pub range: f64,
     /// How the layer is computed.
     pub kernels: Kernels,
+    /// Of the matrix products.
+    pub precision: MatmulPrecision,
 }
 
 /// What a layer carries from step to step: as much of it as its kind has, `[batch_size, d_hidden]`

@@ -1,5 +1,5 @@
 use anp_core::validate_dropout;
-use anp_kernels::Kernels;
+use anp_kernels::{Kernels, MatmulPrecision};
 use burn::config::Config;
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
@@ -54,6 +54,9 @@ pub struct RecurrentLmConfig {
     /// How recurrences and losses are computed.
     #[config(default = "Kernels::Fused")]
     pub kernels: Kernels,
+    /// Of the matrix products of layers and decoder.
+    #[config(default = "MatmulPrecision::Full")]
+    pub precision: MatmulPrecision,
 }
 
 /// Range of the first values of a layer's weights.
@@ -92,8 +95,8 @@ impl RecurrentLmConfig {
                 Some(LayerInitRange::Fixed(range)) => range,
                 Some(LayerInitRange::InverseRootUnits) => (d_hidden as f64).sqrt().recip(),
             };
-            let kernels = self.kernels;
-            self.cell.init(LayerInit { d_input, d_hidden, range, kernels }, device)
+            let (kernels, precision) = (self.kernels, self.precision);
+            self.cell.init(LayerInit { d_input, d_hidden, range, kernels, precision }, device)
         };
         let decoder_bias = self.decoder_bias_init.initializer(self.init_range);
         let mut lm = RecurrentLm {
@@ -106,6 +109,7 @@ impl RecurrentLmConfig {
             posterior: None,
             dropout: self.dropout,
             kernels: self.kernels,
+            precision: self.precision,
         };
         lm.posterior = self.posterior.map(|prior| {
             // σ as shares of the prior's, as in Sonnet's example.

@@ -1,7 +1,7 @@
 use anp_core::apply_mask;
-use anp_kernels::Kernels;
 use anp_kernels::cross_entropy::{LinearCrossEntropyInputs, LogitTerms};
 use anp_kernels::random::standard_normal;
+use anp_kernels::{Kernels, MatmulPrecision};
 use burn::module::{Module, Param};
 use burn::tensor::module::embedding;
 use burn::tensor::{Device, Int, Tensor};
@@ -39,6 +39,8 @@ pub struct RecurrentLm {
     pub(super) dropout: Dropout,
     #[module(skip)]
     pub(super) kernels: Kernels,
+    #[module(skip)]
+    pub(super) precision: MatmulPrecision,
 }
 
 impl RecurrentLm {
@@ -200,11 +202,9 @@ impl RecurrentLm {
             None => self.embedding.val().transpose(),
         };
         let [_, vocab_size] = weight.dims();
-        dropped
-            .reshape([seq_length * batch_size, d_hidden])
-            .matmul(weight)
-            .add(self.decoder_bias.val().unsqueeze())
-            .reshape([seq_length, batch_size, vocab_size])
+        let products = self.precision.matmul(dropped.reshape([-1, d_hidden as i64]), weight);
+        let logits = products + self.decoder_bias.val().unsqueeze();
+        logits.reshape([seq_length, batch_size, vocab_size])
     }
 
     /// Negative log-likelihood of each target, in nats, by the softmax alone: a pointer is mixed in
@@ -236,6 +236,7 @@ impl RecurrentLm {
             tied: self.decoder_weight.is_none(),
             bias: self.decoder_bias.val(),
             targets: targets.reshape([num_tokens]),
+            precision: self.precision,
         }
     }
 

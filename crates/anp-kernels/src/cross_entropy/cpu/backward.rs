@@ -97,7 +97,7 @@ pub(super) fn backward<E: Scalar>(
     scale: &[E],
     threads: usize,
 ) -> Gradients<E> {
-    let Layer { hidden, d_hidden, num_classes, tied, .. } = *layer;
+    let Layer { hidden, d_hidden, num_classes, tied, precision, .. } = *layer;
     let tokens = layer.targets.len();
     assert_eq!(scale.len(), tokens, "length of the scale");
     assert_eq!(logits_grad.len(), tokens * num_classes, "length of the logits' gradient");
@@ -107,7 +107,8 @@ pub(super) fn backward<E: Scalar>(
     let alpha = common.copied().unwrap_or(E::ONE);
     let dz = Matrix::new(logits_grad, tokens, num_classes);
 
-    let mut hidden_grad = matmul(alpha, dz, layer.weight(0..num_classes).t(), threads);
+    let weight = layer.weight(0..num_classes).t();
+    let mut hidden_grad = matmul(alpha, dz, weight, precision, threads);
     let mut scaled = Vec::new();
     let hidden = if common.is_some() {
         hidden
@@ -121,12 +122,12 @@ pub(super) fn backward<E: Scalar>(
     let (lhs, rhs) = if tied { (dz.t(), hidden) } else { (hidden.t(), dz) };
     Gradients {
         hidden: hidden_grad,
-        weight: matmul(alpha, lhs, rhs, threads),
+        weight: matmul(alpha, lhs, rhs, precision, threads),
         bias: weighted_column_sums(logits_grad, scale, num_classes, threads),
     }
 }
 
-fn scale_rows<E: Scalar>(rows: &mut [E], scale: &[E], width: usize) {
+pub(super) fn scale_rows<E: Scalar>(rows: &mut [E], scale: &[E], width: usize) {
     vectorized(
         #[inline(always)]
         || {

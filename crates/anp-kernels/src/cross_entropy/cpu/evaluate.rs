@@ -28,7 +28,8 @@ pub(super) fn evaluate<E: Scalar>(layer: &Layer<'_, E>, terms: Terms<&mut [E]>, 
         let classes = start..(start + width).min(num_classes);
         let logits = &mut logits[..tokens * classes.len()];
         let (rows, weight) = (layer.tokens(layer.hidden), layer.weight(classes.clone()));
-        matmul_into(logits, classes.len(), Destination::Overwrite, rows, weight, threads);
+        let (stride, destination) = (classes.len(), Destination::Overwrite);
+        matmul_into(logits, stride, destination, rows, weight, layer.precision, threads);
         let bias = &layer.bias[classes.clone()];
         let per_task = rows_per_task(classes.len());
         let rows = logits.chunks_mut(per_task * classes.len());

@@ -1,5 +1,6 @@
 use std::ops::Range;
 
+use crate::MatmulPrecision;
 use crate::cpu::matmul::{Matrix, matmul};
 use crate::cpu::scalar::Scalar;
 
@@ -16,6 +17,7 @@ pub(super) struct Layer<'a, E> {
     pub(super) targets: &'a [usize],
     pub(super) d_hidden: usize,
     pub(super) num_classes: usize,
+    pub(super) precision: MatmulPrecision,
 }
 
 impl<'a, E: Scalar> Layer<'a, E> {
@@ -43,7 +45,13 @@ impl<'a, E: Scalar> Layer<'a, E> {
                 "the target {target} of token {token} is none of the {num_classes} classes"
             );
         }
-        Self { weight, bias, tied, hidden, targets, d_hidden, num_classes }
+        let precision = MatmulPrecision::Full;
+        Self { weight, bias, tied, hidden, targets, d_hidden, num_classes, precision }
+    }
+
+    /// The same with products of another precision.
+    pub(super) fn with_precision(self, precision: MatmulPrecision) -> Self {
+        Self { precision, ..self }
     }
 
     /// The weights of some classes: `[d_hidden, classes.len()]`.
@@ -64,7 +72,8 @@ impl<'a, E: Scalar> Layer<'a, E> {
 
     /// `hidden · weight`. The bias is added where the logits are read next.
     pub(super) fn logits(&self, threads: usize) -> Vec<E> {
-        matmul(E::ONE, self.tokens(self.hidden), self.weight(0..self.num_classes), threads)
+        let (tokens, weight) = (self.tokens(self.hidden), self.weight(0..self.num_classes));
+        matmul(E::ONE, tokens, weight, self.precision, threads)
     }
 }
 

@@ -17,6 +17,7 @@ use super::{
     CrossEntropyBackend, CrossEntropyBackward, CrossEntropyForward, CrossEntropyGradients,
     CrossEntropyOutputs, CrossEntropySaved,
 };
+use crate::MatmulPrecision;
 use crate::cpu::backend::{CpuBackend, CpuScalar, Like, threads, with_scalar};
 use layer::Layer;
 
@@ -56,22 +57,25 @@ struct Values<B: CpuBackend, E: CpuScalar> {
     bias: B::Values<E>,
     targets: Vec<usize>,
     tied: bool,
+    precision: MatmulPrecision,
 }
 
 impl<B: CpuBackend, E: CpuScalar> Values<B, E> {
     fn new(inputs: CrossEntropyForward<B>) -> Self {
-        let CrossEntropyForward { hidden, weight, bias, targets, tied, .. } = inputs;
+        let CrossEntropyForward { hidden, weight, bias, targets, tied, precision, .. } = inputs;
         Self {
             hidden: B::values(hidden),
             weight: B::values(weight),
             bias: B::values(bias),
             targets: B::indices(targets),
             tied,
+            precision,
         }
     }
 
     fn layer(&self) -> Layer<'_, E> {
         Layer::new(&self.weight, &self.bias, self.tied, &self.hidden, &self.targets)
+            .with_precision(self.precision)
     }
 }
 
@@ -117,9 +121,16 @@ fn backward<B: CpuBackend, E: CpuScalar>(
     let logits = logits.into_option().expect("the forward step kept the logits");
     let values_grad = B::values::<E>(values_grad);
     let gradients = match B::optional::<E>(statistics) {
-        None => {
+        None if inputs.precision == MatmulPrecision::Full => {
             let logits_grad = B::values(logits);
             backward::backward(&layer, &logits_grad, &values_grad, threads())
+        }
+        None => {
+            // What is rounded is the gradient of the logits, and so with its scale.
+            let mut logits_grad = B::owned(logits);
+            backward::scale_rows(&mut logits_grad, &values_grad, inputs.bias.len());
+            let ones = vec![E::ONE; inputs.targets.len()];
+            backward::backward(&layer, &logits_grad, &ones, threads())
         }
         Some(statistics) => {
             let mut logits = B::owned(logits);

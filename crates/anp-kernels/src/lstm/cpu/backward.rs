@@ -6,7 +6,7 @@ use super::{GATES, Lstm};
 use crate::cpu::disjoint_slice::DisjointSlice;
 use crate::cpu::matmul::{Destination, Matrix, matmul};
 use crate::cpu::panels::Chunk;
-use crate::cpu::recurrent::{Direction, Recurrence, add, add_product, run};
+use crate::cpu::recurrent::{Direction, Recurrence, RoundedGates, add, add_product, run};
 use crate::cpu::scalar::Scalar;
 
 /// Gradients of the states of all steps: `[seq_length, batch_size, d_hidden]` each.
@@ -50,11 +50,13 @@ pub(super) fn backward<E: Scalar>(
     let mut bias = vec![E::ZERO; GATES * dims.d_hidden];
     let mut cell0 = vec![E::ZERO; dims.state()];
     let mut recurrent = vec![E::ZERO; mask.inputs() * dims.state()];
+    let mut rounded = RoundedGates::storage(&lstm.recurrence);
     let backward = Backward {
         lstm,
         cell,
         state_grads,
         gates: DisjointSlice::new(gates),
+        rounded: RoundedGates::new(&lstm.recurrence, &mut rounded),
         bias: DisjointSlice::new(&mut bias),
         recurrent: DisjointSlice::new(&mut recurrent),
         carry: DisjointSlice::new(&mut cell0),
@@ -78,7 +80,8 @@ pub(super) fn weight_gradient<E: Scalar>(
     let (rows, width) = (dims.seq_length * dims.batch_size, GATES * dims.d_hidden);
     if mask.groups == 0 {
         let previous = Matrix::new(&previous, rows, dims.d_hidden);
-        return matmul(E::ONE, previous.t(), Matrix::new(gates_grad, rows, width), threads);
+        let gates_grad = Matrix::new(gates_grad, rows, width);
+        return matmul(E::ONE, previous.t(), gates_grad, lstm.recurrence.precision, threads);
     }
     let mut gradient = vec![E::ZERO; dims.d_hidden * width];
     lstm.recurrence.weight_gradient(&mut gradient, &previous, gates_grad, threads);
@@ -92,6 +95,7 @@ struct Backward<'a, E> {
     cell: &'a [E],
     state_grads: StateGradients<'a, E>,
     gates: DisjointSlice<'a, E>,
+    rounded: RoundedGates<'a, E>,
     /// `[4 · d_hidden]`.
     bias: DisjointSlice<'a, E>,
     /// Gradients of the inputs of the product, from the gates of the next step in time: `[groups,
@@ -145,7 +149,7 @@ impl<E: Scalar> Direction for Backward<'_, E> {
         for row in 0..mask.inputs() * dims.batch_size {
             recurrent(row, chunk.columns()).fill(E::ZERO);
         }
-        let grad = self.gates_grad(step);
+        let grad = self.rounded.before(step).unwrap_or_else(|| self.gates_grad(step));
         for gate in 0..GATES {
             let first = gate % mask.inputs() * dims.batch_size;
             let shape = [dims.batch_size, dims.d_hidden];
@@ -213,11 +217,13 @@ impl<E: Scalar> Direction for Backward<'_, E> {
                 *dc *= *f;
                 *f = df;
             }
-            for (sum, gate) in
-                [(&mut *bias_i, i), (&mut *bias_f, f), (&mut *bias_g, g), (&mut *bias_o, o)]
-            {
-                add(sum, gate);
+            let grads = [&*i, &*f, &*g, &*o];
+            let sums = [&mut *bias_i, &mut *bias_f, &mut *bias_g, &mut *bias_o];
+            for (sum, grad) in sums.into_iter().zip(grads) {
+                add(sum, grad);
             }
+            // SAFETY: only this chunk has these units.
+            unsafe { self.rounded.write(step, row, &units, grads) };
         }
     }
 }

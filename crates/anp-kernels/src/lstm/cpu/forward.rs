@@ -6,7 +6,7 @@ use super::{GATES, Lstm};
 use crate::cpu::disjoint_slice::DisjointSlice;
 use crate::cpu::matmul::Matrix;
 use crate::cpu::panels::Chunk;
-use crate::cpu::recurrent::{Direction, MaskedStates, Recurrence, run};
+use crate::cpu::recurrent::{Direction, ProductInputs, Recurrence, run};
 use crate::cpu::scalar::Scalar;
 
 /// What [`forward`] writes.
@@ -40,14 +40,14 @@ pub(super) fn forward<E: Scalar>(
     dims.check("cell states", cell, dims.sequence());
     let mut bias = bias.to_vec();
     bias[dims.d_hidden..2 * dims.d_hidden].iter_mut().for_each(|bias| *bias += forget_bias);
-    let mut masked = MaskedStates::storage(&lstm.recurrence);
+    let mut inputs = ProductInputs::storage(&lstm.recurrence);
     let forward = Forward {
         lstm,
         bias: &bias,
         gates: DisjointSlice::new(gates),
         hidden: DisjointSlice::new(hidden),
         cell: DisjointSlice::new(cell),
-        masked: MaskedStates::new(&lstm.recurrence, &mut masked),
+        inputs: ProductInputs::new(&lstm.recurrence, &mut inputs),
     };
     run(&forward, threads);
 }
@@ -61,16 +61,16 @@ struct Forward<'a, E> {
     gates: DisjointSlice<'a, E>,
     hidden: DisjointSlice<'a, E>,
     cell: DisjointSlice<'a, E>,
-    masked: MaskedStates<'a, E>,
+    inputs: ProductInputs<'a, E>,
 }
 
 impl<E: Scalar> Forward<'_, E> {
-    /// `h_{t−1} ⊙ m` for a gate: `[batch_size, d_hidden]`.
+    /// `h_{t−1} ⊙ m` for a gate, rounded if products are: `[batch_size, d_hidden]`.
     #[allow(unsafe_code)]
     fn previous(&self, step: usize, gate: usize) -> &[E] {
         let Recurrence { dims, state0, .. } = self.lstm.recurrence;
-        match (self.masked.before(step, gate), step) {
-            (Some(masked), _) => masked,
+        match (self.inputs.before(step, gate), step) {
+            (Some(input), _) => input,
             (None, 0) => state0,
             // SAFETY: the previous step wrote it, and no other does.
             (None, _) => unsafe { self.hidden.get((step - 1) * dims.state()..step * dims.state()) },
@@ -151,7 +151,7 @@ impl<E: Scalar> Direction for Forward<'_, E> {
                 *h = o * c.tanh();
             }
             // SAFETY: only this chunk has these units.
-            unsafe { self.masked.write(step, row, &units, h) };
+            unsafe { self.inputs.write(step, row, &units, h) };
         }
     }
 }

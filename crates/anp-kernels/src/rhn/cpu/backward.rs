@@ -6,7 +6,9 @@ use super::{GATES, place};
 use crate::cpu::disjoint_slice::DisjointSlice;
 use crate::cpu::matmul::{Destination, Matrix};
 use crate::cpu::panels::Chunk;
-use crate::cpu::recurrent::{Dims, Direction, Recurrence, add, add_product, nth, run};
+use crate::cpu::recurrent::{
+    Dims, Direction, Recurrence, RoundedGates, add, add_product, nth, run,
+};
 use crate::cpu::scalar::Scalar;
 use crate::cpu::tasks;
 
@@ -52,11 +54,13 @@ pub(super) fn backward<E: Scalar>(
     dims.check("hidden states' gradient", hidden_grad, dims.sequence());
     let mut hidden0 = vec![E::ZERO; dims.state()];
     let mut input_grad = vec![E::ZERO; mask.values.len()];
+    let mut rounded = RoundedGates::storage(&recurrence);
     let backward = Backward {
         recurrence,
         states,
         hidden_grad,
         gates: DisjointSlice::new(gates),
+        rounded: RoundedGates::new(&recurrence, &mut rounded),
         state_grad: DisjointSlice::new(&mut hidden0),
         input_grad: DisjointSlice::new(&mut input_grad),
     };
@@ -87,6 +91,7 @@ struct Backward<'a, E> {
     states: States<'a, E>,
     hidden_grad: &'a [E],
     gates: DisjointSlice<'a, E>,
+    rounded: RoundedGates<'a, E>,
     /// Gradient of the current state: `[batch_size, d_hidden]`.
     state_grad: DisjointSlice<'a, E>,
     /// Gradients of the inputs of the product, before they are masked: `[groups, batch_size,
@@ -192,7 +197,8 @@ impl<E: Scalar> Direction for Backward<'_, E> {
     fn product<S: Simd>(&self, simd: S, step: usize, chunk: &Chunk<'_, E>) {
         let Recurrence { dims, mask, .. } = self.recurrence;
         let Dims { batch_size, d_hidden, .. } = dims;
-        let (units, gates_grad) = (chunk.columns(), self.gates_grad(step));
+        let units = chunk.columns();
+        let gates_grad = self.rounded.before(step).unwrap_or_else(|| self.gates_grad(step));
         for row in 0..mask.groups * batch_size {
             // SAFETY: this thread has claimed the chunk.
             unsafe { self.input_grad(row, &units) }.fill(E::ZERO);
@@ -231,14 +237,16 @@ impl<E: Scalar> Direction for Backward<'_, E> {
             if layer + 1 == depth {
                 add(state_grad, &self.hidden_grad[dims.units(t * batch_size + row, &units)]);
             }
-            for (((h, u), gradient), &previous) in h.iter_mut().zip(u).zip(state_grad).zip(previous)
-            {
+            let elements = h.iter_mut().zip(&mut *u).zip(state_grad).zip(previous);
+            for (((h, u), gradient), &previous) in elements {
                 let (candidate, transform) = (*h, *u);
                 let carry = E::ONE - transform;
                 *h = *gradient * transform * (E::ONE - candidate * candidate);
                 *u = *gradient * (candidate - previous) * (transform * carry);
                 *gradient *= carry;
             }
+            // SAFETY: only this chunk has these units.
+            unsafe { self.rounded.write(step, row, &units, [h, u]) };
         }
     }
 }

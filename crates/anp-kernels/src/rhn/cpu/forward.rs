@@ -6,7 +6,7 @@ use super::{GATES, place};
 use crate::cpu::disjoint_slice::DisjointSlice;
 use crate::cpu::matmul::Matrix;
 use crate::cpu::panels::Chunk;
-use crate::cpu::recurrent::{Dims, Direction, MaskedStates, Recurrence, add, run};
+use crate::cpu::recurrent::{Dims, Direction, ProductInputs, Recurrence, add, run};
 use crate::cpu::scalar::Scalar;
 
 /// What [`forward`] writes.
@@ -45,7 +45,7 @@ pub(super) fn forward<E: Scalar>(
     dims.check("activated gates", activated, depth * GATES * dims.sequence());
     dims.check("inner states", inner, (depth - 1) * dims.sequence());
     dims.check("hidden states", hidden, dims.sequence());
-    let mut masked = MaskedStates::storage(&recurrence);
+    let mut inputs = ProductInputs::storage(&recurrence);
     let forward = Forward {
         recurrence,
         gates,
@@ -53,7 +53,7 @@ pub(super) fn forward<E: Scalar>(
         activated: DisjointSlice::new(activated),
         inner: DisjointSlice::new(inner),
         hidden: DisjointSlice::new(hidden),
-        masked: MaskedStates::new(&recurrence, &mut masked),
+        inputs: ProductInputs::new(&recurrence, &mut inputs),
     };
     run(&forward, threads);
 }
@@ -67,7 +67,7 @@ struct Forward<'a, E> {
     activated: DisjointSlice<'a, E>,
     inner: DisjointSlice<'a, E>,
     hidden: DisjointSlice<'a, E>,
-    masked: MaskedStates<'a, E>,
+    inputs: ProductInputs<'a, E>,
 }
 
 impl<E: Scalar> Forward<'_, E> {
@@ -94,7 +94,7 @@ impl<E: Scalar> Forward<'_, E> {
 
     /// The input of a gate's product at micro-step `index`.
     fn multiplied(&self, index: usize, gate: usize) -> &[E] {
-        self.masked.before(index, gate).unwrap_or_else(|| self.previous(index))
+        self.inputs.before(index, gate).unwrap_or_else(|| self.previous(index))
     }
 
     /// The row of `activated` that holds the gates of a sequence after micro-step `index`.
@@ -199,7 +199,7 @@ impl<E: Scalar> Direction for Forward<'_, E> {
                 *state = u * (h - previous) + previous;
             }
             // SAFETY: as above.
-            unsafe { self.masked.write(index, row, &units, state) };
+            unsafe { self.inputs.write(index, row, &units, state) };
         }
     }
 }

@@ -1,0 +1,73 @@
+use std::fmt;
+
+use burn::tensor::{FloatDType, Tensor};
+use serde::{Deserialize, Serialize};
+
+/// How the operands of a matrix product are rounded before they are multiplied.
+///
+/// Products are summed, and results stored, in the tensors' own type. Gradients are products, too:
+/// their operands are rounded in the same way.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MatmulPrecision {
+    /// Not at all.
+    #[default]
+    Full,
+    /// To bfloat16, to the nearest number, ties to even.
+    Bf16,
+}
+
+impl MatmulPrecision {
+    /// Name in commands and files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Bf16 => "bf16",
+        }
+    }
+
+    /// `lhs · rhs` in Burn's operations.
+    ///
+    /// # Panics
+    ///
+    /// If the sizes do not fit, or the device does not support the type that operands are rounded
+    /// to.
+    pub fn matmul(self, lhs: Tensor<2>, rhs: Tensor<2>) -> Tensor<2> {
+        match self {
+            Self::Full => lhs.matmul(rhs),
+            Self::Bf16 => round_gradient(round_value(lhs).matmul(round_value(rhs))),
+        }
+    }
+}
+
+impl fmt::Display for MatmulPrecision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+fn round(tensor: Tensor<2>) -> Tensor<2> {
+    let dtype = tensor.dtype();
+    tensor.cast(FloatDType::BF16).cast(dtype)
+}
+
+/// `a − b`, which is exact for a number and its rounding; 0 where one of them is not finite.
+fn difference(a: Tensor<2>, b: Tensor<2>) -> Tensor<2> {
+    let difference = (a - b).detach();
+    let is_lost = difference.clone().is_finite().bool_not();
+    difference.mask_fill(is_lost, 0.0)
+}
+
+/// Round the values, and pass the gradient on as it is.
+fn round_value(tensor: Tensor<2>) -> Tensor<2> {
+    let rounded = round(tensor.clone().detach());
+    let change = difference(rounded, tensor.clone());
+    tensor + change
+}
+
+/// Pass the values on as they are, and round the gradient: that of a cast is a cast.
+fn round_gradient(tensor: Tensor<2>) -> Tensor<2> {
+    let rounded = round(tensor.clone());
+    let rest = difference(tensor, rounded.clone());
+    rounded + rest
+}
