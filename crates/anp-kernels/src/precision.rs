@@ -46,9 +46,11 @@ impl fmt::Display for MatmulPrecision {
     }
 }
 
+/// By way of single precision, there and back (which is the way of a gradient): a cast from double
+/// precision would ignore the lowest 32 bits.
 fn round(tensor: Tensor<2>) -> Tensor<2> {
     let dtype = tensor.dtype();
-    tensor.cast(FloatDType::BF16).cast(dtype)
+    tensor.cast(FloatDType::F32).cast(FloatDType::BF16).cast(FloatDType::F32).cast(dtype)
 }
 
 /// `a − b`, which is exact for a number and its rounding; 0 where one of them is not finite.

@@ -249,16 +249,10 @@ impl Scalar for f64 {
         [angle.cos(), angle.sin()]
     }
 
-    /// By way of single precision, rounded to odd there: rounding twice to the nearest could go
-    /// wrong.
+    /// By way of single precision, as in PyTorch.
     #[inline(always)]
     fn to_bf16(self) -> Self {
-        let near = self as f32;
-        let is_exact = Self::from(near) == self || !near.is_finite();
-        let bits = near.to_bits();
-        let toward_zero = if Self::from(near).abs() > self.abs() { bits - 1 } else { bits };
-        let odd = if is_exact { near } else { f32::from_bits(toward_zero | 1) };
-        Self::from(Scalar::to_bf16(odd))
+        Self::from(Scalar::to_bf16(self as f32))
     }
 }
 
