@@ -7,6 +7,7 @@ pub(crate) mod hash;
 pub(crate) mod kind;
 mod overrides;
 pub(crate) mod penalty;
+pub(crate) mod precision;
 pub(crate) mod ranges;
 pub(crate) mod scale;
 
@@ -16,14 +17,14 @@ pub use hash::content_hash;
 use kind::Kind;
 pub use overrides::{OverrideError, apply_overrides};
 pub use penalty::PenaltyConfig;
+pub use precision::{MixedPrecision, NoSuchPrecision};
 pub use ranges::InvalidRecipe;
 pub use scale::Scale;
 
 #[cfg(test)]
 pub(crate) use crate::image::recipe::test_image_recipe;
 pub use crate::image::recipe::{
-    ImageDataConfig, ImageModelConfig, ImageRecipe, ImageTrainingConfig, MixedPrecision,
-    WideResnetRecipe,
+    ImageDataConfig, ImageModelConfig, ImageRecipe, ImageTrainingConfig, WideResnetRecipe,
 };
 #[cfg(test)]
 pub(crate) use crate::text::recipe::test_recipe;

@@ -9,7 +9,8 @@ use anp_experiments::engine::{
 };
 use anp_experiments::random::{Purpose, seed};
 use anp_experiments::recipe::{
-    BayesByBackpropConfig, ModelConfig, PointerSentinelConfig, Scale, ScheduleConfig, TextRecipe,
+    BayesByBackpropConfig, MixedPrecision, ModelConfig, PointerSentinelConfig, Scale,
+    ScheduleConfig, TextRecipe,
 };
 use anp_experiments::record::TextRecord;
 use anp_experiments::text::batches::{Tail, TokenStreams};
@@ -463,10 +464,9 @@ fn averages_are_evaluated_and_training_goes_on_without_them() {
 
 /// The other kinds of layers go through the same training, stop in the middle and go on to the same
 /// numbers.
-#[test]
-fn every_kind_of_layer_trains_and_goes_on_after_a_stop() {
-    let _alone = lock_generator();
-    for model in [
+/// A recipe for each kind of layer but LSTMs.
+fn kinds() -> impl Iterator<Item = TextRecipe> {
+    let models = [
         "sru = { d_embed = 5, d_hidden = 6, num_layers = 2, tie_weights = false, \
          input_dropout = 0.1, output_dropout = 0.1, rnn_dropout = 0.2, activation = 'tanh', \
          highway_bias = -1.0, init_range = 0.3 }",
@@ -474,12 +474,43 @@ fn every_kind_of_layer_trains_and_goes_on_after_a_stop() {
          input_dropout = 0.1, output_dropout = 0.1, transform_bias = -1.0, init_range = 0.3 }",
         "nas = { d_embed = 6, d_hidden = 6, num_layers = 2, tie_weights = true, \
          input_dropout = 0.1, inter_layer_dropout = 0.1, output_dropout = 0.1, init_range = 0.3 }",
-    ] {
-        let folder = tempfile::tempdir().unwrap();
+    ];
+    models.into_iter().map(|model| {
         let model: toml::Table = model.parse().unwrap();
         let model = toml::Value::Table(model).try_into().unwrap();
         let recipe = TextRecipe { model, ..falling() };
         recipe.validate().unwrap();
+        recipe
+    })
+}
+
+/// An operand is within 0.4 % of what it stands for. Losses stay within a percent in the first
+/// epoch, where runs have not drifted apart yet.
+#[test]
+fn bfloat16_products_keep_losses_within_a_percent() {
+    let _alone = lock_generator();
+    for recipe in kinds().chain([falling()]) {
+        let folder = tempfile::tempdir().unwrap();
+        let single = finish(&recipe, 3, &folder.path().join("single"));
+        let mut mixed = recipe.clone();
+        mixed.training.mixed_precision = Some(MixedPrecision::Bf16);
+        let mixed = finish(&mixed, 3, &folder.path().join("mixed"));
+        let (of_single, of_mixed) = (&single.curve[0], &mixed.curve[0]);
+        for (single, mixed) in
+            [(of_single.train_nll, of_mixed.train_nll), (of_single.valid_nll, of_mixed.valid_nll)]
+        {
+            assert_ne!(single, mixed, "{:?}", recipe.model);
+            assert!((mixed / single - 1.0).abs() < 0.01, "{single}, {mixed}: {:?}", recipe.model);
+        }
+        assert_ne!(single.recipe_hash, mixed.recipe_hash);
+    }
+}
+
+#[test]
+fn every_kind_of_layer_trains_and_goes_on_after_a_stop() {
+    let _alone = lock_generator();
+    for recipe in kinds() {
+        let folder = tempfile::tempdir().unwrap();
         let whole = finish(&recipe, 3, &folder.path().join("whole"));
         assert!(whole.curve[2].valid_nll < whole.curve[0].valid_nll, "{:?}", recipe.model);
         let resumed = finish_in_pieces(&recipe, 3, &folder.path().join("stopped"));

@@ -15,4 +15,4 @@ pub use learner::{BatchOutput, ImageLearner};
 pub use replicas::Replicas;
 pub use score::{CheckpointScore, evaluate_checkpoint};
 pub use snapshot::{ImageState, ImageTensors};
-pub use task::{ACCURACY, IMAGES_PER_SECOND, ImageData, ImageTask, NoSuchPrecision};
+pub use task::{ACCURACY, IMAGES_PER_SECOND, ImageData, ImageTask};

@@ -1,13 +1,11 @@
 //! Recipes of image classifiers.
 
-use std::fmt;
-
 use anp_models::{ImageSite, Kernels, ResidualLayout, WideResNetConfig};
-use burn::tensor::FloatDType;
 use serde::{Deserialize, Serialize};
 
 use crate::data::Split;
 use crate::recipe::penalty::PenaltyConfig;
+use crate::recipe::precision::MixedPrecision;
 use crate::recipe::ranges::{InvalidRecipe, check_numbers, data_set, part_of, require};
 
 /// Everything but the seed that decides the result of a run on images.
@@ -90,32 +88,6 @@ pub struct ImageTrainingConfig {
     /// normalisations, pooling, the linear layer, loss and penalties.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mixed_precision: Option<MixedPrecision>,
-}
-
-/// A type of half the size of single precision.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum MixedPrecision {
-    /// bfloat16: the range of single precision with 8 of its 24 bits. float16 has a smaller range
-    /// and would need a scaled loss.
-    Bf16,
-}
-
-impl MixedPrecision {
-    /// Burn's name.
-    pub fn dtype(self) -> FloatDType {
-        match self {
-            Self::Bf16 => FloatDType::BF16,
-        }
-    }
-}
-
-impl fmt::Display for MixedPrecision {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Bf16 => f.write_str("bf16"),
-        }
-    }
 }
 
 impl ImageTrainingConfig {

@@ -10,12 +10,12 @@ use super::batches::{Normalization, Prepared, Source};
 use super::build::{build, equivalents, optimizer};
 use super::evaluate::evaluate;
 use super::learner::{BatchOutput, ImageLearner};
-use super::recipe::{ImageModelConfig, ImageRecipe, MixedPrecision};
+use super::recipe::{ImageModelConfig, ImageRecipe};
 use super::record::{FeatureStatistics, ImageEpochRecord, ImageResult, ImageScore};
 use super::replicas::Replicas;
 use super::snapshot::{ImageState, ImageTensors, Velocities};
 use crate::data::{ImageSet, Images, Store};
-use crate::device::{DeviceName, Devices};
+use crate::device::Devices;
 use crate::engine::{
     Context, EpochEnd, FinishedEpoch, GoOn, GoOnPart, Metrics, NotFinite, PenaltyEquivalent,
     Position, Quantity, Snapshot, StepError, StepScalars, Task, TrainError, Words, finite,
@@ -66,19 +66,6 @@ impl ImageData {
     }
 }
 
-/// A device lacks the type for mixed precision.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "training.mixed_precision is {precision}, which {device} does not have; choose another device, \
-     or a recipe without it"
-)]
-pub struct NoSuchPrecision {
-    /// The requested type.
-    precision: MixedPrecision,
-    /// The device without it.
-    device: DeviceName,
-}
-
 /// Training with momentum on augmented images. The momentum may be reset after each epoch.
 pub struct ImageTask {
     recipe: ImageRecipe,
@@ -126,10 +113,7 @@ impl Task for ImageTask {
     fn check(recipe: &ImageRecipe, devices: &Devices) -> Result<(), TrainError> {
         recipe.validate()?;
         if let Some(precision) = recipe.training.mixed_precision {
-            let has_it = |device: &Device| device.supports_dtype(precision.dtype());
-            if let Some(&(device, _)) = devices.named().iter().find(|(_, it)| !has_it(it)) {
-                return Err(TrainError::Task(Box::new(NoSuchPrecision { precision, device })));
-            }
+            precision.check(devices)?;
         }
         let ImageModelConfig::WideResnet(network) = &recipe.model;
         if network.dropout > 0.0 && devices.are_several() {

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::bptt::VariableBptt;
 use super::noising::NoisingConfig;
 use crate::recipe::penalty::PenaltyConfig;
+use crate::recipe::precision::MixedPrecision;
 
 /// Everything but the seed that decides the result of a run on text.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -375,6 +376,11 @@ pub struct TrainingConfig {
     /// Decay of all parameters; one key under `[training.weight_decay]` names the kind.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight_decay: Option<WeightDecay>,
+    /// What the operands of matrix products are rounded to, forward and backward, also in
+    /// evaluation; the default is no rounding. Everything else stays in single precision: sums,
+    /// states, parameters, updates, losses and penalties.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mixed_precision: Option<MixedPrecision>,
     /// What happens to the learning rate after each epoch.
     pub schedule: ScheduleConfig,
     /// Stop after this many consecutive epochs without a better validation perplexity.
@@ -457,6 +463,7 @@ pub(crate) fn test_recipe() -> TextRecipe {
             grad_clip_norm: 5.0,
             loss: None,
             weight_decay: None,
+            mixed_precision: None,
             schedule: ScheduleConfig::OnPlateau { factor: 0.7, max_decays: 15 },
             patience: None,
         },

@@ -158,6 +158,7 @@ mod tests {
             grad_clip_norm: 5.0,
             loss: None,
             weight_decay: None,
+            mixed_precision: None,
             schedule,
             patience: None,
         }

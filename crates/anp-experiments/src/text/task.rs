@@ -118,6 +118,9 @@ impl Task for TextTask {
     /// last.
     fn check(recipe: &TextRecipe, devices: &Devices) -> Result<(), TrainError> {
         recipe.validate()?;
+        if let Some(precision) = recipe.training.mixed_precision {
+            precision.check(devices)?;
+        }
         if devices.are_several() {
             return Err(TrainError::SeveralDevices {
                 devices: devices.to_string(),

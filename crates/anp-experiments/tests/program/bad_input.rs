@@ -42,6 +42,15 @@ fn said(output: &Output, phrases: &[&str]) {
 
 // Recipes and data --------------------------------------------------------------------------------
 
+#[cfg(feature = "ndarray")]
+#[test]
+fn a_precision_that_the_device_has_not_is_refused() {
+    let set = ["--set", "training.mixed_precision=bf16", "--device", "ndarray"];
+    let workplace = Workplace::new();
+    let output = workplace.anp(&[&["reproduce", "table2"], &set[..]].concat()).output().unwrap();
+    failed(&output, &["training.mixed_precision is bf16, which ndarray does not have"]);
+}
+
 #[test]
 fn a_value_out_of_range_is_reported_before_data_is_looked_for() {
     let workplace = Workplace::new();

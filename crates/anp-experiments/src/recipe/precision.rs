@@ -1,0 +1,63 @@
+//! `training.mixed_precision`.
+
+use std::fmt;
+
+use burn::tensor::FloatDType;
+use serde::{Deserialize, Serialize};
+
+use crate::device::{DeviceName, Devices};
+use crate::engine::TrainError;
+
+/// A type of half the size of single precision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MixedPrecision {
+    /// bfloat16: the range of single precision with 8 of its 24 bits. float16 has a smaller range
+    /// and would need a scaled loss.
+    Bf16,
+}
+
+impl MixedPrecision {
+    /// Burn's name.
+    pub fn dtype(self) -> FloatDType {
+        match self {
+            Self::Bf16 => FloatDType::BF16,
+        }
+    }
+
+    /// Check that these devices have the type.
+    ///
+    /// # Errors
+    ///
+    /// [`TrainError::Task`] with [`NoSuchPrecision`] for the first that does not.
+    pub(crate) fn check(self, devices: &Devices) -> Result<(), TrainError> {
+        let mut named = devices.named().iter();
+        match named.find(|(_, device)| !device.supports_dtype(self.dtype())) {
+            Some(&(device, _)) => {
+                Err(TrainError::Task(Box::new(NoSuchPrecision { precision: self, device })))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for MixedPrecision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bf16 => f.write_str("bf16"),
+        }
+    }
+}
+
+/// A device lacks the type for mixed precision.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "training.mixed_precision is {precision}, which {device} does not have; choose another device, \
+     or a recipe without it"
+)]
+pub struct NoSuchPrecision {
+    /// The type.
+    precision: MixedPrecision,
+    /// The first device that lacks it.
+    device: DeviceName,
+}
