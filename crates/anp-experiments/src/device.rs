@@ -166,8 +166,9 @@ pub enum DeviceError {
     NotCompiledIn(DeviceName),
     /// The backend has no such device here.
     #[error(
-        "{name} is not present: {backend} finds {} here; `anp devices` lists what there is",
-        number_of_devices(*.found), backend = .name.backend
+        "{name} is not present; devices that {backend} finds here: {found} (`anp devices` lists \
+         what there is)",
+        backend = .name.backend
     )]
     NotPresent {
         /// The device.
@@ -181,14 +182,6 @@ pub enum DeviceError {
     /// Nothing at all.
     #[error("no backend is compiled in; build with `--features flex`, or another backend's name")]
     NoBackend,
-}
-
-fn number_of_devices(found: usize) -> String {
-    match found {
-        0 => "no device".to_owned(),
-        1 => "one device".to_owned(),
-        _ => format!("{found} devices"),
-    }
 }
 
 impl fmt::Display for DeviceName {

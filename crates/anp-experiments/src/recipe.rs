@@ -68,18 +68,12 @@ impl Recipe {
 
     /// The language model's recipe, if it is one.
     pub fn text(self) -> Option<TextRecipe> {
-        match self {
-            Self::Text(recipe) => Some(recipe),
-            Self::Image(_) => None,
-        }
+        if let Self::Text(recipe) = self { Some(recipe) } else { None }
     }
 
     /// The image classifier's recipe, if it is one.
     pub fn image(self) -> Option<ImageRecipe> {
-        match self {
-            Self::Text(_) => None,
-            Self::Image(recipe) => Some(recipe),
-        }
+        if let Self::Image(recipe) = self { Some(recipe) } else { None }
     }
 
     /// Check every value, and that the values fit each other.

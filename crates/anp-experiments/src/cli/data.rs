@@ -96,15 +96,12 @@ Examples:
 pub(super) fn run(args: &DataArgs, globals: &Globals) -> anyhow::Result<ExitCode> {
     let mut out = io::stdout().lock();
     let desk = Desk { store: globals.store(), quiet: globals.quiet, out: &mut out };
+    let is_broken_pipe = |err: &io::Error| err.kind() == io::ErrorKind::BrokenPipe;
     match desk.execute(&args.command) {
         // Whoever reads the output has seen enough, as in `anp data list | head -1`.
         Err(err) if err.downcast_ref().is_some_and(is_broken_pipe) => Ok(ExitCode::SUCCESS),
         done => done.map(|()| ExitCode::SUCCESS),
     }
-}
-
-fn is_broken_pipe(err: &io::Error) -> bool {
-    err.kind() == io::ErrorKind::BrokenPipe
 }
 
 /// The data sets with these names, or all.

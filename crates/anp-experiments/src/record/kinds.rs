@@ -68,18 +68,12 @@ impl Record {
 
     /// The record of a language model, if it is one.
     pub fn text(self) -> Option<TextRecord> {
-        match self {
-            Self::Text(record) => Some(*record),
-            Self::Image(_) => None,
-        }
+        if let Self::Text(record) = self { Some(*record) } else { None }
     }
 
     /// The record of an image classifier, if it is one.
     pub fn image(self) -> Option<ImageRecord> {
-        match self {
-            Self::Text(_) => None,
-            Self::Image(record) => Some(*record),
-        }
+        if let Self::Image(record) = self { Some(*record) } else { None }
     }
 }
 
