@@ -462,8 +462,6 @@ fn averages_are_evaluated_and_training_goes_on_without_them() {
     assert_eq!(averaged.result.valid.nll, best.valid_nll);
 }
 
-/// The other kinds of layers go through the same training, stop in the middle and go on to the same
-/// numbers.
 /// A recipe for each kind of layer but LSTMs.
 fn kinds() -> impl Iterator<Item = TextRecipe> {
     let models = [
@@ -506,6 +504,8 @@ fn bfloat16_products_keep_losses_within_a_percent() {
     }
 }
 
+/// The other kinds of layers go through the same training, stop in the middle and go on to the same
+/// numbers.
 #[test]
 fn every_kind_of_layer_trains_and_goes_on_after_a_stop() {
     let _alone = lock_generator();

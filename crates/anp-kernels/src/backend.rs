@@ -6,7 +6,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, DispatchDevice, ExtensionType};
 use burn::tensor::{Device, Shape};
 
-use crate::MatmulPrecision;
+use crate::precision::MatmulPrecision;
 
 /// A tensor that may be absent, as an input or output of a backend's operation.
 #[derive(Debug, Clone, ExtensionType)]

@@ -4,7 +4,6 @@ use std::str::FromStr;
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-use crate::MatmulPrecision;
 use crate::batch_norm::{BatchNormInputs, BatchStatistics, batch_norm, batch_norm_reference};
 use crate::conv2d::{Conv2dInputs, conv2d, conv2d_reference};
 use crate::cross_entropy::{
@@ -13,6 +12,7 @@ use crate::cross_entropy::{
 };
 use crate::lstm::{LstmInputs, LstmSequence, lstm_reference, lstm_sequence};
 use crate::matmul::{matmul, matmul_reference};
+use crate::precision::MatmulPrecision;
 use crate::rhn::{RhnInputs, rhn_reference, rhn_sequence};
 use crate::sampled_weight::{SampledWeightInputs, sampled_weight, sampled_weight_reference};
 use crate::sgd::inputs::SgdInputs;

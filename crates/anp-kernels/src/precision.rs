@@ -33,9 +33,31 @@ impl MatmulPrecision {
     /// If the sizes do not fit, or the device does not support the type that operands are rounded
     /// to.
     pub fn matmul(self, lhs: Tensor<2>, rhs: Tensor<2>) -> Tensor<2> {
+        self.matmul_prepared(lhs, self.prepare(rhs))
+    }
+
+    /// The right operand of several products ([`matmul_prepared`](Self::matmul_prepared)), rounded
+    /// once for all of them.
+    ///
+    /// # Panics
+    ///
+    /// If the device does not support the type.
+    pub fn prepare(self, rhs: Tensor<2>) -> Tensor<2> {
+        match self {
+            Self::Full => rhs,
+            Self::Bf16 => round_value(rhs),
+        }
+    }
+
+    /// [`matmul`](Self::matmul) with a right operand from [`prepare`](Self::prepare).
+    ///
+    /// # Panics
+    ///
+    /// As [`matmul`](Self::matmul).
+    pub fn matmul_prepared(self, lhs: Tensor<2>, rhs: Tensor<2>) -> Tensor<2> {
         match self {
             Self::Full => lhs.matmul(rhs),
-            Self::Bf16 => round_gradient(round_value(lhs).matmul(round_value(rhs))),
+            Self::Bf16 => round_gradient(round_value(lhs).matmul(rhs)),
         }
     }
 }
@@ -53,23 +75,24 @@ fn round(tensor: Tensor<2>) -> Tensor<2> {
     tensor.cast(FloatDType::F32).cast(FloatDType::BF16).cast(FloatDType::F32).cast(dtype)
 }
 
-/// `a − b`, which is exact for a number and its rounding; 0 where one of them is not finite.
+/// `a − b`, which is exact for a number and its rounding.
 fn difference(a: Tensor<2>, b: Tensor<2>) -> Tensor<2> {
-    let difference = (a - b).detach();
-    let is_lost = difference.clone().is_finite().bool_not();
-    difference.mask_fill(is_lost, 0.0)
+    (a - b).detach()
 }
 
 /// Round the values, and pass the gradient on as it is.
 fn round_value(tensor: Tensor<2>) -> Tensor<2> {
     let rounded = round(tensor.clone().detach());
-    let change = difference(rounded, tensor.clone());
-    tensor + change
+    // Also where the number is infinite, or becomes it.
+    let is_infinite = rounded.clone().is_inf();
+    let change = difference(rounded.clone(), tensor.clone());
+    (tensor + change).mask_where(is_infinite, rounded)
 }
 
 /// Pass the values on as they are, and round the gradient: that of a cast is a cast.
 fn round_gradient(tensor: Tensor<2>) -> Tensor<2> {
     let rounded = round(tensor.clone());
-    let rest = difference(tensor, rounded.clone());
-    rounded + rest
+    let is_infinite = rounded.clone().is_inf();
+    let rest = difference(tensor.clone(), rounded.clone());
+    (rounded + rest).mask_where(is_infinite, tensor)
 }

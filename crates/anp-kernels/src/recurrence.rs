@@ -6,8 +6,8 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, ExtensionType};
 use burn::tensor::Tensor;
 
-use crate::MatmulPrecision;
 use crate::backend::Optional;
+use crate::precision::MatmulPrecision;
 
 /// The recurrent product of an LSTM or a Recurrent Highway Network: `(h ⊙ m) W_h` at each step.
 #[derive(Debug, Clone, ExtensionType)]
@@ -38,18 +38,19 @@ impl<B: Backend> Recurrence<B> {
     }
 }
 
-/// `(h ⊙ m) W_h` in Burn's operations, with no mask, one for all gates or one per gate.
+/// `(h ⊙ m) W_h` in Burn's operations, with no mask, one for all gates or one per gate. The weight
+/// is [prepared](MatmulPrecision::prepare).
 pub(crate) fn recurrent_product(
     h: Tensor<2>,
     weight: &Tensor<2>,
     mask: Option<&Tensor<3>>,
     precision: MatmulPrecision,
 ) -> Tensor<2> {
-    let Some(mask) = mask else { return precision.matmul(h, weight.clone()) };
+    let Some(mask) = mask else { return precision.matmul_prepared(h, weight.clone()) };
     let [groups, batch_size, d_hidden] = mask.dims();
     let by_gate = mask.clone().chunk(groups, 0).into_iter().zip(weight.clone().chunk(groups, 1));
     let products = by_gate.map(|(mask, weight)| {
-        precision.matmul(h.clone() * mask.reshape([batch_size, d_hidden]), weight)
+        precision.matmul_prepared(h.clone() * mask.reshape([batch_size, d_hidden]), weight)
     });
     Tensor::cat(products.collect(), 1)
 }

@@ -89,7 +89,7 @@ pub struct Corpus {
 }
 
 impl Corpus {
-    /// Read a corpus from three UTF-8 files, one sentence (or paragraph) per line, words separated by
+    /// Read a corpus from three UTF-8 files, a sentence (or paragraph) per line, words separated by
     /// white space.
     ///
     /// The vocabulary comes from `train` alone; a word of the other two that is not in it becomes

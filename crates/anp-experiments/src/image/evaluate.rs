@@ -27,16 +27,17 @@ pub(super) fn evaluate(
         let output = InferenceStep::step(model, batch).into_step();
         let BatchOutput { images: of_batch, nll_sum, correct: right, norm_sum, square_sum, .. } =
             output;
-        let values = Tensor::cat(vec![nll_sum, right, norm_sum, square_sum], 0).into_data();
-        let values: Vec<f64> = values.iter::<f64>().collect();
-        nll += values[0];
-        correct += values[1];
-        norm += values[2];
-        square += values[3];
+        let sums = Tensor::cat(vec![nll_sum, right, norm_sum, square_sum], 0).into_data();
+        let sums: Vec<f64> = sums.iter::<f64>().collect();
+        let [nll_sum, right, norm_sum, square_sum] = sums.try_into().expect("four numbers");
+        nll += nll_sum;
+        correct += right;
+        norm += norm_sum;
+        square += square_sum;
         images += of_batch;
         let measured = Summary {
-            loss: values[0] / of_batch as f64,
-            accuracy: 100.0 * values[1] / of_batch as f64,
+            loss: nll_sum / of_batch as f64,
+            accuracy: 100.0 * right / of_batch as f64,
             items: of_batch,
             ..Summary::default()
         };

@@ -113,7 +113,7 @@ impl Task for ImageTask {
     fn check(recipe: &ImageRecipe, devices: &Devices) -> Result<(), TrainError> {
         recipe.validate()?;
         if let Some(precision) = recipe.training.mixed_precision {
-            precision.check(devices)?;
+            precision.check(devices).map_err(|err| TrainError::Task(Box::new(err)))?;
         }
         let ImageModelConfig::WideResnet(network) = &recipe.model;
         if network.dropout > 0.0 && devices.are_several() {

@@ -6,7 +6,6 @@ use burn::tensor::FloatDType;
 use serde::{Deserialize, Serialize};
 
 use crate::device::{DeviceName, Devices};
-use crate::engine::TrainError;
 
 /// A type of half the size of single precision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,13 +28,11 @@ impl MixedPrecision {
     ///
     /// # Errors
     ///
-    /// [`TrainError::Task`] with [`NoSuchPrecision`] for the first that does not.
-    pub(crate) fn check(self, devices: &Devices) -> Result<(), TrainError> {
+    /// [`NoSuchPrecision`] for the first that does not.
+    pub(crate) fn check(self, devices: &Devices) -> Result<(), NoSuchPrecision> {
         let mut named = devices.named().iter();
         match named.find(|(_, device)| !device.supports_dtype(self.dtype())) {
-            Some(&(device, _)) => {
-                Err(TrainError::Task(Box::new(NoSuchPrecision { precision: self, device })))
-            }
+            Some(&(device, _)) => Err(NoSuchPrecision { precision: self, device }),
             None => Ok(()),
         }
     }

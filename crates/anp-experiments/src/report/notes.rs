@@ -176,17 +176,23 @@ impl<'a> Notes<'a> {
             let ours = "mean ± standard deviation over n seeds; difference is ours minus paper";
             lines.push(note("ours:", ours));
             let (epoch, item, norm, test) = match self.report.metric {
-                Metric::Perplexity => {
-                    ("best", "token", "last hidden activation over validation tokens", None)
-                }
-                Metric::Accuracy => {
-                    ("last", "image", "pooled features over test images", Some(LAST_EPOCH))
-                }
+                Metric::Perplexity => (
+                    "best",
+                    "token",
+                    "last hidden activation over validation tokens, dropout off",
+                    None,
+                ),
+                Metric::Accuracy => (
+                    "last",
+                    "image",
+                    "pooled features over test images after the last epoch",
+                    Some(LAST_EPOCH),
+                ),
             };
             let added = "what the penalties added to the training loss";
             let penalty = format!("{added} in the {epoch} epoch, nats per {item}");
             lines.push(note("penalty:", &penalty));
-            lines.push(note("norm:", &format!("mean ‖h‖₂ of the {norm}, dropout off")));
+            lines.push(note("norm:", &format!("mean ‖h‖₂ of the {norm}")));
             lines.extend(test.map(|text| note("ours test:", text)));
         }
         lines.extend(self.readings());
@@ -211,8 +217,8 @@ impl<'a> Notes<'a> {
     }
 }
 
-const LAST_EPOCH: &str = "after the last epoch; `best epoch` is chosen by the test set, as the paper's \
-                          code does";
+const LAST_EPOCH: &str = "after the last epoch; `best epoch` is chosen by the test set, as the \
+                          paper's code does";
 
 /// Two significant digits, because a penalty may be anything from 0.0003 to 3 nats.
 fn significant(value: f64) -> String {

@@ -376,9 +376,9 @@ pub struct TrainingConfig {
     /// Decay of all parameters; one key under `[training.weight_decay]` names the kind.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight_decay: Option<WeightDecay>,
-    /// What the operands of matrix products are rounded to, forward and backward, also in
-    /// evaluation; the default is no rounding. Everything else stays in single precision: sums,
-    /// states, parameters, updates, losses and penalties.
+    /// What the operands of the matrix products of layers and decoder are rounded to, forward and
+    /// backward, also in evaluation; the default is no rounding. Everything else stays in single
+    /// precision: sums, states, a pointer, parameters, updates, losses and penalties.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mixed_precision: Option<MixedPrecision>,
     /// What happens to the learning rate after each epoch.

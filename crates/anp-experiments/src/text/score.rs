@@ -10,7 +10,7 @@ use super::evaluate::{MonteCarlo, TextScores, evaluate, evaluate_monte_carlo};
 use super::learner::{LmLearner, Objective};
 use super::snapshot::TextTensors;
 use super::task::TextTask;
-use crate::engine::{GoOnPart, Place, StoredCheckpoint, TrainError};
+use crate::engine::{GoOnPart, Place, StoredCheckpoint, Task, TrainError};
 
 /// The scores of a checkpoint.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -44,7 +44,8 @@ pub struct MonteCarloScores {
 ///
 /// # Errors
 ///
-/// [`TrainError::Data`], [`TrainError::Task`] and [`TrainError::Checkpoint`].
+/// [`TrainError::Recipe`], [`TrainError::SeveralDevices`], [`TrainError::Data`],
+/// [`TrainError::Task`] and [`TrainError::Checkpoint`].
 pub fn evaluate_checkpoint(
     stored: StoredCheckpoint<TextTask>,
     place: &Place,
@@ -52,6 +53,7 @@ pub fn evaluate_checkpoint(
     go_on: &mut GoOnPart<'_>,
 ) -> Result<Option<CheckpointScores>, TrainError> {
     let recipe = &stored.recipe;
+    TextTask::check(recipe, &place.devices)?;
     let texts = Texts::cut(&place.store.load(&recipe.data.corpus)?, recipe)?;
     let checkpoint = stored.path.clone();
     let best_epoch = stored.state.schedule.best_epoch();

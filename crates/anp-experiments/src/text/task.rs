@@ -119,7 +119,7 @@ impl Task for TextTask {
     fn check(recipe: &TextRecipe, devices: &Devices) -> Result<(), TrainError> {
         recipe.validate()?;
         if let Some(precision) = recipe.training.mixed_precision {
-            precision.check(devices)?;
+            precision.check(devices).map_err(|err| TrainError::Task(Box::new(err)))?;
         }
         if devices.are_several() {
             return Err(TrainError::SeveralDevices {

@@ -129,7 +129,7 @@ fn a_text_too_short_for_the_streams_is_refused_with_its_split() {
 fn a_device_that_is_not_there_is_named_with_what_there_is() {
     let workplace = Workplace::new();
     for (device, phrases) in [
-        ("flex:7", ["flex finds one device", "anp devices"]),
+        ("flex:7", ["devices that flex finds here: 1", "anp devices"]),
         ("rocm", ["rocm:0 is not compiled in", "--features rocm"]),
         ("gpu", ["`gpu` is not a device", "cuda:0"]),
     ] {

@@ -6,10 +6,10 @@ use burn::backend::tensor::{Device, FloatTensor, IntTensor};
 use burn::backend::{Backend, TensorMetadata};
 use burn::tensor::{DType, Element, Shape, TensorData, read_sync};
 
-use crate::MatmulPrecision;
 use crate::backend::Optional;
 use crate::cpu::recurrent;
 use crate::cpu::scalar::Scalar;
+use crate::precision::MatmulPrecision;
 use crate::recurrence::Recurrence;
 
 /// A scalar that both the kernels and Burn support: `f32` or `f64`.

@@ -1,72 +1,12 @@
 use gemm::Parallelism;
 
+use super::bf16;
+use super::matrix::fits;
+pub(crate) use super::matrix::{Destination, Matrix};
 use super::scalar::Scalar;
 use super::simd::vectorized;
 use super::tasks::{filled, part_lens};
-use crate::MatmulPrecision;
-
-/// A matrix over a slice, with strides in elements.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Matrix<'a, E> {
-    data: &'a [E],
-    rows: usize,
-    columns: usize,
-    row_stride: usize,
-    column_stride: usize,
-}
-
-impl<'a, E> Matrix<'a, E> {
-    /// A row-major matrix of `rows` by `columns` without gaps.
-    pub(crate) fn new(data: &'a [E], rows: usize, columns: usize) -> Self {
-        Self::strided(data, [rows, columns], [columns, 1])
-    }
-
-    /// A matrix with any strides.
-    ///
-    /// # Panics
-    ///
-    /// If an element lies outside `data`.
-    pub(crate) fn strided(data: &'a [E], shape: [usize; 2], strides: [usize; 2]) -> Self {
-        assert!(
-            fits(data.len(), shape, strides),
-            "a matrix of {shape:?} with strides {strides:?} needs more than {} elements",
-            data.len()
-        );
-        Self {
-            data,
-            rows: shape[0],
-            columns: shape[1],
-            row_stride: strides[0],
-            column_stride: strides[1],
-        }
-    }
-
-    pub(crate) fn rows(&self) -> usize {
-        self.rows
-    }
-
-    pub(crate) fn columns(&self) -> usize {
-        self.columns
-    }
-
-    /// A row of a matrix whose column stride is 1.
-    #[inline(always)]
-    pub(crate) fn row(&self, row: usize) -> &'a [E] {
-        debug_assert_eq!(self.column_stride, 1, "a row is a slice");
-        &self.data[row * self.row_stride..][..self.columns]
-    }
-
-    /// The transpose, as a view.
-    pub(crate) fn t(self) -> Self {
-        Self {
-            data: self.data,
-            rows: self.columns,
-            columns: self.rows,
-            row_stride: self.column_stride,
-            column_stride: self.row_stride,
-        }
-    }
-}
+use crate::precision::MatmulPrecision;
 
 impl<E: Scalar> Matrix<'_, E> {
     /// The elements rounded to bfloat16, without gaps: row by row, or column by column where it is
@@ -115,19 +55,6 @@ impl<E> Rounded<E> {
     }
 }
 
-fn fits(len: usize, [rows, columns]: [usize; 2], [row_stride, column_stride]: [usize; 2]) -> bool {
-    rows == 0 || columns == 0 || (rows - 1) * row_stride + (columns - 1) * column_stride < len
-}
-
-/// What a product does with the values in its destination.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Destination {
-    /// It overwrites them without reading them.
-    Overwrite,
-    /// It adds to them.
-    Accumulate,
-}
-
 /// `alpha · lhs · rhs`, row-major without gaps, in memory that is written only once.
 ///
 /// # Panics
@@ -142,6 +69,12 @@ pub(crate) fn matmul<E: Scalar>(
 ) -> Vec<E> {
     assert_eq!(lhs.columns, rhs.rows, "inner sizes of a product differ");
     if precision == MatmulPrecision::Bf16 {
+        if alpha == E::ONE && bf16_kernel::<E>().is_some() {
+            let mut out = vec![E::ZERO; lhs.rows * rhs.columns];
+            let destination = Destination::Overwrite;
+            matmul_into(&mut out, rhs.columns, destination, lhs, rhs, precision, threads);
+            return out;
+        }
         let (lhs, rhs) = (lhs.to_bf16(threads), rhs.to_bf16(threads));
         return matmul(alpha, lhs.matrix(), rhs.matrix(), MatmulPrecision::Full, threads);
     }
@@ -183,6 +116,19 @@ pub(crate) fn matmul_into<E: Scalar>(
     assert!(row_stride >= n || m <= 1, "rows of {n} overlap with a stride of {row_stride}");
     assert!(fits(out.len(), [m, n], [row_stride, 1]), "a product of {m} by {n} does not fit");
     if precision == MatmulPrecision::Bf16 {
+        if let (Some(kernel), Some(lhs), Some(rhs)) =
+            (bf16_kernel::<E>(), lhs.single(), rhs.single())
+            && lhs.columns > 0
+        {
+            let out = out.as_mut_ptr().cast();
+            // SAFETY: the assertions above keep every element inside `out`, which is borrowed
+            // exclusively and in single precision.
+            #[allow(unsafe_code)]
+            unsafe {
+                bf16::matmul(kernel, out, row_stride, destination, lhs, rhs, threads);
+            }
+            return;
+        }
         let (lhs, rhs) = (lhs.to_bf16(threads), rhs.to_bf16(threads));
         let (lhs, rhs, precision) = (lhs.matrix(), rhs.matrix(), MatmulPrecision::Full);
         return matmul_into(out, row_stride, destination, lhs, rhs, precision, threads);
@@ -192,6 +138,11 @@ pub(crate) fn matmul_into<E: Scalar>(
     unsafe {
         write_product(out.as_mut_ptr(), row_stride, destination, E::ONE, lhs, rhs, threads);
     }
+}
+
+/// What multiplies bfloat16 faster than numbers of this type, if anything does.
+fn bf16_kernel<E: Scalar>() -> Option<bf16::Kernel> {
+    if size_of::<E>() == size_of::<f32>() { bf16::Kernel::best() } else { None }
 }
 
 /// # Safety
@@ -278,21 +229,23 @@ mod tests {
         }
     }
 
+    /// In double precision, which has no other way; `bf16/tests.rs` compares that of single
+    /// precision.
     #[test]
     fn a_product_in_bf16_is_that_of_the_rounded_operands() {
-        let noise = |len: usize, mut state: u32| -> Vec<f32> {
+        let noise = |len: usize, mut state: u32| -> Vec<f64> {
             let mut next = || {
                 state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                (state >> 8) as f32 / 2_f32.powi(24) - 0.5
+                f64::from(state) / 2_f64.powi(32) - 0.5
             };
             (0..len).map(|_| next()).collect()
         };
         let rounded =
-            |values: &[f32]| -> Vec<f32> { values.iter().map(|value| value.to_bf16()).collect() };
+            |values: &[f64]| -> Vec<f64> { values.iter().map(|value| value.to_bf16()).collect() };
         for (m, k, n) in [(1, 1, 1), (3, 5, 2), (17, 33, 40), (70, 129, 65)] {
             let (lhs, rhs) = (noise(m * k, 1), noise(k * n, 2));
             // The left one by columns, the right one by rows and by columns.
-            let products = |lhs: &[f32], rhs: &[f32], precision, threads| {
+            let products = |lhs: &[f64], rhs: &[f64], precision, threads| {
                 let lhs = Matrix::new(lhs, k, m).t();
                 let by_rows = matmul(2.0, lhs, Matrix::new(rhs, k, n), precision, threads);
                 let rhs = Matrix::new(rhs, n, k).t();

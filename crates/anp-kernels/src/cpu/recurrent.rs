@@ -16,7 +16,7 @@ use super::matmul::{Destination, Matrix, matmul_into};
 use super::panels::{Chunk, Panels};
 use super::scalar::Scalar;
 use super::simd::{dispatch, vectorized_for};
-use crate::MatmulPrecision;
+use crate::precision::MatmulPrecision;
 
 /// Sizes of a recurrence over a sequence; none is zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

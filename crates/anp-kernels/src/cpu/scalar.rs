@@ -195,7 +195,7 @@ impl Scalar for f32 {
         let bits = self.to_bits();
         let rounded = bits.wrapping_add(0x7FFF + ((bits >> 16) & 1)) & 0xFFFF_0000;
         // A NaN could become infinite, or overflow to zero.
-        Self::from_bits(if self.is_nan() { bits | 0x0040_0000 } else { rounded })
+        Self::from_bits(if self.is_nan() { (bits | 0x0040_0000) & 0xFFFF_0000 } else { rounded })
     }
 }
 

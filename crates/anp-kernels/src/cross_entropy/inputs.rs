@@ -2,7 +2,7 @@
 
 use burn::tensor::{Int, Tensor};
 
-use crate::MatmulPrecision;
+use crate::precision::MatmulPrecision;
 
 /// A linear layer over classes, its input and the targets.
 #[derive(Debug, Clone)]

@@ -1,10 +1,10 @@
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, ExtensionType, backend_extension};
 
-use crate::MatmulPrecision;
 use crate::backend::Optional;
 #[cfg(feature = "fusion")]
 use crate::backend::{OptionalMetadata, TensorSpec, spec};
+use crate::precision::MatmulPrecision;
 
 /// [`LinearCrossEntropyInputs`](super::LinearCrossEntropyInputs) as tensors of a backend.
 #[derive(Debug, Clone, ExtensionType)]

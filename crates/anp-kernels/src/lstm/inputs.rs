@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, Tensor};
 
-use crate::MatmulPrecision;
+use crate::precision::MatmulPrecision;
 
 /// Hidden and cell state of one layer between two windows.
 #[derive(Debug, Clone)]

@@ -12,6 +12,7 @@ use crate::recurrence::recurrent_product;
 pub fn lstm_sequence(inputs: LstmInputs) -> LstmSequence {
     let LstmInputs { gates, bias, weight_hidden, mask, state, forget_bias, precision } = inputs;
     let LstmState { hidden: mut h, cell: mut c } = state;
+    let weight_hidden = precision.prepare(weight_hidden);
     let mut hidden = Vec::new();
     let mut cell = Vec::new();
 

@@ -2,9 +2,9 @@ use burn::backend::TensorMetadata;
 use burn::backend::tensor::FloatTensor;
 
 use super::{MatmulBackend, MatmulBackward};
-use crate::MatmulPrecision;
 use crate::cpu::backend::{CpuBackend, CpuScalar, Like, threads, with_scalar};
 use crate::cpu::matmul::{self, Matrix};
+use crate::precision::MatmulPrecision;
 
 /// The product; `transpose` says which of the matrices to transpose first.
 fn matmul<B: CpuBackend, E: CpuScalar>(

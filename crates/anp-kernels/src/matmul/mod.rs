@@ -12,8 +12,8 @@ use burn::backend::Dispatch;
 use burn::tensor::Tensor;
 pub use ops::{MatmulBackend, MatmulBackward};
 
-use crate::MatmulPrecision;
 use crate::backend::{check_alike, check_shape, is_cpu};
+use crate::precision::MatmulPrecision;
 
 /// `lhs · rhs` of operands rounded as `precision` says.
 ///

@@ -2,8 +2,8 @@ use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, backend_extension};
 
-use crate::MatmulPrecision;
 use crate::autodiff::Step;
+use crate::precision::MatmulPrecision;
 
 /// The product of two matrices as a backend's kernel; the caller has checked the shapes.
 #[backend_extension(

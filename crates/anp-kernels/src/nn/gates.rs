@@ -3,7 +3,8 @@
 use burn::nn::Initializer;
 use burn::tensor::{Device, Tensor};
 
-use crate::{Kernels, MatmulPrecision};
+use crate::kernels::Kernels;
+use crate::precision::MatmulPrecision;
 
 /// Draw a parameter of `num_gates` gates, which lie side by side in the last dimension.
 ///

@@ -10,8 +10,9 @@ use burn::tensor::{Device, Tensor};
 use super::gates::{draw, project};
 use super::masks::LayerMasks;
 use super::states::{LayerStates, time_first};
+use crate::kernels::Kernels;
 use crate::lstm::{LstmInputs, LstmSequence, LstmState};
-use crate::{Kernels, MatmulPrecision};
+use crate::precision::MatmulPrecision;
 
 /// Configuration of an [`Lstm`].
 ///

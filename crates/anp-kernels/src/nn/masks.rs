@@ -10,8 +10,8 @@ use crate::random::dropout_mask;
 /// They last for all steps of a sequence.
 #[derive(Debug, Clone, Default)]
 pub struct LayerMasks {
-    /// On the layer's input, in its matrix product only: `[1, batch_size, d_input]`, or one mask per
-    /// gate: `[4, ..]` in an LSTM, `[2, ..]` in an RHN, one per part of the product in an SRU.
+    /// On the layer's input, in its matrix product only: `[1, batch_size, d_input]`, or one mask
+    /// per gate: `[4, ..]` in an LSTM, `[2, ..]` in an RHN, one per part of the product in an SRU.
     pub input: Option<Tensor<3>>,
     /// On what goes from step to step: `[1, batch_size, d_hidden]`, or one mask per gate, `[4, ..]`
     /// in an LSTM and `[2, ..]` in an RHN. In an SRU it is on the activation of the cell.

@@ -10,8 +10,9 @@ use burn::tensor::{Device, Tensor};
 use super::gates::{draw, project};
 use super::masks::LayerMasks;
 use super::states::{swap_if, time_first};
+use crate::kernels::Kernels;
+use crate::precision::MatmulPrecision;
 use crate::rhn::RhnInputs;
-use crate::{Kernels, MatmulPrecision};
 
 /// Configuration of an [`Rhn`].
 #[derive(Config, Debug)]

@@ -9,8 +9,9 @@ use burn::tensor::{Device, Tensor};
 use super::gates::{draw, project};
 use super::masks::LayerMasks;
 use super::states::{LayerStates, time_first};
+use crate::kernels::Kernels;
+use crate::precision::MatmulPrecision;
 use crate::sru::{Activation, SruInputs, SruSequence};
-use crate::{Kernels, MatmulPrecision};
 
 /// Configuration of a [`Sru`].
 #[derive(Config, Debug)]

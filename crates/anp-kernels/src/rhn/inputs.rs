@@ -2,7 +2,7 @@
 
 use burn::tensor::Tensor;
 
-use crate::MatmulPrecision;
+use crate::precision::MatmulPrecision;
 
 /// Inputs of a Recurrent Highway Network over a sequence.
 #[derive(Debug, Clone)]

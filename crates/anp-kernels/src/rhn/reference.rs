@@ -13,12 +13,16 @@ pub fn rhn_sequence(inputs: RhnInputs) -> Tensor<3> {
     let RhnInputs { gates, weight_hidden, bias, mask, state: mut s, precision } = inputs;
     let [seq_length, batch_size, d_gates] = gates.dims();
     let [depth, d_hidden, _] = weight_hidden.dims();
+    let weight = |layer| {
+        let weight = weight_hidden.clone().narrow(0, layer, 1).reshape([d_hidden, d_gates]);
+        precision.prepare(weight)
+    };
+    let weights: Vec<_> = (0..depth).map(weight).collect();
     let mut hidden = Vec::new();
     for t in 0..seq_length {
-        for layer in 0..depth {
-            let weight = weight_hidden.clone().narrow(0, layer, 1).reshape([d_hidden, d_gates]);
+        for (layer, weight) in weights.iter().enumerate() {
             let bias = bias.clone().narrow(0, layer, 1);
-            let product = recurrent_product(s.clone(), &weight, mask.as_ref(), precision);
+            let product = recurrent_product(s.clone(), weight, mask.as_ref(), precision);
             let mut preactivation = product + bias;
             if layer == 0 {
                 let gates = gates.clone().narrow(0, t, 1).reshape([batch_size, d_gates]);

@@ -74,13 +74,15 @@ impl Cell for Nas {
         let products = products.reshape([seq_length, batch_size, width]);
         let mask: Option<Tensor<2>> = masks.recurrent.map(|mask| mask.squeeze_dim(0));
         let weight_mask = masks.weight.map(|mask| mask.squeeze_dim(0));
-        let weight_hidden = apply_mask(self.weight_hidden.val(), weight_mask);
+        let weight_hidden =
+            self.precision.prepare(apply_mask(self.weight_hidden.val(), weight_mask));
         let mut m = state.hidden.expect("a NAS cell carries hidden states");
         let mut c = state.cell.expect("a NAS cell carries cell states");
         let (mut hidden, mut cell) = (Vec::new(), Vec::new());
         for t in 0..seq_length {
             let u = products.clone().narrow(0, t, 1).reshape([batch_size, width]);
-            let v = self.precision.matmul(apply_mask(m, mask.clone()), weight_hidden.clone());
+            let v =
+                self.precision.matmul_prepared(apply_mask(m, mask.clone()), weight_hidden.clone());
             let sum = u.clone() + v.clone();
             let block = |of: &Tensor<2>, index| of.clone().narrow(1, index * d_hidden, d_hidden);
             let b0 = tanh(sigmoid(block(&sum, 0)) * relu(block(&sum, 1)));

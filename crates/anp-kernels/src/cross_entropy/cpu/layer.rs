@@ -1,8 +1,8 @@
 use std::ops::Range;
 
-use crate::MatmulPrecision;
 use crate::cpu::matmul::{Matrix, matmul};
 use crate::cpu::scalar::Scalar;
+use crate::precision::MatmulPrecision;
 
 /// A linear layer over classes, its input and the targets.
 #[derive(Debug, Clone, Copy)]

@@ -17,8 +17,8 @@ use super::{
     CrossEntropyBackend, CrossEntropyBackward, CrossEntropyForward, CrossEntropyGradients,
     CrossEntropyOutputs, CrossEntropySaved,
 };
-use crate::MatmulPrecision;
 use crate::cpu::backend::{CpuBackend, CpuScalar, Like, threads, with_scalar};
+use crate::precision::MatmulPrecision;
 use layer::Layer;
 
 /// Below this logarithm, a probability is 0, and so is its product with the logarithm.

@@ -6,6 +6,7 @@ use super::backward::{Gradients, StateGradients, backward, weight_gradient};
 use super::forward::{States, forward};
 use super::{Dims, GATES, Lstm, Recurrence, Scalar};
 use crate::cpu::tests::{assert_near, narrow, noise, widen};
+use crate::precision::MatmulPrecision;
 
 /// All that goes in, with upstream gradients of all states.
 #[derive(Debug, Clone)]
@@ -13,6 +14,7 @@ struct Case {
     dims: Dims,
     groups: usize,
     forget_bias: f64,
+    precision: MatmulPrecision,
     mask: Vec<f64>,
     hidden_grad: Vec<f64>,
     /// Zero if absent.
@@ -36,6 +38,7 @@ impl Case {
             dims,
             groups,
             forget_bias: 0.7,
+            precision: MatmulPrecision::Full,
             mask: noise(groups * dims.state())
                 .iter()
                 .map(|m| if *m < 0.0 { 0.0 } else { 1.6 })
@@ -106,7 +109,8 @@ impl Case {
         let [mut gates, bias, weight, hidden0, cell0] =
             self.inputs.each_ref().map(|input| narrow::<E>(input));
         let mask = (self.groups > 0).then(|| narrow(&self.mask));
-        let recurrence = Recurrence::new(self.dims, &weight, mask.as_deref(), &hidden0);
+        let recurrence = Recurrence::new(self.dims, &weight, mask.as_deref(), &hidden0)
+            .with_precision(self.precision);
         let lstm = Lstm::new(recurrence, &cell0);
         let mut hidden = vec![E::ZERO; self.hidden_grad.len()];
         let mut cell = hidden.clone();
@@ -224,11 +228,14 @@ fn f32_agrees_with_f64() {
 #[test]
 fn the_number_of_threads_does_not_change_a_bit() {
     for groups in [0, 1, GATES] {
-        let case = Case::new([16, 20, 150], groups, 3);
+        let mut case = Case::new([16, 20, 150], groups, 3);
         assert_eq!(case.dims.threads(3), 3);
-        let one = case.run::<f32>(1);
-        assert!(one == case.run::<f32>(2));
-        assert!(one == case.run::<f32>(3));
+        for precision in [MatmulPrecision::Full, MatmulPrecision::Bf16] {
+            case.precision = precision;
+            let one = case.run::<f32>(1);
+            assert!(one == case.run::<f32>(2), "{precision}");
+            assert!(one == case.run::<f32>(3), "{precision}");
+        }
     }
 }
 

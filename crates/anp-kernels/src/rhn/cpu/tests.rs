@@ -6,6 +6,7 @@ use super::{Dims, GATES};
 use crate::cpu::recurrent::{Recurrence, nth};
 use crate::cpu::scalar::Scalar;
 use crate::cpu::tests::{assert_close, narrow, noise};
+use crate::precision::MatmulPrecision;
 
 fn dims_of([seq_length, depth, batch_size, d_hidden]: [usize; 4]) -> Dims {
     Dims { seq_length, depth, batch_size, d_hidden, gates: GATES }
@@ -21,6 +22,7 @@ struct Case {
     mask: Option<Vec<f64>>,
     state0: Vec<f64>,
     hidden_grad: Vec<f64>,
+    precision: MatmulPrecision,
 }
 
 impl Case {
@@ -40,6 +42,7 @@ impl Case {
             mask: (masks > 0).then(|| noise(masks * dims.state()).into_iter().map(keep).collect()),
             state0: noise(dims.state()),
             hidden_grad: noise(dims.sequence()),
+            precision: MatmulPrecision::Full,
         }
     }
 
@@ -109,7 +112,8 @@ impl Case {
     fn run<E: Scalar>(&self, threads: usize) -> Results<E> {
         let (weight_hidden, state0) = (narrow(&self.weight_hidden), narrow(&self.state0));
         let mask = self.mask.as_deref().map(narrow);
-        let recurrence = Recurrence::new(self.dims, &weight_hidden, mask.as_deref(), &state0);
+        let recurrence = Recurrence::new(self.dims, &weight_hidden, mask.as_deref(), &state0)
+            .with_precision(self.precision);
         // Every output starts as a number that would show if it were left or added to.
         let stale = |len: usize| vec![E::from_f64(1e3); len];
         let Dims { depth, .. } = self.dims;
@@ -209,9 +213,13 @@ fn results_do_not_depend_on_the_threads() {
     {
         let dims = dims_of([seq_length, 2, batch_size, d_hidden]);
         for masks in 0..3 {
-            let case = Case::new(dims, masks, 1);
-            let one = case.run::<f32>(1);
-            assert!(pool.install(|| case.run::<f32>(2)) == one, "{dims:?}, {masks} masks");
+            let mut case = Case::new(dims, masks, 1);
+            for precision in [MatmulPrecision::Full, MatmulPrecision::Bf16] {
+                case.precision = precision;
+                let one = case.run::<f32>(1);
+                let two = pool.install(|| case.run::<f32>(2));
+                assert!(two == one, "{dims:?}, {masks} masks, {precision}");
+            }
         }
     }
 }

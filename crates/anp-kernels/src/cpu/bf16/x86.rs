@@ -1,0 +1,208 @@
+//! Instructions of x86-64 that multiply bfloat16: all of the unsafe code that they need.
+#![allow(unsafe_code)]
+
+use std::arch::asm;
+use std::arch::x86_64::*;
+use std::sync::OnceLock;
+
+use super::kernel::Pair;
+use super::{Sums, TILE};
+
+/// Whether there are matrix units, and the operating system lets this process use them.
+pub(super) fn has_amx() -> bool {
+    static HAS: OnceLock<bool> = OnceLock::new();
+    *HAS.get_or_init(|| {
+        /// AMX-BF16 and AMX-TILE in EDX of leaf 7.
+        const AMX: u32 = 1 << 22 | 1 << 24;
+        /// Whether the operating system has enabled XSAVE, in ECX of leaf 1.
+        const OSXSAVE: u32 = 1 << 27;
+        /// State of the tiles' configuration and of the tiles.
+        const TILES: u64 = 1 << 17 | 1 << 18;
+
+        if __cpuid(0).eax < 7
+            || __cpuid_count(7, 0).edx & AMX != AMX
+            || __cpuid(1).ecx & OSXSAVE == 0
+        {
+            return false;
+        }
+        // SAFETY: XGETBV exists where OSXSAVE is set.
+        (unsafe { enabled_state() } & TILES == TILES) && request_tiles()
+    })
+}
+
+/// # Safety
+///
+/// The operating system has enabled XSAVE.
+#[target_feature(enable = "xsave")]
+unsafe fn enabled_state() -> u64 {
+    // SAFETY: the caller's promise.
+    unsafe { _xgetbv(0) }
+}
+
+/// Ask the kernel for memory for the tiles of all threads of this process; whether it agreed.
+fn request_tiles() -> bool {
+    const ARCH_PRCTL: isize = 158;
+    const ARCH_REQ_XCOMP_PERM: usize = 0x1023;
+    const XFEATURE_XTILEDATA: usize = 18;
+
+    let result: isize;
+    // SAFETY: a system call that changes nothing but this permission.
+    unsafe {
+        asm!(
+            "syscall",
+            inlateout("rax") ARCH_PRCTL => result,
+            in("rdi") ARCH_REQ_XCOMP_PERM,
+            in("rsi") XFEATURE_XTILEDATA,
+            out("rcx") _,
+            out("r11") _,
+            options(nostack),
+        );
+    }
+    result == 0
+}
+
+/// Whether there are dot products of pairs.
+pub(super) fn has_avx512_bf16() -> bool {
+    is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bf16")
+}
+
+pub(super) fn is_amd() -> bool {
+    let vendor = __cpuid(0);
+    [vendor.ebx, vendor.edx, vendor.ecx].map(u32::to_le_bytes).concat() == b"AuthenticAMD"
+}
+
+/// What LDTILECFG reads: palette 1, in which a tile has up to 16 rows of 64 bytes.
+#[repr(C, align(64))]
+struct TileConfig {
+    palette: u8,
+    start_row: u8,
+    reserved: [u8; 14],
+    bytes_per_row: [u16; 16],
+    rows: [u8; 16],
+}
+
+/// Call `task` with eight whole tiles configured in this thread. [`has_amx`] has been asked.
+pub(super) fn with_tiles(task: impl FnOnce()) {
+    struct Release;
+
+    impl Drop for Release {
+        fn drop(&mut self) {
+            // SAFETY: there are tiles.
+            unsafe { asm!("tilerelease", options(nostack, nomem)) };
+        }
+    }
+
+    let mut config = TileConfig {
+        palette: 1,
+        start_row: 0,
+        reserved: [0; 14],
+        bytes_per_row: [0; 16],
+        rows: [0; 16],
+    };
+    config.bytes_per_row[..8].fill(4 * TILE as u16);
+    config.rows[..8].fill(TILE as u8);
+    // SAFETY: the processor and the operating system have tiles, and the configuration is one that
+    // they accept.
+    unsafe { asm!("ldtilecfg [{}]", in(reg) &config, options(nostack, readonly)) };
+    let _release = Release;
+    task();
+}
+
+/// With matrix units, in a thread inside [`with_tiles`].
+pub(super) fn multiply_amx(left: Pair<'_>, right: Pair<'_>, sums: &mut Sums) {
+    let depth = left[0].len();
+    assert!(depth > 0 && [left[1], right[0], right[1]].iter().all(|it| it.len() == depth));
+    // SAFETY: tiles are configured. Each read is of one of `depth` tiles of 1,024 bytes, with 64
+    // bytes from row to row; sums have 128 bytes from row to row.
+    unsafe {
+        asm!(
+            "tileloadd tmm0, [{sums} + {stride}*2]",
+            "tileloadd tmm1, [{sums} + {stride}*2 + 64]",
+            "tileloadd tmm2, [{sums} + {stride}*2 + 2048]",
+            "tileloadd tmm3, [{sums} + {stride}*2 + 2112]",
+            "2:",
+            "tileloadd tmm4, [{left0} + {stride}*1]",
+            "tileloadd tmm6, [{right0} + {stride}*1]",
+            "tileloadd tmm5, [{left1} + {stride}*1]",
+            "tileloadd tmm7, [{right1} + {stride}*1]",
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            "tdpbf16ps tmm2, tmm5, tmm6",
+            "tdpbf16ps tmm1, tmm4, tmm7",
+            "tdpbf16ps tmm3, tmm5, tmm7",
+            "add {left0}, 1024",
+            "add {left1}, 1024",
+            "add {right0}, 1024",
+            "add {right1}, 1024",
+            "dec {depth}",
+            "jnz 2b",
+            "tilestored [{sums} + {stride}*2], tmm0",
+            "tilestored [{sums} + {stride}*2 + 64], tmm1",
+            "tilestored [{sums} + {stride}*2 + 2048], tmm2",
+            "tilestored [{sums} + {stride}*2 + 2112], tmm3",
+            sums = in(reg) sums.as_mut_ptr(),
+            stride = in(reg) 64_usize,
+            left0 = inout(reg) left[0].as_ptr() => _,
+            left1 = inout(reg) left[1].as_ptr() => _,
+            right0 = inout(reg) right[0].as_ptr() => _,
+            right1 = inout(reg) right[1].as_ptr() => _,
+            depth = inout(reg) depth => _,
+            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+            options(nostack),
+        );
+    }
+}
+
+/// With dot products of pairs. [`has_avx512_bf16`] has been asked.
+pub(super) fn multiply_avx512_bf16(left: Pair<'_>, right: Pair<'_>, sums: &mut Sums) {
+    // SAFETY: the processor has the instructions.
+    unsafe { dot_products(left, right, sums) };
+}
+
+#[target_feature(enable = "avx512f,avx512bf16")]
+fn dot_products(left: Pair<'_>, right: Pair<'_>, sums: &mut Sums) {
+    /// Rows whose sums stay in registers, two vectors each.
+    const ROWS: usize = 8;
+
+    for (left, sums) in left.into_iter().zip(sums.as_chunks_mut::<TILE>().0) {
+        for first in (0..TILE).step_by(ROWS) {
+            let sums = &mut sums[first..first + ROWS];
+            // SAFETY: a row of sums is two vectors.
+            let mut block: [[__m512; 2]; ROWS] = std::array::from_fn(|row| unsafe {
+                [_mm512_loadu_ps(sums[row].as_ptr()), _mm512_loadu_ps(sums[row][TILE..].as_ptr())]
+            });
+            for ((left, right0), right1) in left.iter().zip(right[0]).zip(right[1]) {
+                for pair in 0..TILE {
+                    let [right0, right1] = [right0, right1].map(|right| {
+                        let right = &right[pair * TILE..][..TILE];
+                        // SAFETY: it is one vector.
+                        unsafe { bf16(_mm512_loadu_si512(right.as_ptr().cast())) }
+                    });
+                    for (row, block) in block.iter_mut().enumerate() {
+                        let left = _mm512_set1_epi32(left[(first + row) * TILE + pair] as i32);
+                        // SAFETY: any bits are 32 numbers of bfloat16.
+                        let left = unsafe { bf16(left) };
+                        block[0] = _mm512_dpbf16_ps(block[0], left, right0);
+                        block[1] = _mm512_dpbf16_ps(block[1], left, right1);
+                    }
+                }
+            }
+            for (sums, block) in sums.iter_mut().zip(block) {
+                // SAFETY: a row of sums is two vectors.
+                unsafe {
+                    _mm512_storeu_ps(sums.as_mut_ptr(), block[0]);
+                    _mm512_storeu_ps(sums[TILE..].as_mut_ptr(), block[1]);
+                }
+            }
+        }
+    }
+}
+
+/// # Safety
+///
+/// None is needed: any bits are 32 numbers of bfloat16.
+#[inline(always)]
+unsafe fn bf16(bits: __m512i) -> __m512bh {
+    // SAFETY: both are 64 bytes of which any are valid.
+    unsafe { std::mem::transmute(bits) }
+}
