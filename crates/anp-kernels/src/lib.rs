@@ -34,6 +34,11 @@
 
 // Burn deprecates NdArray; this crate supports it for as long as Burn has it.
 #![cfg_attr(feature = "ndarray", allow(deprecated))]
+// Without a backend, Burn's macro leaves arguments that are no tensors unused.
+#![cfg_attr(
+    not(any(feature = "flex", feature = "ndarray", feature = "cube")),
+    allow(unused_variables)
+)]
 
 mod autodiff;
 mod auxiliary_output;
