@@ -118,26 +118,28 @@ pub struct SummaryMetric {
     quantity: Quantity,
     sum: f64,
     weight: f64,
-    current: f64,
+    /// Of the last batch, if there was one.
+    current: Option<f64>,
 }
 
 impl SummaryMetric {
     /// A metric of `quantity`.
     pub fn new(quantity: Quantity) -> Self {
         let name = Arc::new(quantity.name.to_owned());
-        Self { name, quantity, sum: 0.0, weight: 0.0, current: f64::NAN }
+        Self { name, quantity, sum: 0.0, weight: 0.0, current: None }
     }
 
     fn mean(&self) -> f64 {
         (self.quantity.shown)(self.sum / self.weight)
     }
 
-    fn current(&self) -> f64 {
-        (self.quantity.shown)(self.current)
+    fn current(&self) -> Option<f64> {
+        self.current.map(self.quantity.shown)
     }
 
     fn entry(&self) -> SerializedEntry {
-        let formatted = format!("epoch {:.4} - batch {:.4}", self.mean(), self.current());
+        let batch = self.current().map(|value| format!(" - batch {value:.4}"));
+        let formatted = format!("epoch {:.4}{}", self.mean(), batch.unwrap_or_default());
         SerializedEntry::new(formatted, NumericEntry::Value(self.mean()).serialize())
     }
 }
@@ -159,7 +161,7 @@ impl Metric for SummaryMetric {
         _metadata: &MetricMetadata,
     ) -> Result<SerializedEntry, TensorReadError> {
         let (value, weight) = (self.quantity.value)(summary);
-        self.current = value;
+        self.current = Some(value);
         self.sum += value * weight;
         self.weight += weight;
         Ok(self.entry())
@@ -176,7 +178,7 @@ impl Metric for SummaryMetric {
 
 impl Numeric for SummaryMetric {
     fn value(&self) -> Option<NumericEntry> {
-        Some(NumericEntry::Value(self.current()))
+        self.current().map(NumericEntry::Value)
     }
 
     fn running_value(&self) -> Option<NumericEntry> {

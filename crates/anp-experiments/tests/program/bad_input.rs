@@ -48,7 +48,16 @@ fn a_precision_that_the_device_has_not_is_refused() {
     let set = ["--set", "training.mixed_precision=bf16", "--device", "ndarray"];
     let workplace = Workplace::new();
     let output = workplace.anp(&[&["reproduce", "table2"], &set[..]].concat()).output().unwrap();
-    failed(&output, &["training.mixed_precision is bf16, which ndarray does not have"]);
+    let phrase = "training.mixed_precision is bf16, which ndarray does not have";
+    failed(&output, &[phrase]);
+
+    // Nor is a checkpoint from elsewhere evaluated there.
+    let words = ["--set", "training.mixed_precision=bf16", "--set", "data.train_tokens=2000"];
+    let made = workplace.reproduce(&[&words[..], &["--only", "lstm"]].concat()).output().unwrap();
+    assert!(made.status.success(), "{}", stderr(&made));
+    let run = fs::read_dir(workplace.path("runs")).unwrap().next().unwrap().unwrap().path();
+    let words = ["evaluate", run.to_str().unwrap(), "--device", "ndarray"];
+    refused(&workplace.anp(&words).output().unwrap(), &[phrase]);
 }
 
 #[test]
