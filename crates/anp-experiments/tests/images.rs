@@ -207,7 +207,7 @@ fn a_run_on_two_devices_can_be_stopped_and_is_recorded() {
     assert_eq!(record.provenance.resumed, stops);
     assert_eq!(numbers(&record), numbers(&two));
     let err = start(&recipe, &run_dir, usize::MAX, false).unwrap_err().to_string();
-    assert!(err.contains("go on with --device flex,flex"), "{err}");
+    assert!(err.contains("resume with --device flex,flex"), "{err}");
 }
 
 /// A number of 8 bits is within 0.4 % of what it stands for. Losses stay within a percent in the

@@ -21,7 +21,7 @@ fn places() -> impl Iterator<Item = &'static TestDevice> {
 }
 
 fn device() -> Device {
-    places().next().expect("a build for tests has a backend of the host").device.clone()
+    places().next().expect("a build for tests has a CPU backend").device.clone()
 }
 
 #[track_caller]
@@ -550,7 +550,7 @@ mod sru {
         Activation,
     }
 
-    /// A layer whose mask its gradients reveal, against the composition with this mask.
+    /// A layer whose mask its gradients reveal, against the reference with this mask.
     fn agrees(d_input: usize, batch_first: bool, dropped: Dropped, place: &TestDevice) {
         let place = &place.autodiff();
         let config = SruConfig::new(d_input, 20)

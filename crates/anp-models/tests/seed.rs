@@ -16,7 +16,7 @@ fn data(masks: LmMasks) -> Vec<TensorData> {
 
 /// So that training with either gives the same curve, up to rounding.
 #[test]
-fn fused_operations_and_compositions_draw_the_same() {
+fn fused_operations_and_references_draw_the_same() {
     let device = Device::default().autodiff();
     let drawn = |kernels: Kernels, seed: u64| {
         let dropout = Dropout {

@@ -49,7 +49,7 @@ pub enum TrainError {
     },
     /// The checkpoint belongs to another device.
     #[error(
-        "the run in {} was begun on {begun_on}, and a record names one device; go on with \
+        "the run in {} was begun on {begun_on}, and a record names one device; resume with \
          --device {begun_on}, or remove the folder to start again", .path.display()
     )]
     OtherDevice {

@@ -449,7 +449,7 @@ fn another_recipe_seed_or_device_is_refused() {
     let (name, device) = other.place.devices.named()[0].clone();
     other.place.devices = Devices::new(vec![(name, device.clone()), (name, device)]);
     let message = refusal(other).to_string();
-    assert!(message.contains("go on with --device flex "), "{message}");
+    assert!(message.contains("resume with --device flex "), "{message}");
 }
 
 #[test]

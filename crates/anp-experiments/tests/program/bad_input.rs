@@ -349,7 +349,7 @@ fn a_checkpoint_of_another_device_is_refused_with_the_device() {
     let checkpoint = workplace.newest("lstm", 1).unwrap();
     edit_trainer(&checkpoint, |manifest| manifest["run"]["course"]["device"] = "cuda:0".into());
     let output = workplace.reproduce(&["--only", "lstm"]).output().unwrap();
-    failed(&output, &["was begun on cuda:0", "go on with --device cuda:0", "runs/table2-lstm"]);
+    failed(&output, &["was begun on cuda:0", "resume with --device cuda:0", "runs/table2-lstm"]);
 }
 
 #[test]

@@ -207,7 +207,7 @@ impl StateDict {
                 _ => (Some(input), Some(hidden)),
             };
         }
-        // By way of the host, so that products read rows that lie one after the other.
+        // By way of main memory, so that products read rows that lie one after the other.
         let transposed =
             |weight: Tensor<2>| Tensor::from_data(weight.transpose().into_data(), device);
         let (input, hidden) = (transposed(input), transposed(hidden));
