@@ -1,9 +1,6 @@
 use std::sync::OnceLock;
 
-use super::{Sums, TILE_LEN};
-
-/// Two rows, or two columns, of tiles.
-pub(super) type Pair<'a> = [&'a [[u32; TILE_LEN]]; 2];
+use super::tile::{Pair, Sums};
 
 /// Adds the product of two rows with two columns of tiles to sums.
 pub(super) type Multiply = fn(Pair<'_>, Pair<'_>, &mut Sums);
@@ -77,7 +74,7 @@ impl Kernel {
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
             Self::Avx512Bf16 => task(super::x86::multiply_avx512_bf16),
             #[cfg(test)]
-            Self::Portable => task(super::tests::multiply_portable),
+            Self::Portable => task(super::portable::multiply),
         }
     }
 }

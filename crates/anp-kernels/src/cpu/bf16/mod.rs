@@ -9,6 +9,9 @@
 
 mod kernel;
 mod pack;
+#[cfg(test)]
+mod portable;
+mod tile;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod x86;
 
@@ -17,16 +20,7 @@ use rayon::prelude::*;
 use super::matrix::{Destination, Matrix};
 pub(super) use kernel::Kernel;
 use pack::{Layout, Packed};
-
-/// Rows, columns, and pairs along the sum in a tile.
-const TILE: usize = 16;
-/// Pairs of bfloat16 in a tile.
-const TILE_LEN: usize = TILE * TILE;
-/// Rows and columns of what a kernel computes at once.
-const BLOCK: usize = 2 * TILE;
-
-/// `[BLOCK, BLOCK]` sums.
-type Sums = [[f32; BLOCK]; BLOCK];
+use tile::{BLOCK, Sums};
 
 /// `out ← lhs · rhs`, or `out ← out + lhs · rhs`, row-major with `row_stride` elements from one row
 /// to the next; the caller has checked the sizes.

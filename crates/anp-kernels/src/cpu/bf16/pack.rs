@@ -1,7 +1,7 @@
 use std::array;
 use std::ops::Range;
 
-use super::{TILE, TILE_LEN};
+use super::tile::{TILE, TILE_LEN};
 use crate::cpu::matrix::Matrix;
 use crate::cpu::scalar::Scalar;
 use crate::cpu::simd::vectorized;

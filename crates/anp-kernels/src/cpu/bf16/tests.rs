@@ -1,23 +1,6 @@
-use super::kernel::Pair;
 use super::*;
 use crate::cpu::scalar::Scalar;
 use crate::cpu::tests::{narrow, noise};
-
-/// A pair of bfloat16 is two numbers in single precision whose lower halves are zero.
-pub(super) fn multiply_portable(left: Pair<'_>, right: Pair<'_>, sums: &mut Sums) {
-    let halves = |pair: u32| [f32::from_bits(pair << 16), f32::from_bits(pair & 0xFFFF_0000)];
-    for (row, sums) in sums.iter_mut().enumerate() {
-        for (column, sum) in sums.iter_mut().enumerate() {
-            for (left, right) in left[row / TILE].iter().zip(right[column / TILE]) {
-                for pair in 0..TILE {
-                    let [first, second] = halves(left[row % TILE * TILE + pair]);
-                    let [other_first, other_second] = halves(right[pair * TILE + column % TILE]);
-                    *sum += first * other_first + second * other_second;
-                }
-            }
-        }
-    }
-}
 
 /// Added to ones in rows that have a gap of three elements behind them.
 #[allow(unsafe_code)]

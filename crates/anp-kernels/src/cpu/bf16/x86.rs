@@ -5,8 +5,7 @@ use std::arch::asm;
 use std::arch::x86_64::*;
 use std::sync::OnceLock;
 
-use super::kernel::Pair;
-use super::{Sums, TILE};
+use super::tile::{Pair, Sums, TILE};
 
 /// Whether there are matrix units, and the operating system lets this process use them.
 pub(super) fn has_amx() -> bool {
