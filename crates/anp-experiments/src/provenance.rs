@@ -4,10 +4,13 @@ use std::path::Path;
 use std::process::Command;
 use std::thread::available_parallelism;
 
+use anp_kernels::instructions;
 use anp_models::Kernels;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+
+use crate::device::Devices;
 
 /// Version of Burn that this build is made with; Burn does not say it itself.
 pub const BURN_VERSION: &str = "0.22.1";
@@ -58,14 +61,20 @@ pub struct Course {
     pub train_items: u64,
     /// How often the run was continued.
     pub resumed: usize,
+    /// Instruction sets of the CPUs that it ran on, as [`anp_kernels::instructions`] names them:
+    /// each once, in the order of their first use. Empty on other devices.
+    #[serde(default)]
+    pub instructions: Vec<String>,
 }
 
 impl Course {
     /// Of a run that begins now.
-    pub fn begin(device: String, kernels: Kernels) -> Self {
+    pub fn begin(devices: &Devices, kernels: Kernels) -> Self {
+        let on_cpu = devices.named().iter().all(|(name, _)| name.backend.is_cpu());
         Self {
-            device,
+            device: devices.to_string(),
             kernels,
+            instructions: on_cpu.then(instructions).into_iter().collect(),
             sources: Sources::current(),
             started_at: now(),
             wall_seconds: 0.0,
@@ -73,6 +82,17 @@ impl Course {
             train_items: 0,
             resumed: 0,
         }
+    }
+
+    /// The same run, continued now by a process whose course would begin as `begins`.
+    pub fn resume(mut self, begins: &Self) -> Self {
+        self.resumed += 1;
+        for set in &begins.instructions {
+            if !self.instructions.contains(set) {
+                self.instructions.push(set.clone());
+            }
+        }
+        self
     }
 }
 
@@ -97,6 +117,11 @@ pub struct Provenance {
     pub platform: String,
     /// Hardware threads of the machine.
     pub threads: usize,
+    /// Instruction sets of the CPUs that the run has used, in this order. More than one means that
+    /// it was continued on another kind of CPU, and no run on one kind ends with these digits.
+    /// Empty on other devices and in old records.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub instructions: Vec<String>,
     /// When the run first started, RFC 3339, UTC.
     pub started_at: String,
     /// When the run ended, RFC 3339, UTC.
@@ -127,6 +152,7 @@ impl Provenance {
             kernels: course.kernels,
             platform: format!("{}-{}", std::env::consts::OS, std::env::consts::ARCH),
             threads: available_parallelism().map_or(1, usize::from),
+            instructions: course.instructions,
             started_at: course.started_at,
             finished_at: now(),
             wall_seconds: course.wall_seconds,

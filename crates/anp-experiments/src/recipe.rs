@@ -66,6 +66,14 @@ impl Recipe {
         }
     }
 
+    /// The smaller type that its products round their operands to, if they do.
+    pub fn mixed_precision(&self) -> Option<MixedPrecision> {
+        match self {
+            Self::Text(recipe) => recipe.training.mixed_precision,
+            Self::Image(recipe) => recipe.training.mixed_precision,
+        }
+    }
+
     /// The language model's recipe, if it is one.
     pub fn text(self) -> Option<TextRecipe> {
         if let Self::Text(recipe) = self { Some(recipe) } else { None }

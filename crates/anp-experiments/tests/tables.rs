@@ -70,6 +70,7 @@ fn write_records(table: &str, distance: f64, folder: &Path) {
                     kernels: anp_models::Kernels::Fused,
                     platform: "linux-x86_64".to_owned(),
                     threads: 16,
+                    instructions: Vec::new(),
                     started_at: "2025-01-01T00:00:00Z".to_owned(),
                     finished_at: "2025-01-01T01:00:00Z".to_owned(),
                     wall_seconds: 3600.0,

@@ -64,5 +64,6 @@ pub mod sgd;
 pub mod square_norm;
 pub mod sru;
 
+pub use cpu::instructions;
 pub use kernels::{Kernels, ParseKernelsError};
 pub use precision::MatmulPrecision;

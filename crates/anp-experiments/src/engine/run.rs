@@ -162,7 +162,7 @@ pub fn run_on<T: Task>(
         sums: EpochSums::default(),
         curve: Vec::new(),
         ended: false,
-        course: Course::begin(place.devices.to_string(), place.kernels),
+        course: Course::begin(&place.devices, place.kernels),
     };
     if let Some(path) = checkpoints.newest()? {
         state = resume(&mut task, &state, StoredCheckpoint::open(&path)?, &run_dir)?;
@@ -242,7 +242,7 @@ fn resume<T: Task>(
         return Err(TrainError::OtherDevice { path, begun_on });
     }
     let mut state = found.clone();
-    state.course.resumed += 1;
+    state.course = state.course.resume(&begins.course);
     let template = task.template(&stored.state);
     task.restore(stored.load(template)?);
     Ok(state)

@@ -50,6 +50,7 @@ pub(crate) fn test_record(
             kernels: Kernels::Fused,
             platform: "linux x86_64".to_owned(),
             threads: 2,
+            instructions: vec!["avx2".to_owned()],
             started_at: "2025-01-01T00:00:00Z".to_owned(),
             finished_at: "2025-01-01T00:00:25Z".to_owned(),
             wall_seconds: 25.0,

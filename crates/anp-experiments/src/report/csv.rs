@@ -6,7 +6,7 @@ use crate::experiments::Published;
 
 type Column = (&'static str, fn(&TableReport, &RowReport) -> String);
 
-const COLUMNS: [Column; 21] = [
+const COLUMNS: [Column; 22] = [
     ("table", |report, _| report.table.clone()),
     ("row", |_, row| row.row.clone()),
     ("name", |_, row| row.name.clone()),
@@ -29,6 +29,9 @@ const COLUMNS: [Column; 21] = [
     ("difference_test", |_, row| number(row.differences()[1])),
     ("penalty", |_, row| ours(row, |it| Some(it.penalty.mean))),
     ("activation_norm", |_, row| ours(row, |it| Some(it.activation_norm.mean))),
+    ("mixed_precision", |_, row| {
+        row.mixed_precision.map_or_else(String::new, |it| it.to_string())
+    }),
     ("records", |_, row| row.records().join(";")),
 ];
 

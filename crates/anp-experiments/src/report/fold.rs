@@ -8,7 +8,7 @@ use serde::Serialize;
 use statrs::statistics::Statistics;
 
 use crate::experiments::{ExperimentsError, Metric, Published, Table};
-use crate::recipe::{Scale, content_hash};
+use crate::recipe::{MixedPrecision, Scale, content_hash};
 use crate::record::{Record, StoredRecord, TextRecord};
 
 /// A table with what was measured.
@@ -41,6 +41,8 @@ pub struct RowReport {
     pub ours: bool,
     /// The published numbers.
     pub published: Option<Published>,
+    /// The smaller type that products of its recipe round their operands to, if they do.
+    pub mixed_precision: Option<MixedPrecision>,
     /// What we have.
     pub state: RowState,
     /// Runs of the row that have just failed; records know of none.
@@ -265,6 +267,7 @@ pub fn fold(
             misfit.get_or_insert(err);
             None
         });
+        let mixed_precision = runs.as_ref().and_then(|runs| runs.recipe.mixed_precision());
         let state = match runs {
             Some(runs) => {
                 let recipe_hash = content_hash(&runs.recipe);
@@ -286,6 +289,7 @@ pub fn fold(
             name: row.name.clone(),
             ours: row.ours,
             published: row.published.clone(),
+            mixed_precision,
             state,
             failures: Vec::new(),
         });

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::fold::{Failure, Measured, RowReport, RowState, TableReport, Verdict};
 use crate::experiments::{Metric, Published};
-use crate::recipe::Scale;
+use crate::recipe::{MixedPrecision, Scale};
 
 #[derive(Serialize)]
 struct JsonRow<'a> {
@@ -15,6 +15,8 @@ struct JsonRow<'a> {
     added: bool,
     scale: Scale,
     metric: Metric,
+    /// `bf16` if products round their operands to it.
+    mixed_precision: Option<MixedPrecision>,
     /// `measured`, `failed`, `not_run`, `unfit`, `other_scales` or `not_built`.
     state: &'static str,
     paper: Option<&'a Published>,
@@ -51,6 +53,7 @@ fn json_row<'a>(report: &'a TableReport, row: &'a RowReport) -> JsonRow<'a> {
         added: row.ours,
         scale: report.scale,
         metric: report.metric,
+        mixed_precision: row.mixed_precision,
         state: state(row),
         paper: row.published.as_ref(),
         ours: row.measured(),

@@ -89,6 +89,9 @@ impl<'a> Notes<'a> {
         if row.ours {
             name.push_str(" [+]");
         }
+        if let Some(precision) = row.mixed_precision {
+            name.push_str(&format!(" [{precision}]"));
+        }
         let source = row.published.as_ref().map(|published| published.source.as_str());
         if let Some(index) = self.sources.iter().position(|&other| Some(other) == source) {
             name.push_str(&format!(" [{}]", index + 1));
@@ -171,6 +174,9 @@ impl<'a> Notes<'a> {
             sources.map(|(index, source)| note(&format!("[{}]", index + 1), source)).collect();
         if self.report.rows.iter().any(|row| row.ours) {
             lines.push(note("[+]", "added by this project, no row of the paper"));
+        }
+        if self.report.rows.iter().any(|row| row.mixed_precision.is_some()) {
+            lines.push(note("[bf16]", "matrix products of numbers that are rounded to bfloat16"));
         }
         if self.report.rows.iter().any(|row| row.measured().is_some()) {
             let ours = "mean ± standard deviation over n seeds; difference is ours minus paper";

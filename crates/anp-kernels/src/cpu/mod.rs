@@ -21,3 +21,16 @@ pub(crate) mod simd;
 pub(crate) mod tasks;
 #[cfg(test)]
 pub(crate) mod tests;
+
+/// The instruction sets that the CPU kernels use on this machine: the vectors (`avx512`, `avx2`,
+/// `neon` or `baseline`), and behind a plus sign what multiplies bfloat16 faster than they do
+/// (`amx-bf16` or `avx512-bf16`), if anything does.
+///
+/// Runs on different instruction sets differ by rounding: sums are added up in another order.
+pub fn instructions() -> String {
+    let vectors = simd::name();
+    match bf16::Kernel::best() {
+        Some(kernel) => format!("{vectors}+{}", kernel.name()),
+        None => vectors.to_owned(),
+    }
+}

@@ -19,6 +19,20 @@ pub(crate) fn dispatch<Op: WithSimd>(op: Op) -> Op::Output {
     Arch::new().dispatch(op)
 }
 
+/// Name of the vectors that [`dispatch`] selects.
+pub(crate) fn name() -> &'static str {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if pulp::x86::V4::try_new().is_some() {
+            return "avx512";
+        }
+        if pulp::x86::V3::try_new().is_some() {
+            return "avx2";
+        }
+    }
+    if cfg!(target_arch = "aarch64") { "neon" } else { "baseline" }
+}
+
 /// Run `f` compiled for the widest vectors of this machine: AVX-512, AVX2 with FMA, NEON, or the
 /// target's baseline.
 ///

@@ -36,6 +36,17 @@ impl Kernel {
         *BEST.get_or_init(|| Self::ALL.iter().copied().find(|kernel| kernel.is_fast()))
     }
 
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Self::Amx => "amx-bf16",
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Self::Avx512Bf16 => "avx512-bf16",
+            #[cfg(test)]
+            Self::Portable => "portable",
+        }
+    }
+
     /// Whether this machine has the instructions.
     pub(super) fn is_present(self) -> bool {
         match self {
