@@ -74,6 +74,24 @@ impl Recipe {
         }
     }
 
+    /// The same with the numbers set to 1 that do not decide how long a step takes: the learning
+    /// rate and the strengths of penalties.
+    pub(crate) fn alike(&self) -> Self {
+        let mut alike = self.clone();
+        let unify = |eta: &mut f64| *eta = if *eta > 0.0 { 1.0 } else { 0.0 };
+        match &mut alike {
+            Self::Text(recipe) => {
+                recipe.training.learning_rate = 1.0;
+                recipe.penalties.iter_mut().for_each(|penalty| unify(&mut penalty.eta));
+            }
+            Self::Image(recipe) => {
+                recipe.training.learning_rate = 1.0;
+                recipe.penalties.iter_mut().for_each(|penalty| unify(&mut penalty.eta));
+            }
+        }
+        alike
+    }
+
     /// The language model's recipe, if it is one.
     pub fn text(self) -> Option<TextRecipe> {
         if let Self::Text(recipe) = self { Some(recipe) } else { None }

@@ -5,7 +5,7 @@ mod plan;
 
 use std::path::{Path, PathBuf};
 
-pub use cost::{Basis, Cost, Machine};
+pub use cost::{Cost, costs};
 pub use plan::{Plan, PlannedRun, Selection, plan};
 
 use crate::engine::{Outcome, TrainError};

@@ -3,7 +3,9 @@
 
 use serde::Serialize;
 
-use crate::engine::{self, Checkpoint, GoOnPart, Outcome, Place, RunRequest, Task, TrainError};
+use crate::engine::{
+    self, Checkpoint, GoOnPart, Outcome, Pilot, Place, RunRequest, Task, TrainError,
+};
 use crate::image::{self, CheckpointScore, ImageTask};
 use crate::recipe::Recipe;
 use crate::record::Record;
@@ -26,6 +28,18 @@ pub fn run(request: RunRequest<Recipe>) -> Result<Outcome<Record>, TrainError> {
             let request = RunRequest { recipe, id, place, control };
             engine::run::<ImageTask>(request).map(|outcome| outcome.map(Record::from))
         }
+    }
+}
+
+/// [`engine::pilot`] for the recipe's kind of run.
+///
+/// # Errors
+///
+/// If the recipe cannot run at `place`.
+pub fn pilot(recipe: &Recipe, place: &Place) -> Result<Pilot, TrainError> {
+    match recipe {
+        Recipe::Text(recipe) => engine::pilot::<TextTask>(recipe, place),
+        Recipe::Image(recipe) => engine::pilot::<ImageTask>(recipe, place),
     }
 }
 

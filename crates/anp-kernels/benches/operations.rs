@@ -272,7 +272,16 @@ fn conv2d<const FUSED: bool>(bencher: Bencher, (channels, side): (usize, usize))
     let options = Conv2dOptions { stride: [1; 2], padding: [1; 2] };
     bencher.counter(ItemsCount::new(IMAGES)).bench_local(|| {
         let (input, weight) = (input.clone(), weight.clone());
-        kernels.conv2d(Conv2dInputs { input, weight, bias: None, options }).sum().backward()
+        kernels
+            .conv2d(Conv2dInputs {
+                input,
+                weight,
+                bias: None,
+                options,
+                precision: MatmulPrecision::Full,
+            })
+            .sum()
+            .backward()
     });
 }
 

@@ -42,7 +42,7 @@ impl MatmulPrecision {
     /// # Panics
     ///
     /// If the device does not support the type.
-    pub fn prepare(self, rhs: Tensor<2>) -> Tensor<2> {
+    pub fn prepare<const D: usize>(self, rhs: Tensor<D>) -> Tensor<D> {
         match self {
             Self::Full => rhs,
             Self::Bf16 => round_value(rhs),
@@ -57,7 +57,15 @@ impl MatmulPrecision {
     pub fn matmul_prepared(self, lhs: Tensor<2>, rhs: Tensor<2>) -> Tensor<2> {
         match self {
             Self::Full => lhs.matmul(rhs),
-            Self::Bf16 => round_gradient(round_value(lhs).matmul(rhs)),
+            Self::Bf16 => self.round_gradient(round_value(lhs).matmul(rhs)),
+        }
+    }
+
+    /// Pass the values on as they are, and round the gradient, which is an operand of products.
+    pub(crate) fn round_gradient<const D: usize>(self, tensor: Tensor<D>) -> Tensor<D> {
+        match self {
+            Self::Full => tensor,
+            Self::Bf16 => round_gradient(tensor),
         }
     }
 }
@@ -70,18 +78,18 @@ impl fmt::Display for MatmulPrecision {
 
 /// By way of single precision, there and back (which is the way of a gradient): a cast from double
 /// precision would ignore the lowest 32 bits.
-fn round(tensor: Tensor<2>) -> Tensor<2> {
+fn round<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
     let dtype = tensor.dtype();
     tensor.cast(FloatDType::F32).cast(FloatDType::BF16).cast(FloatDType::F32).cast(dtype)
 }
 
 /// `a − b`, which is exact for a number and its rounding.
-fn difference(a: Tensor<2>, b: Tensor<2>) -> Tensor<2> {
+fn difference<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> Tensor<D> {
     (a - b).detach()
 }
 
 /// Round the values, and pass the gradient on as it is.
-fn round_value(tensor: Tensor<2>) -> Tensor<2> {
+fn round_value<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
     let rounded = round(tensor.clone().detach());
     // Also where the number is infinite, or becomes it.
     let is_infinite = rounded.clone().is_inf();
@@ -90,7 +98,7 @@ fn round_value(tensor: Tensor<2>) -> Tensor<2> {
 }
 
 /// Pass the values on as they are, and round the gradient: that of a cast is a cast.
-fn round_gradient(tensor: Tensor<2>) -> Tensor<2> {
+fn round_gradient<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
     let rounded = round(tensor.clone());
     let is_infinite = rounded.clone().is_inf();
     let rest = difference(tensor.clone(), rounded.clone());

@@ -302,18 +302,20 @@ fn square_norm_agrees_with_pytorch() {
 
 #[derive(Deserialize)]
 struct Conv2dCaseOptions {
+    precision: MatmulPrecision,
     stride: [usize; 2],
     padding: [usize; 2],
 }
 
 #[test]
 fn conv2d_agrees_with_pytorch() {
-    agrees("conv2d.json", 8, |kernels, options: &Conv2dCaseOptions, inputs| {
+    agrees("conv2d.json", 10, |kernels, options: &Conv2dCaseOptions, inputs| {
         let output = kernels.conv2d(Conv2dInputs {
             input: inputs.get("input"),
             weight: inputs.get("weight"),
             bias: inputs.find("bias"),
             options: Conv2dOptions { stride: options.stride, padding: options.padding },
+            precision: options.precision,
         });
         Outputs::from([("output", flat(output))])
     });

@@ -8,7 +8,9 @@
 use std::collections::BTreeMap;
 
 use anp_core::ActivationNormConfig;
-use anp_models::{ImageSite, Kernels, ResidualLayout, WideResNet, WideResNetConfig};
+use anp_models::{
+    ImageSite, Kernels, MatmulPrecision, ResidualLayout, WideResNet, WideResNetConfig,
+};
 use anp_testing::{Array, Arrays, TestDevice, fixture, gradients, parameters, with_parameters};
 use burn::module::Module;
 use burn::tensor::activation::log_softmax;
@@ -115,7 +117,7 @@ fn agrees_on(
         num_classes: 7,
         layout,
         dropout: 0.0,
-        convolution_dtype: None,
+        precision: MatmulPrecision::Full,
         kernels,
     };
     let model: WideResNet = config.init(&training.device);

@@ -1,6 +1,6 @@
 //! The wide residual network of this project, in the layout that the paper ran.
 
-use anp_models::{Kernels, ResidualLayout, WideResNet, WideResNetConfig};
+use anp_models::{Kernels, MatmulPrecision, ResidualLayout, WideResNet, WideResNetConfig};
 use burn::nn::loss::{CrossEntropyLoss, CrossEntropyLossConfig};
 use burn::optim::decay::WeightDecayConfig;
 use burn::optim::momentum::MomentumConfig;
@@ -23,14 +23,15 @@ pub struct ImageSteps {
 
 impl ImageSteps {
     /// The steps of a case.
-    pub fn new(case: &Case, kernels: Kernels, device: &Device) -> Self {
+    pub fn new(case: &Case, kernels: Kernels, precision: MatmulPrecision, device: &Device) -> Self {
         let noise = Distribution::Normal(0.0, 1.0);
         let labels: Vec<i64> =
             (0..case.batch_size).map(|index| (index % case.vocab_size) as i64).collect();
         let momentum = MomentumConfig { momentum: 0.9, dampening: 0.0, nesterov: false };
         let network = WideResNetConfig::new(case.num_layers, case.d_hidden, case.vocab_size)
             .with_layout(ResidualLayout::Meliketoy)
-            .with_kernels(kernels);
+            .with_kernels(kernels)
+            .with_precision(precision);
         Self {
             model: Some(network.init(device)),
             optimizer: SgdConfig::new()

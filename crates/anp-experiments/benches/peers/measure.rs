@@ -89,7 +89,7 @@ pub fn measure(
     let started_at = now();
     let mut running = Vec::new();
     let mut absent = Vec::new();
-    for (engine, work) in entrants(case).filter(|(engine, _)| engines.contains(engine)) {
+    for (engine, work) in entrants(case, place).filter(|(engine, _)| engines.contains(engine)) {
         eprintln!("{}: starting {engine:?}, {work:?}", case.name());
         match start(case, engine, work, place) {
             Ok(peer) => running.push(peer),

@@ -5,8 +5,8 @@ use anp_experiments::text::batches::LmBatch;
 use anp_experiments::text::{LmLearner, Objective, SitePenalty};
 use anp_kernels::sgd::WeightDecay;
 use anp_models::{
-    BiasInit, CellConfig, Dropout, Kernels, LmState, LstmCellConfig, MaskSpan, RecurrentLmConfig,
-    Site, SruCellConfig, WordTie,
+    BiasInit, CellConfig, Dropout, Kernels, LmState, LstmCellConfig, MaskSpan, MatmulPrecision,
+    RecurrentLmConfig, Site, SruCellConfig, WordTie,
 };
 use burn::optim::{ModuleOptimizer, SgdConfig};
 use burn::tensor::{Device, Tensor};
@@ -28,7 +28,7 @@ pub struct OurSteps {
 
 impl OurSteps {
     /// The steps of a case.
-    pub fn new(case: &Case, kernels: Kernels, device: &Device) -> Self {
+    pub fn new(case: &Case, kernels: Kernels, precision: MatmulPrecision, device: &Device) -> Self {
         let is_sru = case.model == Model::Sru;
         let cell = match case.model {
             Model::Lstm | Model::VdLstm => {
@@ -59,6 +59,7 @@ impl OurSteps {
             .with_dropout(dropout)
             .with_decoder_bias_init(BiasInit::Uniform)
             .with_kernels(kernels)
+            .with_precision(precision)
             .init(device);
         let penalty = |eta| SitePenalty {
             site: Site::OutputDropped,

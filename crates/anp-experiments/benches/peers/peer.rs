@@ -23,6 +23,8 @@ pub enum Engine {
     Pytorch,
     /// PyTorch told to keep the memory that it frees, and with torch.compile where that is faster.
     PytorchTuned,
+    /// PyTorch with a loop over cells in place of its fused LSTM, tuned likewise.
+    PytorchLoop,
     /// This project.
     Fused,
     /// This project without fused operations.
@@ -39,6 +41,8 @@ pub enum Work {
     Step,
     /// The step with η = 0.
     WithoutPenalty,
+    /// The step in single precision, beside that of another type.
+    InF32,
     /// Only the step's matrix products.
     Products,
 }
@@ -63,26 +67,43 @@ pub struct Place {
     pub python: PathBuf,
 }
 
+impl Place {
+    /// Whether products are of bfloat16 and all else of single precision: on a CPU, where whole
+    /// models of bfloat16 would be slower.
+    pub fn is_mixed(&self) -> bool {
+        self.dtype == Dtype::Bf16 && self.device.backend.is_cpu()
+    }
+}
+
 /// Who takes part in a case.
-pub fn entrants(case: &Case) -> impl Iterator<Item = (Engine, Work)> {
+pub fn entrants(case: &Case, place: &Place) -> impl Iterator<Item = (Engine, Work)> {
     let has_penalty = case.mode == Mode::Train && case.eta > 0.0;
     // Its products are convolutions, which are what is compared.
     let has_products = case.model != Model::WideResNet;
+    let is_mixed = place.is_mixed();
     let entrants = [
         (Engine::Fused, Work::Step),
         (Engine::Fused, Work::WithoutPenalty),
+        (Engine::Fused, Work::InF32),
         (Engine::Plain, Work::Step),
         (Engine::Stock, Work::Step),
         (Engine::Stock, Work::Products),
         (Engine::Pytorch, Work::Step),
         (Engine::Pytorch, Work::WithoutPenalty),
         (Engine::PytorchTuned, Work::Step),
+        (Engine::PytorchLoop, Work::Step),
+        (Engine::Pytorch, Work::InF32),
         (Engine::Pytorch, Work::Products),
     ];
     let takes_part = move |&(engine, work): &(Engine, Work)| match (engine, work) {
+        // Burn's own layers and products know no mixed precision.
+        (Engine::Stock, _) if is_mixed => false,
         (Engine::Stock, Work::Step) => case.model == Model::Lstm,
+        // In single precision the fused LSTM is the faster one.
+        (Engine::PytorchLoop, _) => is_mixed && case.model == Model::Lstm,
         (_, Work::Step) => true,
         (_, Work::WithoutPenalty) => has_penalty,
+        (_, Work::InF32) => is_mixed,
         (_, Work::Products) => has_products,
     };
     entrants.into_iter().filter(takes_part)
@@ -130,10 +151,11 @@ impl Peer {
     pub fn start(case: &Case, engine: Engine, work: Work, place: &Place) -> Result<(Self, Ready)> {
         let case = match work {
             Work::WithoutPenalty => &Case { eta: 0.0, ..case.clone() },
-            Work::Step | Work::Products => case,
+            Work::Step | Work::InF32 | Work::Products => case,
         };
+        let dtype = if work == Work::InF32 { Dtype::F32 } else { place.dtype };
         let (mut command, device) = match engine {
-            Engine::Pytorch | Engine::PytorchTuned => {
+            Engine::Pytorch | Engine::PytorchTuned | Engine::PytorchLoop => {
                 (python(case, engine, work, place)?, place.torch_device.clone())
             }
             Engine::Fused | Engine::Plain | Engine::Stock => {
@@ -141,7 +163,7 @@ impl Peer {
             }
         };
         command.arg(serde_json::to_string(case)?);
-        command.args(["--device", &device, "--dtype", &value(place.dtype)]);
+        command.args(["--device", &device, "--dtype", &value(dtype)]);
         let threads = place.threads.to_string();
         for name in ["OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS"] {
             command.env(name, &threads);
@@ -219,9 +241,13 @@ fn python(case: &Case, engine: Engine, work: Work, place: &Place) -> Result<Comm
     if work == Work::Products {
         command.arg("--products");
     }
-    if engine == Engine::PytorchTuned {
+    if engine == Engine::PytorchLoop {
+        command.arg("--loop");
+    }
+    if engine != Engine::Pytorch {
         // On a CPU it gains nothing where products take most of the step, and SRU's scan has none.
-        if case.model == Model::Sru || place.torch_device != "cpu" {
+        let has_scan = case.model == Model::Sru;
+        if engine == Engine::PytorchTuned && (has_scan || place.torch_device != "cpu") {
             command.arg("--compile");
         }
         // glibc gives blocks of megabytes back at once, and takes a page fault for each page of the

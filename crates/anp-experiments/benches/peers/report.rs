@@ -50,6 +50,15 @@ impl Measurement {
         self.peers.iter().find(|peer| (peer.engine, peer.work) == (engine, work))
     }
 
+    /// The step of PyTorch's program that is fastest by its median.
+    fn best_pytorch(&self) -> Option<&Measured> {
+        let of_pytorch = self.peers.iter().filter(|peer| {
+            let engines = [Engine::Pytorch, Engine::PytorchTuned, Engine::PytorchLoop];
+            engines.contains(&peer.engine) && peer.work == Work::Step
+        });
+        of_pytorch.min_by(|left, right| median(left).total_cmp(&median(right)))
+    }
+
     /// Quartiles of `peer`'s time over `other`'s, turn by turn.
     fn paired(peer: &Measured, other: &Measured) -> [f64; 3] {
         quartiles(peer.seconds.iter().zip(&other.seconds).map(|(a, b)| a / b))
@@ -62,14 +71,16 @@ impl Measurement {
         let pytorch = self.peer(Engine::Pytorch, Work::Step);
         // The same library multiplies for both.
         let multiplies = match peer.engine {
-            Engine::Pytorch | Engine::PytorchTuned => Engine::Pytorch,
+            Engine::Pytorch | Engine::PytorchTuned | Engine::PytorchLoop => Engine::Pytorch,
             Engine::Fused | Engine::Plain | Engine::Stock => Engine::Stock,
         };
-        let products = self.peer(multiplies, Work::Products).filter(|_| is_step);
+        let products = self.peer(multiplies, Work::Products);
+        let products = products.filter(|_| is_step && peer.work != Work::InF32);
         [
             match peer.work {
                 Work::Step => title(peer),
                 Work::WithoutPenalty => format!("{}, no penalty", title(peer)),
+                Work::InF32 => format!("{}, f32", title(peer)),
                 Work::Products => peer.name.clone(),
             },
             spread(quartiles(milliseconds), 1),
@@ -94,6 +105,22 @@ impl Measurement {
                 let [share, name] = [spread(percent, 1), title(peer)];
                 notes.push(format!("The penalty adds {share} % to {name}."));
             }
+        }
+        if let Some(ours) = self.peer(Engine::Fused, Work::Step)
+            && let Some(best) = self.best_pytorch()
+        {
+            let beside = |peer: &Measured, what: &str| {
+                format!("{} {what}", spread(Self::paired(peer, ours), 2))
+            };
+            let mut speeds = vec![beside(best, &format!("times {}'s", title(best)))];
+            for (engine, name) in [(Engine::Pytorch, "PyTorch's in f32"), (Engine::Fused, "in f32")]
+            {
+                if let Some(single) = self.peer(engine, Work::InF32) {
+                    speeds.push(beside(single, &format!("times that {name}")));
+                }
+            }
+            let by_how_much = speeds.join(", ");
+            notes.push(format!("anp's speed beside PyTorch's fastest program: {by_how_much}."));
         }
         let losses: Vec<_> =
             steps.map(|peer| format!("{} {:.1}", title(peer), peer.loss)).collect();
@@ -144,7 +171,9 @@ impl Measurement {
 fn title(peer: &Measured) -> String {
     match peer.engine {
         Engine::PytorchTuned => format!("{}, tuned", peer.name),
-        Engine::Pytorch | Engine::Fused | Engine::Plain | Engine::Stock => peer.name.clone(),
+        Engine::Pytorch | Engine::PytorchLoop | Engine::Fused | Engine::Plain | Engine::Stock => {
+            peer.name.clone()
+        }
     }
 }
 

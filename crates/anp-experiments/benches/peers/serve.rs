@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anp_experiments::device::DeviceName;
 use anp_experiments::provenance::BURN_VERSION;
-use anp_models::Kernels;
+use anp_models::{Kernels, MatmulPrecision};
 use anyhow::{Context, Result, bail};
 use burn::tensor::{Device, FloatDType, IntDType};
 use serde_json::json;
@@ -31,7 +31,10 @@ pub fn serve(
     dtype: Dtype,
 ) -> Result<()> {
     let mut device = name.open()?;
-    if dtype == Dtype::Bf16 {
+    // On a CPU products alone are of bfloat16.
+    let is_mixed = dtype == Dtype::Bf16 && name.backend.is_cpu();
+    let precision = if is_mixed { MatmulPrecision::Bf16 } else { MatmulPrecision::Full };
+    if dtype == Dtype::Bf16 && !is_mixed {
         device.configure((FloatDType::BF16, IntDType::I32)).context("no bf16 here")?;
     }
     device.seed(0);
@@ -39,7 +42,7 @@ pub fn serve(
         (Work::Products, _) => "Burn products",
         (_, Engine::Fused) => "anp",
         (_, Engine::Plain) => "anp, plain",
-        (_, Engine::Stock | Engine::Pytorch | Engine::PytorchTuned) => "burn-nn Lstm",
+        _ => "burn-nn Lstm",
     };
     let kernels = if engine == Engine::Fused { Kernels::Fused } else { Kernels::Plain };
     let graph = match case.mode {
@@ -50,13 +53,19 @@ pub fn serve(
     let mut steps: Box<dyn Steps> = match (work, engine) {
         (Work::Products, _) if !is_image => Box::new(Products::new(case, &device)),
         (_, Engine::Fused | Engine::Plain) if is_image => {
-            Box::new(ImageSteps::new(case, kernels, &graph))
+            Box::new(ImageSteps::new(case, kernels, precision, &graph))
         }
-        (_, Engine::Fused | Engine::Plain) => Box::new(OurSteps::new(case, kernels, &graph)),
+        (_, Engine::Fused | Engine::Plain) => {
+            Box::new(OurSteps::new(case, kernels, precision, &graph))
+        }
         (_, Engine::Stock) if case.model == Model::Lstm => Box::new(StockLm::steps(case, &graph)),
         (_, engine) => bail!("there is no {engine:?} with {:?}", case.model),
     };
-    let versions = json!({ "burn": BURN_VERSION, "device": name.to_string() });
+    let versions = json!({
+        "burn": BURN_VERSION,
+        "device": name.to_string(),
+        "kernels": anp_kernels::instructions(),
+    });
     answer(&json!({ "name": label, "versions": versions }))?;
 
     for line in stdin().lock().lines() {

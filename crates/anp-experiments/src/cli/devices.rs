@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use anp_kernels::instructions;
 use burn::tensor::Device;
 use comfy_table::presets::NOTHING;
 
@@ -43,6 +44,7 @@ pub(super) fn run() -> anyhow::Result<ExitCode> {
     if let Ok(best) = DeviceName::best() {
         text.push_str(&format!("Without --device, anp takes {best}.\n"));
     }
+    text.push_str(&format!("Instruction sets of this CPU that kernels use: {}.\n", instructions()));
     print(text)?;
     Ok(ExitCode::SUCCESS)
 }

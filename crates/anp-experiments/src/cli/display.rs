@@ -80,6 +80,14 @@ pub(super) fn evaluation(quiet: bool) -> OnEvaluation {
     })
 }
 
+/// What shows how many recipes have been measured: a bar on stderr, where there is a terminal.
+pub(super) fn measurements(quiet: bool) -> ProgressBar {
+    let target = if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+    let style = ProgressStyle::with_template("measuring recipes {bar:30} {pos}/{len}  {eta} left")
+        .expect("the template is valid");
+    ProgressBar::with_draw_target(Some(0), target).with_style(style)
+}
+
 /// A line now and then, and one at the end of each part of an epoch.
 struct Lines<W> {
     write: W,

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use indicatif::{HumanCount, HumanDuration};
 
+use super::display;
 use super::globals::Globals;
 use super::interrupt;
 use super::output::{complain, note, print, table};
@@ -17,9 +18,10 @@ use crate::device::{self, DeviceName};
 use crate::engine::{Outcome, RunRequest};
 use crate::recipe::Scale;
 use crate::record;
+use crate::record::StoredRecord;
 use crate::report::LINES;
 use crate::reproduce::{
-    Basis, Cost, FailedRun, Interrupted, Machine, Plan, PlannedRun, Selection, execute, plan,
+    self, Cost, FailedRun, Interrupted, Plan, PlannedRun, Selection, execute, plan,
 };
 use crate::runs;
 
@@ -97,9 +99,10 @@ pub(super) fn run(args: &ReproduceArgs, globals: &Globals) -> anyhow::Result<Exi
     };
     let plan = plan(&tables, scale, &selection, &records)?;
     if args.dry_run {
+        let Some(costs) = measured_costs(&plan, args, globals, &records)? else {
+            return Ok(interrupt::exit_code());
+        };
         let machine = machine(&args.device.names()?);
-        let cost = |run| Cost::estimate(run, &machine, &records);
-        let costs: Vec<_> = plan.runs.iter().map(cost).collect();
         print(dry_run(&plan, &costs, scale, &machine))?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -146,11 +149,36 @@ pub(super) fn run(args: &ReproduceArgs, globals: &Globals) -> anyhow::Result<Exi
     args.common.print(&tables, &record::load_folder(&records_dir)?, &failed)
 }
 
-fn machine(devices: &[DeviceName]) -> Machine {
-    Machine {
-        device: device::list(devices),
-        is_cpu: devices.iter().all(|name| name.backend.is_cpu()),
-        threads: available_parallelism().map_or(1, usize::from),
+/// The costs of all runs, or `None` after Ctrl-C.
+fn measured_costs(
+    plan: &Plan,
+    args: &ReproduceArgs,
+    globals: &Globals,
+    records: &[StoredRecord],
+) -> anyhow::Result<Option<Vec<Cost>>> {
+    if plan.runs.is_empty() {
+        return Ok(Some(Vec::new()));
+    }
+    let session = Session::open(&args.device, globals)?;
+    let bar = display::measurements(globals.quiet);
+    let costs = reproduce::costs(&plan.runs, &session.place, records, |done, all| {
+        bar.set_length(all as u64);
+        bar.set_position(done as u64);
+        !session.asked.to_stop()
+    });
+    bar.finish_and_clear();
+    Ok(costs?)
+}
+
+/// What the runs were measured on.
+fn machine(devices: &[DeviceName]) -> String {
+    let name = device::list(devices);
+    match devices.iter().all(|name| name.backend.is_cpu()) {
+        true => {
+            let threads = available_parallelism().map_or(1, usize::from);
+            format!("{name}, {threads} threads, {}", anp_kernels::instructions())
+        }
+        false => name,
     }
 }
 
@@ -183,32 +211,29 @@ pub(super) fn how_to_go_on(checkpoint: Option<&Path>, remaining: usize, force: b
 }
 
 /// The runs with their estimated cost, as a table with a total.
-fn dry_run(plan: &Plan, costs: &[Cost], scale: Scale, machine: &Machine) -> String {
+fn dry_run(plan: &Plan, costs: &[Cost], scale: Scale, machine: &str) -> String {
     let text = format!("dry run, {}\n", summary(plan, scale));
     if plan.runs.is_empty() {
         return text;
     }
-    let header = ["table", "row", "seed", "epochs", "tokens, images", "about", "speed taken from"];
+    let header = ["table", "row", "seed", "epochs", "tokens, images", "step", "GFLOP/s", "run"];
     let rows = plan.runs.iter().zip(costs).map(|(run, cost)| {
-        let basis = match &cost.basis {
-            Basis::Record(path) => path.file_stem().unwrap_or_default().to_string_lossy().into(),
-            Basis::RuleOfThumb => "a rule of thumb".to_owned(),
-        };
         let [seed, epochs] = [run.id.seed.to_string(), cost.epochs.to_string()];
+        let step = format!("{:.0} ms", 1e3 * cost.pilot.step);
+        let rate = format!("{:.0}", 1e-9 * cost.rate());
         let [items, seconds] = amounts(cost.items, cost.seconds);
-        [run.id.table.clone(), run.id.row.clone(), seed, epochs, items, seconds, basis]
+        [run.id.table.clone(), run.id.row.clone(), seed, epochs, items, step, rate, seconds]
     });
     let [items, seconds] = amounts(
         costs.iter().map(|cost| cost.items).sum(),
         costs.iter().map(|cost| cost.seconds).sum(),
     );
-    let mut total = [const { String::new() }; 7];
-    (total[0], total[4], total[5]) = ("total".to_owned(), items, seconds);
-    text + &table(LINES, header, 2..6, rows.chain([total]))
+    let mut total = [const { String::new() }; 8];
+    (total[0], total[4], total[7]) = ("total".to_owned(), items, seconds);
+    text + &table(LINES, header, 2..8, rows.chain([total]))
         + &format!(
-            "These are estimates for {} ({} threads): training only; a run that ends early, or a \
-             busy machine,\nmakes them wrong.\n",
-            machine.device, machine.threads
+            "Estimated from a few steps of each recipe on this machine ({machine}).\nA run that \
+             ends early, or a machine that is busy now or later, makes the times wrong.\n"
         )
 }
 
@@ -221,7 +246,7 @@ fn amounts(items: u64, seconds: f64) -> [String; 2] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::RunId;
+    use crate::engine::{Pilot, RunId};
     use crate::recipe::{content_hash, test_recipe};
 
     fn runs() -> Vec<PlannedRun> {
@@ -236,20 +261,22 @@ mod tests {
 
     #[test]
     fn a_dry_run_lists_runs_costs_and_a_total() {
-        let machine = Machine { device: "flex".to_owned(), is_cpu: true, threads: 2 };
-        let costs: Vec<_> = runs().iter().map(|run| Cost::estimate(run, &machine, &[])).collect();
+        let pilot = Pilot { steps: 10, step: 0.5, validation: 3.0, last_evaluation: 44.0 };
+        let costs: Vec<_> = runs().iter().map(|run| Cost::new(run, pilot, &[])).collect();
         let plan = Plan { runs: runs(), recorded: 3 };
-        let text = dry_run(&plan, &costs, Scale::Demo, &machine);
+        let text = dry_run(&plan, &costs, Scale::Demo, "flex, 2 threads");
         assert!(
             text.starts_with("dry run, demo scale: 2 runs to make; 3 have a record\n"),
             "{text}"
         );
-        for phrase in ["lstm_anp", "total", "a rule of thumb", "estimates for flex (2 threads)"] {
+        for phrase in
+            ["lstm_anp", "total", "500 ms", "60 seconds", "2 minutes", "(flex, 2 threads)"]
+        {
             assert!(text.contains(phrase), "`{phrase}` is missing:\n{text}");
         }
         assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
         let plan = Plan { runs: Vec::new(), recorded: 1 };
-        let nothing = dry_run(&plan, &[], Scale::Paper, &machine);
+        let nothing = dry_run(&plan, &[], Scale::Paper, "flex");
         assert_eq!(nothing, "dry run, paper scale: nothing to run; one has a record\n");
     }
 

@@ -89,6 +89,21 @@ pub struct Corpus {
 }
 
 impl Corpus {
+    /// A corpus without meaning: `tokens` words for training, validation and test, from a vocabulary
+    /// of this size and, as in a real text, mostly frequent ones.
+    pub fn made_up(vocabulary: usize, tokens: [usize; 3]) -> Self {
+        let words: Vec<String> = (0..vocabulary).map(|id| id.to_string()).collect();
+        let ids = words.iter().cloned().zip(0..).collect();
+        let text = |len: usize| {
+            // The golden ratio spreads the fractions evenly; their fourth powers are mostly small.
+            let fraction = |index: usize| (index as f64 * 0.618_033_988_749_895).fract();
+            let id = |index| (vocabulary as f64 * fraction(index).powi(4)) as u32;
+            (0..len).map(id).collect()
+        };
+        let [train, valid, test] = tokens.map(text);
+        Self { vocabulary: Vocabulary { words, ids }, train, valid, test }
+    }
+
     /// Read a corpus from three UTF-8 files, a sentence (or paragraph) per line, words separated by
     /// white space.
     ///

@@ -42,6 +42,11 @@ pub struct Images {
 }
 
 impl Images {
+    /// So many black images of the first class.
+    pub fn blank(count: usize) -> Self {
+        Self { pixels: vec![0; count * IMAGE_BYTES], labels: vec![0; count] }
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.labels.len()

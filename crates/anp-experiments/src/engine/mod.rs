@@ -5,6 +5,7 @@
 mod checkpoint;
 mod error;
 mod metrics;
+mod pilot;
 mod position;
 mod record;
 mod run;
@@ -18,6 +19,7 @@ mod tests;
 pub use checkpoint::{Checkpoint, CheckpointFolder, StoredCheckpoint};
 pub use error::{CheckpointError, TrainError};
 pub use metrics::{Quantity, Report, StepOutput, Summary, SummaryMetric};
+pub use pilot::{Pilot, pilot};
 pub use position::{Position, RunState};
 pub use record::{PenaltyEquivalent, RunRecord, SCHEMA_VERSION};
 pub use run::{Control, OnEvaluation, Outcome, Place, RecordOf, RunId, RunRequest, run, run_on};

@@ -77,6 +77,14 @@ pub trait Task: Sized + 'static {
     /// [`TrainError::Data`] or [`TrainError::Task`].
     fn load(recipe: &Self::Recipe, store: &Store) -> Result<Self::Data, TrainError>;
 
+    /// Made-up data of the recipe's sizes, with this share of what is trained on and measured, but
+    /// at least a step of each: to measure how long steps take.
+    ///
+    /// # Errors
+    ///
+    /// [`TrainError::Task`].
+    fn made_up(recipe: &Self::Recipe, share: f64) -> Result<Self::Data, TrainError>;
+
     /// Create the task before its first step. Parameters are drawn from the generator of the first
     /// device, which is seeded.
     fn new(recipe: Self::Recipe, data: Self::Data, context: Context) -> Self;

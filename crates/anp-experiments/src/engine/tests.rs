@@ -159,6 +159,10 @@ impl Task for Toy {
         Ok(ToyData::default())
     }
 
+    fn made_up(_: &ToyRecipe, _: f64) -> Result<ToyData, TrainError> {
+        Ok(ToyData::default())
+    }
+
     fn new(recipe: ToyRecipe, data: ToyData, context: Context) -> Self {
         let Context { mut devices, seed, .. } = context;
         let device = devices.swap_remove(0);

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use anp_models::MatmulPrecision;
 use burn::tensor::FloatDType;
 use serde::{Deserialize, Serialize};
 
@@ -18,9 +19,17 @@ pub enum MixedPrecision {
 
 impl MixedPrecision {
     /// Burn's name.
-    pub fn dtype(self) -> FloatDType {
+    fn dtype(self) -> FloatDType {
         match self {
             Self::Bf16 => FloatDType::BF16,
+        }
+    }
+
+    /// How a model with this precision, or without any, rounds the operands of its products.
+    pub(crate) fn of_products(precision: Option<Self>) -> MatmulPrecision {
+        match precision {
+            None => MatmulPrecision::Full,
+            Some(Self::Bf16) => MatmulPrecision::Bf16,
         }
     }
 

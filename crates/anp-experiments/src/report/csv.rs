@@ -13,6 +13,7 @@ const COLUMNS: [Column; 22] = [
     ("added", |_, row| row.ours.to_string()),
     ("scale", |report, _| report.scale.to_string()),
     ("metric", |report, _| report.metric.to_string()),
+    ("mixed_precision", |_, row| row.mixed_precision.map_or_else(String::new, |it| it.to_string())),
     ("state", |_, row| state(row).to_owned()),
     ("paper_valid", |_, row| published(row, |it| it.valid)),
     ("paper_test", |_, row| published(row, |it| it.test)),
@@ -29,9 +30,6 @@ const COLUMNS: [Column; 22] = [
     ("difference_test", |_, row| number(row.differences()[1])),
     ("penalty", |_, row| ours(row, |it| Some(it.penalty.mean))),
     ("activation_norm", |_, row| ours(row, |it| Some(it.activation_norm.mean))),
-    ("mixed_precision", |_, row| {
-        row.mixed_precision.map_or_else(String::new, |it| it.to_string())
-    }),
     ("records", |_, row| row.records().join(";")),
 ];
 

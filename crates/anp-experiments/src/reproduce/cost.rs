@@ -1,33 +1,16 @@
-//! What a run will cost, before it is made. These are estimates.
+//! How long runs will take, measured before they are made.
 
-use std::mem::discriminant;
-use std::path::PathBuf;
+use std::collections::{HashMap, HashSet};
 
 use anp_models::Kernels;
 
 use super::plan::PlannedRun;
 use crate::data::{self, Split};
-use crate::recipe::{Recipe, ScheduleConfig, TrainingConfig};
+use crate::engine::{Pilot, Place, TrainError};
+use crate::recipe::{Recipe, ScheduleConfig, TrainingConfig, content_hash};
 use crate::record::StoredRecord;
+use crate::runs;
 use crate::text::network;
-
-/// Floating-point operations per second and hardware thread of a CPU in training, if nothing was
-/// measured: about what two threads of a server reach on the medium model.
-const CPU_THREAD_FLOPS: f64 = 40e9;
-
-/// The same for a whole GPU: small products and many launches keep it far below its peak.
-const GPU_FLOPS: f64 = 4e12;
-
-/// Where runs are to be made.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Machine {
-    /// Name of the device, as records give it.
-    pub device: String,
-    /// Whether the device is the CPU.
-    pub is_cpu: bool,
-    /// Hardware threads.
-    pub threads: usize,
-}
 
 /// An estimate of a run's cost.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,28 +21,20 @@ pub struct Cost {
     pub items: u64,
     /// Floating-point operations of training.
     pub flops: f64,
-    /// Seconds of training.
+    /// How long its parts take.
+    pub pilot: Pilot,
+    /// Seconds of the whole run.
     pub seconds: f64,
-    /// What `seconds` rests on.
-    pub basis: Basis,
-}
-
-/// What an estimated time rests on.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Basis {
-    /// The speed in this record, of the same device and a recipe of about the same size.
-    Record(PathBuf),
-    /// A rule of thumb; nothing was measured on this device.
-    RuleOfThumb,
 }
 
 impl Cost {
-    /// Estimate the cost of `run` on `machine`, with the speeds that `records` hold.
+    /// The cost of `run`, whose parts take as long as `pilot` says. `records` tell how many epochs
+    /// runs of the same recipe took.
     ///
     /// # Panics
     ///
     /// If the run's recipe is not valid.
-    pub fn estimate(run: &PlannedRun, machine: &Machine, records: &[StoredRecord]) -> Self {
+    pub fn new(run: &PlannedRun, pilot: Pilot, records: &[StoredRecord]) -> Self {
         let work = Work::of(&run.recipe);
         let of_recipe = records.iter().filter(|it| it.record.head().recipe_hash == run.recipe_hash);
         let lengths: Vec<usize> = of_recipe.map(|it| it.record.head().num_epochs).collect();
@@ -69,9 +44,49 @@ impl Cost {
         };
         let items = (epochs * work.items) as u64;
         let flops = items as f64 * work.flops_per_item;
-        let (speed, basis) = speed(run, machine, records);
-        Self { epochs, items, flops, seconds: flops / speed, basis }
+        Self { epochs, items, flops, pilot, seconds: pilot.seconds(epochs) }
     }
+
+    /// Floating-point operations per second of training.
+    pub fn rate(&self) -> f64 {
+        self.flops / (self.epochs * self.pilot.steps) as f64 / self.pilot.step
+    }
+}
+
+/// The costs of `runs` at `place`. Runs of recipes that differ in strengths alone are measured once;
+/// `progress` is called before each measurement with the number of those before it and of all, and
+/// says whether to go on.
+///
+/// Returns `None` if it is not to go on.
+///
+/// # Errors
+///
+/// If a recipe cannot run at `place`.
+pub fn costs(
+    runs: &[PlannedRun],
+    place: &Place,
+    records: &[StoredRecord],
+    mut progress: impl FnMut(usize, usize) -> bool,
+) -> Result<Option<Vec<Cost>>, TrainError> {
+    let keys: Vec<String> = runs.iter().map(|run| content_hash(&run.recipe.alike())).collect();
+    let all = keys.iter().collect::<HashSet<_>>().len();
+    let mut pilots: HashMap<&str, Pilot> = HashMap::new();
+    let mut costs = Vec::new();
+    for (run, key) in runs.iter().zip(&keys) {
+        let pilot = match pilots.get(key.as_str()) {
+            Some(&pilot) => pilot,
+            None => {
+                if !progress(pilots.len(), all) {
+                    return Ok(None);
+                }
+                let pilot = runs::pilot(&run.recipe, place)?;
+                pilots.insert(key, pilot);
+                pilot
+            }
+        };
+        costs.push(Cost::new(run, pilot, records));
+    }
+    Ok(Some(costs))
 }
 
 /// What a recipe asks for.
@@ -116,29 +131,10 @@ fn expected_epochs(training: &TrainingConfig) -> usize {
     }
 }
 
-/// Floating-point operations per second on `machine`, and where that is from.
-fn speed(run: &PlannedRun, machine: &Machine, records: &[StoredRecord]) -> (f64, Basis) {
-    let size = Work::of(&run.recipe).flops_per_item;
-    let measured = records.iter().filter_map(|stored| {
-        let (recipe, provenance) = (stored.record.recipe(), stored.record.head().provenance);
-        let is_comparable = discriminant(&recipe) == discriminant(&run.recipe)
-            && data::manifest(recipe.data_set()).is_ok()
-            && provenance.device == machine.device
-            && (!machine.is_cpu || provenance.threads == machine.threads)
-            && provenance.tokens_per_second > 0.0;
-        let flops_per_item = is_comparable.then(|| Work::of(&recipe).flops_per_item)?;
-        let unlikeness = (flops_per_item / size).ln().abs();
-        Some((unlikeness, provenance.tokens_per_second * flops_per_item, &stored.path))
-    });
-    match measured.min_by(|(left, ..), (right, ..)| left.total_cmp(right)) {
-        Some((_, speed, path)) => (speed, Basis::Record(path.clone())),
-        None if machine.is_cpu => (CPU_THREAD_FLOPS * machine.threads as f64, Basis::RuleOfThumb),
-        None => (GPU_FLOPS, Basis::RuleOfThumb),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
     use crate::engine::RunId;
     use crate::recipe::{ModelConfig, Scale, content_hash, test_recipe};
@@ -158,9 +154,7 @@ mod tests {
         }
     }
 
-    fn cpu() -> Machine {
-        Machine { device: "flex".to_owned(), is_cpu: true, threads: 2 }
-    }
+    const PILOT: Pilot = Pilot { steps: 10, step: 0.5, validation: 3.0, last_evaluation: 4.0 };
 
     /// The medium model on Penn Treebank: 4.2 M multiply-adds in the layers, 5.1 M in the softmax.
     #[test]
@@ -174,29 +168,16 @@ mod tests {
     }
 
     #[test]
-    fn without_records_it_is_a_rule_of_thumb() {
-        let cost = Cost::estimate(&run(), &cpu(), &[]);
+    fn records_of_the_recipe_tell_how_many_epochs_it_takes() {
+        let cost = Cost::new(&run(), PILOT, &[]);
         assert_eq!(cost.epochs, 2);
-        assert_eq!(cost.basis, Basis::RuleOfThumb);
-        assert_eq!(cost.seconds, cost.flops / (2.0 * CPU_THREAD_FLOPS));
-        let gpu = Machine { device: "cuda:0".to_owned(), is_cpu: false, threads: 2 };
-        assert_eq!(Cost::estimate(&run(), &gpu, &[]).seconds, cost.flops / GPU_FLOPS);
-    }
-
-    #[test]
-    fn a_record_of_this_device_gives_the_speed_and_the_epochs() {
-        let path = PathBuf::from("a.json");
+        assert_eq!(cost.seconds, 2.0 * (10.0 * 0.5 + 3.0) + 4.0);
+        assert_eq!(cost.rate(), cost.flops / 10.0);
         let mut record = test_record("table2", "lstm", Scale::Demo, 9, &test_recipe());
         record.curve.truncate(1);
-        let stored = StoredRecord { path: path.clone(), record: record.into() };
-        let cost = Cost::estimate(&run(), &cpu(), std::slice::from_ref(&stored));
-        assert_eq!(cost.epochs, 1);
-        assert_eq!(cost.basis, Basis::Record(path));
-        let seconds = cost.items as f64 / stored.record.head().provenance.tokens_per_second;
-        assert!((cost.seconds - seconds).abs() < 1e-9 * seconds);
-
-        let other = Machine { threads: 64, ..cpu() };
-        assert_eq!(Cost::estimate(&run(), &other, &[stored]).basis, Basis::RuleOfThumb);
+        let stored = StoredRecord { path: PathBuf::from("a.json"), record: record.into() };
+        let cost = Cost::new(&run(), PILOT, &[stored]);
+        assert_eq!((cost.epochs, cost.seconds), (1, 12.0));
     }
 
     /// Multiply-adds forward once and backward twice; all epochs are made.
@@ -205,7 +186,7 @@ mod tests {
         let recipe = crate::recipe::test_image_recipe();
         let multiply_adds = recipe.network(10, Kernels::Fused).multiply_adds() as f64;
         let run = PlannedRun { recipe: recipe.into(), ..run() };
-        let cost = Cost::estimate(&run, &cpu(), &[]);
+        let cost = Cost::new(&run, PILOT, &[]);
         assert_eq!((cost.epochs, cost.items), (2, 40));
         assert_eq!(cost.flops, 40.0 * 6.0 * multiply_adds);
     }
@@ -216,9 +197,9 @@ mod tests {
         let Recipe::Text(mut recipe) = run.recipe.clone() else { unreachable!("it is") };
         recipe.training.max_epochs = 400;
         run.recipe = recipe.clone().into();
-        assert_eq!(Cost::estimate(&run, &cpu(), &[]).epochs, 45);
+        assert_eq!(Cost::new(&run, PILOT, &[]).epochs, 45);
         recipe.training.schedule = ScheduleConfig::Fixed { hold_epochs: 4, divide_by: 2.0 };
         run.recipe = recipe.into();
-        assert_eq!(Cost::estimate(&run, &cpu(), &[]).epochs, 400);
+        assert_eq!(Cost::new(&run, PILOT, &[]).epochs, 400);
     }
 }

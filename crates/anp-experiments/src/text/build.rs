@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use anp_core::{BatchShape, LossReduction, Norm, Reduction};
 use anp_models::{
-    BiasInit, Dropout, Kernels, LayerInitRange, MatmulPrecision, PointerConfig, RecurrentLmConfig,
-    ScaleMixture, Site, StochasticConfig,
+    BiasInit, Dropout, Kernels, LayerInitRange, PointerConfig, RecurrentLmConfig, ScaleMixture,
+    Site, StochasticConfig,
 };
 use burn::tensor::Device;
 
@@ -161,10 +161,7 @@ pub fn network(recipe: &TextRecipe, vocab_size: usize, kernels: Kernels) -> Recu
             over: bayes.mixture_over,
         }),
         kernels,
-        precision: match recipe.training.mixed_precision {
-            None => MatmulPrecision::Full,
-            Some(MixedPrecision::Bf16) => MatmulPrecision::Bf16,
-        },
+        precision: MixedPrecision::of_products(recipe.training.mixed_precision),
         ..RecurrentLmConfig::new(vocab_size, d_embed, d_hidden)
     }
 }

@@ -14,7 +14,7 @@ use super::recipe::TextRecipe;
 use super::record::{ActivationStatistics, EpochRecord, RunResult, Score};
 use super::schedule::Schedule;
 use super::snapshot::{TextState, TextTensors};
-use crate::data::{Corpus, Store};
+use crate::data::{self, Corpus, Split, Store};
 use crate::device::Devices;
 use crate::engine::{
     Context, EpochEnd, FinishedEpoch, GoOn, GoOnPart, Metrics, NotFinite, PenaltyEquivalent,
@@ -132,6 +132,21 @@ impl Task for TextTask {
 
     fn load(recipe: &TextRecipe, store: &Store) -> Result<TextData, TrainError> {
         TextData::new(&store.load(&recipe.data.corpus)?, recipe)
+    }
+
+    fn made_up(recipe: &TextRecipe, share: f64) -> Result<TextData, TrainError> {
+        let manifest = data::manifest(&recipe.data.corpus).expect("a valid recipe");
+        let window = recipe.data.batch_size * (recipe.data.bptt + 1);
+        let tokens = |split, used: Option<usize>| {
+            let tokens = used.unwrap_or(manifest.file(split).tokens) as f64;
+            window.max((share * tokens) as usize)
+        };
+        let train = tokens(Split::Train, recipe.data.train_tokens);
+        let [valid, test] = [Split::Valid, Split::Test].map(|split| tokens(split, None));
+        let corpus = Corpus::made_up(manifest.vocabulary, [train, valid, test]);
+        let mut shortened = recipe.clone();
+        shortened.data.train_tokens = None;
+        TextData::new(&corpus, &shortened)
     }
 
     fn new(recipe: TextRecipe, data: TextData, context: Context) -> Self {

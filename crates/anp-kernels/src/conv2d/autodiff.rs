@@ -7,7 +7,7 @@ use crate::autodiff::Step;
 
 impl<B: Conv2dBackward, C: CheckpointStrategy> Conv2dBackend for Autodiff<B, C> {
     fn conv2d_forward(inputs: Conv2dForward<Self>) -> FloatTensor<Self> {
-        let Conv2dForward { input, weight, bias, options } = inputs;
+        let Conv2dForward { input, weight, bias, options, precision } = inputs;
         let bias = bias.into_option();
         let has_bias = bias.is_some();
         let bias_node = bias.as_ref().unwrap_or(&weight).node();
@@ -26,9 +26,10 @@ impl<B: Conv2dBackward, C: CheckpointStrategy> Conv2dBackend for Autodiff<B, C> 
             let input = of_input.then(|| B::conv2d_input_gradient(saved, output_grad));
             [input, weight, bias]
         });
-        let saved = Conv2dSaved { input: input.clone(), weight: weight.clone(), options };
+        let saved =
+            Conv2dSaved { input: input.clone(), weight: weight.clone(), options, precision };
         let bias = bias.map(|bias| bias.into_primitive()).into();
-        let output = B::conv2d_forward(Conv2dForward { input, weight, bias, options });
+        let output = B::conv2d_forward(Conv2dForward { input, weight, bias, options, precision });
         step.finish(output, || (saved, has_bias))
     }
 }

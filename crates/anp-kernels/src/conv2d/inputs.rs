@@ -2,6 +2,8 @@
 
 use burn::tensor::Tensor;
 
+use crate::precision::MatmulPrecision;
+
 /// How the kernel moves over the input: `[vertically, horizontally]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Conv2dOptions {
@@ -29,4 +31,6 @@ pub struct Conv2dInputs {
     pub bias: Option<Tensor<1>>,
     /// Stride and padding.
     pub options: Conv2dOptions,
+    /// How input, weight and the gradient of the output are rounded.
+    pub precision: MatmulPrecision,
 }

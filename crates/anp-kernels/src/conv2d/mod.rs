@@ -28,7 +28,7 @@ const OPERATION: &str = "conv2d";
 ///
 /// Returns `[batch_size, channels_out, height, width]` with the height
 /// `(height of the input + 2 · padding − kernel height) / stride + 1`, rounded down, and the width
-/// likewise. On a device without a fused kernel, this is [`conv2d_reference`], Burn's own.
+/// likewise. On a device without a fused kernel, this is [`conv2d_reference`].
 ///
 /// # Panics
 ///
@@ -39,18 +39,19 @@ pub fn conv2d(inputs: Conv2dInputs) -> Tensor<4> {
     if !is_cpu(&inputs.input.device()) {
         return conv2d_reference(inputs);
     }
-    let Conv2dInputs { input, weight, bias, options } = inputs;
+    let Conv2dInputs { input, weight, bias, options, precision } = inputs;
     Tensor::from_dispatch(Dispatch::conv2d_forward(Conv2dForward {
         input: input.into_dispatch(),
         weight: weight.into_dispatch(),
         bias: bias.map(Tensor::into_dispatch).into(),
         options,
+        precision,
     }))
 }
 
 #[track_caller]
 fn check(inputs: &Conv2dInputs) {
-    let Conv2dInputs { input, weight, bias, options } = inputs;
+    let Conv2dInputs { input, weight, bias, options, .. } = inputs;
     let [batch_size, channels_in, height, width] = input.dims();
     let [channels_out, _, kernel_height, kernel_width] = weight.dims();
     assert!(

@@ -3,6 +3,7 @@ use burn::backend::{Backend, ExtensionType, backend_extension};
 
 use super::inputs::Conv2dOptions;
 use crate::backend::Optional;
+use crate::precision::MatmulPrecision;
 
 /// [`Conv2dInputs`](super::Conv2dInputs) as tensors of a backend.
 #[derive(Debug, Clone, ExtensionType)]
@@ -16,6 +17,8 @@ pub struct Conv2dForward<B: Backend> {
     pub bias: Optional<B>,
     /// Stride and padding.
     pub options: Conv2dOptions,
+    /// How operands are rounded.
+    pub precision: MatmulPrecision,
 }
 
 /// What the backward step needs from the forward step.
@@ -27,6 +30,8 @@ pub struct Conv2dSaved<B: Backend> {
     pub weight: FloatTensor<B>,
     /// Stride and padding.
     pub options: Conv2dOptions,
+    /// How operands are rounded.
+    pub precision: MatmulPrecision,
 }
 
 /// A convolution as a backend's kernel; the caller has checked the shapes.

@@ -69,7 +69,7 @@ pub(crate) fn matmul<E: Scalar>(
 ) -> Vec<E> {
     assert_eq!(lhs.columns, rhs.rows, "inner sizes of a product differ");
     if precision == MatmulPrecision::Bf16 {
-        if alpha == E::ONE && bf16_kernel::<E>().is_some() {
+        if alpha == E::ONE && bf16::Kernel::of::<E>().is_some() {
             let mut out = vec![E::ZERO; lhs.rows * rhs.columns];
             let destination = Destination::Overwrite;
             matmul_into(&mut out, rhs.columns, destination, lhs, rhs, precision, threads);
@@ -117,7 +117,7 @@ pub(crate) fn matmul_into<E: Scalar>(
     assert!(fits(out.len(), [m, n], [row_stride, 1]), "a product of {m} by {n} does not fit");
     if precision == MatmulPrecision::Bf16 {
         if let (Some(kernel), Some(lhs), Some(rhs)) =
-            (bf16_kernel::<E>(), lhs.single(), rhs.single())
+            (bf16::Kernel::of::<E>(), lhs.single(), rhs.single())
             && lhs.columns > 0
         {
             let out = out.as_mut_ptr().cast();
@@ -138,11 +138,6 @@ pub(crate) fn matmul_into<E: Scalar>(
     unsafe {
         write_product(out.as_mut_ptr(), row_stride, destination, E::ONE, lhs, rhs, threads);
     }
-}
-
-/// What multiplies bfloat16 faster than numbers of this type, if anything does.
-fn bf16_kernel<E: Scalar>() -> Option<bf16::Kernel> {
-    if size_of::<E>() == size_of::<f32>() { bf16::Kernel::best() } else { None }
 }
 
 /// # Safety

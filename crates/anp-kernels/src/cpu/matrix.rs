@@ -1,5 +1,4 @@
-use std::any::TypeId;
-use std::slice;
+use super::single::{is_single, single};
 
 /// A matrix over a slice, with strides in elements.
 #[derive(Debug, Clone, Copy)]
@@ -58,10 +57,8 @@ impl<'a, E> Matrix<'a, E> {
         E: 'static,
     {
         let Self { data, rows, columns, row_stride, column_stride } = self;
-        (TypeId::of::<E>() == TypeId::of::<f32>()).then(|| {
-            // SAFETY: the types are the same.
-            #[allow(unsafe_code)]
-            let data = unsafe { slice::from_raw_parts(data.as_ptr().cast(), data.len()) };
+        is_single::<E>().then(|| {
+            let data = single(data);
             Matrix { data, rows, columns, row_stride, column_stride }
         })
     }

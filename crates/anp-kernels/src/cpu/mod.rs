@@ -7,17 +7,19 @@
 
 #[cfg(any(feature = "flex", feature = "ndarray"))]
 pub(crate) mod backend;
-mod bf16;
+pub(crate) mod bf16;
 pub(crate) mod disjoint_slice;
 pub(crate) mod lockstep;
 pub(crate) mod matmul;
 mod matrix;
 pub(crate) mod panels;
+pub(crate) mod products;
 pub(crate) mod random;
 pub(crate) mod recurrent;
 pub(crate) mod reduce;
 pub(crate) mod scalar;
 pub(crate) mod simd;
+pub(crate) mod single;
 pub(crate) mod tasks;
 #[cfg(test)]
 pub(crate) mod tests;

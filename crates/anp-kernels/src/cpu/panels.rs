@@ -19,7 +19,7 @@ pub(crate) const VECTORS: usize = 4;
 /// Most scalars in a vector.
 pub(crate) const LANES: usize = 16;
 /// Approximate number of columns in a chunk.
-const CHUNK: usize = 128;
+pub(super) const CHUNK: usize = 128;
 /// Bytes in a cache line.
 const LINE: usize = 64;
 
@@ -52,16 +52,7 @@ impl Panels {
         // with few sums, each addition would wait for the previous one.
         let panel_vectors = if S::REGISTER_COUNT > 16 || rows <= 3 { VECTORS } else { 2 };
         let chunk_vectors = panel_vectors.max(CHUNK / lanes);
-        let vectors = d_hidden.div_ceil(lanes);
-        let mut chunks = Vec::new();
-        let mut shares = Vec::new();
-        for thread in 0..threads {
-            let first = chunks.len();
-            let end = (thread + 1) * vectors / threads;
-            let starts = (thread * vectors / threads..end).step_by(chunk_vectors);
-            chunks.extend(starts.map(|start| start..end.min(start + chunk_vectors)));
-            shares.push(first..chunks.len());
-        }
+        let (chunks, shares) = cut(d_hidden.div_ceil(lanes), chunk_vectors, threads);
         Self { d_hidden, blocks, lanes, panel_vectors, chunks, shares }
     }
 
@@ -156,6 +147,24 @@ impl Panels {
     pub(crate) fn chunk<'p, E>(&'p self, index: usize, packed: &'p [E]) -> Chunk<'p, E> {
         Chunk { panels: self, index, packed }
     }
+}
+
+/// Cut `len` of something into chunks of at most `chunk_len`, and share these out among threads.
+pub(super) fn cut(
+    len: usize,
+    chunk_len: usize,
+    threads: usize,
+) -> (Vec<Range<usize>>, Vec<Range<usize>>) {
+    let mut chunks = Vec::new();
+    let mut shares = Vec::new();
+    for thread in 0..threads {
+        let first = chunks.len();
+        let end = (thread + 1) * len / threads;
+        let starts = (thread * len / threads..end).step_by(chunk_len);
+        chunks.extend(starts.map(|start| start..end.min(start + chunk_len)));
+        shares.push(first..chunks.len());
+    }
+    (chunks, shares)
 }
 
 /// A chunk of a packed weight.

@@ -2,7 +2,7 @@
 //!
 //! In both directions, a thread owns some hidden units for the whole sequence. At each step, it
 //! computes its part of one product with few rows, whose weight is packed once for all steps
-//! ([`panels`](super::panels)), and the element-wise rest. A barrier follows
+//! ([`products`](super::products)), and the element-wise rest. A barrier follows
 //! ([`lockstep`](super::lockstep)). No result depends on the number of threads.
 
 use std::array;
@@ -10,10 +10,11 @@ use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
+use super::bf16::{Bf16Matrices, Kernel};
 use super::disjoint_slice::DisjointSlice;
 use super::lockstep::lockstep;
 use super::matmul::{Destination, Matrix, matmul_into};
-use super::panels::{Chunk, Panels};
+use super::products::{Chunk, Lhs, Plan};
 use super::scalar::Scalar;
 use super::simd::{dispatch, vectorized_for};
 use crate::precision::MatmulPrecision;
@@ -125,6 +126,12 @@ impl<'a, E: Scalar> Recurrence<'a, E> {
         self.precision == MatmulPrecision::Bf16
     }
 
+    /// What multiplies within the sequence, if products are of bfloat16 and something is faster at
+    /// that than at scalars.
+    fn kernel(&self) -> Option<Kernel> {
+        Kernel::of::<E>().filter(|_| self.is_rounded() && !self.dims.has_few_products())
+    }
+
     /// The state before each step, from the states after each: `[seq_length, batch_size,
     /// d_hidden]`.
     pub(crate) fn previous(&self, states: &[E]) -> Vec<E> {
@@ -150,17 +157,20 @@ impl<'a, E: Scalar> Recurrence<'a, E> {
         &self,
         layer: usize,
         gates: &mut [E],
-        input: impl Fn(usize) -> &'i [E],
+        input: impl Fn(usize) -> Lhs<'i, E>,
         threads: usize,
     ) {
-        let Dims { batch_size, d_hidden, gates: num_gates, .. } = self.dims;
+        let Dims { d_hidden, gates: num_gates, .. } = self.dims;
         let width = num_gates * d_hidden;
         for group in 0..self.mask.inputs() {
+            let Lhs::Scalars(input) = input(group) else {
+                unreachable!("few products have scalars")
+            };
             matmul_into(
                 &mut gates[group * (width / self.mask.inputs())..],
                 width,
                 Destination::Accumulate,
-                Matrix::new(input(group), batch_size, d_hidden),
+                input,
                 self.columns(self.weight(layer), d_hidden, group),
                 self.precision,
                 threads,
@@ -244,6 +254,122 @@ impl<E: Scalar> Mask<'_, E> {
     }
 }
 
+/// Memory for operands of products that a recurrence rounds or masks.
+#[derive(Debug)]
+pub(crate) enum OperandStorage<E> {
+    Scalars(Vec<E>),
+    Bf16(Vec<u16>),
+}
+
+/// Operands of products that a recurrence rounds or masks: matrices of `[batch_size, d_hidden]`.
+#[derive(Debug)]
+struct Operands<'a, E> {
+    dims: Dims,
+    is_rounded: bool,
+    numbers: Numbers<'a, E>,
+}
+
+#[derive(Debug)]
+enum Numbers<'a, E> {
+    /// In row-major order, one matrix after the other.
+    Scalars(DisjointSlice<'a, E>),
+    Bf16(Bf16Matrices<'a>),
+}
+
+impl<'a, E: Scalar> Operands<'a, E> {
+    /// Memory for so many matrices, filled with zeros.
+    fn storage(recurrence: &Recurrence<'_, E>, matrices: usize) -> OperandStorage<E> {
+        let dims = recurrence.dims;
+        match recurrence.kernel() {
+            None => OperandStorage::Scalars(vec![E::ZERO; matrices * dims.state()]),
+            Some(_) => {
+                let shape = [dims.batch_size, dims.d_hidden];
+                OperandStorage::Bf16(Bf16Matrices::storage(matrices, shape))
+            }
+        }
+    }
+
+    fn new(recurrence: &Recurrence<'_, E>, storage: &'a mut OperandStorage<E>) -> Self {
+        let dims = recurrence.dims;
+        let numbers = match storage {
+            OperandStorage::Scalars(storage) => Numbers::Scalars(DisjointSlice::new(storage)),
+            OperandStorage::Bf16(storage) => {
+                Numbers::Bf16(Bf16Matrices::new(storage, [dims.batch_size, dims.d_hidden]))
+            }
+        };
+        Self { dims, is_rounded: recurrence.is_rounded(), numbers }
+    }
+
+    /// A matrix to multiply.
+    ///
+    /// # Safety
+    ///
+    /// While it is borrowed, no one writes to it.
+    #[inline(always)]
+    #[allow(unsafe_code)]
+    unsafe fn get(&self, index: usize) -> Lhs<'_, E> {
+        let Dims { batch_size, d_hidden, .. } = self.dims;
+        let state = self.dims.state();
+        // SAFETY: the caller's promise.
+        unsafe {
+            match &self.numbers {
+                Numbers::Scalars(numbers) => {
+                    let matrix = numbers.get(index * state..(index + 1) * state);
+                    Lhs::Scalars(Matrix::new(matrix, batch_size, d_hidden))
+                }
+                Numbers::Bf16(matrices) => Lhs::Bf16(matrices.get(index)),
+            }
+        }
+    }
+
+    /// Write some units of a row of a matrix, times the mask if there is one.
+    ///
+    /// # Safety
+    ///
+    /// No one else reads or writes them meanwhile.
+    #[inline(always)]
+    #[allow(unsafe_code)]
+    unsafe fn write(
+        &self,
+        index: usize,
+        row: usize,
+        units: &Range<usize>,
+        values: &[E],
+        mask: Option<&[E]>,
+    ) {
+        match &self.numbers {
+            Numbers::Scalars(numbers) => {
+                let place = self.dims.units(index * self.dims.batch_size + row, units);
+                // SAFETY: the caller's promise.
+                let out = unsafe { numbers.get_mut(place) };
+                match mask {
+                    None => out.copy_from_slice(values),
+                    Some(mask) => multiply(out, values, mask),
+                }
+                if self.is_rounded {
+                    out.iter_mut().for_each(|value| *value = value.to_bf16());
+                }
+            }
+            Numbers::Bf16(matrices) => {
+                // SAFETY: the caller's promise.
+                let out = unsafe { matrices.get_mut(index, row, units) };
+                match mask {
+                    None => {
+                        for (out, &value) in out.iter_mut().zip(values) {
+                            *out = value.to_bf16_bits();
+                        }
+                    }
+                    Some(mask) => {
+                        for ((out, &value), &mask) in out.iter_mut().zip(values).zip(mask) {
+                            *out = (value * mask).to_bf16_bits();
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
 /// The inputs of the products of a forward recurrence where they are not the states themselves:
 /// masked, rounded or both. Those before even and before odd steps, `[2, groups, batch_size,
 /// d_hidden]`, where `groups` is 1 without a mask.
@@ -251,7 +377,7 @@ pub(crate) struct ProductInputs<'a, E> {
     recurrence: Recurrence<'a, E>,
     /// 0 if the inputs are the states.
     groups: usize,
-    values: DisjointSlice<'a, E>,
+    operands: Operands<'a, E>,
 }
 
 impl<'a, E: Scalar> ProductInputs<'a, E> {
@@ -259,36 +385,32 @@ impl<'a, E: Scalar> ProductInputs<'a, E> {
         if recurrence.is_rounded() { recurrence.mask.inputs() } else { recurrence.mask.groups }
     }
 
-    /// Memory for the inputs, with those of the first step.
-    pub(crate) fn storage(recurrence: &Recurrence<'_, E>) -> Vec<E> {
-        let Recurrence { dims, mask, state0, .. } = recurrence;
-        let groups = Self::groups(recurrence);
-        let mut values = vec![E::ZERO; 2 * groups * dims.state()];
-        for (group, input) in values.chunks_exact_mut(dims.state()).take(groups).enumerate() {
-            match mask.groups {
-                0 => input.copy_from_slice(state0),
-                _ => mask.apply(group, state0, input),
-            }
-            if recurrence.is_rounded() {
-                round(input);
-            }
-        }
-        values
+    /// Memory for the inputs.
+    pub(crate) fn storage(recurrence: &Recurrence<'_, E>) -> OperandStorage<E> {
+        Operands::storage(recurrence, 2 * Self::groups(recurrence))
     }
 
-    pub(crate) fn new(recurrence: &Recurrence<'a, E>, storage: &'a mut [E]) -> Self {
-        let (groups, values) = (Self::groups(recurrence), DisjointSlice::new(storage));
-        Self { recurrence: *recurrence, groups, values }
+    /// The inputs, with those of the first step.
+    #[allow(unsafe_code)]
+    pub(crate) fn new(recurrence: &Recurrence<'a, E>, storage: &'a mut OperandStorage<E>) -> Self {
+        let (groups, operands) = (Self::groups(recurrence), Operands::new(recurrence, storage));
+        let inputs = Self { recurrence: *recurrence, groups, operands };
+        let units = 0..recurrence.dims.d_hidden;
+        for row in 0..recurrence.dims.batch_size {
+            let state = &recurrence.state0[recurrence.dims.units(row, &units)];
+            // SAFETY: no other thread is at work. What is written behind step 1 is read before 0.
+            unsafe { inputs.write(1, row, &units, state) };
+        }
+        inputs
     }
 
     /// The input of a gate's product at `step`, or `None` if it is the state.
     #[inline(always)]
     #[allow(unsafe_code)]
-    pub(crate) fn before(&self, step: usize, gate: usize) -> Option<&[E]> {
-        let (groups, state) = (self.groups, self.recurrence.dims.state());
-        let start = (step % 2 * groups + gate.checked_rem(groups)?) * state;
+    pub(crate) fn before(&self, step: usize, gate: usize) -> Option<Lhs<'_, E>> {
+        let index = step % 2 * self.groups + gate.checked_rem(self.groups)?;
         // SAFETY: the step before wrote it, and no other writes it until this step is done.
-        Some(unsafe { self.values.get(start..start + state) })
+        Some(unsafe { self.operands.get(index) })
     }
 
     /// Write the input of the next step: some units of a sequence, whose state after `step` is
@@ -302,47 +424,41 @@ impl<'a, E: Scalar> ProductInputs<'a, E> {
     pub(crate) unsafe fn write(&self, step: usize, row: usize, units: &Range<usize>, state: &[E]) {
         let Recurrence { dims, mask, .. } = self.recurrence;
         for group in 0..self.groups {
-            let row = group * dims.batch_size + row;
-            let next = (step + 1) % 2 * self.groups * dims.batch_size + row;
+            let mask = (mask.groups > 0)
+                .then(|| &mask.values[dims.units(group * dims.batch_size + row, units)]);
+            let index = (step + 1) % 2 * self.groups + group;
             // SAFETY: only this chunk has these units at this step.
-            let input = unsafe { self.values.get_mut(dims.units(next, units)) };
-            match mask.groups {
-                0 => input.copy_from_slice(state),
-                _ => multiply(input, state, &mask.values[dims.units(row, units)]),
-            }
-            if self.recurrence.is_rounded() {
-                round(input);
-            }
+            unsafe { self.operands.write(index, row, units, state, mask) };
         }
     }
 }
 
 /// The gates' gradients that the products of a backward recurrence read, where they are rounded:
-/// those that even and odd steps write, `[2, batch_size, gates · d_hidden]`. Empty otherwise.
+/// those that even and odd steps write, `[2, gates, batch_size, d_hidden]`. Empty otherwise.
 pub(crate) struct RoundedGates<'a, E> {
-    recurrence: Recurrence<'a, E>,
-    values: DisjointSlice<'a, E>,
+    is_rounded: bool,
+    gates: usize,
+    operands: Operands<'a, E>,
 }
 
 impl<'a, E: Scalar> RoundedGates<'a, E> {
-    pub(crate) fn storage(recurrence: &Recurrence<'_, E>) -> Vec<E> {
-        let len = 2 * recurrence.dims.gates * recurrence.dims.state();
-        vec![E::ZERO; if recurrence.is_rounded() { len } else { 0 }]
+    pub(crate) fn storage(recurrence: &Recurrence<'_, E>) -> OperandStorage<E> {
+        let gates = if recurrence.is_rounded() { recurrence.dims.gates } else { 0 };
+        Operands::storage(recurrence, 2 * gates)
     }
 
-    pub(crate) fn new(recurrence: &Recurrence<'a, E>, storage: &'a mut [E]) -> Self {
-        Self { recurrence: *recurrence, values: DisjointSlice::new(storage) }
+    pub(crate) fn new(recurrence: &Recurrence<'_, E>, storage: &'a mut OperandStorage<E>) -> Self {
+        let operands = Operands::new(recurrence, storage);
+        Self { is_rounded: recurrence.is_rounded(), gates: recurrence.dims.gates, operands }
     }
 
-    /// What the step before `step` wrote, or `None` if nothing is rounded.
+    /// What the step before `step` wrote of a gate, or `None` if nothing is rounded.
     #[inline(always)]
     #[allow(unsafe_code)]
-    pub(crate) fn before(&self, step: usize) -> Option<&[E]> {
-        let Dims { gates, .. } = self.recurrence.dims;
-        let len = gates * self.recurrence.dims.state();
-        let start = (step + 1) % 2 * len;
+    pub(crate) fn before(&self, step: usize, gate: usize) -> Option<Lhs<'_, E>> {
+        let index = (step + 1) % 2 * self.gates + gate;
         // SAFETY: the step before wrote it, and no other writes it until this step is done.
-        self.recurrence.is_rounded().then(|| unsafe { self.values.get(start..start + len) })
+        self.is_rounded.then(|| unsafe { self.operands.get(index) })
     }
 
     /// Write some units of a sequence's gates.
@@ -359,16 +475,12 @@ impl<'a, E: Scalar> RoundedGates<'a, E> {
         units: &Range<usize>,
         gates: [&[E]; GATES],
     ) {
-        if !self.recurrence.is_rounded() {
+        if !self.is_rounded {
             return;
         }
-        let dims = self.recurrence.dims;
-        let parts = dims.gates::<GATES>(step % 2 * dims.batch_size + row, units);
-        for (part, gate) in parts.into_iter().zip(gates) {
+        for (gate, values) in gates.into_iter().enumerate() {
             // SAFETY: only this chunk has these units at this step.
-            let rounded = unsafe { self.values.get_mut(part) };
-            rounded.copy_from_slice(gate);
-            round(rounded);
+            unsafe { self.operands.write(step % 2 * GATES + gate, row, units, values, None) };
         }
     }
 }
@@ -434,30 +546,27 @@ impl<D: Direction> WithSimd for Run<'_, D> {
             return;
         }
         let threads = dims.threads(threads);
-        let panels = Panels::new::<D::Scalar, S>(d_hidden, gates, batch_size, threads);
-        let mut storage: Vec<_> = (0..depth).map(|_| panels.storage()).collect();
-        let packed: Vec<_> = storage.iter_mut().map(|storage| panels.share(storage)).collect();
-        lockstep(steps, panels.shares(), |step, chunk| {
+        let kernel = recurrence.kernel();
+        let plan = Plan::new::<D::Scalar, S>(kernel, d_hidden, gates, batch_size, threads);
+        let mut storage: Vec<_> = (0..depth).map(|_| plan.storage()).collect();
+        let packed: Vec<_> = storage.iter_mut().map(|storage| plan.share(storage)).collect();
+        lockstep(steps, plan.shares(), |step, chunk| {
             vectorized_for(
                 simd,
                 #[inline(always)]
                 || {
                     if let Some(layer) = layer(step) {
-                        // SAFETY: only the thread that has claimed the chunk uses this part.
-                        let packed = unsafe { packed[layer].get_mut(panels.packed(chunk)) };
-                        if step < depth + without_product {
-                            let weight = recurrence.weight(layer);
-                            match D::IS_BACKWARD {
-                                true => panels.pack_transposed(weight, chunk, packed),
-                                false => panels.pack(weight, chunk, packed),
+                        // SAFETY: this thread has claimed the chunk.
+                        unsafe {
+                            if step < depth + without_product {
+                                let weight = recurrence.weight(layer);
+                                let is_rounded = recurrence.is_rounded();
+                                packed[layer].pack(weight, D::IS_BACKWARD, is_rounded, chunk);
                             }
-                            if recurrence.is_rounded() {
-                                round(packed);
-                            }
+                            direction.product(simd, step, &packed[layer].chunk(chunk));
                         }
-                        direction.product(simd, step, &panels.chunk(chunk, packed));
                     }
-                    direction.elementwise(step, panels.columns(chunk));
+                    direction.elementwise(step, plan.columns(chunk));
                 },
             );
         });
@@ -475,14 +584,6 @@ pub(crate) fn nth<E>(values: &[E], index: usize, len: usize) -> &[E] {
 pub(crate) fn add<E: Scalar>(out: &mut [E], values: &[E]) {
     for (out, &value) in out.iter_mut().zip(values) {
         *out += value;
-    }
-}
-
-/// Round to bfloat16.
-#[inline(always)]
-fn round<E: Scalar>(values: &mut [E]) {
-    for value in values {
-        *value = value.to_bf16();
     }
 }
 

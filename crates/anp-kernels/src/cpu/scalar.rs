@@ -48,6 +48,8 @@ pub(crate) trait Scalar:
     /// The nearest number of bfloat16, ties to even. NaN stays NaN; what is too large becomes
     /// infinite.
     fn to_bf16(self) -> Self;
+    /// The bits of [`to_bf16`](Self::to_bf16) in that type.
+    fn to_bf16_bits(self) -> u16;
 
     /// `1 / (1 + e^−self)`.
     #[inline(always)]
@@ -197,6 +199,11 @@ impl Scalar for f32 {
         // A NaN could become infinite, or overflow to zero.
         Self::from_bits(if self.is_nan() { (bits | 0x0040_0000) & 0xFFFF_0000 } else { rounded })
     }
+
+    #[inline(always)]
+    fn to_bf16_bits(self) -> u16 {
+        (self.to_bf16().to_bits() >> 16) as u16
+    }
 }
 
 impl Scalar for f64 {
@@ -253,6 +260,11 @@ impl Scalar for f64 {
     #[inline(always)]
     fn to_bf16(self) -> Self {
         Self::from(Scalar::to_bf16(self as f32))
+    }
+
+    #[inline(always)]
+    fn to_bf16_bits(self) -> u16 {
+        (self as f32).to_bf16_bits()
     }
 }
 

@@ -1,5 +1,5 @@
-use anp_kernels::Kernels;
 use anp_kernels::conv2d::{Conv2dInputs, Conv2dOptions};
+use anp_kernels::{Kernels, MatmulPrecision};
 use proptest::prelude::*;
 
 use crate::{agree_on_cpus, agree_on_every_device, proptest_config, weighted};
@@ -13,6 +13,7 @@ struct Case {
     kernel: [usize; 2],
     bias: bool,
     options: Conv2dOptions,
+    precision: MatmulPrecision,
 }
 
 fn run(case: Case, device: &TestDevice, kernels: Kernels) -> Values {
@@ -26,6 +27,7 @@ fn run(case: Case, device: &TestDevice, kernels: Kernels) -> Values {
         weight: weight.clone(),
         bias: bias.clone(),
         options,
+        precision: case.precision,
     });
     let gradients = weighted(output.clone(), device, 4).backward();
     let mut results = vec![
@@ -44,8 +46,10 @@ fn agrees_with_the_reference_on_every_device() {
     {
         let options = Conv2dOptions { stride: [stride; 2], padding: [padding; 2] };
         let (channels, input, kernel) = ([3, 5], [6, 7], [kernel; 2]);
-        let case = Case { batch_size: 2, channels, input, kernel, bias, options };
-        agree_on_every_device(case, run);
+        for precision in [MatmulPrecision::Full, MatmulPrecision::Bf16] {
+            let case = Case { batch_size: 2, channels, input, kernel, bias, options, precision };
+            agree_on_every_device(case, run);
+        }
     }
 }
 
@@ -61,11 +65,12 @@ proptest! {
         bias: bool,
         stride in prop::array::uniform2(1_usize..4),
         padding in prop::array::uniform2(0_usize..3),
+        precision in prop::sample::select(&[MatmulPrecision::Full, MatmulPrecision::Bf16]),
     ) {
         let fits = |axis: usize| kernel[axis] <= input[axis] + 2 * padding[axis];
         prop_assume!(fits(0) && fits(1));
         let options = Conv2dOptions { stride, padding };
-        agree_on_cpus(Case { batch_size, channels, input, kernel, bias, options }, run);
+        agree_on_cpus(Case { batch_size, channels, input, kernel, bias, options, precision }, run);
     }
 }
 
@@ -81,5 +86,6 @@ fn a_kernel_larger_than_its_input_is_named() {
         weight: device.random(2, [4, 2, 3, 3], 1.0),
         bias: None,
         options: Conv2dOptions::default(),
+        precision: MatmulPrecision::Full,
     });
 }

@@ -85,6 +85,30 @@ class RoundedProduct(torch.autograd.Function):
         return grad @ rounded(right).T, rounded(left).T @ grad
 
 
+class RoundedValue(torch.autograd.Function):
+    """An operand: rounded, with its gradient passed on as it is."""
+
+    @staticmethod
+    def forward(ctx, operand):
+        return rounded(operand)
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad
+
+
+class RoundedGradient(torch.autograd.Function):
+    """A result: as it is, with its gradient rounded, which is an operand of other products."""
+
+    @staticmethod
+    def forward(ctx, result):
+        return result.clone()
+
+    @staticmethod
+    def backward(ctx, grad):
+        return rounded(grad)
+
+
 PRODUCTS = {"full": torch.matmul, "bf16": RoundedProduct.apply}
 
 
@@ -367,7 +391,9 @@ def square_norm_cases():
 # --- Convolution
 
 
-def conv2d_case(name, seed, batch, channels, size, kernel, stride=1, padding=0, bias=True):
+def conv2d_case(
+    name, seed, batch, channels, size, kernel, stride=1, padding=0, bias=True, precision="full"
+):
     draw = Draw(seed)
     inputs = {
         "input": draw.normal(batch, channels[0], *size),
@@ -378,10 +404,15 @@ def conv2d_case(name, seed, batch, channels, size, kernel, stride=1, padding=0, 
     stride, padding = [[n, n] if isinstance(n, int) else list(n) for n in (stride, padding)]
 
     def forward(input, weight, bias=None):
-        return {"output": F.conv2d(input, weight, bias, stride=stride, padding=padding)}
+        if precision == "full":
+            return {"output": F.conv2d(input, weight, bias, stride=stride, padding=padding)}
+        input, weight = RoundedValue.apply(input), RoundedValue.apply(weight)
+        output = F.conv2d(input, weight, None, stride=stride, padding=padding)
+        output = RoundedGradient.apply(output)
+        return {"output": output if bias is None else output + bias[:, None, None]}
 
     case = differentiate(draw, inputs, {}, forward)
-    return {"name": name, "stride": stride, "padding": padding, **case}
+    return {"name": name, "precision": precision, "stride": stride, "padding": padding, **case}
 
 
 def conv2d_cases():
@@ -394,6 +425,8 @@ def conv2d_cases():
         conv2d_case("without_padding", 86, 1, (1, 2), (5, 4), (3, 2)),
         conv2d_case("uneven", 87, 2, (2, 3), (6, 9), (2, 5), stride=(3, 2), padding=(1, 2)),
         conv2d_case("smallest", 88, 1, (1, 1), (1, 1), (1, 1)),
+        conv2d_case("bf16", 89, 2, (3, 4), (5, 6), (3, 3), padding=1, precision="bf16"),
+        conv2d_case("bf16_stride_2", 90, 1, (2, 3), (5, 4), (3, 3), 2, 1, False, "bf16"),
     ]
 
 

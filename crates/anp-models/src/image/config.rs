@@ -1,8 +1,8 @@
-use anp_kernels::Kernels;
 use anp_kernels::nn::{BatchNorm2d, BatchNorm2dConfig, Conv2d, Conv2dConfig};
+use anp_kernels::{Kernels, MatmulPrecision};
 use burn::config::Config;
 use burn::nn::{DropoutConfig, Initializer, LinearConfig};
-use burn::tensor::{Device, FloatDType};
+use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use super::wide_resnet::{ResidualBlock, WideResNet};
@@ -48,10 +48,10 @@ pub struct WideResNetConfig {
     /// Probability of dropping an element between the two convolutions of a block.
     #[config(default = 0.0)]
     pub dropout: f64,
-    /// Type that convolutions compute in; that of the parameters, if there is none. Everything else
-    /// computes in that of the parameters: normalisations, sums of branches, pooling and the linear
-    /// layer.
-    pub convolution_dtype: Option<FloatDType>,
+    /// How the operands of convolutions are rounded. Nothing else is: normalisations, sums of
+    /// branches, pooling and the linear layer.
+    #[config(default = "MatmulPrecision::Full")]
+    pub precision: MatmulPrecision,
     /// How convolutions and normalisations are computed.
     #[config(default = "Kernels::Fused")]
     pub kernels: Kernels,
@@ -194,7 +194,7 @@ impl WideResNetConfig {
             .with_bias(self.is_meliketoy())
             .with_initializer(Initializer::XavierUniform { gain: 2.0_f64.sqrt() })
             .with_bias_initializer(Some(Initializer::Zeros))
-            .with_compute_dtype(self.convolution_dtype)
+            .with_precision(self.precision)
             .with_kernels(self.kernels)
             .init(device)
     }

@@ -28,14 +28,14 @@ def workload(case, args):
     if args.products:
         import products
 
-        return products.Products(case, args.device)
+        return products.Products(case, args.dtype)
     if case["model"] == "wide_res_net":
         from wide_resnet import ImageTraining
 
         return ImageTraining(case, args.compile, args.device, args.dtype)
-    if case["model"] == "lstm":
+    if case["model"] == "lstm" and not args.loop:
         from lstm import Lstm as Model
-    elif case["model"] == "vd_lstm":
+    elif case["model"] in ("lstm", "vd_lstm"):
         from vd_lstm import VdLstm as Model
     elif case["model"] == "sru":
         from sru_lm import CompiledSru, PackageSru
@@ -71,6 +71,7 @@ def main():
     parser.add_argument("--dtype", default="f32", choices=["f32", "tf32", "bf16"])
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--compile", action="store_true", help="torch.compile what it can compile")
+    parser.add_argument("--loop", action="store_true", help="cells in a loop, no torch.nn.LSTM")
     parser.add_argument("--products", action="store_true", help="only the step's matrix products")
     args = parser.parse_args()
 

@@ -6,8 +6,9 @@ import torch
 class Products:
     name = "PyTorch products"
 
-    def __init__(self, case, device):
+    def __init__(self, case, dtype):
         self.case = case
+        self.dtype = torch.bfloat16 if dtype == "bf16" else torch.float32
         backward = case["mode"] == "train"
         batch_size, seq_length, d_hidden = case["batch_size"], case["seq_length"], case["d_hidden"]
         rows = batch_size * seq_length
@@ -41,7 +42,7 @@ class Products:
             self.add(left, right, torch.empty(d_hidden, 4 * d_hidden))
 
     def add(self, a, b, out):
-        self.products.append((a, b, out))
+        self.products.append([tensor.to(self.dtype) for tensor in (a, b, out)])
 
     @torch.inference_mode()
     def step(self):

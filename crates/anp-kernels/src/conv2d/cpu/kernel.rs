@@ -1,12 +1,16 @@
 //! A convolution of images and its gradients on slices. Each uses the faster of two algorithms:
-//! [sums over the taps](taps) or [Winograd's](winograd).
+//! [sums over the taps](taps) or [Winograd's](winograd); or, for bfloat16, [tiles](bf16) where the
+//! machine multiplies them.
 
 use super::sizes::Sizes;
-use super::{taps, winograd};
+use super::{bf16, taps, winograd};
+use crate::cpu::bf16::Kernel;
 use crate::cpu::reduce::sum_of_parts;
 use crate::cpu::scalar::Scalar;
 use crate::cpu::simd::vectorized;
-use crate::cpu::tasks::map;
+use crate::cpu::single::{of_single, single};
+use crate::cpu::tasks::{filled, map, part_lens};
+use crate::precision::MatmulPrecision;
 
 /// The output, `[batch_size, channels_out, height, width]`, of `input`,
 /// `[batch_size, channels_in, height, width]`, and `weight`,
@@ -20,13 +24,14 @@ pub(super) fn forward<E: Scalar>(
     input: &[E],
     weight: &[E],
     bias: Option<&[E]>,
+    precision: MatmulPrecision,
     threads: usize,
 ) -> Vec<E> {
     let (channels_in, taps) = (sizes.channels_in, sizes.taps());
     assert_eq!(input.len(), sizes.input_len(), "length of the input");
     assert_eq!(weight.len(), sizes.weight_len(), "length of the weight");
     let weight = |o, c, tap| weight[(o * channels_in + c) * taps + tap];
-    correlation(sizes, weight, bias, input, threads)
+    correlation(sizes, weight, bias, input, precision, threads)
 }
 
 /// Gradient of the input from that of the output.
@@ -38,16 +43,21 @@ pub(super) fn input_gradient<E: Scalar>(
     sizes: &Sizes,
     weight: &[E],
     output_grad: &[E],
+    precision: MatmulPrecision,
     threads: usize,
 ) -> Vec<E> {
     let (channels_in, taps) = (sizes.channels_in, sizes.taps());
     assert_eq!(weight.len(), sizes.weight_len(), "length of the weight");
     assert_eq!(output_grad.len(), sizes.output_len(), "length of the output's gradient");
     if sizes.axes.iter().any(|axis| axis.stride > 1) {
+        if precision == MatmulPrecision::Bf16 {
+            let (weight, output_grad) = (rounded(weight, threads), rounded(output_grad, threads));
+            return taps::strided_input_gradient(sizes, &weight, &output_grad, threads);
+        }
         return taps::strided_input_gradient(sizes, weight, output_grad, threads);
     }
     let weight = |c, o, tap| weight[(o * channels_in + c) * taps + (taps - 1 - tap)];
-    correlation(&sizes.transposed(), weight, None, output_grad, threads)
+    correlation(&sizes.transposed(), weight, None, output_grad, precision, threads)
 }
 
 /// Gradient of the weight from that of the output.
@@ -59,10 +69,19 @@ pub(super) fn weight_gradient<E: Scalar>(
     sizes: &Sizes,
     input: &[E],
     output_grad: &[E],
+    precision: MatmulPrecision,
     threads: usize,
 ) -> Vec<E> {
     assert_eq!(input.len(), sizes.input_len(), "length of the input");
     assert_eq!(output_grad.len(), sizes.output_len(), "length of the output's gradient");
+    if precision == MatmulPrecision::Bf16 {
+        if let Some(kernel) = bf16_kernel::<E>(sizes) {
+            let (input, output_grad) = (single(input), single(output_grad));
+            return of_single(bf16::weight_gradient(kernel, sizes, input, output_grad, threads));
+        }
+        let (input, output_grad) = (rounded(input, threads), rounded(output_grad, threads));
+        return weight_gradient(sizes, &input, &output_grad, MatmulPrecision::Full, threads);
+    }
     if winograd::is_faster(sizes) {
         winograd::weight_gradient(sizes, input, output_grad, threads)
     } else {
@@ -101,6 +120,26 @@ fn correlation<E: Scalar>(
     weight: impl Fn(usize, usize, usize) -> E + Sync,
     bias: Option<&[E]>,
     input: &[E],
+    precision: MatmulPrecision,
+    threads: usize,
+) -> Vec<E> {
+    if precision == MatmulPrecision::Bf16 {
+        if let Some(kernel) = bf16_kernel::<E>(sizes) {
+            let weight = |o, c, tap| single(&[weight(o, c, tap)])[0];
+            let (bias, input) = (bias.map(single), single(input));
+            return of_single(bf16::correlation(kernel, sizes, weight, bias, input, threads));
+        }
+        let (weight, input) = (|o, c, tap| weight(o, c, tap).to_bf16(), rounded(input, threads));
+        return exact_correlation(sizes, weight, bias, &input, threads);
+    }
+    exact_correlation(sizes, weight, bias, input, threads)
+}
+
+fn exact_correlation<E: Scalar>(
+    sizes: &Sizes,
+    weight: impl Fn(usize, usize, usize) -> E + Sync,
+    bias: Option<&[E]>,
+    input: &[E],
     threads: usize,
 ) -> Vec<E> {
     if winograd::is_faster(sizes) {
@@ -108,6 +147,28 @@ fn correlation<E: Scalar>(
     } else {
         taps::correlation(sizes, weight, bias, input, threads)
     }
+}
+
+/// What multiplies numbers of this type as bfloat16, if anything does so faster than as they are.
+fn bf16_kernel<E: Scalar>(sizes: &Sizes) -> Option<Kernel> {
+    Kernel::of::<E>().filter(|_| bf16::is_faster(sizes))
+}
+
+/// Numbers of bfloat16.
+fn rounded<E: Scalar>(values: &[E], threads: usize) -> Vec<E> {
+    /// Fewer are not worth another thread.
+    const TASK: usize = 1 << 15;
+
+    filled(part_lens(values.len(), TASK), threads, |task, out: &mut [E]| {
+        vectorized(
+            #[inline(always)]
+            || {
+                for (out, value) in out.iter_mut().zip(&values[task * TASK..]) {
+                    *out = value.to_bf16();
+                }
+            },
+        );
+    })
 }
 
 #[cfg(test)]
@@ -156,9 +217,15 @@ mod tests {
         }
     }
 
-    /// All results match sums written out, in both precisions, and the number of threads changes no
-    /// bit.
+    /// All results match sums written out, in single and double precision, and the number of
+    /// threads changes no bit.
     fn check(case: &Case) {
+        for precision in [MatmulPrecision::Full, MatmulPrecision::Bf16] {
+            check_with(case, precision);
+        }
+    }
+
+    fn check_with(case: &Case, precision: MatmulPrecision) {
         let sizes = &case.sizes().unwrap();
         let Sizes { channels_out, .. } = *sizes;
         let positions = sizes.positions_out();
@@ -172,39 +239,52 @@ mod tests {
         let mut input_grad = vec![0.0; input.len()];
         let mut weight_grad = vec![0.0; weight.len()];
         let mut bias_grad = vec![0.0; bias.len()];
+        let multiplied = |value: f64| match precision {
+            MatmulPrecision::Full => value,
+            MatmulPrecision::Bf16 => value.to_bf16(),
+        };
         for [o, i, w] in products(case) {
-            out[o] += input[i] * weight[w];
-            input_grad[i] += output_grad[o] * weight[w];
-            weight_grad[w] += output_grad[o] * input[i];
+            let [grad, x, w_] = [output_grad[o], input[i], weight[w]].map(multiplied);
+            out[o] += x * w_;
+            input_grad[i] += grad * w_;
+            weight_grad[w] += grad * x;
         }
         for (i, output_grad) in output_grad.iter().enumerate() {
             bias_grad[i / positions % channels_out] += output_grad;
         }
 
-        fn run<E: Scalar>(sizes: &Sizes, inputs: [&[E]; 4], threads: usize) -> [Vec<E>; 4] {
-            let [input, weight, bias, output_grad] = inputs;
-            [
-                forward(sizes, input, weight, Some(bias), threads),
-                input_gradient(sizes, weight, output_grad, threads),
-                weight_gradient(sizes, input, output_grad, threads),
-                bias_gradient(output_grad, sizes.channels_out, sizes.positions_out(), threads),
-            ]
-        }
         let expected = [out, input_grad, weight_grad, bias_grad];
         let inputs: [&[f64]; 4] = [&input, &weight, &bias, &output_grad];
-        let results = run(sizes, inputs, 1);
+        let results = run(sizes, inputs, precision, 1);
         for threads in [2, 5] {
-            assert_eq!(results, run(sizes, inputs, threads), "{case:?}: threads change bits");
+            let again = run(sizes, inputs, precision, threads);
+            assert_eq!(results, again, "{case:?}: threads change bits");
         }
         let narrowed = inputs.map(narrow::<f32>);
         let narrowed = narrowed.each_ref().map(Vec::as_slice);
-        let narrow_results = run(sizes, narrowed, 1);
-        assert_eq!(narrow_results, run(sizes, narrowed, 2), "{case:?}: threads change bits");
+        let narrow_results = run(sizes, narrowed, precision, 1);
+        let again = run(sizes, narrowed, precision, 2);
+        assert_eq!(narrow_results, again, "{case:?}: threads change bits");
         for (index, expected) in expected.iter().enumerate() {
-            let what = format!("{case:?}: result {index}");
+            let what = format!("{case:?}, {precision}: result {index}");
             close(&what, &results[index], expected, 1e-12);
             close(&what, &narrow_results[index], expected, 1e-4);
         }
+    }
+
+    fn run<E: Scalar>(
+        sizes: &Sizes,
+        inputs: [&[E]; 4],
+        precision: MatmulPrecision,
+        threads: usize,
+    ) -> [Vec<E>; 4] {
+        let [input, weight, bias, output_grad] = inputs;
+        [
+            forward(sizes, input, weight, Some(bias), precision, threads),
+            input_gradient(sizes, weight, output_grad, precision, threads),
+            weight_gradient(sizes, input, output_grad, precision, threads),
+            bias_gradient(output_grad, sizes.channels_out, sizes.positions_out(), threads),
+        ]
     }
 
     /// The sizes of a layer.

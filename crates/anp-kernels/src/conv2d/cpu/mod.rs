@@ -1,3 +1,4 @@
+mod bf16;
 mod kernel;
 mod sizes;
 mod taps;
@@ -35,12 +36,12 @@ impl<B: CpuBackend> Conv2dBackward for B {
 }
 
 fn forward<B: CpuBackend, E: CpuScalar>(inputs: Conv2dForward<B>) -> FloatTensor<B> {
-    let Conv2dForward { input, weight, bias, options } = inputs;
+    let Conv2dForward { input, weight, bias, options, precision } = inputs;
     let like = Like::<B>::new(&input);
     let sizes = sizes::<B>(&input, &weight, options);
     let bias = B::optional::<E>(bias);
     let (input, weight) = (B::values(input), B::values(weight));
-    let output = kernel::forward(&sizes, &input, &weight, bias.as_deref(), threads());
+    let output = kernel::forward(&sizes, &input, &weight, bias.as_deref(), precision, threads());
     let [height, width] = sizes.axes.map(|axis| axis.output);
     like.tensor(output, [sizes.batch_size, sizes.channels_out, height, width])
 }
@@ -49,24 +50,26 @@ fn input_gradient<B: CpuBackend, E: CpuScalar>(
     saved: Conv2dSaved<B>,
     output_grad: FloatTensor<B>,
 ) -> FloatTensor<B> {
-    let Conv2dSaved { input, weight, options } = saved;
+    let Conv2dSaved { input, weight, options, precision } = saved;
     let (like, shape) = (Like::<B>::new(&output_grad), input.shape());
     let sizes = sizes::<B>(&input, &weight, options);
     // Only the shape is needed: free the memory before the gradient is allocated.
     drop(input);
     let (weight, output_grad) = (B::values::<E>(weight), B::values(output_grad));
-    like.tensor(kernel::input_gradient(&sizes, &weight, &output_grad, threads()), shape)
+    let gradient = kernel::input_gradient(&sizes, &weight, &output_grad, precision, threads());
+    like.tensor(gradient, shape)
 }
 
 fn weight_gradient<B: CpuBackend, E: CpuScalar>(
     saved: Conv2dSaved<B>,
     output_grad: FloatTensor<B>,
 ) -> FloatTensor<B> {
-    let Conv2dSaved { input, weight, options } = saved;
+    let Conv2dSaved { input, weight, options, precision } = saved;
     let (like, shape) = (Like::<B>::new(&output_grad), weight.shape());
     let sizes = sizes::<B>(&input, &weight, options);
     let (input, output_grad) = (B::values::<E>(input), B::values(output_grad));
-    like.tensor(kernel::weight_gradient(&sizes, &input, &output_grad, threads()), shape)
+    let gradient = kernel::weight_gradient(&sizes, &input, &output_grad, precision, threads());
+    like.tensor(gradient, shape)
 }
 
 fn bias_gradient<B: CpuBackend, E: CpuScalar>(output_grad: FloatTensor<B>) -> FloatTensor<B> {

@@ -1,9 +1,10 @@
 use std::sync::OnceLock;
 
-use super::tile::{Pair, Sums};
+use super::tile::{BLOCK, Product, Sums, TILE};
+use crate::cpu::single::is_single;
 
-/// Adds the product of two rows with two columns of tiles to sums.
-pub(super) type Multiply = fn(Pair<'_>, Pair<'_>, &mut Sums);
+/// Adds a product to sums.
+pub(crate) type Multiply = fn(Product<'_>, &mut Sums);
 
 /// Which instructions multiply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +35,16 @@ impl Kernel {
     pub(crate) fn best() -> Option<Self> {
         static BEST: OnceLock<Option<Kernel>> = OnceLock::new();
         *BEST.get_or_init(|| Self::ALL.iter().copied().find(|kernel| kernel.is_fast()))
+    }
+
+    /// [`best`](Self::best) for products of this type. In unit tests there always is one for single
+    /// precision, so that they try what surrounds it.
+    pub(crate) fn of<E: 'static>() -> Option<Self> {
+        #[cfg(test)]
+        let best = Self::best().or(Some(Self::Portable));
+        #[cfg(not(test))]
+        let best = Self::best();
+        best.filter(|_| is_single::<E>())
     }
 
     pub(crate) fn name(self) -> &'static str {
@@ -72,16 +83,22 @@ impl Kernel {
         }
     }
 
-    /// Call `task` with the product, in a thread that is prepared for it.
+    /// Call `task` with what multiplies, in a thread that is prepared for it. Of each block only
+    /// the first `rows` rows are needed.
     ///
     /// # Panics
     ///
     /// If the instructions are not [present](Self::is_present).
-    pub(super) fn run(self, task: impl FnOnce(Multiply)) {
+    #[inline(always)]
+    pub(crate) fn run(self, rows: usize, task: impl FnOnce(Multiply)) {
         assert!(self.is_present(), "this machine has no {self:?}");
         match self {
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-            Self::Amx => super::x86::with_tiles(|| task(super::x86::multiply_amx)),
+            Self::Amx => {
+                // A tile with fewer rows takes less time, but there must be one.
+                let rows = rows.clamp(TILE + 1, BLOCK) - TILE;
+                super::x86::with_tiles(rows, || task(super::x86::multiply_amx));
+            }
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
             Self::Avx512Bf16 => task(super::x86::multiply_avx512_bf16),
             #[cfg(test)]

@@ -9,6 +9,7 @@
 
 mod kernel;
 mod pack;
+mod panels;
 #[cfg(test)]
 mod portable;
 mod tile;
@@ -18,9 +19,12 @@ mod x86;
 use rayon::prelude::*;
 
 use super::matrix::{Destination, Matrix};
-pub(super) use kernel::Kernel;
+pub(crate) use kernel::Kernel;
 use pack::{Layout, Packed};
-use tile::{BLOCK, Sums};
+pub(crate) use pack::{pair, transpose};
+pub(crate) use panels::{Bf16Matrices, Bf16Panels, Bf16Rows};
+use tile::TILE_LEN;
+pub(crate) use tile::{BLOCK, Operand, PackedTile, Product, Steps, Sums, TILE};
 
 /// `out ← lhs · rhs`, or `out ← out + lhs · rhs`, row-major with `row_stride` elements from one row
 /// to the next; the caller has checked the sizes.
@@ -49,22 +53,25 @@ pub(super) unsafe fn matmul(
         || Packed::new(lhs, Layout::Rows, threads),
         || Packed::new(rhs.t(), Layout::Pairs, threads),
     );
+    let steps: Vec<_> =
+        left.depths().map(|depth| Steps::regular(depth.len(), [2 * TILE_LEN; 2])).collect();
     let out = Rows { pointer: out, row_stride, rows, columns, destination };
     let (down, across) = (rows.div_ceil(BLOCK), columns.div_ceil(BLOCK));
     let tasks_across = across.div_ceil(COLUMNS);
     let num_tasks = down.div_ceil(ROWS) * tasks_across;
     let run = |task: usize| {
         let (first_row, first_column) = (task / tasks_across * ROWS, task % tasks_across * COLUMNS);
-        kernel.run(|multiply| {
-            for depth in left.depths() {
+        kernel.run(BLOCK, |multiply| {
+            for (depth, steps) in left.depths().zip(&steps) {
                 for row in first_row..down.min(first_row + ROWS) {
-                    let left = left.pair(row, &depth);
+                    let left = left.operand(row, &depth);
                     for column in first_column..across.min(first_column + COLUMNS) {
-                        let right = right.pair(column, &depth);
+                        let right = right.operand(column, &depth);
+                        let product = Product { left, right, steps };
                         // SAFETY: no other task has this block; the rest is the caller's promise.
                         unsafe {
                             out.update(row, column, depth.start == 0, |sums| {
-                                multiply(left, right, sums);
+                                multiply(product, sums);
                             });
                         }
                     }

@@ -1,7 +1,7 @@
 use std::array;
 use std::ops::Range;
 
-use super::tile::{TILE, TILE_LEN};
+use super::tile::{Operand, PackedTile, TILE, TILE_LEN};
 use crate::cpu::matrix::Matrix;
 use crate::cpu::scalar::Scalar;
 use crate::cpu::simd::vectorized;
@@ -24,7 +24,7 @@ pub(super) enum Layout {
 /// filled up with zeros.
 #[derive(Debug)]
 pub(super) struct Packed {
-    pairs: Vec<[u32; TILE_LEN]>,
+    pairs: Vec<PackedTile>,
     /// Tiles along a row.
     depth: usize,
 }
@@ -40,7 +40,7 @@ impl Packed {
         let mut pairs = vec![[0; TILE_LEN]; num_rows * depth];
         let tasks = pairs.chunks_exact_mut(depth.max(1)).enumerate();
         let tasks = tasks.take(matrix.rows().div_ceil(TILE)).collect();
-        map(tasks, threads, |(row, tiles): (usize, &mut [[u32; TILE_LEN]])| {
+        map(tasks, threads, |(row, tiles): (usize, &mut [PackedTile])| {
             vectorized(
                 #[inline(always)]
                 || {
@@ -60,18 +60,18 @@ impl Packed {
     }
 
     /// A part of two neighbouring rows of tiles.
-    pub(super) fn pair(&self, index: usize, depth: &Range<usize>) -> [&[[u32; TILE_LEN]]; 2] {
-        array::from_fn(|row| {
+    pub(super) fn operand(&self, index: usize, depth: &Range<usize>) -> Operand<'_> {
+        Operand::packed(array::from_fn(|row| {
             let row = &self.pairs[(2 * index + row) * self.depth..][..self.depth];
             &row[depth.clone()]
-        })
+        }))
     }
 }
 
 /// Fill a tile that is zero with the elements from `row` and `column` on.
 #[inline(always)]
-fn fill(
-    tile: &mut [u32; TILE_LEN],
+pub(super) fn fill(
+    tile: &mut PackedTile,
     matrix: Matrix<'_, f32>,
     row: usize,
     column: usize,
@@ -79,7 +79,7 @@ fn fill(
 ) {
     let rows = TILE.min(matrix.rows() - row);
     let columns = (2 * TILE).min(matrix.columns() - column);
-    let mut other = [0; TILE_LEN];
+    let mut other: PackedTile = [0; TILE_LEN];
     if matrix.has_rows() {
         let target = if layout == Layout::Rows { &mut *tile } else { &mut other };
         for (index, target) in target.chunks_exact_mut(TILE).take(rows).enumerate() {
@@ -117,17 +117,44 @@ fn fill(
     }
 }
 
+/// Two neighbours along the sum.
 #[inline(always)]
-fn pair(first: f32, second: f32) -> u32 {
-    first.to_bf16().to_bits() >> 16 | second.to_bf16().to_bits()
+pub(crate) fn pair(first: f32, second: f32) -> u32 {
+    u32::from(first.to_bf16_bits()) | u32::from(second.to_bf16_bits()) << 16
 }
 
-// Compiled for the baseline: with wider vectors it would become gathers.
-#[inline(never)]
-fn transpose(from: &[u32; TILE_LEN], to: &mut [u32; TILE_LEN]) {
-    for row in 0..TILE {
-        for column in 0..TILE {
-            to[column * TILE + row] = from[row * TILE + column];
+/// The transpose of a tile of 16 lines of 16 pairs: to take turns between both halves of a list is
+/// to turn the bits of all positions by one, and four turns of eight bits exchange line and column.
+/// Compilers have instructions for taking turns, but make single loads of a plain transpose.
+#[inline(always)]
+pub(crate) fn transpose(from: &PackedTile, to: &mut PackedTile) {
+    let mut other = [0; TILE_LEN];
+    take_turns(from, to);
+    take_turns(to, &mut other);
+    take_turns(&other, to);
+    take_turns(to, &mut other);
+    *to = other;
+}
+
+#[inline(always)]
+fn take_turns(from: &PackedTile, to: &mut PackedTile) {
+    let (first, second) = from.split_at(TILE_LEN / 2);
+    for ((to, &first), &second) in to.as_chunks_mut().0.iter_mut().zip(first).zip(second) {
+        *to = [first, second];
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tile_is_transposed() {
+        let from: PackedTile = array::from_fn(|index| index as u32);
+        let mut to = [0; TILE_LEN];
+        transpose(&from, &mut to);
+        for (index, &value) in to.iter().enumerate() {
+            assert_eq!(value as usize, index % TILE * TILE + index / TILE);
         }
     }
 }

@@ -1,15 +1,18 @@
-use super::tile::{Pair, Sums, TILE};
+use super::tile::{Product, Sums, TILE};
 
-/// A pair of bfloat16 is two numbers in single precision whose lower halves are zero.
-pub(super) fn multiply(left: Pair<'_>, right: Pair<'_>, sums: &mut Sums) {
-    let halves = |pair: u32| [f32::from_bits(pair << 16), f32::from_bits(pair & 0xFFFF_0000)];
+/// A number of bfloat16 is one in single precision whose lower half is zero.
+pub(super) fn multiply(product: Product<'_>, sums: &mut Sums) {
+    let Product { left, right, steps } = product;
+    let number = |bits: u16| f32::from_bits(u32::from(bits) << 16);
     for (row, sums) in sums.iter_mut().enumerate() {
+        let left_numbers = &left.numbers[row / TILE][row % TILE * left.line..];
         for (column, sum) in sums.iter_mut().enumerate() {
-            for (left, right) in left[row / TILE].iter().zip(right[column / TILE]) {
+            let right_numbers = &right.numbers[column / TILE][2 * (column % TILE)..];
+            for &[left_offset, right_offset] in steps.offsets() {
                 for pair in 0..TILE {
-                    let [first, second] = halves(left[row % TILE * TILE + pair]);
-                    let [other_first, other_second] = halves(right[pair * TILE + column % TILE]);
-                    *sum += first * other_first + second * other_second;
+                    let left = &left_numbers[left_offset + 2 * pair..];
+                    let right = &right_numbers[right_offset + pair * right.line..];
+                    *sum += number(left[0]) * number(right[0]) + number(left[1]) * number(right[1]);
                 }
             }
         }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::cpu::disjoint_slice::DisjointSlice;
 use crate::cpu::scalar::Scalar;
 use crate::cpu::tests::{narrow, noise};
 
@@ -71,5 +72,68 @@ fn what_is_not_finite_goes_where_arithmetic_sends_it() {
         assert_eq!(rows[0], [f32::INFINITY; 5]);
         assert!(rows[1].iter().all(|value| value.is_nan()));
         assert_eq!(rows[2], [81.0; 5]);
+    }
+}
+
+/// Products of few rows with a weight and with its transposed blocks: the number of threads changes
+/// no bit, nor does it matter how a matrix's rows are cut.
+#[test]
+#[allow(unsafe_code)]
+fn products_with_panels_are_those_of_the_rounded_operands() {
+    for &kernel in Kernel::ALL.iter().filter(|kernel| kernel.is_present()) {
+        for (d_hidden, blocks, rows) in [(1, 1, 1), (33, 4, 3), (64, 2, 17), (150, 3, 35)] {
+            let width = blocks * d_hidden;
+            let weight = narrow::<f32>(&noise(3)(d_hidden * width));
+            let lhs = narrow::<f32>(&noise(4)(rows * d_hidden));
+            let mut storage = Bf16Matrices::storage(2, [rows, d_hidden]);
+            let matrices = Bf16Matrices::new(&mut storage, [rows, d_hidden]);
+            for (row, values) in lhs.chunks_exact(d_hidden).enumerate() {
+                // SAFETY: there is one thread, and nothing else is borrowed.
+                let out = unsafe { matrices.get_mut(1, row, &(0..d_hidden)) };
+                out.iter_mut().zip(values).for_each(|(out, value)| *out = value.to_bf16_bits());
+            }
+            for is_transposed in [false, true] {
+                let run = |threads: usize| {
+                    let panels = Bf16Panels::new(kernel, d_hidden, blocks, rows, threads);
+                    assert_eq!(panels.shares().len(), threads);
+                    let mut packed = panels.storage();
+                    let mut out = vec![1.0; rows * width];
+                    let shared = DisjointSlice::new(&mut out);
+                    for chunk in 0..panels.shares().last().unwrap().end {
+                        let packed = &mut packed[panels.packed(chunk)];
+                        panels.pack(&weight, is_transposed, chunk, packed);
+                        for block in 0..blocks {
+                            // SAFETY: there is one thread, and nothing else is borrowed.
+                            let lhs = unsafe { matrices.get(1) };
+                            panels.product(chunk, packed, block, lhs, |row, columns| {
+                                let start = row * width + block * d_hidden;
+                                // SAFETY: a product borrows one row at a time.
+                                unsafe {
+                                    shared.get_mut(start + columns.start..start + columns.end)
+                                }
+                            });
+                        }
+                    }
+                    out
+                };
+                let out = run(1);
+                assert!(out == run(3), "{kernel:?}: {d_hidden} {blocks} {rows}");
+                for (index, &actual) in out.iter().enumerate() {
+                    let (row, block, column) =
+                        (index / width, index % width / d_hidden, index % d_hidden);
+                    let (mut expected, mut size) = (1.0, 1.0);
+                    for k in 0..d_hidden {
+                        let (from, to) = if is_transposed { (column, k) } else { (k, column) };
+                        let term =
+                            [lhs[row * d_hidden + k], weight[from * width + block * d_hidden + to]];
+                        let [left, right] = term.map(|x| f64::from(x.to_bf16()));
+                        expected += left * right;
+                        size += (left * right).abs();
+                    }
+                    let error = (f64::from(actual) - expected).abs() / size;
+                    assert!(error < 1e-6, "{kernel:?}: {d_hidden} {rows}: {error:e} at {index}");
+                }
+            }
+        }
     }
 }

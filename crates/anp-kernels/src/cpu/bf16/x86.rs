@@ -5,7 +5,7 @@ use std::arch::asm;
 use std::arch::x86_64::*;
 use std::sync::OnceLock;
 
-use super::tile::{Pair, Sums, TILE};
+use super::tile::{Product, Sums, TILE};
 
 /// Whether there are matrix units, and the operating system lets this process use them.
 pub(super) fn has_amx() -> bool {
@@ -80,8 +80,10 @@ struct TileConfig {
     rows: [u8; 16],
 }
 
-/// Call `task` with eight whole tiles configured in this thread. [`has_amx`] has been asked.
-pub(super) fn with_tiles(task: impl FnOnce()) {
+/// Call `task` with eight tiles configured in this thread, of which those for the second row of a
+/// block have `rows` rows. [`has_amx`] has been asked.
+#[inline(always)]
+pub(super) fn with_tiles(rows: usize, task: impl FnOnce()) {
     struct Release;
 
     impl Drop for Release {
@@ -91,6 +93,7 @@ pub(super) fn with_tiles(task: impl FnOnce()) {
         }
     }
 
+    assert!((1..=TILE).contains(&rows));
     let mut config = TileConfig {
         palette: 1,
         start_row: 0,
@@ -100,6 +103,9 @@ pub(super) fn with_tiles(task: impl FnOnce()) {
     };
     config.bytes_per_row[..8].fill(4 * TILE as u16);
     config.rows[..8].fill(TILE as u8);
+    for tile in SECOND_ROW {
+        config.rows[tile] = rows as u8;
+    }
     // SAFETY: the processor and the operating system have tiles, and the configuration is one that
     // they accept.
     unsafe { asm!("ldtilecfg [{}]", in(reg) &config, options(nostack, readonly)) };
@@ -107,12 +113,19 @@ pub(super) fn with_tiles(task: impl FnOnce()) {
     task();
 }
 
+/// The tiles for the second row of a block: two of sums, one of the left operand.
+const SECOND_ROW: [usize; 3] = [2, 3, 5];
+
 /// With matrix units, in a thread inside [`with_tiles`].
-pub(super) fn multiply_amx(left: Pair<'_>, right: Pair<'_>, sums: &mut Sums) {
-    let depth = left[0].len();
-    assert!(depth > 0 && [left[1], right[0], right[1]].iter().all(|it| it.len() == depth));
-    // SAFETY: tiles are configured. Each read is of one of `depth` tiles of 1,024 bytes, with 64
-    // bytes from row to row; sums have 128 bytes from row to row.
+pub(super) fn multiply_amx(product: Product<'_>, sums: &mut Sums) {
+    product.check();
+    let Product { left, right, steps } = product;
+    let offsets = steps.offsets();
+    if offsets.is_empty() {
+        return;
+    }
+    // SAFETY: tiles are configured. All reads are inside the operands, as just checked: at each
+    // offset 16 lines of 64 bytes; sums have 128 bytes from row to row.
     unsafe {
         asm!(
             "tileloadd tmm0, [{sums} + {stride}*2]",
@@ -120,18 +133,21 @@ pub(super) fn multiply_amx(left: Pair<'_>, right: Pair<'_>, sums: &mut Sums) {
             "tileloadd tmm2, [{sums} + {stride}*2 + 2048]",
             "tileloadd tmm3, [{sums} + {stride}*2 + 2112]",
             "2:",
-            "tileloadd tmm4, [{left0} + {stride}*1]",
-            "tileloadd tmm6, [{right0} + {stride}*1]",
-            "tileloadd tmm5, [{left1} + {stride}*1]",
-            "tileloadd tmm7, [{right1} + {stride}*1]",
+            "mov {offset}, [{table}]",
+            "lea {tile}, [{left0} + {offset}*2]",
+            "tileloadd tmm4, [{tile} + {left_line}*2]",
+            "lea {tile}, [{left1} + {offset}*2]",
+            "mov {offset}, [{table} + 8]",
+            "tileloadd tmm5, [{tile} + {left_line}*2]",
+            "lea {tile}, [{right0} + {offset}*2]",
+            "tileloadd tmm6, [{tile} + {right_line}*2]",
+            "lea {tile}, [{right1} + {offset}*2]",
+            "tileloadd tmm7, [{tile} + {right_line}*2]",
             "tdpbf16ps tmm0, tmm4, tmm6",
             "tdpbf16ps tmm2, tmm5, tmm6",
             "tdpbf16ps tmm1, tmm4, tmm7",
             "tdpbf16ps tmm3, tmm5, tmm7",
-            "add {left0}, 1024",
-            "add {left1}, 1024",
-            "add {right0}, 1024",
-            "add {right1}, 1024",
+            "add {table}, 16",
             "dec {depth}",
             "jnz 2b",
             "tilestored [{sums} + {stride}*2], tmm0",
@@ -140,11 +156,16 @@ pub(super) fn multiply_amx(left: Pair<'_>, right: Pair<'_>, sums: &mut Sums) {
             "tilestored [{sums} + {stride}*2 + 2112], tmm3",
             sums = in(reg) sums.as_mut_ptr(),
             stride = in(reg) 64_usize,
-            left0 = inout(reg) left[0].as_ptr() => _,
-            left1 = inout(reg) left[1].as_ptr() => _,
-            right0 = inout(reg) right[0].as_ptr() => _,
-            right1 = inout(reg) right[1].as_ptr() => _,
-            depth = inout(reg) depth => _,
+            left0 = in(reg) left.numbers[0].as_ptr(),
+            left1 = in(reg) left.numbers[1].as_ptr(),
+            right0 = in(reg) right.numbers[0].as_ptr(),
+            right1 = in(reg) right.numbers[1].as_ptr(),
+            left_line = in(reg) left.line,
+            right_line = in(reg) right.line,
+            table = inout(reg) offsets.as_ptr() => _,
+            depth = inout(reg) offsets.len() => _,
+            offset = out(reg) _,
+            tile = out(reg) _,
             out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
             out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
             options(nostack),
@@ -153,32 +174,38 @@ pub(super) fn multiply_amx(left: Pair<'_>, right: Pair<'_>, sums: &mut Sums) {
 }
 
 /// With dot products of pairs. [`has_avx512_bf16`] has been asked.
-pub(super) fn multiply_avx512_bf16(left: Pair<'_>, right: Pair<'_>, sums: &mut Sums) {
+pub(super) fn multiply_avx512_bf16(product: Product<'_>, sums: &mut Sums) {
     // SAFETY: the processor has the instructions.
-    unsafe { dot_products(left, right, sums) };
+    unsafe { dot_products(product, sums) };
 }
 
 #[target_feature(enable = "avx512f,avx512bf16")]
-fn dot_products(left: Pair<'_>, right: Pair<'_>, sums: &mut Sums) {
+fn dot_products(product: Product<'_>, sums: &mut Sums) {
     /// Rows whose sums stay in registers, two vectors each.
     const ROWS: usize = 8;
 
-    for (left, sums) in left.into_iter().zip(sums.as_chunks_mut::<TILE>().0) {
+    let Product { left, right, steps } = product;
+    for (numbers, sums) in left.numbers.into_iter().zip(sums.as_chunks_mut::<TILE>().0) {
         for first in (0..TILE).step_by(ROWS) {
             let sums = &mut sums[first..first + ROWS];
             // SAFETY: a row of sums is two vectors.
             let mut block: [[__m512; 2]; ROWS] = std::array::from_fn(|row| unsafe {
                 [_mm512_loadu_ps(sums[row].as_ptr()), _mm512_loadu_ps(sums[row][TILE..].as_ptr())]
             });
-            for ((left, right0), right1) in left.iter().zip(right[0]).zip(right[1]) {
+            for &[left_offset, right_offset] in steps.offsets() {
+                let lines: [&[[u16; 2]]; ROWS] = std::array::from_fn(|row| {
+                    let line = &numbers[left_offset + (first + row) * left.line..];
+                    line[..2 * TILE].as_chunks().0
+                });
                 for pair in 0..TILE {
-                    let [right0, right1] = [right0, right1].map(|right| {
-                        let right = &right[pair * TILE..][..TILE];
+                    let [right0, right1] = right.numbers.map(|numbers| {
+                        let line = &numbers[right_offset + pair * right.line..][..2 * TILE];
                         // SAFETY: it is one vector.
-                        unsafe { bf16(_mm512_loadu_si512(right.as_ptr().cast())) }
+                        unsafe { bf16(_mm512_loadu_si512(line.as_ptr().cast())) }
                     });
-                    for (row, block) in block.iter_mut().enumerate() {
-                        let left = _mm512_set1_epi32(left[(first + row) * TILE + pair] as i32);
+                    for (line, block) in lines.iter().zip(&mut block) {
+                        let [low, high] = line[pair].map(u32::from);
+                        let left = _mm512_set1_epi32((low | high << 16) as i32);
                         // SAFETY: any bits are 32 numbers of bfloat16.
                         let left = unsafe { bf16(left) };
                         block[0] = _mm512_dpbf16_ps(block[0], left, right0);

@@ -113,9 +113,9 @@ pub(super) fn backward<E: Scalar>(
     let hidden = if common.is_some() {
         hidden
     } else {
-        scale_rows(&mut hidden_grad, scale, d_hidden);
+        scale_rows(&mut hidden_grad, scale, d_hidden, threads);
         scaled.extend_from_slice(hidden);
-        scale_rows(&mut scaled, scale, d_hidden);
+        scale_rows(&mut scaled, scale, d_hidden, threads);
         &scaled
     };
     let hidden = layer.tokens(hidden);
@@ -127,17 +127,22 @@ pub(super) fn backward<E: Scalar>(
     }
 }
 
-pub(super) fn scale_rows<E: Scalar>(rows: &mut [E], scale: &[E], width: usize) {
-    vectorized(
-        #[inline(always)]
-        || {
-            for (row, scale) in rows.chunks_exact_mut(width).zip(scale) {
-                for value in row {
-                    *value *= *scale;
+/// `rows[n, v] ← scale[n] · rows[n, v]`
+pub(super) fn scale_rows<E: Scalar>(rows: &mut [E], scale: &[E], width: usize, threads: usize) {
+    let per_task = rows_per_task(width);
+    let tasks = rows.chunks_mut(per_task * width).zip(scale.chunks(per_task)).collect();
+    map(tasks, threads, |(rows, scale): (&mut [E], &[E])| {
+        vectorized(
+            #[inline(always)]
+            || {
+                for (row, scale) in rows.chunks_exact_mut(width).zip(scale) {
+                    for value in row {
+                        *value *= *scale;
+                    }
                 }
-            }
-        },
-    );
+            },
+        );
+    });
 }
 
 /// `Σₙ scale[n] · rows[n, v]` for each of `width` columns `v`.

@@ -128,7 +128,8 @@ fn backward<B: CpuBackend, E: CpuScalar>(
         None => {
             // What is rounded is the gradient of the logits, and so with its scale.
             let mut logits_grad = B::owned(logits);
-            backward::scale_rows(&mut logits_grad, &values_grad, inputs.bias.len());
+            let num_classes = inputs.bias.len();
+            backward::scale_rows(&mut logits_grad, &values_grad, num_classes, threads());
             let ones = vec![E::ONE; inputs.targets.len()];
             backward::backward(&layer, &logits_grad, &ones, threads())
         }

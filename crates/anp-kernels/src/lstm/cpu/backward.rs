@@ -5,7 +5,7 @@ use pulp::Simd;
 use super::{GATES, Lstm};
 use crate::cpu::disjoint_slice::DisjointSlice;
 use crate::cpu::matmul::{Destination, Matrix, matmul};
-use crate::cpu::panels::Chunk;
+use crate::cpu::products::{Chunk, Lhs};
 use crate::cpu::recurrent::{Direction, Recurrence, RoundedGates, add, add_product, run};
 use crate::cpu::scalar::Scalar;
 
@@ -149,12 +149,13 @@ impl<E: Scalar> Direction for Backward<'_, E> {
         for row in 0..mask.inputs() * dims.batch_size {
             recurrent(row, chunk.columns()).fill(E::ZERO);
         }
-        let grad = self.rounded.before(step).unwrap_or_else(|| self.gates_grad(step));
         for gate in 0..GATES {
             let first = gate % mask.inputs() * dims.batch_size;
-            let shape = [dims.batch_size, dims.d_hidden];
-            let grad =
-                Matrix::strided(&grad[gate * dims.d_hidden..], shape, [GATES * dims.d_hidden, 1]);
+            let grad = self.rounded.before(step, gate).unwrap_or_else(|| {
+                let grad = &self.gates_grad(step)[gate * dims.d_hidden..];
+                let shape = [dims.batch_size, dims.d_hidden];
+                Lhs::Scalars(Matrix::strided(grad, shape, [GATES * dims.d_hidden, 1]))
+            });
             chunk.product(simd, gate, grad, |row, units| recurrent(first + row, units));
         }
     }

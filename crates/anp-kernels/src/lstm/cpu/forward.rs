@@ -5,7 +5,7 @@ use pulp::Simd;
 use super::{GATES, Lstm};
 use crate::cpu::disjoint_slice::DisjointSlice;
 use crate::cpu::matmul::Matrix;
-use crate::cpu::panels::Chunk;
+use crate::cpu::products::{Chunk, Lhs};
 use crate::cpu::recurrent::{Direction, ProductInputs, Recurrence, run};
 use crate::cpu::scalar::Scalar;
 
@@ -66,15 +66,20 @@ struct Forward<'a, E> {
 
 impl<E: Scalar> Forward<'_, E> {
     /// `h_{t−1} ⊙ m` for a gate, rounded if products are: `[batch_size, d_hidden]`.
+    #[inline(always)]
     #[allow(unsafe_code)]
-    fn previous(&self, step: usize, gate: usize) -> &[E] {
+    fn previous(&self, step: usize, gate: usize) -> Lhs<'_, E> {
         let Recurrence { dims, state0, .. } = self.lstm.recurrence;
-        match (self.inputs.before(step, gate), step) {
-            (Some(input), _) => input,
-            (None, 0) => state0,
-            // SAFETY: the previous step wrote it, and no other does.
-            (None, _) => unsafe { self.hidden.get((step - 1) * dims.state()..step * dims.state()) },
-        }
+        self.inputs.before(step, gate).unwrap_or_else(|| {
+            let state = match step.checked_sub(1) {
+                None => state0,
+                // SAFETY: the previous step wrote it, and no other does.
+                Some(before) => unsafe {
+                    self.hidden.get(before * dims.state()..step * dims.state())
+                },
+            };
+            Lhs::Scalars(Matrix::new(state, dims.batch_size, dims.d_hidden))
+        })
     }
 }
 
@@ -107,7 +112,6 @@ impl<E: Scalar> Direction for Forward<'_, E> {
                 // SAFETY: only this chunk has these units at this step.
                 unsafe { self.gates.get_mut(place) }
             };
-            let previous = Matrix::new(previous, dims.batch_size, dims.d_hidden);
             chunk.product(simd, gate, previous, out);
         }
     }

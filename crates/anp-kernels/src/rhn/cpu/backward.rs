@@ -5,7 +5,7 @@ use pulp::Simd;
 use super::{GATES, place};
 use crate::cpu::disjoint_slice::DisjointSlice;
 use crate::cpu::matmul::{Destination, Matrix};
-use crate::cpu::panels::Chunk;
+use crate::cpu::products::{Chunk, Lhs};
 use crate::cpu::recurrent::{
     Dims, Direction, Recurrence, RoundedGates, add, add_product, nth, run,
 };
@@ -198,7 +198,6 @@ impl<E: Scalar> Direction for Backward<'_, E> {
         let Recurrence { dims, mask, .. } = self.recurrence;
         let Dims { batch_size, d_hidden, .. } = dims;
         let units = chunk.columns();
-        let gates_grad = self.rounded.before(step).unwrap_or_else(|| self.gates_grad(step));
         for row in 0..mask.groups * batch_size {
             // SAFETY: this thread has claimed the chunk.
             unsafe { self.input_grad(row, &units) }.fill(E::ZERO);
@@ -211,9 +210,11 @@ impl<E: Scalar> Direction for Backward<'_, E> {
                     groups => self.input_grad(gate % groups * batch_size + row, &units),
                 }
             };
-            let strides = [GATES * d_hidden, 1];
-            let grad =
-                Matrix::strided(&gates_grad[gate * d_hidden..], [batch_size, d_hidden], strides);
+            let grad = self.rounded.before(step, gate).unwrap_or_else(|| {
+                let grad = &self.gates_grad(step)[gate * d_hidden..];
+                let strides = [GATES * d_hidden, 1];
+                Lhs::Scalars(Matrix::strided(grad, [batch_size, d_hidden], strides))
+            });
             chunk.product(simd, gate, grad, out);
         }
         self.add_input_gradients(&units);

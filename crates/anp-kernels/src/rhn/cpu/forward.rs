@@ -5,7 +5,7 @@ use pulp::Simd;
 use super::{GATES, place};
 use crate::cpu::disjoint_slice::DisjointSlice;
 use crate::cpu::matmul::Matrix;
-use crate::cpu::panels::Chunk;
+use crate::cpu::products::{Chunk, Lhs};
 use crate::cpu::recurrent::{Dims, Direction, ProductInputs, Recurrence, add, run};
 use crate::cpu::scalar::Scalar;
 
@@ -93,8 +93,12 @@ impl<E: Scalar> Forward<'_, E> {
     }
 
     /// The input of a gate's product at micro-step `index`.
-    fn multiplied(&self, index: usize, gate: usize) -> &[E] {
-        self.inputs.before(index, gate).unwrap_or_else(|| self.previous(index))
+    #[inline(always)]
+    fn multiplied(&self, index: usize, gate: usize) -> Lhs<'_, E> {
+        let Dims { batch_size, d_hidden, .. } = self.recurrence.dims;
+        self.inputs.before(index, gate).unwrap_or_else(|| {
+            Lhs::Scalars(Matrix::new(self.previous(index), batch_size, d_hidden))
+        })
     }
 
     /// The row of `activated` that holds the gates of a sequence after micro-step `index`.
@@ -164,10 +168,9 @@ impl<E: Scalar> Direction for Forward<'_, E> {
     #[inline(always)]
     #[allow(unsafe_code)]
     fn product<S: Simd>(&self, simd: S, index: usize, chunk: &Chunk<'_, E>) {
-        let Dims { batch_size, d_hidden, .. } = self.recurrence.dims;
         for gate in 0..GATES {
             self.start(index, gate, &chunk.columns());
-            let multiplied = Matrix::new(self.multiplied(index, gate), batch_size, d_hidden);
+            let multiplied = self.multiplied(index, gate);
             // SAFETY: this thread has claimed the chunk, and a product borrows one row at a time.
             let out = |row, units: Range<usize>| unsafe { self.sums(index, row, gate, &units) };
             chunk.product(simd, gate, multiplied, out);
