@@ -302,7 +302,6 @@ fn square_norm_agrees_with_pytorch() {
 
 #[derive(Deserialize)]
 struct Conv2dCaseOptions {
-    precision: MatmulPrecision,
     stride: [usize; 2],
     padding: [usize; 2],
 }
@@ -315,7 +314,7 @@ fn conv2d_agrees_with_pytorch() {
             weight: inputs.get("weight"),
             bias: inputs.find("bias"),
             options: Conv2dOptions { stride: options.stride, padding: options.padding },
-            precision: options.precision,
+            precision: inputs.precision,
         });
         Outputs::from([("output", flat(output))])
     });

@@ -2,7 +2,7 @@ use anp_kernels::conv2d::{Conv2dInputs, Conv2dOptions};
 use anp_kernels::{Kernels, MatmulPrecision};
 use proptest::prelude::*;
 
-use crate::{agree_on_cpus, agree_on_every_device, proptest_config, weighted};
+use crate::{agree_in, agree_on_every_device, any_precision, proptest_config, weighted};
 use anp_testing::{TestDevice, Values, gradient, values};
 
 #[derive(Debug, Clone, Copy)]
@@ -46,10 +46,10 @@ fn agrees_with_the_reference_on_every_device() {
     {
         let options = Conv2dOptions { stride: [stride; 2], padding: [padding; 2] };
         let (channels, input, kernel) = ([3, 5], [6, 7], [kernel; 2]);
-        for precision in [MatmulPrecision::Full, MatmulPrecision::Bf16] {
-            let case = Case { batch_size: 2, channels, input, kernel, bias, options, precision };
-            agree_on_every_device(case, run);
-        }
+        let case =
+            |precision| Case { batch_size: 2, channels, input, kernel, bias, options, precision };
+        agree_on_every_device(case(MatmulPrecision::Full), run);
+        agree_in(MatmulPrecision::Bf16, case(MatmulPrecision::Bf16), run);
     }
 }
 
@@ -65,12 +65,13 @@ proptest! {
         bias: bool,
         stride in prop::array::uniform2(1_usize..4),
         padding in prop::array::uniform2(0_usize..3),
-        precision in prop::sample::select(&[MatmulPrecision::Full, MatmulPrecision::Bf16]),
+        precision in any_precision(),
     ) {
         let fits = |axis: usize| kernel[axis] <= input[axis] + 2 * padding[axis];
         prop_assume!(fits(0) && fits(1));
         let options = Conv2dOptions { stride, padding };
-        agree_on_cpus(Case { batch_size, channels, input, kernel, bias, options, precision }, run);
+        let case = Case { batch_size, channels, input, kernel, bias, options, precision };
+        agree_in(precision, case, run);
     }
 }
 
