@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
-use indicatif::{HumanCount, HumanDuration};
+use indicatif::{FormattedDuration, HumanCount};
 
 use super::display;
 use super::globals::Globals;
@@ -237,10 +237,10 @@ fn dry_run(plan: &Plan, costs: &[Cost], scale: Scale, machine: &str) -> String {
         )
 }
 
-/// Tokens or images, and their seconds rounded to a unit that fits an estimate.
+/// Tokens or images, and their time: days if there are any, hours, minutes and seconds.
 fn amounts(items: u64, seconds: f64) -> [String; 2] {
     let time = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
-    [HumanCount(items).to_string(), HumanDuration(time).to_string()]
+    [HumanCount(items).to_string(), FormattedDuration(time).to_string()]
 }
 
 #[cfg(test)]
@@ -270,7 +270,7 @@ mod tests {
             "{text}"
         );
         for phrase in
-            ["lstm_anp", "total", "500 ms", "60 seconds", "2 minutes", "(flex, 2 threads)"]
+            ["lstm_anp", "total", "500 ms", "00:01:00", "00:02:00", "(flex, 2 threads)"]
         {
             assert!(text.contains(phrase), "`{phrase}` is missing:\n{text}");
         }
