@@ -87,6 +87,10 @@ impl Course {
     /// The same run, continued now by a process whose course would begin as `begins`.
     pub fn resume(mut self, begins: &Self) -> Self {
         self.resumed += 1;
+        // A run from before there was this list does not know where it began.
+        if self.instructions.is_empty() {
+            return self;
+        }
         for set in &begins.instructions {
             if !self.instructions.contains(set) {
                 self.instructions.push(set.clone());
@@ -117,8 +121,8 @@ pub struct Provenance {
     pub platform: String,
     /// Hardware threads of the machine.
     pub threads: usize,
-    /// Instruction sets of the CPUs that the run has used, in this order. More than one means that
-    /// it was continued on another kind of CPU, and no run on one kind ends with these digits.
+    /// Instruction sets of the CPUs that the run was on, in this order. More than one means that it
+    /// was continued on another kind of CPU, so that its last digits may be those of no single one.
     /// Empty on other devices and in old records.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub instructions: Vec<String>,
@@ -184,6 +188,25 @@ mod tests {
         let burn =
             packages.iter().find(|package| package["name"].as_str() == Some("burn")).unwrap();
         assert_eq!(burn["version"].as_str(), Some(BURN_VERSION));
+    }
+
+    #[test]
+    fn a_resumed_run_names_each_instruction_set_once() {
+        let course = |sets: &[&str]| Course {
+            device: "flex".to_owned(),
+            kernels: Kernels::Fused,
+            sources: None,
+            started_at: now(),
+            wall_seconds: 0.0,
+            train_seconds: 0.0,
+            train_items: 0,
+            resumed: 0,
+            instructions: sets.iter().map(|&set| set.to_owned()).collect(),
+        };
+        let resume = |of: &[&str], on: &[&str]| course(of).resume(&course(on)).instructions;
+        assert_eq!(resume(&["avx2"], &["avx2"]), ["avx2"]);
+        assert_eq!(resume(&["avx2"], &["avx512"]), ["avx2", "avx512"]);
+        assert!(resume(&[], &["avx512"]).is_empty(), "where it began is not known");
     }
 
     #[test]

@@ -113,14 +113,15 @@ impl Measurement {
                 format!("{} {what}", spread(Self::paired(peer, ours), 2))
             };
             let mut speeds = vec![beside(best, &format!("times {}'s", title(best)))];
-            for (engine, name) in [(Engine::Pytorch, "PyTorch's in f32"), (Engine::Fused, "in f32")]
+            for (engine, name) in
+                [(Engine::Pytorch, "PyTorch's in f32"), (Engine::Fused, "its own in f32")]
             {
                 if let Some(single) = self.peer(engine, Work::InF32) {
-                    speeds.push(beside(single, &format!("times that {name}")));
+                    speeds.push(beside(single, &format!("times {name}")));
                 }
             }
             let by_how_much = speeds.join(", ");
-            notes.push(format!("anp's speed beside PyTorch's fastest program: {by_how_much}."));
+            notes.push(format!("The speed of anp: {by_how_much}."));
         }
         let losses: Vec<_> =
             steps.map(|peer| format!("{} {:.1}", title(peer), peer.loss)).collect();

@@ -15,7 +15,7 @@ use super::output::{complain, note, print, table};
 use super::report::{Loaded, TableArgs};
 use super::session::{CheckpointArgs, DeviceArgs, Session};
 use crate::device::{self, DeviceName};
-use crate::engine::{Outcome, RunRequest};
+use crate::engine::{Outcome, RunRequest, TrainError};
 use crate::recipe::Scale;
 use crate::record;
 use crate::record::StoredRecord;
@@ -70,7 +70,7 @@ pub(super) struct ReproduceArgs {
     #[command(flatten)]
     checkpoints: CheckpointArgs,
 
-    /// List the runs and their estimated cost, run nothing
+    /// List the runs and their cost, estimated by a few steps of each recipe; make no run
     #[arg(long)]
     dry_run: bool,
 
@@ -155,7 +155,7 @@ fn measured_costs(
     args: &ReproduceArgs,
     globals: &Globals,
     records: &[StoredRecord],
-) -> anyhow::Result<Option<Vec<Cost>>> {
+) -> anyhow::Result<Option<Vec<Result<Cost, TrainError>>>> {
     if plan.runs.is_empty() {
         return Ok(Some(Vec::new()));
     }
@@ -167,7 +167,7 @@ fn measured_costs(
         !session.asked.to_stop()
     });
     bar.finish_and_clear();
-    Ok(costs?)
+    Ok(costs)
 }
 
 /// What the runs were measured on.
@@ -210,31 +210,45 @@ pub(super) fn how_to_go_on(checkpoint: Option<&Path>, remaining: usize, force: b
     format!("{saved}. {remaining}; run the same command again to go on{finished}")
 }
 
-/// The runs with their estimated cost, as a table with a total.
-fn dry_run(plan: &Plan, costs: &[Cost], scale: Scale, machine: &str) -> String {
-    let text = format!("dry run, {}\n", summary(plan, scale));
+/// The runs with their estimated cost, as a table with a total, and those that cannot be made.
+fn dry_run(plan: &Plan, costs: &[Result<Cost, TrainError>], scale: Scale, machine: &str) -> String {
+    let mut text = format!("dry run, {}\n", summary(plan, scale));
     if plan.runs.is_empty() {
         return text;
     }
     let header = ["table", "row", "seed", "epochs", "tokens, images", "step", "GFLOP/s", "run"];
     let rows = plan.runs.iter().zip(costs).map(|(run, cost)| {
-        let [seed, epochs] = [run.id.seed.to_string(), cost.epochs.to_string()];
-        let step = format!("{:.0} ms", 1e3 * cost.pilot.step);
-        let rate = format!("{:.0}", 1e-9 * cost.rate());
-        let [items, seconds] = amounts(cost.items, cost.seconds);
-        [run.id.table.clone(), run.id.row.clone(), seed, epochs, items, step, rate, seconds]
+        let mut cells = [const { String::new() }; 8];
+        cells[0].clone_from(&run.id.table);
+        cells[1].clone_from(&run.id.row);
+        cells[2] = run.id.seed.to_string();
+        match cost {
+            Ok(cost) => {
+                cells[3] = cost.epochs.to_string();
+                [cells[4], cells[7]] = amounts(cost.items, cost.seconds);
+                cells[5] = format!("{:.0} ms", 1e3 * cost.pilot.step);
+                cells[6] = format!("{:.0}", 1e-9 * cost.rate());
+            }
+            Err(_) => cells[7] = "cannot run".to_owned(),
+        }
+        cells
     });
-    let [items, seconds] = amounts(
-        costs.iter().map(|cost| cost.items).sum(),
-        costs.iter().map(|cost| cost.seconds).sum(),
-    );
+    let possible = || costs.iter().filter_map(|cost| cost.as_ref().ok());
+    let [items, seconds] =
+        amounts(possible().map(|cost| cost.items).sum(), possible().map(|cost| cost.seconds).sum());
     let mut total = [const { String::new() }; 8];
     (total[0], total[4], total[7]) = ("total".to_owned(), items, seconds);
-    text + &table(LINES, header, 2..8, rows.chain([total]))
-        + &format!(
-            "Estimated from a few steps of each recipe on this machine ({machine}).\nA run that \
-             ends early, or a machine that is busy now or later, makes the times wrong.\n"
-        )
+    text.push_str(&table(LINES, header, 2..8, rows.chain([total])));
+    for (run, cost) in plan.runs.iter().zip(costs) {
+        if let Err(err) = cost {
+            text.push_str(&format!("{} cannot run: {err}\n", run.name()));
+        }
+    }
+    text.push_str(&format!(
+        "Estimated from a few steps of each recipe on this machine ({machine}).\nA run that ends \
+         early, or a machine that is busy now or later, makes the times wrong.\n"
+    ));
+    text
 }
 
 /// Tokens or images, and their time: days if there are any, hours, minutes and seconds.
@@ -262,16 +276,14 @@ mod tests {
     #[test]
     fn a_dry_run_lists_runs_costs_and_a_total() {
         let pilot = Pilot { steps: 10, step: 0.5, validation: 3.0, last_evaluation: 44.0 };
-        let costs: Vec<_> = runs().iter().map(|run| Cost::new(run, pilot, &[])).collect();
+        let costs: Vec<_> = runs().iter().map(|run| Ok(Cost::new(run, pilot, &[]))).collect();
         let plan = Plan { runs: runs(), recorded: 3 };
         let text = dry_run(&plan, &costs, Scale::Demo, "flex, 2 threads");
         assert!(
             text.starts_with("dry run, demo scale: 2 runs to make; 3 have a record\n"),
             "{text}"
         );
-        for phrase in
-            ["lstm_anp", "total", "500 ms", "00:01:00", "00:02:00", "(flex, 2 threads)"]
-        {
+        for phrase in ["lstm_anp", "total", "500 ms", "00:01:00", "00:02:00", "(flex, 2 threads)"] {
             assert!(text.contains(phrase), "`{phrase}` is missing:\n{text}");
         }
         assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");

@@ -29,7 +29,7 @@ impl Pilot {
     }
 }
 
-/// Make training steps for about half a second (one, if that takes longer) and the evaluations of
+/// Make training steps for about half a second (two, if that takes longer) and the evaluations of
 /// the least data that there can be. No data is read, and nothing is saved.
 ///
 /// # Errors
@@ -38,7 +38,7 @@ impl Pilot {
 pub fn pilot<T: Task>(recipe: &T::Recipe, place: &Place) -> Result<Pilot, TrainError> {
     /// Before anything is measured: compiling, tuning, the first touch of memory.
     const WARM_UP: usize = 2;
-    /// A first step that takes longer than this counts, too.
+    /// Steps that take longer than this are not repeated.
     const LONG: Duration = Duration::from_secs(3);
     const ENOUGH: Duration = Duration::from_millis(500);
     const FEWEST: usize = 3;
@@ -65,19 +65,17 @@ pub fn pilot<T: Task>(recipe: &T::Recipe, place: &Place) -> Result<Pilot, TrainE
         at = Position { done: at.done + 1, step: at.step + 1, ..at };
         Ok::<_, TrainError>(started.elapsed())
     };
-    let mut warm_up = Duration::ZERO;
     for _ in 0..WARM_UP {
-        warm_up = step(&mut whole)?;
-        if warm_up > LONG {
+        if step(&mut whole)? > LONG {
             break;
         }
     }
-    let mut measured = Vec::new();
-    if warm_up > LONG {
-        measured.push(warm_up);
-    }
-    while warm_up <= LONG && (measured.len() < FEWEST || measured.iter().sum::<Duration>() < ENOUGH)
-    {
+    let mut measured = vec![step(&mut whole)?];
+    loop {
+        let so_far = measured.iter().sum::<Duration>();
+        if so_far > LONG || so_far >= ENOUGH && measured.len() >= FEWEST {
+            break;
+        }
         measured.push(step(&mut whole)?);
     }
     let train = measured.iter().sum::<Duration>().as_secs_f64() / measured.len() as f64;
@@ -85,15 +83,27 @@ pub fn pilot<T: Task>(recipe: &T::Recipe, place: &Place) -> Result<Pilot, TrainE
     let validation_steps = whole.validation_steps() as f64;
     drop(whole);
 
-    // The shortest texts, or the fewest images, that there can be.
-    let mut short = task(0.0)?;
+    // A device that compiles its kernels does so the first time.
+    let compiles = place.devices.named().iter().any(|(name, _)| !name.backend.is_cpu());
+    let mut evaluations = evaluations(task(0.0)?, validation_steps, &sums);
+    if compiles {
+        evaluations = self::evaluations(task(0.0)?, validation_steps, &sums);
+    }
+    let [validation, last_evaluation] = evaluations;
+    Ok(Pilot { steps, step: train, validation, last_evaluation })
+}
+
+/// Seconds of a validation of so many steps, and of the evaluation of the same length after the
+/// last epoch, from `short`, which has the shortest texts or the fewest images that there can be.
+/// `sums` are of some training steps.
+fn evaluations<T: Task>(mut short: T, validation_steps: f64, sums: &EpochSums) -> [f64; 2] {
     let share = short.validation_steps() as f64 / validation_steps;
     let seconds = |started: Instant| started.elapsed().as_secs_f64() / share;
     short.validate(&mut |_| true);
     let started = Instant::now();
     let validated = short.validate(&mut |_| true).expect("nothing stops it");
     let validation = seconds(started);
-    let epoch = FinishedEpoch { epoch: 1, learning_rate: 0.0, sums };
+    let epoch = FinishedEpoch { epoch: 1, learning_rate: 0.0, sums: sums.clone() };
     let mut last_evaluation = 0.0;
     if let Ok(EpochEnd { record, .. }) = short.end_epoch(epoch, validated) {
         let started = Instant::now();
@@ -101,5 +111,5 @@ pub fn pilot<T: Task>(recipe: &T::Recipe, place: &Place) -> Result<Pilot, TrainE
         let _ = short.finish(&[record], &mut |_, _| true);
         last_evaluation = seconds(started);
     }
-    Ok(Pilot { steps, step: train, validation, last_evaluation })
+    [validation, last_evaluation]
 }

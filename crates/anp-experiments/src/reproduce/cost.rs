@@ -57,36 +57,34 @@ impl Cost {
 /// `progress` is called before each measurement with the number of those before it and of all, and
 /// says whether to go on.
 ///
-/// Returns `None` if it is not to go on.
-///
-/// # Errors
-///
-/// If a recipe cannot run at `place`.
+/// Returns `None` if it is not to go on. A recipe that cannot run at `place` has the reason in place
+/// of its cost.
 pub fn costs(
     runs: &[PlannedRun],
     place: &Place,
     records: &[StoredRecord],
     mut progress: impl FnMut(usize, usize) -> bool,
-) -> Result<Option<Vec<Cost>>, TrainError> {
+) -> Option<Vec<Result<Cost, TrainError>>> {
     let keys: Vec<String> = runs.iter().map(|run| content_hash(&run.recipe.alike())).collect();
     let all = keys.iter().collect::<HashSet<_>>().len();
     let mut pilots: HashMap<&str, Pilot> = HashMap::new();
     let mut costs = Vec::new();
     for (run, key) in runs.iter().zip(&keys) {
-        let pilot = match pilots.get(key.as_str()) {
-            Some(&pilot) => pilot,
-            None => {
-                if !progress(pilots.len(), all) {
-                    return Ok(None);
-                }
-                let pilot = runs::pilot(&run.recipe, place)?;
-                pilots.insert(key, pilot);
-                pilot
+        if !pilots.contains_key(key.as_str()) {
+            if !progress(pilots.len(), all) {
+                return None;
             }
-        };
-        costs.push(Cost::new(run, pilot, records));
+            match runs::pilot(&run.recipe, place) {
+                Ok(pilot) => pilots.insert(key, pilot),
+                Err(err) => {
+                    costs.push(Err(err));
+                    continue;
+                }
+            };
+        }
+        costs.push(Ok(Cost::new(run, pilots[key.as_str()], records)));
     }
-    Ok(Some(costs))
+    Some(costs)
 }
 
 /// What a recipe asks for.

@@ -138,8 +138,8 @@ impl Task for TextTask {
         let manifest = data::manifest(&recipe.data.corpus).expect("a valid recipe");
         let window = recipe.data.batch_size * (recipe.data.bptt + 1);
         let tokens = |split, used: Option<usize>| {
-            let tokens = used.unwrap_or(manifest.file(split).tokens) as f64;
-            window.max((share * tokens) as usize)
+            let all = manifest.file(split).tokens;
+            window.max((share * used.map_or(all, |used| used.min(all)) as f64) as usize)
         };
         let train = tokens(Split::Train, recipe.data.train_tokens);
         let [valid, test] = [Split::Valid, Split::Test].map(|split| tokens(split, None));
