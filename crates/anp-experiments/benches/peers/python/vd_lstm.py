@@ -29,7 +29,11 @@ class Layer(nn.Module):
         self.cell = torch.compile(cell) if compiled else cell
 
     def forward(self, x, mask, h, c):
-        weight = self.weight_hidden.t()
+        weight = self.weight_hidden
+        if torch.is_autocast_enabled(x.device.type):
+            # Once for all steps; autocast would convert it at each.
+            weight = weight.to(torch.get_autocast_dtype(x.device.type))
+        weight = weight.t()
         hidden = []
         for gates in F.linear(x, self.weight_input, self.bias).unbind(0):
             masked = h if mask is None else h * mask
