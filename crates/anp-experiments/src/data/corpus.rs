@@ -89,8 +89,8 @@ pub struct Corpus {
 }
 
 impl Corpus {
-    /// A corpus without meaning: `tokens` words for training, validation and test, from a vocabulary
-    /// of this size and, as in a real text, mostly frequent ones.
+    /// A corpus without meaning: `tokens` words for training, validation and test, from a
+    /// vocabulary of this size and, as in a real text, mostly frequent ones.
     pub fn made_up(vocabulary: usize, tokens: [usize; 3]) -> Self {
         let words: Vec<String> = (0..vocabulary).map(|id| id.to_string()).collect();
         let ids = words.iter().cloned().zip(0..).collect();

@@ -83,8 +83,8 @@ pub struct ImageTrainingConfig {
     /// This multiple of each parameter, including scales, shifts and biases, is added to its
     /// gradient.
     pub weight_decay: f64,
-    /// Type that convolutions round their operands to, forward and backward, also in evaluation; the
-    /// default is none. Everything else stays in single precision: parameters, velocities,
+    /// Type that convolutions round their operands to, forward and backward, also in evaluation;
+    /// the default is none. Everything else stays in single precision: parameters, velocities,
     /// normalisations, pooling, the linear layer, loss and penalties.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mixed_precision: Option<MixedPrecision>,

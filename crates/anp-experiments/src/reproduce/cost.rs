@@ -53,12 +53,12 @@ impl Cost {
     }
 }
 
-/// The costs of `runs` at `place`. Runs of recipes that differ in strengths alone are measured once;
-/// `progress` is called before each measurement with the number of those before it and of all, and
-/// says whether to go on.
+/// The costs of `runs` at `place`. Runs of recipes that differ in strengths alone are measured
+/// once; `progress` is called before each measurement with the number of those before it and of
+/// all, and says whether to go on.
 ///
-/// Returns `None` if it is not to go on. A recipe that cannot run at `place` has the reason in place
-/// of its cost.
+/// Returns `None` if it is not to go on. A recipe that cannot run at `place` has the reason in
+/// place of its cost.
 pub fn costs(
     runs: &[PlannedRun],
     place: &Place,

@@ -108,8 +108,8 @@ impl Conv2d {
     /// Convolve a batch of images.
     ///
     /// With operands rounded to bfloat16, a CPU adds their products up in the input's type. A GPU
-    /// computes with tensors of bfloat16, so that output and gradients are rounded, too, before they
-    /// return in the types of input and parameters.
+    /// computes with tensors of bfloat16, so that output and gradients are rounded, too, before
+    /// they return in the types of input and parameters.
     ///
     /// # Shapes
     ///

@@ -16,8 +16,8 @@ pub(crate) type Sums = [[f32; BLOCK]; BLOCK];
 /// Two rows of tiles of the left operand, or two columns of tiles of the right one, as numbers of
 /// bfloat16.
 ///
-/// A tile is [`TILE`] lines of [`TILE`] pairs. A line of the left operand is a part of a row; a line
-/// of the right operand is the same pair of 16 columns.
+/// A tile is [`TILE`] lines of [`TILE`] pairs. A line of the left operand is a part of a row; a
+/// line of the right operand is the same pair of 16 columns.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Operand<'a> {
     /// From the first line of the first tile on.
