@@ -4,6 +4,9 @@
 //! Positions are numbered along the rows of the output, each filled up to the width of the padded
 //! input. So a tap is a shift of the input by a fixed number of positions, and what is computed for
 //! the filled up positions is left out.
+//!
+//! In a gradient of the weight these positions count as zeros. So an infinite number may make NaN of
+//! taps that do not see it, as it does in Winograd's transforms.
 
 use super::sizes::Sizes;
 use crate::cpu::bf16::{
@@ -36,8 +39,7 @@ impl Positions {
         let [y, x] = sizes.axes;
         let width = x.output + x.taps - 1;
         let len = (y.output * width).next_multiple_of(BLOCK);
-        // Pairs of bfloat16 are read.
-        let plane = (len + (y.taps - 1) * width + x.taps - 1).next_multiple_of(2);
+        let plane = len + (y.taps - 1) * width + x.taps - 1;
         Self { width, len, plane }
     }
 
@@ -95,7 +97,7 @@ pub(super) fn correlation(
         let planes = paired_planes(sizes, positions, depth * TILE, input);
         let planes: &[u16] = bytemuck::cast_slice(&planes);
         let blocks = weight.chunks_exact(2 * tiles_of_row).enumerate();
-        kernel.run(BLOCK, |multiply| {
+        kernel.run(BLOCK, |multiplier| {
             for (block, weight) in blocks {
                 let (first, second) = weight.split_at(tiles_of_row);
                 let left = Operand::packed([first, second]);
@@ -109,7 +111,7 @@ pub(super) fn correlation(
                             *sums = [bias; BLOCK];
                         }
                     }
-                    multiply(Product { left, right, steps: &steps }, &mut sums);
+                    multiplier.multiply(Product { left, right, steps: &steps }, &mut sums);
                     for (channel, sums) in channels.clone().zip(&sums) {
                         let out = &mut out[channel * sizes.positions_out()..];
                         write(sizes, positions, start, sums, out);
@@ -133,16 +135,22 @@ fn packed_weight(
     let rows = tiles.chunks_exact_mut(tiles_of_row).enumerate().collect();
     map(rows, threads, |(row, tiles): (usize, &mut [PackedTile])| {
         let channels = (row * TILE).min(channels_out)..((row + 1) * TILE).min(channels_out);
-        for (index, tile) in tiles.iter_mut().enumerate() {
-            let (tap, first) = (index / depth, index % depth * 2 * TILE);
-            for (o, line) in channels.clone().zip(tile.chunks_exact_mut(TILE)) {
-                let channel = |c: usize| if c < channels_in { weight(o, c, tap) } else { 0.0 };
-                for (index, both) in line.iter_mut().enumerate() {
-                    let c = first + 2 * index;
-                    *both = pair(channel(c), channel(c + 1));
+        vectorized(
+            #[inline(always)]
+            || {
+                for (index, tile) in tiles.iter_mut().enumerate() {
+                    let (tap, first) = (index / depth, index % depth * 2 * TILE);
+                    for (o, line) in channels.clone().zip(tile.chunks_exact_mut(TILE)) {
+                        let channel =
+                            |c: usize| if c < channels_in { weight(o, c, tap) } else { 0.0 };
+                        for (index, both) in line.iter_mut().enumerate() {
+                            let c = first + 2 * index;
+                            *both = pair(channel(c), channel(c + 1));
+                        }
+                    }
                 }
-            }
-        }
+            },
+        );
     });
     tiles
 }
@@ -227,7 +235,7 @@ pub(super) fn weight_gradient(
     // `[taps]` blocks of the gradient, input channels by output channels.
     let sums = map(blocks.clone(), threads, |[block_in, block_out]: [usize; 2]| {
         let mut sums: Vec<Sums> = vec![[[0.0; BLOCK]; BLOCK]; shifts.len()];
-        kernel.run(BLOCK, |multiply| {
+        kernel.run(BLOCK, |multiplier| {
             for (planes, tiles) in &packed {
                 let planes = &planes[block_in * BLOCK * positions.plane..];
                 let tiles = &tiles[block_out * 2 * depth..][..2 * depth];
@@ -237,7 +245,7 @@ pub(super) fn weight_gradient(
                     let numbers =
                         [0, TILE].map(|channel| &planes[channel * positions.plane + shift..]);
                     let left = Operand { numbers, line: positions.plane };
-                    multiply(Product { left, right, steps: &steps }, sums);
+                    multiplier.multiply(Product { left, right, steps: &steps }, sums);
                 }
             }
         });

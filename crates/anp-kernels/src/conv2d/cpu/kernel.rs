@@ -375,6 +375,20 @@ mod tests {
             ..ProptestConfig::default()
         })]
 
+        /// With enough channels for tiles of bfloat16.
+        #[test]
+        fn any_shape_with_many_channels_matches_sums_written_out(
+            batch_size in 1..4_usize,
+            channels in prop::array::uniform2(16..70_usize),
+            input in prop::array::uniform2(1..9_usize),
+            kernel in prop::array::uniform2(1..4_usize),
+            padding in prop::array::uniform2(0..4_usize),
+        ) {
+            let case = Case { kernel, padding, ..case(batch_size, channels, input) };
+            prop_assume!(case.sizes().is_some());
+            check_with(&case, MatmulPrecision::Bf16);
+        }
+
         #[test]
         fn any_shape_matches_sums_written_out(
             batch_size in 1..5_usize,

@@ -1,10 +1,8 @@
+use std::marker::PhantomData;
 use std::sync::OnceLock;
 
-use super::tile::{BLOCK, Product, Sums, TILE};
+use super::tile::{Product, Sums};
 use crate::cpu::single::is_single;
-
-/// Adds a product to sums.
-pub(crate) type Multiply = fn(Product<'_>, &mut Sums);
 
 /// Which instructions multiply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,25 +82,54 @@ impl Kernel {
     }
 
     /// Call `task` with what multiplies, in a thread that is prepared for it. Of each block only
-    /// the first `rows` rows are needed.
+    /// the first `rows` rows are computed.
+    ///
+    /// `task` must not wait for rayon: another such task might run in this thread meanwhile, and
+    /// take what is prepared with it when it ends.
     ///
     /// # Panics
     ///
     /// If the instructions are not [present](Self::is_present).
     #[inline(always)]
-    pub(crate) fn run(self, rows: usize, task: impl FnOnce(Multiply)) {
+    pub(crate) fn run(self, rows: usize, task: impl FnOnce(&Multiplier)) {
         assert!(self.is_present(), "this machine has no {self:?}");
+        let multiplier = Multiplier { kernel: self, rows, in_this_thread: PhantomData };
         match self {
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-            Self::Amx => {
-                // A tile with fewer rows takes less time, but there must be one.
-                let rows = rows.clamp(TILE + 1, BLOCK) - TILE;
-                super::x86::with_tiles(rows, || task(super::x86::multiply_amx));
-            }
+            Self::Amx => super::x86::with_tiles(rows, || task(&multiplier)),
+            _ => task(&multiplier),
+        }
+    }
+}
+
+/// What multiplies, in a thread that is prepared for it and only there.
+#[derive(Debug)]
+pub(crate) struct Multiplier {
+    kernel: Kernel,
+    rows: usize,
+    in_this_thread: PhantomData<*const ()>,
+}
+
+impl Multiplier {
+    /// Add a product to sums.
+    ///
+    /// # Panics
+    ///
+    /// If a tile does not lie inside its slice.
+    #[inline(always)]
+    #[allow(unsafe_code)]
+    pub(crate) fn multiply(&self, product: Product<'_>, sums: &mut Sums) {
+        match self.kernel {
+            // SAFETY: `Kernel::run` has asked for the instructions and configured tiles.
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-            Self::Avx512Bf16 => task(super::x86::multiply_avx512_bf16),
+            Kernel::Amx => unsafe { super::x86::multiply_amx(product, sums) },
+            // SAFETY: as above.
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Kernel::Avx512Bf16 => unsafe {
+                super::x86::multiply_avx512_bf16(product, self.rows, sums);
+            },
             #[cfg(test)]
-            Self::Portable => task(super::portable::multiply),
+            Kernel::Portable => super::portable::multiply(product, self.rows, sums),
         }
     }
 }

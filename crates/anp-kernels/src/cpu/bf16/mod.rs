@@ -49,10 +49,9 @@ pub(super) unsafe fn matmul(
     const COLUMNS: usize = 8;
 
     let (rows, columns) = (lhs.rows(), rhs.columns());
-    let (left, right) = rayon::join(
-        || Packed::new(lhs, Layout::Rows, threads),
-        || Packed::new(rhs.t(), Layout::Pairs, threads),
-    );
+    let left = || Packed::new(lhs, Layout::Rows, threads);
+    let right = || Packed::new(rhs.t(), Layout::Pairs, threads);
+    let (left, right) = if threads > 1 { rayon::join(left, right) } else { (left(), right()) };
     let steps: Vec<_> =
         left.depths().map(|depth| Steps::regular(depth.len(), [2 * TILE_LEN; 2])).collect();
     let out = Rows { pointer: out, row_stride, rows, columns, destination };
@@ -61,7 +60,7 @@ pub(super) unsafe fn matmul(
     let num_tasks = down.div_ceil(ROWS) * tasks_across;
     let run = |task: usize| {
         let (first_row, first_column) = (task / tasks_across * ROWS, task % tasks_across * COLUMNS);
-        kernel.run(BLOCK, |multiply| {
+        kernel.run(BLOCK, |multiplier| {
             for (depth, steps) in left.depths().zip(&steps) {
                 for row in first_row..down.min(first_row + ROWS) {
                     let left = left.operand(row, &depth);
@@ -71,7 +70,7 @@ pub(super) unsafe fn matmul(
                         // SAFETY: no other task has this block; the rest is the caller's promise.
                         unsafe {
                             out.update(row, column, depth.start == 0, |sums| {
-                                multiply(product, sums);
+                                multiplier.multiply(product, sums);
                             });
                         }
                     }

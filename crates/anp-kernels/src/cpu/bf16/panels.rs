@@ -116,7 +116,7 @@ impl Bf16Panels {
         let depth = self.depth();
         for first in (0..self.rows).step_by(BLOCK) {
             let rows = BLOCK.min(self.rows - first);
-            self.kernel.run(rows, |multiply| {
+            self.kernel.run(rows, |multiplier| {
                 let left = lhs.operand(first);
                 for (packed, panel) in
                     packed.chunks_exact(self.panel_len()).zip(self.chunks[chunk].clone())
@@ -130,7 +130,7 @@ impl Bf16Panels {
                     for (row, sums) in sums.iter_mut().take(rows).enumerate() {
                         sums[..columns.len()].copy_from_slice(out(first + row, columns.clone()));
                     }
-                    multiply(Product { left, right, steps: &self.steps }, &mut sums);
+                    multiplier.multiply(Product { left, right, steps: &self.steps }, &mut sums);
                     for (row, sums) in sums.iter().take(rows).enumerate() {
                         out(first + row, columns.clone()).copy_from_slice(&sums[..columns.len()]);
                     }

@@ -80,8 +80,8 @@ struct TileConfig {
     rows: [u8; 16],
 }
 
-/// Call `task` with eight tiles configured in this thread, of which those for the second row of a
-/// block have `rows` rows. [`has_amx`] has been asked.
+/// Call `task` with eight tiles configured in this thread for blocks of which the first `rows` rows
+/// are needed: a tile with fewer rows takes less time. [`has_amx`] has been asked.
 #[inline(always)]
 pub(super) fn with_tiles(rows: usize, task: impl FnOnce()) {
     struct Release;
@@ -93,7 +93,6 @@ pub(super) fn with_tiles(rows: usize, task: impl FnOnce()) {
         }
     }
 
-    assert!((1..=TILE).contains(&rows));
     let mut config = TileConfig {
         palette: 1,
         start_row: 0,
@@ -103,8 +102,12 @@ pub(super) fn with_tiles(rows: usize, task: impl FnOnce()) {
     };
     config.bytes_per_row[..8].fill(4 * TILE as u16);
     config.rows[..8].fill(TILE as u8);
-    for tile in SECOND_ROW {
-        config.rows[tile] = rows as u8;
+    // There must be one row.
+    let lengths = [rows.clamp(1, TILE), rows.clamp(TILE + 1, 2 * TILE) - TILE];
+    for (tiles, len) in ROWS_OF_TILES.into_iter().zip(lengths) {
+        for tile in tiles {
+            config.rows[tile] = len as u8;
+        }
     }
     // SAFETY: the processor and the operating system have tiles, and the configuration is one that
     // they accept.
@@ -113,11 +116,15 @@ pub(super) fn with_tiles(rows: usize, task: impl FnOnce()) {
     task();
 }
 
-/// The tiles for the second row of a block: two of sums, one of the left operand.
-const SECOND_ROW: [usize; 3] = [2, 3, 5];
+/// The tiles for both rows of a block: two of sums, one of the left operand.
+const ROWS_OF_TILES: [[usize; 3]; 2] = [[0, 1, 4], [2, 3, 5]];
 
-/// With matrix units, in a thread inside [`with_tiles`].
-pub(super) fn multiply_amx(product: Product<'_>, sums: &mut Sums) {
+/// With matrix units.
+///
+/// # Safety
+///
+/// The thread is inside [`with_tiles`].
+pub(super) unsafe fn multiply_amx(product: Product<'_>, sums: &mut Sums) {
     product.check();
     let Product { left, right, steps } = product;
     let offsets = steps.offsets();
@@ -173,20 +180,20 @@ pub(super) fn multiply_amx(product: Product<'_>, sums: &mut Sums) {
     }
 }
 
-/// With dot products of pairs. [`has_avx512_bf16`] has been asked.
-pub(super) fn multiply_avx512_bf16(product: Product<'_>, sums: &mut Sums) {
-    // SAFETY: the processor has the instructions.
-    unsafe { dot_products(product, sums) };
-}
-
+/// With dot products of pairs, for the first `rows` rows.
+///
+/// # Safety
+///
+/// The processor has the instructions: [`has_avx512_bf16`].
 #[target_feature(enable = "avx512f,avx512bf16")]
-fn dot_products(product: Product<'_>, sums: &mut Sums) {
+pub(super) fn multiply_avx512_bf16(product: Product<'_>, rows: usize, sums: &mut Sums) {
     /// Rows whose sums stay in registers, two vectors each.
     const ROWS: usize = 8;
 
     let Product { left, right, steps } = product;
-    for (numbers, sums) in left.numbers.into_iter().zip(sums.as_chunks_mut::<TILE>().0) {
-        for first in (0..TILE).step_by(ROWS) {
+    let tiles = left.numbers.into_iter().zip(sums.as_chunks_mut::<TILE>().0);
+    for (tile, (numbers, sums)) in tiles.enumerate() {
+        for first in (0..TILE.min(rows.saturating_sub(tile * TILE))).step_by(ROWS) {
             let sums = &mut sums[first..first + ROWS];
             // SAFETY: a row of sums is two vectors.
             let mut block: [[__m512; 2]; ROWS] = std::array::from_fn(|row| unsafe {
