@@ -134,9 +134,12 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
+    use crate::data::Store;
+    use crate::device::Devices;
     use crate::engine::RunId;
     use crate::recipe::{ModelConfig, Scale, content_hash, test_recipe};
     use crate::record::test_record;
+    use crate::text::bptt::VariableBptt;
 
     fn run() -> PlannedRun {
         let recipe = test_recipe();
@@ -153,6 +156,40 @@ mod tests {
     }
 
     const PILOT: Pilot = Pilot { steps: 10, step: 0.5, validation: 3.0, last_evaluation: 4.0 };
+
+    /// Strengths do not decide how long a step takes; the lengths of windows do.
+    #[cfg(feature = "flex")]
+    #[test]
+    fn runs_that_differ_in_strengths_alone_are_measured_once() {
+        let place = Place {
+            devices: Devices::open(&["flex".parse().unwrap()]).unwrap(),
+            kernels: Kernels::Fused,
+            store: Store::locate(None),
+        };
+        let mut recipes = [test_recipe(), test_recipe(), test_recipe()];
+        recipes[1].penalties[0].eta *= 4.0;
+        recipes[1].training.learning_rate *= 0.5;
+        recipes[2].data.variable_bptt =
+            Some(VariableBptt { half_probability: 0.5, deviation: 1.0, shortest: 2 });
+        let runs = recipes.map(|mut recipe| {
+            recipe.data.train_tokens = Some(4 * (100 * 5 + 1));
+            PlannedRun { recipe: recipe.into(), ..run() }
+        });
+        let mut measured = Vec::new();
+        let costs = costs(&runs, &place, &[], |done, all| {
+            measured.push((done, all));
+            true
+        });
+        assert_eq!(measured, [(0, 2), (1, 2)]);
+        let costs: Vec<_> = costs.unwrap().into_iter().map(Result::unwrap).collect();
+        assert_eq!(costs[0], costs[1]);
+        assert_eq!(costs[0].pilot.steps, 100);
+        // Windows of 3.75 steps on average.
+        assert!((110..160).contains(&costs[2].pilot.steps), "{}", costs[2].pilot.steps);
+        for Cost { pilot, .. } in &costs {
+            assert!(pilot.step > 0.0 && pilot.validation > 0.0 && pilot.last_evaluation > 0.0);
+        }
+    }
 
     /// The medium model on Penn Treebank: 4.2 M multiply-adds in the layers, 5.1 M in the softmax.
     #[test]
