@@ -234,7 +234,7 @@ struct CrossEntropyOptions {
 
 #[test]
 fn cross_entropy_agrees_with_pytorch() {
-    agrees("cross_entropy.json", 12, |kernels, options: &CrossEntropyOptions, inputs| {
+    agrees("cross_entropy.json", 13, |kernels, options: &CrossEntropyOptions, inputs| {
         let hidden = inputs.get("hidden");
         let inputs = LinearCrossEntropyInputs {
             precision: inputs.precision,
@@ -247,8 +247,13 @@ fn cross_entropy_agrees_with_pytorch() {
         if !options.terms {
             return Outputs::from([("nll", kernels.linear_cross_entropy(inputs))]);
         }
-        let LogitTerms { nll, square, entropy } = kernels.logit_terms(inputs);
-        Outputs::from([("nll", nll), ("square", square), ("entropy", entropy)])
+        let LogitTerms { nll, square, entropy, log_partition } = kernels.logit_terms(inputs);
+        Outputs::from([
+            ("nll", nll),
+            ("square", square),
+            ("entropy", entropy),
+            ("log_partition", log_partition),
+        ])
     });
 }
 

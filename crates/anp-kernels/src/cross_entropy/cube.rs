@@ -83,6 +83,7 @@ fn token<F: Float, A: Float, I: Int>(
         if unit == 0 {
             values[num_tokens + token] = F::cast_from(square);
             values[2 * num_tokens + token] = F::cast_from(ln_sum - weighted / sum);
+            values[3 * num_tokens + token] = F::cast_from(largest + ln_sum);
             if comptime!(keep) {
                 statistics[2 * token] = largest;
                 statistics[2 * token + 1] = ln_sum;
@@ -118,7 +119,7 @@ fn token<F: Float, A: Float, I: Int>(
 /// Replace the kept logits with their gradient.
 ///
 /// ```text
-/// dz = g_nll (p − y) + 2 g_square z − g_entropy p (ln p + entropy)
+/// dz = g_nll (p − y) + 2 g_square z − g_entropy p (ln p + entropy) + g_log_partition p
 /// ```
 #[cube(launch)]
 fn logits_gradient<F: Float, A: Float, I: Int>(
@@ -139,13 +140,15 @@ fn logits_gradient<F: Float, A: Float, I: Int>(
     let nll_grad = A::cast_from(upstream[token]);
     let factor = A::new(2.0) * A::cast_from(upstream[num_tokens + token]);
     let entropy_grad = A::cast_from(upstream[2 * num_tokens + token]);
+    let log_partition_grad = A::cast_from(upstream[3 * num_tokens + token]);
     let entropy = A::cast_from(values[2 * num_tokens + token]);
     let largest = statistics[2 * token];
     let ln_sum = statistics[2 * token + 1];
 
     let z = A::cast_from(logits[at]);
     let ln_p = max(z - largest - ln_sum, A::new(LOWEST));
-    let mut gradient = ln_p.exp() * (nll_grad - entropy_grad * (ln_p + entropy));
+    let of_p = nll_grad + log_partition_grad - entropy_grad * (ln_p + entropy);
+    let mut gradient = ln_p.exp() * of_p;
     // A class may be excluded by −∞, whose square must not matter if its factor is 0.
     if factor != A::new(0.0) {
         gradient += factor * z;
@@ -178,7 +181,7 @@ impl CrossEntropyBackend for CubeBackend {
         let [bias, targets] = [bias, targets].map(into_contiguous);
         let [num_tokens] = targets.shape().dims();
         let logits = matmul(hidden, of_layer(weight, tied));
-        let values = empty(&logits, [if terms { 3 } else { 1 }, num_tokens], logits.dtype);
+        let values = empty(&logits, [if terms { 4 } else { 1 }, num_tokens], logits.dtype);
         let has_statistics = keep && terms;
         let statistics = if has_statistics { [num_tokens, 2] } else { [1, 1] };
         let statistics = empty(&logits, statistics, wide(logits.dtype));

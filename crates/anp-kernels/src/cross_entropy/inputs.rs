@@ -30,4 +30,6 @@ pub struct LogitTerms {
     pub square: Tensor<1>,
     /// Entropy of the softmax, in nats.
     pub entropy: Tensor<1>,
+    /// Logarithm of the softmax's partition function, `ln Σ e^z`, in nats.
+    pub log_partition: Tensor<1>,
 }

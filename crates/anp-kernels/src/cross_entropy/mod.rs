@@ -4,6 +4,7 @@
 //! z = hidden · weight + bias,  p = softmax(z)
 //! nll[n] = −ln p[n, target[n]]
 //! square[n] = Σᵥ z[n, v]²,  entropy[n] = −Σᵥ p[n, v] ln p[n, v]
+//! log_partition[n] = ln Σᵥ exp z[n, v]
 //! ```
 //!
 //! Logits, probabilities and their gradient share one buffer of `[num_tokens, num_classes]`, where
@@ -51,7 +52,8 @@ pub fn linear_cross_entropy(inputs: LinearCrossEntropyInputs) -> Tensor<1> {
     values(inputs, false).reshape([num_tokens])
 }
 
-/// As [`linear_cross_entropy`], with the squared norm of the logits and the entropy of the softmax.
+/// As [`linear_cross_entropy`], with the squared norm of the logits, and the entropy and the
+/// partition function of the softmax.
 ///
 /// # Panics
 ///
@@ -64,7 +66,7 @@ pub fn logit_terms(inputs: LinearCrossEntropyInputs) -> LogitTerms {
     let [num_tokens, _] = inputs.hidden.dims();
     let values = values(inputs, true);
     let term = |index| values.clone().narrow(0, index, 1).reshape([num_tokens]);
-    LogitTerms { nll: term(0), square: term(1), entropy: term(2) }
+    LogitTerms { nll: term(0), square: term(1), entropy: term(2), log_partition: term(3) }
 }
 
 fn values(inputs: LinearCrossEntropyInputs, terms: bool) -> Tensor<2> {

@@ -20,7 +20,7 @@ pub struct CrossEntropyForward<B: Backend> {
     pub targets: IntTensor<B>,
     /// Whether `weight` is that of an embedding.
     pub tied: bool,
-    /// Whether to compute the squared norm of the logits and the entropy, too.
+    /// Whether to compute the other terms of [`LogitTerms`](super::LogitTerms), too.
     pub terms: bool,
     /// Whether to keep what the backward step needs.
     pub keep: bool,
@@ -32,7 +32,8 @@ pub struct CrossEntropyForward<B: Backend> {
 #[derive(Debug, Clone, ExtensionType)]
 #[extension_type(fusion: cfg(feature = "fusion"))]
 pub struct CrossEntropyOutputs<B: Backend> {
-    /// `nll`, and with `terms` the squared norm and the entropy: `[1 or 3, num_tokens]`.
+    /// `nll`, and with `terms` the squared norm, the entropy and the logarithm of the partition
+    /// function: `[1 or 4, num_tokens]`.
     pub values: FloatTensor<B>,
     /// With `keep`, `[num_tokens, num_classes]`: the gradient of `nll` with respect to the logits,
     /// or with `terms` the logits themselves.
@@ -88,7 +89,7 @@ pub trait CrossEntropyBackend: Backend {
         let wide = crate::cube::wide(hidden.dtype);
         let statistics = TensorSpec::new([num_tokens, 2].into(), wide);
         CrossEntropyOutputsMetadata {
-            values: spec(hidden, [if *terms { 3 } else { 1 }, num_tokens]),
+            values: spec(hidden, [if *terms { 4 } else { 1 }, num_tokens]),
             logits: optional(*keep, spec(hidden, [num_tokens, num_classes])),
             statistics: optional(*keep && *terms, statistics),
         }

@@ -22,7 +22,11 @@ pub fn logit_terms(inputs: LinearCrossEntropyInputs) -> LogitTerms {
     let targets = inputs.targets.clone();
     let logits = logits(inputs);
     let log_p = log_softmax(logits.clone(), 1);
+    // Relative to the largest logit, so that nothing overflows. Its gradient cancels.
+    let largest = logits.clone().max_dim(1).detach();
+    let sum = (logits.clone() - largest.clone()).exp().sum_dim(1);
     LogitTerms {
+        log_partition: (sum.log() + largest).squeeze_dim(1),
         nll: nll(log_p.clone(), targets),
         square: logits.square().sum_dim(1).squeeze_dim(1),
         entropy: (log_p.clone().exp() * log_p).sum_dim(1).squeeze_dim::<1>(1).neg(),

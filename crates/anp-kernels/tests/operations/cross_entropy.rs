@@ -35,8 +35,13 @@ fn run(case: Case, device: &TestDevice, kernels: Kernels) -> Values {
         precision,
     };
     let outputs = if terms {
-        let LogitTerms { nll, square, entropy } = kernels.logit_terms(inputs);
-        vec![("nll", nll), ("square", square), ("entropy", entropy)]
+        let LogitTerms { nll, square, entropy, log_partition } = kernels.logit_terms(inputs);
+        vec![
+            ("nll", nll),
+            ("square", square),
+            ("entropy", entropy),
+            ("log_partition", log_partition),
+        ]
     } else {
         vec![("nll", kernels.linear_cross_entropy(inputs))]
     };

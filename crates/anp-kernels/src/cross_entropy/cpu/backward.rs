@@ -18,7 +18,7 @@ pub(super) struct Statistics<'a, E> {
 /// their gradient.
 ///
 /// ```text
-/// dz = g_nll (p − y) + 2 g_square z − g_entropy p (ln p + entropy)
+/// dz = g_nll (p − y) + 2 g_square z − g_entropy p (ln p + entropy) + g_log_partition p
 /// ```
 ///
 /// # Panics
@@ -40,9 +40,9 @@ pub(super) fn logits_gradient<E: Scalar>(
     let Statistics { maximum_and_ln_sum, entropy } = statistics;
     let lens = [maximum_and_ln_sum.len(), entropy.len()];
     assert_eq!(lens, [2 * tokens, tokens], "lengths of the terms");
-    let Terms { nll: nll_grad, square: square_grad, entropy: entropy_grad } = terms_grad;
-    let lens = [nll_grad.len(), square_grad.len(), entropy_grad.len()];
-    assert_eq!(lens, [tokens; 3], "lengths of the gradients");
+    let Terms { nll, square, entropy: _, log_partition } = terms_grad;
+    let lens = [nll.len(), square.len(), terms_grad.entropy.len(), log_partition.len()];
+    assert_eq!(lens, [tokens; 4], "lengths of the gradients");
 
     let per_task = rows_per_task(num_classes);
     let tasks = logits.chunks_mut(per_task * num_classes).enumerate().collect();
@@ -52,20 +52,21 @@ pub(super) fn logits_gradient<E: Scalar>(
             || {
                 for (i, row) in rows.chunks_exact_mut(num_classes).enumerate() {
                     let token = task * per_task + i;
-                    let (nll, square) = (nll_grad[token], square_grad[token]);
-                    let (factor, entropy_grad) = (square + square, entropy_grad[token]);
+                    let (of_p, factor) =
+                        (nll[token] + log_partition[token], square[token] + square[token]);
+                    let entropy_grad = terms_grad.entropy[token];
                     let maximum = maximum_and_ln_sum[2 * token];
                     let ln_sum = maximum_and_ln_sum[2 * token + 1];
                     let entropy = entropy[token];
                     for z in row.iter_mut() {
                         let ln_p = (*z - maximum - ln_sum).maximum(E::from_f64(LOWEST));
-                        let through_p = ln_p.exp() * (nll - entropy_grad * (ln_p + entropy));
+                        let through_p = ln_p.exp() * (of_p - entropy_grad * (ln_p + entropy));
                         // A class may be excluded by −∞, whose square must not matter if its factor
                         // is 0.
                         let direct = if factor == E::ZERO { E::ZERO } else { factor * *z };
                         *z = through_p + direct;
                     }
-                    row[targets[token]] -= nll;
+                    row[targets[token]] -= nll[token];
                 }
             },
         );

@@ -18,9 +18,10 @@ pub(super) fn evaluate<E: Scalar>(layer: &Layer<'_, E>, terms: Terms<&mut [E]>, 
     /// product.
     const FEWEST: usize = 512;
 
-    let Terms { nll, square, entropy } = terms;
+    let Terms { nll, square, entropy, log_partition } = terms;
     let (tokens, num_classes) = (layer.targets.len(), layer.num_classes);
-    assert_eq!([nll.len(), square.len(), entropy.len()], [tokens; 3], "lengths of the results");
+    let lens = [nll.len(), square.len(), entropy.len(), log_partition.len()];
+    assert_eq!(lens, [tokens; 4], "lengths of the results");
     let width = (LOGITS / tokens.max(1)).clamp(FEWEST.min(num_classes), num_classes);
     let mut logits = vec![E::ZERO; tokens * width];
     let mut parts = vec![(Part::EMPTY, f64::NAN); tokens];
@@ -54,5 +55,6 @@ pub(super) fn evaluate<E: Scalar>(layer: &Layer<'_, E>, terms: Terms<&mut [E]>, 
         nll[token] = E::from_f64(part.nll(logit));
         square[token] = E::from_f64(part.square);
         entropy[token] = E::from_f64(part.entropy());
+        log_partition[token] = E::from_f64(part.log_partition());
     }
 }

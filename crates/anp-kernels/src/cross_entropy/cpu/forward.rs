@@ -47,10 +47,10 @@ pub(super) fn forward_with_terms<E: Scalar>(
     statistics: &mut [E],
     threads: usize,
 ) -> Vec<E> {
-    let Terms { nll, square, entropy } = terms;
+    let Terms { nll, square, entropy, log_partition } = terms;
     let num_tokens = layer.targets.len();
-    let lens = [nll.len(), square.len(), entropy.len()];
-    assert_eq!(lens, [num_tokens; 3], "lengths of the terms");
+    let lens = [nll.len(), square.len(), entropy.len(), log_partition.len()];
+    assert_eq!(lens, [num_tokens; 4], "lengths of the terms");
     assert_eq!(statistics.len(), 2 * num_tokens, "length of the statistics");
     let mut logits = layer.logits(threads);
     let tokens = rows_per_task(layer.num_classes);
@@ -60,9 +60,11 @@ pub(super) fn forward_with_terms<E: Scalar>(
         .zip(nll.chunks_mut(tokens))
         .zip(square.chunks_mut(tokens))
         .zip(entropy.chunks_mut(tokens))
+        .zip(log_partition.chunks_mut(tokens))
         .zip(statistics.chunks_mut(2 * tokens))
         .collect();
-    map(tasks, threads, |(((((rows, targets), nll), square), entropy), statistics)| {
+    map(tasks, threads, |(terms, statistics)| {
+        let (((((rows, targets), nll), square), entropy), log_partition) = terms;
         vectorized(
             #[inline(always)]
             || {
@@ -71,6 +73,7 @@ pub(super) fn forward_with_terms<E: Scalar>(
                     nll[i] = E::from_f64(part.nll(row[targets[i]].to_f64()));
                     square[i] = E::from_f64(part.square);
                     entropy[i] = E::from_f64(part.entropy());
+                    log_partition[i] = E::from_f64(part.log_partition());
                     statistics[2 * i] = E::from_f64(part.maximum);
                     statistics[2 * i + 1] = E::from_f64(part.sum.ln());
                 }

@@ -1,6 +1,6 @@
 //! There is one buffer of the logits' size. [`forward`](forward::forward) leaves `p − y` in it, the
 //! gradient of `nll` with respect to the logits, so the backward half is two products. With the
-//! other two terms, [`forward_with_terms`](forward::forward_with_terms) keeps the logits, and
+//! other terms, [`forward_with_terms`](forward::forward_with_terms) keeps the logits, and
 //! [`logits_gradient`](backward::logits_gradient) replaces them with their gradient.
 //! [`evaluate`](evaluate::evaluate) keeps nothing.
 
@@ -30,23 +30,28 @@ struct Terms<T> {
     nll: T,
     square: T,
     entropy: T,
+    log_partition: T,
 }
 
 impl<'a, E> Terms<&'a [E]> {
-    /// From `[3, num_tokens]`.
+    /// From `[4, num_tokens]`.
     fn split(values: &'a [E]) -> Self {
-        let (nll, rest) = values.split_at(values.len() / 3);
-        let (square, entropy) = rest.split_at(nll.len());
-        Self { nll, square, entropy }
+        let (first, last) = values.split_at(values.len() / 2);
+        let [(nll, square), (entropy, log_partition)] =
+            [first, last].map(|half| half.split_at(half.len() / 2));
+        Self { nll, square, entropy, log_partition }
     }
 }
 
 impl<'a, E> Terms<&'a mut [E]> {
-    /// From `[3, num_tokens]`.
+    /// From `[4, num_tokens]`.
     fn split_mut(values: &'a mut [E]) -> Self {
-        let (nll, rest) = values.split_at_mut(values.len() / 3);
-        let (square, entropy) = rest.split_at_mut(nll.len());
-        Self { nll, square, entropy }
+        let (first, last) = values.split_at_mut(values.len() / 2);
+        let [(nll, square), (entropy, log_partition)] = [first, last].map(|half| {
+            let middle = half.len() / 2;
+            half.split_at_mut(middle)
+        });
+        Self { nll, square, entropy, log_partition }
     }
 }
 
@@ -84,7 +89,7 @@ fn forward<B: CpuBackend, E: CpuScalar>(inputs: CrossEntropyForward<B>) -> Cross
     let (with_terms, keep) = (inputs.terms, inputs.keep);
     let inputs = Values::<B, E>::new(inputs);
     let (layer, num_tokens) = (inputs.layer(), inputs.targets.len());
-    let mut values = vec![E::ZERO; 3 * num_tokens];
+    let mut values = vec![E::ZERO; 4 * num_tokens];
     let mut statistics = vec![E::ZERO; if keep && with_terms { 2 * num_tokens } else { 0 }];
     let terms = Terms::split_mut(&mut values);
     let logits = match (keep, with_terms) {
@@ -97,7 +102,7 @@ fn forward<B: CpuBackend, E: CpuScalar>(inputs: CrossEntropyForward<B>) -> Cross
             Some(forward::forward_with_terms(&layer, terms, &mut statistics, threads()))
         }
     };
-    let num_terms = if with_terms { 3 } else { 1 };
+    let num_terms = if with_terms { 4 } else { 1 };
     values.truncate(num_terms * num_tokens);
     let logits = logits.map(|logits| like.tensor(logits, [num_tokens, inputs.bias.len()]));
     let statistics = (keep && with_terms).then(|| like.tensor(statistics, [num_tokens, 2]));

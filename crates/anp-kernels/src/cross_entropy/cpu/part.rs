@@ -56,6 +56,10 @@ impl Part {
         self.sum.ln() + (self.maximum - logit)
     }
 
+    pub(super) fn log_partition(&self) -> f64 {
+        self.maximum + self.sum.ln()
+    }
+
     /// `−Σ p ln p` with `ln p = (z − m) − ln Σ e^(z − m)`. Nothing cancels: no term is negative.
     pub(super) fn entropy(&self) -> f64 {
         self.sum.ln() - self.weighted / self.sum

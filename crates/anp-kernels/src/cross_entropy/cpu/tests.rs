@@ -22,6 +22,7 @@ struct Problem {
     nll_grad: Vec<f64>,
     square_grad: Option<Vec<f64>>,
     entropy_grad: Option<Vec<f64>>,
+    log_partition_grad: Option<Vec<f64>>,
 }
 
 /// Everything that the kernels compute, as `f64`.
@@ -30,6 +31,7 @@ struct Results {
     nll: Vec<f64>,
     square: Vec<f64>,
     entropy: Vec<f64>,
+    log_partition: Vec<f64>,
     hidden_grad: Vec<f64>,
     weight_grad: Vec<f64>,
     bias_grad: Vec<f64>,
@@ -49,13 +51,18 @@ impl Problem {
         (0..self.tokens).map(|n| (0..v).map(|j| logit(n, j)).collect()).collect()
     }
 
+    /// The same with nothing after the other terms.
+    fn of_nll(self) -> Self {
+        Self { square_grad: None, entropy_grad: None, log_partition_grad: None, ..self }
+    }
+
     /// Zero if there is none.
     fn bias(&self) -> Vec<f64> {
         self.bias.clone().unwrap_or_else(|| vec![0.0; self.num_classes])
     }
 
-    /// `nll`, `square` and `entropy` of one token from the definition.
-    fn terms(&self, token: usize, logits: &[f64]) -> [f64; 3] {
+    /// The terms of one token from the definition, in order.
+    fn terms(&self, token: usize, logits: &[f64]) -> [f64; 4] {
         let largest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let sum: f64 = logits.iter().map(|z| (z - largest).exp()).sum();
         let ln_p = |z: f64| z - largest - sum.ln();
@@ -63,10 +70,11 @@ impl Problem {
             -ln_p(logits[self.targets[token]]),
             logits.iter().map(|z| z * z).sum(),
             -logits.iter().map(|&z| ln_p(z).exp() * ln_p(z)).sum::<f64>(),
+            largest + sum.ln(),
         ]
     }
 
-    fn reference(&self) -> Vec<[f64; 3]> {
+    fn reference(&self) -> Vec<[f64; 4]> {
         self.logits().iter().enumerate().map(|(n, logits)| self.terms(n, logits)).collect()
     }
 
@@ -75,10 +83,11 @@ impl Problem {
         let of = |g: &Option<Vec<f64>>, n: usize| g.as_ref().map_or(0.0, |g| g[n]);
         let terms = self.reference().into_iter().enumerate();
         terms
-            .map(|(n, [nll, square, entropy])| {
+            .map(|(n, [nll, square, entropy, log_partition])| {
                 self.nll_grad[n] * nll
                     + of(&self.square_grad, n) * square
                     + of(&self.entropy_grad, n) * entropy
+                    + of(&self.log_partition_grad, n) * log_partition
             })
             .sum()
     }
@@ -91,7 +100,7 @@ impl Problem {
         let n = self.tokens;
         // Results must not depend on what was there.
         let garbage = |len| vec![E::from_f64(f64::NAN); len];
-        let (mut values, mut statistics) = (garbage(3 * n), garbage(2 * n));
+        let (mut values, mut statistics) = (garbage(4 * n), garbage(2 * n));
         let mut scale = narrow(&self.nll_grad);
         let terms = Terms::split_mut(&mut values);
         let logits = if plain {
@@ -99,9 +108,15 @@ impl Problem {
         } else {
             let mut logits = forward_with_terms(&layer, terms, &mut statistics, threads);
             let zero = vec![0.0; n];
-            let square_grad = narrow(self.square_grad.as_ref().unwrap_or(&zero));
-            let entropy_grad = narrow(self.entropy_grad.as_ref().unwrap_or(&zero));
-            let grads = Terms { nll: &scale[..], square: &square_grad, entropy: &entropy_grad };
+            let [square, entropy, log_partition] =
+                [&self.square_grad, &self.entropy_grad, &self.log_partition_grad]
+                    .map(|gradient| narrow(gradient.as_ref().unwrap_or(&zero)));
+            let grads = Terms {
+                nll: &scale[..],
+                square: &square[..],
+                entropy: &entropy[..],
+                log_partition: &log_partition[..],
+            };
             let entropy = Terms::split(&values).entropy;
             let statistics = Statistics { maximum_and_ln_sum: &statistics, entropy };
             logits_gradient(&mut logits, &self.targets, statistics, grads, threads);
@@ -114,6 +129,7 @@ impl Problem {
             nll: widen(terms.nll),
             square: widen(terms.square),
             entropy: widen(terms.entropy),
+            log_partition: widen(terms.log_partition),
             hidden_grad: widen(&gradients.hidden),
             weight_grad: widen(&gradients.weight),
             bias_grad: widen(&gradients.bias),
@@ -154,6 +170,7 @@ fn problem([n, h, v]: [usize; 3], tied: bool, bias: bool, seed: u64) -> Problem 
         nll_grad: numbers(n, 1.0, seed + 5),
         square_grad: Some(numbers(n, 0.1, seed + 6)),
         entropy_grad: Some(numbers(n, 1.0, seed + 7)),
+        log_partition_grad: Some(numbers(n, 1.0, seed + 8)),
     }
 }
 
@@ -193,6 +210,7 @@ proptest! {
         assert_near("nll", &results.nll, &of(0), 1e-12);
         assert_near("square", &results.square, &of(1), 1e-12);
         assert_near("entropy", &results.entropy, &of(2), 1e-12);
+        assert_near("log_partition", &results.log_partition, &of(3), 1e-12);
         assert_near("nll alone", &problem.run::<f64>(true, 1).nll, &of(0), 1e-12);
     }
 
@@ -203,7 +221,7 @@ proptest! {
 
     #[test]
     fn gradients_of_nll_are_differences_of_nll(problem in problems(), equal in any::<bool>()) {
-        let mut problem = Problem { square_grad: None, entropy_grad: None, ..problem };
+        let mut problem = problem.of_nll();
         if equal {
             problem.nll_grad.fill(-0.7);
         }
@@ -228,6 +246,7 @@ proptest! {
         if !plain {
             assert_near("square", &single.square, &double.square, 1e-5);
             assert_near("entropy", &single.entropy, &double.entropy, 1e-5);
+            assert_near("log_partition", &single.log_partition, &double.log_partition, 1e-5);
         }
     }
 }
@@ -256,20 +275,21 @@ fn the_number_of_threads_does_not_change_a_bit() {
             assert_eq!(one.bias_grad, two.bias_grad);
             if !plain {
                 assert_eq!([one.square, one.entropy], [two.square, two.entropy]);
+                assert_eq!(one.log_partition, two.log_partition);
             }
         }
     }
 }
 
-/// `nll`, `square` and `entropy` of [`evaluate`].
-fn evaluated(problem: &Problem, threads: usize) -> [Vec<f64>; 3] {
+/// What [`evaluate`] writes, in order.
+fn evaluated(problem: &Problem, threads: usize) -> [Vec<f64>; 4] {
     let Problem { weight, tied, hidden, targets, tokens, .. } = problem;
     let bias = problem.bias();
     let layer = Layer::new(weight, &bias, *tied, hidden, targets);
-    let mut values = vec![f64::NAN; 3 * tokens];
+    let mut values = vec![f64::NAN; 4 * tokens];
     evaluate(&layer, Terms::split_mut(&mut values), threads);
-    let Terms { nll, square, entropy } = Terms::split(&values);
-    [nll, square, entropy].map(<[f64]>::to_vec)
+    let Terms { nll, square, entropy, log_partition } = Terms::split(&values);
+    [nll, square, entropy, log_partition].map(<[f64]>::to_vec)
 }
 
 /// In several parts, of which the last is shorter.
@@ -279,8 +299,8 @@ fn evaluation_in_parts_agrees_with_training() {
         let problem = problem([150, 7, 40_000], tied, bias, 5);
         let actual = evaluated(&problem, 2);
         assert_eq!(actual, evaluated(&problem, 1));
-        let Results { nll, square, entropy, .. } = problem.run::<f64>(false, 2);
-        for (actual, expected) in actual.iter().zip([nll, square, entropy]) {
+        let Results { nll, square, entropy, log_partition, .. } = problem.run::<f64>(false, 2);
+        for (actual, expected) in actual.iter().zip([nll, square, entropy, log_partition]) {
             assert_near("evaluated", actual, &expected, 1e-13);
         }
     }
@@ -292,7 +312,7 @@ fn a_part_without_classes_does_not_disturb_evaluation() {
     let mut problem = problem([150, 7, 40_000], false, true, 5);
     problem.bias.as_mut().unwrap()[..10_000].fill(f64::NEG_INFINITY);
     problem.targets.fill(20_000);
-    let [expected, _, entropy] = evaluated(&problem, 1);
+    let [expected, _, entropy, _] = evaluated(&problem, 1);
     problem.hidden[7] = f64::NAN;
     let [nll, ..] = evaluated(&problem, 1);
     assert!(nll[1].is_nan() && nll[0] == expected[0] && nll[2..] == expected[2..]);
@@ -316,8 +336,8 @@ fn of_logits(logits: &[f64], target: usize) -> Problem {
 fn large_logits_neither_overflow_nor_lose_the_small_ones() {
     for size in [80.0, 1e4] {
         let single = |target| {
-            let problem =
-                Problem { square_grad: None, ..of_logits(&[size, -size, size, 0.0], target) };
+            let problem = of_logits(&[size, -size, size, 0.0], target);
+            let problem = Problem { square_grad: None, log_partition_grad: None, ..problem };
             (problem.run::<f32>(true, 1), problem.run::<f32>(false, 1))
         };
         // p = [½, 0, ½, 0] up to e^−80.
@@ -328,6 +348,7 @@ fn large_logits_neither_overflow_nor_lose_the_small_ones() {
             assert_near("nll", &kept.nll, &[nll], 1e-7);
             assert_near("entropy", &kept.entropy, &[ln_2], 1e-7);
             assert_near("square", &kept.square, &[3.0 * size * size], 1e-7);
+            assert_near("log_partition", &kept.log_partition, &[size + ln_2], 1e-7);
             let mut expected = [0.5, 0.0, 0.5, 0.0];
             expected[target] -= 1.0;
             assert_near("plain", &plain.weight_grad, &expected, 1e-6);
@@ -342,6 +363,7 @@ fn a_class_may_be_excluded() {
     let problem = Problem {
         bias: Some(vec![0.0, f64::NEG_INFINITY, 0.0]),
         square_grad: None,
+        log_partition_grad: None,
         ..of_logits(&[0.0; 3], 2)
     };
     for plain in [true, false] {
