@@ -111,8 +111,9 @@ impl LabelSmoothing {
     ///
     /// # Panics
     ///
-    /// If `logits` has no element, or a unigram distribution is of another number of classes than `logits`. A target that is
-    /// none of the classes panics on some backends and reads something on others.
+    /// If `logits` has no element, or a unigram distribution is of another number of classes than
+    /// `logits`. A target that is none of the classes panics on some backends and reads something
+    /// on others.
     pub fn forward(&self, logits: Tensor<2>, targets: Tensor<1, Int>) -> Tensor<1> {
         let [num_tokens, num_classes] = tokens_and_features(logits.dims());
         if let Some(prior) = &self.prior {

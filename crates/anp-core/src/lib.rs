@@ -14,7 +14,8 @@
 //! | drop a word wherever it stands in a window | [`WordDropout`] |
 //! | drop single input tokens | [`SkipInput`] |
 //! | draw masks to apply elsewhere | [`sample_mask`], [`sample_word_mask`], [`apply_mask`] |
-//! | check a configuration | [`validate_range`], [`validate_strength`], [`validate_size`], [`validate_dropout`] |
+//! | check a strength, any other number | [`validate_strength`], [`validate_range`] |
+//! | check a size, a probability of dropping | [`validate_size`], [`validate_dropout`] |
 //!
 //! The penalty is one term of a training loss. Let the model return the activation that it is
 //! about, the last hidden one in the paper, beside its logits:

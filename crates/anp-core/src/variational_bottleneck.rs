@@ -60,10 +60,10 @@ impl VariationalBottleneckConfig {
 /// loss = nll(decoder(z)) + β · mean over examples of KL(N(μ, diag σ²) ‖ N(0, I))
 /// ```
 ///
-/// [Alemi, Fischer, Dillon & Murphy, 2016](https://arxiv.org/abs/1612.00410); the shift by 5 makes the noise small at first (σ ≈ 0.0067). The mean KL is an upper
-/// bound on I(X; Z) in nats, see [`gaussian_kl`]. The paper's decoder is a single linear layer. For
-/// a loss that is no mean over examples or tokens, see
-/// [`LossReduction::scale`](crate::LossReduction::scale).
+/// [Alemi, Fischer, Dillon & Murphy, 2016](https://arxiv.org/abs/1612.00410). The shift by 5 makes
+/// the noise small at first (σ ≈ 0.0067). The mean KL is an upper bound on I(X; Z) in nats, see
+/// [`gaussian_kl`]. The paper's decoder is a single linear layer. For a loss that is no mean over
+/// examples or tokens, see [`LossReduction::scale`](crate::LossReduction::scale).
 ///
 /// Follows the rule of Burn's `Dropout`: it draws noise where the features' device is an autodiff
 /// device and `training` is enabled. The draws are from the device's generator.

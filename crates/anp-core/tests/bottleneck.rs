@@ -46,9 +46,9 @@ fn devices() -> [TestDevice; 2] {
 }
 
 fn check_divergence<const D: usize>(case: &DivergenceCase, device: &TestDevice) {
-    // Near the prior, 1 + 2 ln σ is taken from σ²: what is left of the order of 0.01 has the
+    // Near the prior, 1 + 2 ln σ is taken from σ²: what is left, of the order of 0.05, has the
     // rounding of 1.
-    let tolerance = device.roundings(256.0);
+    let tolerance = device.roundings(64.0);
     let leaf = |name| case.inputs[name].tensor::<D>(device).require_grad();
     let (mean, log_sigma) = (leaf("mean"), leaf("log_sigma"));
     let kl = gaussian_kl(mean.clone(), log_sigma.clone());
@@ -76,8 +76,9 @@ fn divergences_agree_with_pytorch_in_value_and_gradient() {
 }
 
 fn check_head<const D: usize>(case: &HeadCase, device: &TestDevice) {
-    // ln σ is as exact as ρ; σ = exp(ln σ) has its error times |ln σ|, at most 200 roundings.
-    let tolerance = device.roundings(256.0);
+    // Sums of up to 18 products, and σ = exp(ln σ), which has the error of ln σ times |ln σ| < 10.
+    // A smaller σ is compared with the other magnitudes, or with 1e-30.
+    let tolerance = device.roundings(64.0);
     let [d_input, twice] = case.inputs["weight"].shape[..] else { panic!("a matrix") };
     let config = VariationalBottleneckConfig::new(d_input, twice / 2, case.beta);
     let mut head = config.init(&device.device);

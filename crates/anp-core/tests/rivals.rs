@@ -70,7 +70,7 @@ fn devices() -> [TestDevice; 2] {
     [DType::F32, DType::F64].map(|dtype| TestDevice { device: device.clone(), dtype })
 }
 
-/// Value and gradient of `term` at `input`, to `roundings` of the largest magnitude in each.
+/// Value and gradient of `term` at `input`.
 #[track_caller]
 fn check<const D: usize>(
     what: &str,
@@ -87,9 +87,9 @@ fn check<const D: usize>(
     assert_close(what, &gradient, &expected.gradient, tolerance);
 }
 
-/// The norms of two steps differ by less than they are, here by a factor of 10: 32 roundings of
-/// sums of at most 60 numbers become as many more.
-const ROUNDINGS: f64 = 320.0;
+/// Sums of up to 60 numbers, with a few roundings each, and what is left where two norms or two
+/// logits near 30 cancel to differences near 1.
+const ROUNDINGS: f64 = 64.0;
 
 #[test]
 fn penalties_over_time_agree_with_pytorch_in_either_layout() {
@@ -151,8 +151,6 @@ fn terms_on_logits_agree_with_pytorch() {
     assert!(cases.len() >= 4, "a case is missing");
     for case in &cases {
         for device in &devices() {
-            // Logits of up to 40 cancel to smoothing terms near 1, and give exponentials with as
-            // many times the rounding.
             let tolerance = device.roundings(ROUNDINGS);
             let what = |term| format!("{}, {term}, {device:?}", case.name);
             let logits = || case.logits.tensor::<2>(device);
