@@ -5,8 +5,10 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 
 use crate::display::display_on_one_line;
-use crate::error::{HyperParamError, validate_range};
+use crate::error::{HyperParamError, validate_strength};
+use crate::l2_norm::l2_norm;
 use crate::norm::{Norm, Reduction};
+use crate::widen::{no_penalty, widen};
 
 /// Configuration of [`ActivationNorm`].
 ///
@@ -30,7 +32,7 @@ impl ActivationNormConfig {
     ///
     /// [`HyperParamError::OutOfRange`] if `eta` is negative, infinite or NaN.
     pub fn validate(&self) -> Result<(), HyperParamError> {
-        validate_range("eta", self.eta, "[0, ∞)", self.eta.is_finite() && self.eta >= 0.0)
+        validate_strength("eta", self.eta)
     }
 
     /// Build the penalty.
@@ -89,29 +91,24 @@ impl ActivationNorm {
     ///
     /// - `activation`: `[.., d_hidden]`, for example `[batch_size, seq_length, d_hidden]`, or
     ///   `[seq_length, batch_size, d_hidden]`, or `[batch_size, d_hidden]`
-    /// - returns: `[1]`
+    /// - returns: `[1]`, in single precision if `activation` is in half precision
     ///
     /// # Panics
     ///
     /// If `activation` has no element: there is no mean to take.
     pub fn forward<const D: usize>(&self, activation: Tensor<D>) -> Tensor<1> {
-        let dims = activation.dims();
-        let num_elements: usize = dims.iter().product();
-        assert!(num_elements > 0, "the penalty needs an activation, got the shape {dims:?}");
+        let weight = self.reduction.weight_of_shape(self.norm, activation.dims());
         if self.eta == 0.0 {
-            return Tensor::zeros([1], (&activation.device(), activation.dtype()));
+            return no_penalty(&activation);
         }
-
-        let features = D - 1;
-        let num_features = dims[features];
-        let num_tokens = num_elements / num_features;
+        let activation = widen(activation);
         let sum = match self.norm {
             Norm::L2sq => activation.square().sum(),
-            Norm::L2 => sqrt_or_zero(activation.square().sum_dim(features)).sum(),
+            Norm::L2 => l2_norm(activation).sum(),
             Norm::L1 => activation.abs().sum(),
-            Norm::Linf => activation.abs().max_dim(features).sum(),
+            Norm::Linf => activation.abs().max_dim(D - 1).sum(),
         };
-        sum.mul_scalar(self.eta * self.reduction.weight(self.norm, num_tokens, num_features))
+        sum.mul_scalar(self.eta * weight)
     }
 
     /// Strength η.
@@ -128,12 +125,6 @@ impl ActivationNorm {
     pub fn reduction(&self) -> Reduction {
         self.reduction
     }
-}
-
-/// √x, with derivative 0 instead of ∞ at 0. An ε under the root would bias every other norm.
-fn sqrt_or_zero<const D: usize>(x: Tensor<D>) -> Tensor<D> {
-    let zero = x.clone().equal_elem(0.0);
-    x.mask_fill(zero.clone(), 1.0).sqrt().mask_fill(zero, 0.0)
 }
 
 display_on_one_line!(

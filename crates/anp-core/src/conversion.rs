@@ -46,6 +46,37 @@ pub enum LossReduction {
     MeanOverTokens,
 }
 
+impl LossReduction {
+    /// How many times larger this loss is than the mean over tokens: T, or 1.
+    ///
+    /// The rivals of the activation norm penalty stand beside a mean over tokens or examples in
+    /// their papers, and are means themselves. Multiply such a term by this scale, and it does
+    /// beside this loss what it does beside that of its paper. This holds for the defaults of
+    /// [`TemporalActivationNorm`](crate::TemporalActivationNorm),
+    /// [`NormStabilizer`](crate::NormStabilizer) and [`TargetNorm`](crate::TargetNorm), and for
+    /// [`ConfidencePenalty`](crate::ConfidencePenalty),
+    /// [`LabelSmoothing`](crate::LabelSmoothing), [`Darc1`](crate::Darc1) and
+    /// [`VariationalBottleneck`](crate::VariationalBottleneck).
+    ///
+    /// ```
+    /// use anp_core::{ConfidencePenaltyConfig, LossReduction};
+    /// use burn::prelude::*;
+    ///
+    /// // β = 2 (Pereyra et al. on the Penn Treebank), windows of 35 steps and 20 streams.
+    /// let logits = Tensor::<2>::zeros([35 * 20, 50], &Device::default());
+    /// let penalty = ConfidencePenaltyConfig::new(2.0).init().forward(logits);
+    /// let term = penalty * LossReduction::SumOverTime.scale(35); // to add to the summed loss
+    /// # let expected = -2.0 * 35.0 * 50_f32.ln();
+    /// # assert!((term.into_scalar::<f32>() / expected - 1.0).abs() < 1e-5);
+    /// ```
+    pub fn scale(self, seq_length: usize) -> f64 {
+        match self {
+            Self::SumOverTime => seq_length as f64,
+            Self::MeanOverTokens => 1.0,
+        }
+    }
+}
+
 /// λ of the penalty `eta · reduction(norm)`, added to a loss reduced as `loss` says.
 ///
 /// ```text
@@ -65,11 +96,8 @@ pub fn lambda(
         return None;
     }
     let num_tokens = shape.batch_size * shape.seq_length;
-    let means = match loss {
-        LossReduction::SumOverTime => shape.seq_length as f64,
-        LossReduction::MeanOverTokens => 1.0,
-    };
-    Some(eta * reduction.weight(norm, num_tokens, shape.d_hidden) * num_tokens as f64 / means)
+    let weight = reduction.weight(norm, num_tokens, shape.d_hidden);
+    Some(eta * weight * num_tokens as f64 / loss.scale(shape.seq_length))
 }
 
 /// The α of AWD-LSTM's activation regularisation, `α · mean over elements of h²` added to a mean

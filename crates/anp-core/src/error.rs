@@ -41,6 +41,15 @@ pub fn validate_range(
     if is_in_range { Ok(()) } else { Err(HyperParamError::OutOfRange { name, range, value }) }
 }
 
+/// Check the strength of a penalty, of which 0 turns it off.
+///
+/// # Errors
+///
+/// [`HyperParamError::OutOfRange`] under `name` if `strength` is negative, infinite or NaN.
+pub fn validate_strength(name: &'static str, strength: f64) -> Result<(), HyperParamError> {
+    validate_range(name, strength, "[0, ∞)", strength.is_finite() && strength >= 0.0)
+}
+
 /// Check a width or a count.
 ///
 /// # Errors

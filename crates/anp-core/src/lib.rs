@@ -4,12 +4,18 @@
 //! | to | use |
 //! | --- | --- |
 //! | penalise an activation | [`ActivationNorm`], a [`Norm`] with a [`Reduction`] |
-//! | compare strengths with other papers | [`lambda`], [`awd_alpha`] |
+//! | penalise its changes over time | [`TemporalActivationNorm`], [`NormStabilizer`] |
+//! | draw its norm to a target | [`TargetNorm`] |
+//! | penalise the logits' norm | [`ActivationNorm`] on the logits, or [`Darc1`] |
+//! | penalise confident predictions | [`ConfidencePenalty`], [`LabelSmoothing`] |
+//! | bound the information in an activation | [`VariationalBottleneck`], [`gaussian_kl`] |
+//! | compare strengths with other papers | [`lambda`], [`awd_alpha`], [`LossReduction::scale`] |
 //! | drop the same features at each step of a sequence | [`LockedDropout`] |
 //! | drop a word wherever it stands in a window | [`WordDropout`] |
 //! | drop single input tokens | [`SkipInput`] |
 //! | draw masks to apply elsewhere | [`sample_mask`], [`sample_word_mask`], [`apply_mask`] |
-//! | check a configuration | [`validate_range`], [`validate_size`], [`validate_dropout`] |
+//! | check a strength, any other number | [`validate_strength`], [`validate_range`] |
+//! | check a size, a probability of dropping | [`validate_size`], [`validate_dropout`] |
 //!
 //! The penalty is one term of a training loss. Let the model return the activation that it is
 //! about, the last hidden one in the paper, beside its logits:
@@ -54,25 +60,48 @@
 //! or opens a file.
 
 mod activation_norm;
+mod confidence_penalty;
 mod conversion;
+mod darc1;
 mod display;
 mod error;
+mod gaussian_kl;
+mod l2_norm;
+mod label_smoothing;
 mod locked_dropout;
 mod mask;
 mod norm;
+mod norm_stabilizer;
 mod skip_input;
+mod target_norm;
+mod temporal_activation_norm;
+mod time;
+mod variational_bottleneck;
+mod widen;
 mod word_dropout;
 
 pub use activation_norm::{ActivationNorm, ActivationNormConfig};
+pub use confidence_penalty::{ConfidencePenalty, ConfidencePenaltyConfig};
 pub use conversion::{
     BatchShape, LossReduction, awd_alpha, lambda, lambda_corrected_trace, lambda_eq11_per_step,
     lambda_frobenius,
 };
-pub use error::{HyperParamError, validate_dropout, validate_range, validate_size};
+pub use darc1::{Darc1, Darc1Config};
+pub use error::{
+    HyperParamError, validate_dropout, validate_range, validate_size, validate_strength,
+};
+pub use gaussian_kl::gaussian_kl;
+pub use label_smoothing::{LabelSmoothing, LabelSmoothingConfig};
 pub use locked_dropout::{LockedDropout, LockedDropoutConfig};
 pub use mask::{apply_mask, is_training, look_up_word_mask, sample_mask, sample_word_mask};
 pub use norm::{Norm, Reduction};
+pub use norm_stabilizer::{NormStabilizer, NormStabilizerConfig};
 pub use skip_input::{SkipInput, SkipInputConfig};
+pub use target_norm::{TargetNorm, TargetNormConfig};
+pub use temporal_activation_norm::{TemporalActivationNorm, TemporalActivationNormConfig};
+pub use variational_bottleneck::{
+    GaussianEncoding, VariationalBottleneck, VariationalBottleneckConfig,
+};
 pub use word_dropout::{WordDropout, WordDropoutConfig};
 
 /// The example of the project's README, so that it is compiled.

@@ -103,6 +103,27 @@ impl Reduction {
             (Self::Eq11Literal, _) => tokens / features,
         }
     }
+
+    /// [`weight`](Self::weight) for an activation of this shape, whose last dimension is features.
+    ///
+    /// # Panics
+    ///
+    /// If it has no element.
+    pub(crate) fn weight_of_shape<const D: usize>(self, norm: Norm, dims: [usize; D]) -> f64 {
+        let [num_tokens, num_features] = tokens_and_features(dims);
+        self.weight(norm, num_tokens, num_features)
+    }
+}
+
+/// Tokens (all dimensions but the last) and features of an activation of this shape.
+///
+/// # Panics
+///
+/// If it has no element.
+pub(crate) fn tokens_and_features<const D: usize>(dims: [usize; D]) -> [usize; 2] {
+    let num_elements: usize = dims.iter().product();
+    assert!(num_elements > 0, "the penalty needs an activation, got the shape {dims:?}");
+    [num_elements / dims[D - 1], dims[D - 1]]
 }
 
 #[cfg(test)]
