@@ -9,6 +9,7 @@
 //! | drop a word wherever it stands in a window | [`WordDropout`] |
 //! | drop single input tokens | [`SkipInput`] |
 //! | draw masks to apply elsewhere | [`sample_mask`], [`sample_word_mask`], [`apply_mask`] |
+//! | estimate mutual information | [`estimators`] |
 //! | check a configuration | [`validate_range`], [`validate_size`], [`validate_dropout`] |
 //!
 //! The penalty is one term of a training loss. Let the model return the activation that it is
@@ -57,6 +58,7 @@ mod activation_norm;
 mod conversion;
 mod display;
 mod error;
+pub mod estimators;
 mod locked_dropout;
 mod mask;
 mod norm;
