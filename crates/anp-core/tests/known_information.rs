@@ -92,6 +92,264 @@ fn optimal_batches(seed: u64, batches: u64, size: usize, dims: usize, rho: f64) 
     (0..batches).map(batch).collect()
 }
 
+fn values_of(bound: CriticBound, scores: &[Tensor<2>]) -> Vec<f64> {
+    let mut values: Vec<f64> =
+        scores.iter().map(|scores| bound.value(scores.clone()).into_scalar()).collect();
+    values.sort_by(f64::total_cmp);
+    values
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
+fn standard_deviation(values: &[f64]) -> f64 {
+    let mean = mean(values);
+    let square = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>();
+    (square / (values.len() as f64 - 1.0)).sqrt()
+}
+
+/// Whether the truth is within `quantile` standard errors of the estimate.
+fn covers(estimate: &Estimate, truth: f64, quantile: f64) -> bool {
+    let [low, high] = estimate.interval(quantile).expect("a standard error");
+    (low..=high).contains(&truth)
+}
+
+#[test]
+fn correlations_are_those_of_the_stated_information() {
+    for (information, rho) in TWENTY_DIMENSIONS {
+        // ρ has four digits.
+        assert!((normal_information(20, rho) - information).abs() < 4e-3);
+    }
+    assert!((normal_information(1, ONE_DIMENSION.1) - ONE_DIMENSION.0).abs() < 1e-4);
+}
+
+/// What is left to an estimator that has learned all there is to learn: with 64 samples per batch,
+/// InfoNCE reaches ln 64 = 4.16 and not more; NWJ is right on average and varies; the logarithm of
+/// Donsker-Varadhan and the clamp of SMILE show too much.
+#[test]
+fn the_best_critic_shows_how_each_bound_fails_at_large_information() {
+    let limit = 64_f64.ln();
+    let [mut nwj_deviations, mut info_nce_means] = [vec![], vec![]];
+    for (information, rho) in TWENTY_DIMENSIONS {
+        let scores = optimal_batches(10, 200, 64, 20, rho);
+        let shifted: Vec<_> = scores.iter().map(|scores| scores.clone().add_scalar(1.0)).collect();
+
+        let info_nce = values_of(CriticBound::InfoNce, &scores);
+        assert!(info_nce[199] <= limit * (1.0 + 1e-6), "{}", info_nce[199]);
+        info_nce_means.push(mean(&info_nce));
+        assert!(mean(&info_nce) < information, "{information}: a lower bound");
+
+        let nwj = values_of(CriticBound::Nwj, &shifted);
+        nwj_deviations.push(standard_deviation(&nwj));
+        let donsker_varadhan = values_of(CriticBound::DonskerVaradhan, &scores);
+        let smile = values_of(CriticBound::Smile { clip: 5.0 }, &scores);
+        if information == 2.0 {
+            for bound in [CriticBound::DonskerVaradhan, CriticBound::Smile { clip: 5.0 }] {
+                let estimate = bound.estimate(scores.clone());
+                assert!((estimate.nats - 2.0).abs() < 0.1, "{estimate:?}");
+            }
+            assert!(covers(&CriticBound::Nwj.estimate(shifted), normal_information(20, rho), 3.0));
+        }
+        if information == 10.0 {
+            // Its mean rests on rare batches far below the median, which is too high.
+            assert!(nwj[100] > 10.4 && nwj[0] < 5.0, "median {}, least {}", nwj[100], nwj[0]);
+            assert!(mean(&donsker_varadhan) > 11.0, "{}", mean(&donsker_varadhan));
+            assert!(mean(&smile) > 11.5, "{}", mean(&smile));
+            assert!(standard_deviation(&smile) < 1.0, "{}", standard_deviation(&smile));
+        }
+    }
+    assert!(nwj_deviations[4] > 5.0 * nwj_deviations[0], "{nwj_deviations:?}");
+    // At 2 nats of 10 the loss is small; at 10, it is 6 nats, and the interval does not tell.
+    assert!((info_nce_means[0] - 2.0).abs() < 0.3, "{info_nce_means:?}");
+    let estimate = CriticBound::InfoNce.estimate(optimal_batches(10, 50, 64, 20, 0.7951));
+    assert!(!covers(&estimate, 10.0, 100.0), "{estimate:?}");
+}
+
+/// Two independent pairs have the sum of their information, and their critics add up.
+#[test]
+fn info_nce_is_not_additive_near_its_limit() {
+    let scores = |seed, rho| optimal_batches(seed, 100, 64, 20, rho);
+    let error = |bound: CriticBound, rho| {
+        let [first, second] = [scores(1000, rho), scores(5000, rho)];
+        let both = first.iter().zip(&second).map(|(a, b)| a.clone() + b.clone());
+        let both = bound.estimate(both.collect::<Vec<_>>()).nats;
+        let apart = bound.estimate(first).nats + bound.estimate(second).nats;
+        (both - apart) / apart
+    };
+    let [(_, weak), (_, strong)] = [(0.4, 0.15), TWENTY_DIMENSIONS[1]];
+    assert!(error(CriticBound::InfoNce, weak).abs() < 0.1);
+    assert!(error(CriticBound::InfoNce, strong) < -0.25);
+    assert!(error(CriticBound::DonskerVaradhan, strong).abs() < 0.15);
+}
+
+#[test]
+fn ksg_finds_the_information_of_a_normal_pair_and_its_own_error() {
+    let (information, rho) = ONE_DIMENSION;
+    let ksg = KsgConfig::new().init();
+    let estimates: Vec<Estimate> = (0..20)
+        .map(|seed| {
+            let [x, t] = Pair::normal(100 + seed, 1000, 1, rho).tensors();
+            ksg.estimate(x, t)
+        })
+        .collect();
+    let values: Vec<f64> = estimates.iter().map(|estimate| estimate.nats).collect();
+    // Twenty deviations of 0.026 leave 0.006 to their mean.
+    assert!((mean(&values) - information).abs() < 0.02, "{values:?}");
+    let errors: Vec<f64> = estimates.iter().map(|it| it.standard_error.unwrap()).collect();
+    // The deviation of twenty numbers is itself uncertain by 16 %.
+    let ratio = mean(&errors) / standard_deviation(&values);
+    assert!((0.6..1.6).contains(&ratio), "{ratio}");
+    let covered = estimates.iter().filter(|estimate| covers(estimate, information, 2.26)).count();
+    assert!(covered >= 16, "{covered} of 20 intervals of 95 % have the information");
+}
+
+#[test]
+fn ksg_falls_short_in_twenty_dimensions() {
+    let ksg = KsgConfig::new().with_max_parts(5).init();
+    let estimates = TWENTY_DIMENSIONS.map(|(_, rho)| {
+        let [x, t] = Pair::normal(300, 1500, 20, rho).tensors();
+        ksg.estimate(x, t)
+    });
+    assert!(estimates.is_sorted_by_key(|estimate| estimate.nats), "{estimates:?}");
+    for (estimate, (information, _)) in estimates.iter().zip(TWENTY_DIMENSIONS) {
+        assert!(estimate.nats < 0.3 * information, "{estimate:?}");
+        // The interval is narrow and wrong.
+        assert!(!covers(estimate, information, 10.0), "{estimate:?}");
+    }
+    // ψ(N) − ψ(k), which no information exceeds.
+    let [x, _] = Pair::normal(300, 200, 1, 0.5).tensors();
+    let same = ksg.estimate(x.clone(), x).nats;
+    let limit: f64 = (3..200).map(|n| 1.0 / f64::from(n)).sum();
+    assert!(same <= limit + 1e-12 && same > limit - 0.5, "{same}, {limit}");
+}
+
+/// Columns of several samples side by side.
+fn side_by_side(parts: &[Tensor<2>]) -> Tensor<2> {
+    Tensor::cat(parts.to_vec(), 1)
+}
+
+#[test]
+fn ksg_is_consistent_in_one_dimension_and_not_additive_in_ten() {
+    let ksg = KsgConfig::new().init();
+    let rho = ONE_DIMENSION.1;
+    let pairs: Vec<[Tensor<2>; 2]> =
+        (0..10).map(|seed| Pair::normal(700 + seed, 1000, 1, rho).tensors()).collect();
+    let [x, t] = pairs[0].clone();
+
+    // Independence.
+    let independent = ksg.estimate(x.clone(), pairs[1][1].clone());
+    assert!(covers(&independent, 0.0, 3.0), "{independent:?}");
+
+    // Data processing: a copy, and a function of T beside T.
+    let alone = ksg.estimate(x.clone(), t.clone()).nats;
+    let copies = side_by_side(&[x.clone(), x.clone()]);
+    let processed = side_by_side(&[t.clone(), t.clone().tanh()]);
+    let together = ksg.estimate(copies, processed).nats;
+    assert!((together - alone).abs() < 0.05, "{together}, {alone}");
+
+    // Additivity.
+    let joint = |count: usize| {
+        let [x, t] = [0, 1].map(|side| {
+            side_by_side(&pairs[..count].iter().map(|pair| pair[side].clone()).collect::<Vec<_>>())
+        });
+        ksg.estimate(x, t).nats
+    };
+    let sum = |count: usize| -> f64 {
+        pairs[..count].iter().cloned().map(|[x, t]| ksg.estimate(x, t).nats).sum()
+    };
+    assert!((joint(2) - sum(2)).abs() < 0.1, "{}, {}", joint(2), sum(2));
+    assert!(joint(10) < 0.5 * sum(10), "{}, {}", joint(10), sum(10));
+}
+
+/// 30 by 30 bins of a thousand samples: what is found in independent variables is bias.
+#[test]
+fn binning_finds_information_in_independent_samples_if_bins_are_many() {
+    let [x, t] = Pair::normal(40, 1000, 1, 0.0).tensors();
+    let information = |num_bins, miller_madow| {
+        let config = BinningConfig::new().with_num_bins(num_bins).with_range(Some([-3.0, 3.0]));
+        config.with_miller_madow(miller_madow).init().information(x.clone(), t.clone())
+    };
+    assert!(information(30, false).nats > 0.25);
+    assert!(!covers(&information(30, false), 0.0, 5.0));
+    assert!(covers(&information(4, true), 0.0, 3.0), "{:?}", information(4, true));
+    // Not additive: two copies of a unit, and two units, fill the examples' ln N.
+    let fine = BinningConfig::new().with_num_bins(1000).init();
+    let pairs = side_by_side(&[x.clone(), t.clone()]);
+    let both = fine.input_information(pairs).nats;
+    let apart = fine.input_information(x).nats + fine.input_information(t).nats;
+    assert!(both <= 1000_f64.ln() + 1e-12 && apart > 1.6 * both, "{both}, {apart}");
+}
+
+#[test]
+fn binning_finds_the_information_of_a_normal_pair() {
+    let (information, rho) = ONE_DIMENSION;
+    let [x, t] = Pair::normal(50, 20_000, 1, rho).tensors();
+    let config = BinningConfig::new().with_range(Some([-4.0, 4.0])).with_miller_madow(true);
+    let estimate = config.init().information(x, t);
+    // Bins of a quarter of a standard deviation lose about 0.01.
+    assert!((estimate.nats - information).abs() < 0.025, "{estimate:?}");
+    assert!((0.003..0.01).contains(&estimate.standard_error.unwrap()), "{estimate:?}");
+}
+
+/// A channel T = X + noise, which is the normal pair but for scale.
+fn channel(count: usize, dims: usize, rho: f64) -> GaussianMixture {
+    let [x, _] = Pair::normal(300, count, dims, rho).tensors();
+    GaussianMixture::isotropic(x, (1.0 - rho * rho).sqrt() / rho).expect("a positive noise")
+}
+
+#[test]
+fn distances_enclose_the_information_of_a_channel_below_the_logarithm_of_the_examples() {
+    let [count, limit] = [1000.0, 1000_f64.ln()];
+    for (information, rho) in TWENTY_DIMENSIONS {
+        let bounds = channel(count as usize, 20, rho).input_information();
+        let [lower, upper] = [bounds.lower, bounds.upper];
+        assert_eq!((lower.bound, upper.bound), (Bound::Lower, Bound::Upper));
+        assert!(lower.nats < information && lower.nats > 0.45 * information, "{bounds:?}");
+        assert!(upper.nats <= limit, "{bounds:?}");
+        // From 1000 examples, an upper bound of 10 nats cannot be had.
+        assert_eq!(upper.nats > information, information < limit, "{bounds:?}");
+    }
+    for dims in [1, 2, 5] {
+        let bounds = channel(1000, dims, 0.5_f64.sqrt()).input_information();
+        let information = 0.5 * dims as f64 * LN_2;
+        assert!((bounds.lower.nats..bounds.upper.nats).contains(&information), "{bounds:?}");
+        assert!(bounds.upper.standard_error.unwrap() < 0.05, "{bounds:?}");
+    }
+}
+
+/// How far the estimates of other samples are is what the jackknife says of one.
+#[test]
+fn the_jackknife_of_distances_is_the_spread_over_samples() {
+    let bounds: Vec<_> = (0..40)
+        .map(|seed| {
+            let [x, _] = Pair::normal(900 + seed, 150, 2, 0.5).tensors();
+            GaussianMixture::isotropic(x, 0.5).unwrap().input_information()
+        })
+        .collect();
+    for side in [|it: &anp_core::estimators::InformationBounds| it.lower, |it| it.upper] {
+        let estimates: Vec<Estimate> = bounds.iter().map(side).collect();
+        let values: Vec<f64> = estimates.iter().map(|it| it.nats).collect();
+        let errors: Vec<f64> = estimates.iter().map(|it| it.standard_error.unwrap()).collect();
+        // The deviation of forty numbers is itself uncertain by 11 %.
+        let ratio = mean(&errors) / standard_deviation(&values);
+        assert!((0.7..1.4).contains(&ratio), "{ratio}");
+    }
+}
+
+/// A copy of T that has noise of its own is a second look at X: with a noise model the estimate of
+/// (T, T) is that of T with less noise, and not that of T.
+#[test]
+fn distances_count_copies_with_their_own_noise() {
+    let [x, _] = Pair::normal(60, 200, 2, 0.5).tensors();
+    let of = |means, noise_std| {
+        GaussianMixture::isotropic(means, noise_std).unwrap().input_information().upper.nats
+    };
+    let copies = of(side_by_side(&[x.clone(), x.clone()]), 1.0);
+    assert!((copies - of(x.clone(), 0.5_f64.sqrt())).abs() < 1e-12);
+    assert!(copies > of(x, 1.0) + 0.1);
+}
+
 fn show(what: &str, estimate: &Estimate) {
     eprintln!("{what}: {:.4} ± {:.4}", estimate.nats, estimate.standard_error.unwrap_or(f64::NAN));
 }

@@ -159,11 +159,11 @@ impl Binning {
             let [a, b] = [a[in_a], b[in_b]];
             let log_sum = log_sum - loss(n) + loss(a) + loss(b);
             let surplus = surplus + is_last(n) - is_last(a) - is_last(b);
-            (self.information(log_sum, surplus, num_examples - 1), n)
+            (self.of_sums(log_sum, surplus, num_examples - 1), n)
         });
         let is_defined = num_examples > 1;
         Estimate {
-            nats: self.information(log_sum, surplus, num_examples),
+            nats: self.of_sums(log_sum, surplus, num_examples),
             standard_error: is_defined.then(|| jackknife(&without.collect::<Vec<_>>())).flatten(),
             num_units: num_examples,
             method: if self.config.miller_madow { Method::MillerMadow } else { Method::Binning },
@@ -172,7 +172,7 @@ impl Binning {
     }
 
     /// `log_sum`: Σ n ln n over joint cells, less those over the cells of each variable.
-    fn information(&self, log_sum: f64, surplus: f64, num_examples: usize) -> f64 {
+    fn of_sums(&self, log_sum: f64, surplus: f64, num_examples: usize) -> f64 {
         let count = num_examples as f64;
         let correction = if self.config.miller_madow { surplus / (2.0 * count) } else { 0.0 };
         count.ln() + log_sum / count + correction

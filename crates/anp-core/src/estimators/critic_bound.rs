@@ -24,7 +24,7 @@ use crate::error::{HyperParamError, validate_range};
 /// | --- | --- | --- | --- |
 /// | InfoNCE | ln p(t∣x) + c(x) | below, in expectation | never above ln N |
 /// | NWJ | 1 + ln p(t∣x)/p(t) | below, in expectation | variance grows as exp I |
-/// | Donsker-Varadhan | ln p(t∣x)/p(t) + c | neither: the logarithm of a mean over a batch is too low on average | variance grows as exp I |
+/// | Donsker-Varadhan | ln p(t∣x)/p(t) + c | neither | ln of a batch's mean is too low |
 /// | SMILE | ln p(t∣x)/p(t) | neither | biased by the clamp |
 ///
 /// [van den Oord et al., 2018](https://arxiv.org/abs/1807.03748);
@@ -91,8 +91,9 @@ impl CriticBound {
 
     /// Loss whose minimum makes the critic the best one for this estimate.
     ///
-    /// The negative [`value`](Self::value), except for SMILE, whose value has no maximum: a constant
-    /// added to all scores raises it without end. Its authors train on the Jensen-Shannon bound:
+    /// The negative [`value`](Self::value), except for SMILE, whose value has no maximum: a
+    /// constant added to all scores raises it without end. Its authors train on the Jensen-Shannon
+    /// bound:
     ///
     /// ```text
     /// loss = P̂ ln(1 + exp(−f)) + Q̂ ln(1 + exp f)
@@ -260,8 +261,8 @@ mod tests {
         }
     }
 
-    /// A constant is of no use to InfoNCE and Donsker-Varadhan, lowers NWJ, and raises SMILE without
-    /// end: it bounds nothing, and cannot be trained on its own value.
+    /// A constant is of no use to InfoNCE and Donsker-Varadhan, lowers NWJ, and raises SMILE
+    /// without end: it bounds nothing, and cannot be trained on its own value.
     #[test]
     fn a_constant_added_to_all_scores_raises_smile_only() {
         let scores = random(8, 1.0, &Device::default());

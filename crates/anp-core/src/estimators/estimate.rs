@@ -54,9 +54,9 @@ pub struct Estimate {
 impl Estimate {
     /// Confidence interval, `nats ± quantile · standard_error`; `None` without a standard error.
     ///
-    /// The quantile is that of Student's t with `num_units − 1` degrees of freedom at (1 + level)/2,
-    /// for example 1.96 for 95 % and many units, 2.26 for 10. It is the caller's to choose, so that
-    /// this crate needs no library of distributions; statrs has `StudentsT::inverse_cdf`.
+    /// Take the quantile of Student's t with `num_units − 1` degrees of freedom at (1 + level)/2:
+    /// for 95 %, it is 2.26 for 10 units and 1.96 for many. The caller chooses it, so that this
+    /// crate needs no library of distributions; statrs has `StudentsT::inverse_cdf`.
     pub fn interval(&self, quantile: f64) -> Option<[f64; 2]> {
         let half = quantile * self.standard_error?;
         Some([self.nats - half, self.nats + half])

@@ -22,23 +22,17 @@ use crate::error::{HyperParamError, validate_range};
 /// Chernoff distance at α = ½, the Bhattacharyya distance. With one variance σ² they are
 /// ‖μᵢ − μⱼ‖²/(2σ²) and ‖μᵢ − μⱼ‖²/(8σ²).
 ///
-/// Both bounds are 0 for equal components and ln N for components that are far apart: from N
-/// examples no more than ln N can be seen. For examples drawn from a larger population they estimate
-/// its information only while they stay well below ln N.
+/// Both bounds are 0 for equal components and ln N for components that are far apart: N examples
+/// cannot show more than ln N. If the examples are drawn from a larger population, the bounds hold
+/// for it only while they stay well below ln N.
 ///
 /// The standard errors are those of examples drawn from a population, by the delete-one jackknife.
-/// Values are computed on the host in double precision, in time N²·K and with two matrices of N²
+/// Distances are computed once, on the host in double precision: time N²·K, and two matrices of N²
 /// numbers.
 #[derive(Debug, Clone)]
 pub struct GaussianMixture {
-    means: Rows,
-    noise: Noise,
-}
-
-#[derive(Debug, Clone)]
-enum Noise {
-    Isotropic { variance: f64 },
-    Diagonal { variances: Rows },
+    kl: Affinities,
+    chernoff: Affinities,
 }
 
 impl GaussianMixture {
@@ -59,7 +53,8 @@ impl GaussianMixture {
         let variance = noise_std * noise_std;
         let is_in_range = noise_std > 0.0 && variance.is_normal();
         validate_range("noise_std", noise_std, "(0, ∞)", is_in_range)?;
-        Ok(Self { means: Rows::read("means", means), noise: Noise::Isotropic { variance } })
+        let means = Rows::read("means", means);
+        Ok(Self::from_distances(means.len(), |i, j| isotropic_distances(&means, variance, i, j)))
     }
 
     /// An encoder with one variance per example and unit, such as that of the variational
@@ -77,13 +72,30 @@ impl GaussianMixture {
         assert_eq!(means.dims(), variances.dims(), "`means` and `variances` differ in shape");
         let variances = Rows::read("variances", variances);
         assert!(variances.iter().flatten().all(|&v| v > 0.0), "`variances` must be positive");
-        Self { means: Rows::read("means", means), noise: Noise::Diagonal { variances } }
+        let means = Rows::read("means", means);
+        Self::from_distances(means.len(), |i, j| diagonal_distances(&means, &variances, i, j))
+    }
+
+    /// `distances` gives KL(i‖j), KL(j‖i) and C(i, j).
+    fn from_distances(size: usize, distances: impl Fn(usize, usize) -> [f64; 3]) -> Self {
+        let [mut kl, mut chernoff] = [(); 2].map(|()| vec![1.0; size * size]);
+        for i in 0..size {
+            for j in 0..i {
+                let [there, back, between] = distances(i, j);
+                kl[i * size + j] = (-there).exp();
+                kl[j * size + i] = (-back).exp();
+                chernoff[i * size + j] = (-between).exp();
+                chernoff[j * size + i] = chernoff[i * size + j];
+            }
+        }
+        let [kl, chernoff] = [kl, chernoff].map(|data| Affinities { data, size });
+        Self { kl, chernoff }
     }
 
     /// Bounds on I(X; T), what T tells about which example it comes from.
     pub fn input_information(&self) -> InformationBounds {
-        let one_group = vec![0; self.means.len()];
-        let [kl, chernoff] = self.affinities();
+        let Self { kl, chernoff } = self;
+        let one_group = vec![0; kl.size];
         InformationBounds {
             lower: estimate(chernoff.information(&one_group), Bound::Lower),
             upper: estimate(kl.information(&one_group), Bound::Upper),
@@ -92,9 +104,9 @@ impl GaussianMixture {
 
     /// Bounds on I(Y; T), what T tells about the label of its example.
     ///
-    /// I(Y; T) = I(X; T) − I(X; T|Y). Each bound takes one of the first term's bounds and the
-    /// opposite one of the second's, so both hold; where components overlap partly the lower one may
-    /// be below 0 and the upper one above H(Y), and then it says nothing.
+    /// I(Y; T) = I(X; T) − I(X; T|Y). Each bound takes one bound of the first term and the
+    /// opposite bound of the second, so both hold. Where components overlap partly, the lower bound
+    /// may be below 0 and the upper one above H(Y). Such a bound says nothing.
     ///
     /// # Shapes
     ///
@@ -104,9 +116,9 @@ impl GaussianMixture {
     ///
     /// If there is not one label per example.
     pub fn label_information(&self, labels: Tensor<1, Int>) -> InformationBounds {
-        let groups = read_labels(labels, self.means.len());
-        let one_group = vec![0; groups.len()];
-        let [kl, chernoff] = self.affinities();
+        let Self { kl, chernoff } = self;
+        let groups = read_labels(labels, kl.size);
+        let one_group = vec![0; kl.size];
         let lower = chernoff.information(&one_group).minus(&kl.information(&groups));
         let upper = kl.information(&one_group).minus(&chernoff.information(&groups));
         InformationBounds {
@@ -114,50 +126,32 @@ impl GaussianMixture {
             upper: estimate(upper, Bound::Upper),
         }
     }
+}
 
-    /// exp(−D) of all pairs, for D the KL divergence and the Chernoff distance.
-    fn affinities(&self) -> [Affinities; 2] {
-        let size = self.means.len();
-        let [mut kl, mut chernoff] = [(); 2].map(|()| vec![1.0; size * size]);
-        for i in 0..size {
-            for j in 0..i {
-                let [there, back, between] = self.distances(i, j);
-                kl[i * size + j] = (-there).exp();
-                kl[j * size + i] = (-back).exp();
-                chernoff[i * size + j] = (-between).exp();
-                chernoff[j * size + i] = chernoff[i * size + j];
-            }
-        }
-        [kl, chernoff].map(|data| Affinities { data, size })
-    }
+fn isotropic_distances(means: &Rows, variance: f64, i: usize, j: usize) -> [f64; 3] {
+    let differences = means.row(i).iter().zip(means.row(j)).map(|(a, b)| a - b);
+    let kl = differences.map(|difference| difference * difference).sum::<f64>() / (2.0 * variance);
+    [kl, kl, kl / 4.0]
+}
 
-    /// KL(i‖j), KL(j‖i) and C(i, j).
-    fn distances(&self, i: usize, j: usize) -> [f64; 3] {
-        let means = self.means.row(i).iter().zip(self.means.row(j));
-        match &self.noise {
-            Noise::Isotropic { variance } => {
-                let kl = means.map(|(a, b)| (a - b) * (a - b)).sum::<f64>() / (2.0 * variance);
-                [kl, kl, kl / 4.0]
-            }
-            Noise::Diagonal { variances } => {
-                let variances = variances.row(i).iter().zip(variances.row(j));
-                let [mut there, mut back, mut between] = [0.0; 3];
-                for ((a, b), (v, w)) in means.zip(variances) {
-                    let square = (a - b) * (a - b);
-                    let log_ratio = (v / w).ln();
-                    there += 0.5 * ((square + v) / w - 1.0 - log_ratio);
-                    back += 0.5 * ((square + w) / v - 1.0 + log_ratio);
-                    let mean = 0.5 * (v + w);
-                    between += 0.125 * square / mean + 0.5 * (mean / (v.sqrt() * w.sqrt())).ln();
-                }
-                // Rounding may leave less than the 0 of equal components.
-                [there, back, between].map(|distance| distance.max(0.0))
-            }
-        }
+fn diagonal_distances(means: &Rows, variances: &Rows, i: usize, j: usize) -> [f64; 3] {
+    let means = means.row(i).iter().zip(means.row(j));
+    let variances = variances.row(i).iter().zip(variances.row(j));
+    let [mut there, mut back, mut between] = [0.0; 3];
+    for ((a, b), (v, w)) in means.zip(variances) {
+        let square = (a - b) * (a - b);
+        let log_ratio = (v / w).ln();
+        there += 0.5 * ((square + v) / w - 1.0 - log_ratio);
+        back += 0.5 * ((square + w) / v - 1.0 + log_ratio);
+        let mean = 0.5 * (v + w);
+        between += 0.125 * square / mean + 0.5 * (mean / (v.sqrt() * w.sqrt())).ln();
     }
+    // Rounding may leave less than the 0 of equal components.
+    [there, back, between].map(|distance| distance.max(0.0))
 }
 
 /// exp(−D) of all pairs of components.
+#[derive(Debug, Clone)]
 struct Affinities {
     data: Vec<f64>,
     size: usize,

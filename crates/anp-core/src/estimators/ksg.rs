@@ -50,10 +50,10 @@ impl KsgConfig {
 /// I(X; T) ≈ ψ(k) + ψ(N) − mean over i of [ψ(nx(i) + 1) + ψ(nt(i) + 1)]
 /// ```
 ///
-/// ε(i) is the distance from sample i to its k-th neighbour, the larger of the distances in X and in
-/// T, each in the maximum norm; nx(i) and nt(i) count the other samples nearer than ε(i) in X and in
-/// T alone. [Kraskov, Stögbauer & Grassberger, 2004](https://arxiv.org/abs/cond-mat/0305641),
-/// equation 8.
+/// ε(i) is the distance from sample i to its k-th neighbour: the larger of the distances in X and
+/// in T, each in the maximum norm. nx(i) and nt(i) count the other samples nearer than ε(i) in X
+/// and in T alone.
+/// [Kraskov, Stögbauer & Grassberger, 2004](https://arxiv.org/abs/cond-mat/0305641), equation 8.
 ///
 /// Good in few dimensions and at small information. It is never above ψ(N) − ψ(k), about ln(N/k),
 /// and falls far short in many dimensions. Repeated points, as from ReLUs at 0 or from a bootstrap,
@@ -62,8 +62,8 @@ impl KsgConfig {
 /// The standard error is that of
 /// [Holmes & Nemenman, 2019](https://arxiv.org/abs/1903.09280): the variance of the estimates on n
 /// disjoint parts, extrapolated from N/n to N samples as 1/N. Parts take every n-th row, so rows
-/// must be in no particular order. `num_units` is the largest number of parts, which gives rather too
-/// few degrees of freedom.
+/// must be in no particular order. `num_units` is the largest number of parts, which gives rather
+/// too few degrees of freedom.
 ///
 /// Neighbours are found exactly, in time N²·(dₓ + dₜ) on the host in double precision.
 #[derive(Debug, Clone)]
@@ -81,8 +81,8 @@ impl Ksg {
     ///
     /// # Panics
     ///
-    /// If there are not more samples than neighbours, `x` and `t` have different numbers of them, or
-    /// one has a value that is not finite.
+    /// If there are not more samples than neighbours, if `x` and `t` have different numbers of
+    /// them, or if one has a value that is not finite.
     pub fn estimate(&self, x: Tensor<2>, t: Tensor<2>) -> Estimate {
         let [mut x, mut t] = [Rows::read("x", x), Rows::read("t", t)];
         assert_eq!(x.len(), t.len(), "`x` and `t` must be pairs");

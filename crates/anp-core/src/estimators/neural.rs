@@ -87,9 +87,9 @@ pub struct NeuralEstimator {
 impl NeuralEstimator {
     /// Train a critic on paired samples.
     ///
-    /// Batches are drawn without replacement, in a new order for each pass, by the generator of the
-    /// samples' device: [`Device::seed`] repeats them. `step` updates the critic for a loss, see the
-    /// example.
+    /// Batches are drawn without replacement, in a new order for each pass, by the generator of
+    /// the samples' device: [`Device::seed`] repeats them. `step` updates the critic for a loss,
+    /// see the example.
     ///
     /// # Shapes
     ///
