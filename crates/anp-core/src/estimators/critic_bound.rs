@@ -1,6 +1,6 @@
 //! Information from the scores of a critic.
 
-use burn::tensor::activation::softplus_with_threshold;
+use burn::tensor::activation::log_sigmoid;
 use burn::tensor::{Bool, DType, Int, Tensor};
 use serde::{Deserialize, Serialize};
 
@@ -208,15 +208,10 @@ impl Scores {
 
     fn jensen_shannon_loss(&self) -> Tensor<1> {
         let count = (self.len() * (self.len() - 1)) as f64;
-        let others = softplus(self.0.clone()).mask_fill(self.is_matched(), 0.0);
-        softplus(self.matched().neg()).mean() + others.sum().div_scalar(count)
+        let others = log_sigmoid(self.0.clone().neg()).mask_fill(self.is_matched(), 0.0);
+        // Not `div_scalar`: its gradient has the accuracy of single precision only.
+        (log_sigmoid(self.matched()).mean() + others.sum().mul_scalar(1.0 / count)).neg()
     }
-}
-
-/// ln(1 + exp x), exact in double precision, too.
-fn softplus(x: Tensor<2>) -> Tensor<2> {
-    // Above it, ln(1 + exp x) = x + exp(−x), and exp(−40) is below every rounding.
-    softplus_with_threshold(x, 1.0, 40.0)
 }
 
 #[cfg(test)]
