@@ -14,6 +14,7 @@
 //! | drop a word wherever it stands in a window | [`WordDropout`] |
 //! | drop single input tokens | [`SkipInput`] |
 //! | draw masks to apply elsewhere | [`sample_mask`], [`sample_word_mask`], [`apply_mask`] |
+//! | estimate mutual information | [`estimators`] |
 //! | check a strength, any other number | [`validate_strength`], [`validate_range`] |
 //! | check a size, a probability of dropping | [`validate_size`], [`validate_dropout`] |
 //!
@@ -65,6 +66,7 @@ mod conversion;
 mod darc1;
 mod display;
 mod error;
+pub mod estimators;
 mod gaussian_kl;
 mod l2_norm;
 mod label_smoothing;
