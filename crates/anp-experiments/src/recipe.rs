@@ -9,6 +9,7 @@ mod overrides;
 pub(crate) mod penalty;
 pub(crate) mod precision;
 pub(crate) mod ranges;
+pub(crate) mod regularizer;
 pub(crate) mod scale;
 
 use serde::{Deserialize, Serialize};
@@ -19,6 +20,7 @@ pub use overrides::{OverrideError, apply_overrides};
 pub use penalty::PenaltyConfig;
 pub use precision::{MixedPrecision, NoSuchPrecision};
 pub use ranges::InvalidRecipe;
+pub use regularizer::{LabelPrior, RegularizerConfig};
 pub use scale::Scale;
 
 #[cfg(test)]
@@ -83,10 +85,12 @@ impl Recipe {
             Self::Text(recipe) => {
                 recipe.training.learning_rate = 1.0;
                 recipe.penalties.iter_mut().for_each(|penalty| unify(&mut penalty.eta));
+                recipe.regularizers.iter_mut().for_each(|it| unify(it.strength_mut()));
             }
             Self::Image(recipe) => {
                 recipe.training.learning_rate = 1.0;
                 recipe.penalties.iter_mut().for_each(|penalty| unify(&mut penalty.eta));
+                recipe.regularizers.iter_mut().for_each(|it| unify(it.strength_mut()));
             }
         }
         alike

@@ -296,6 +296,32 @@ fn turning_a_regulariser_on_changes_the_loss() {
         ("linf", "penalty", penalty("layer[1].hidden", "linf", ""), 1),
         ("logits", "penalty", penalty("logits", "l2sq", ""), 1),
         ("temporal", "penalty", penalty("output_raw", "l2sq", ", temporal = true"), 1),
+        (
+            "norm_stabilizer",
+            "regularizer",
+            "[{ norm_stabilizer = { site = 'output_raw', beta = 10.0 } }]".to_owned(),
+            1,
+        ),
+        (
+            "target_norm",
+            "regularizer",
+            "[{ target_norm = { site = 'output_raw', beta = 0.1, target = 1.0 } }]".to_owned(),
+            1,
+        ),
+        ("confidence", "regularizer", "[{ confidence_penalty.beta = 0.1 }]".to_owned(), 1),
+        (
+            "uniform",
+            "regularizer",
+            "[{ label_smoothing = { alpha = 0.1, prior = 'uniform' } }]".to_owned(),
+            1,
+        ),
+        (
+            "unigram_smoothing",
+            "regularizer",
+            "[{ label_smoothing = { alpha = 0.1, prior = 'unigram' } }]".to_owned(),
+            1,
+        ),
+        ("darc1", "regularizer", "[{ darc1.lambda = 0.01 }]".to_owned(), 1),
         ("blank", "data.noising", "kind = 'blank'\ngamma = 0.3".to_owned(), 0),
         ("unigram", "data.noising", "kind = 'unigram'\ngamma = 0.3".to_owned(), 0),
         ("kneser_ney", "data.noising", "kind = 'bigram_kneser_ney'\ngamma = 0.9".to_owned(), 0),
@@ -358,7 +384,8 @@ fn turning_a_regulariser_on_changes_the_loss() {
         assert!(nats(&record).1 < 9.0_f64.ln() + 1.0, "{name} breaks the training");
         let penalties = &record.curve[0].penalties;
         assert_eq!(penalties.len(), terms, "{name}");
-        assert!(penalties.iter().all(|&penalty| penalty > 0.0), "{name}");
+        let is_signed = ["confidence", "uniform", "unigram_smoothing"].contains(&name);
+        assert!(penalties.iter().all(|&it| it > 0.0 || is_signed && it != 0.0), "{name}");
         assert_eq!(record.penalties.len(), terms, "{name}");
     }
 }

@@ -7,21 +7,27 @@ use burn::tensor::Device;
 
 use super::learner::ImageLearner;
 use super::recipe::{ImageRecipe, ImageTrainingConfig};
+use super::regularizer::ImageRegularizer;
 use super::snapshot::Velocities;
+use super::task::ImageData;
 use crate::engine::PenaltyEquivalent;
+use crate::recipe::RegularizerConfig;
 use crate::recipe::penalty::PenaltyConfig;
 
 /// The network and the penalties of a recipe, drawn from the device's random number generator.
 pub(super) fn build(
     recipe: &ImageRecipe,
-    num_classes: usize,
+    data: &ImageData,
     kernels: Kernels,
     device: &Device,
 ) -> ImageLearner {
+    let counts = data.class_counts();
+    let regularizer = |config| ImageRegularizer::new(config, &counts);
     let penalties = recipe.penalties.iter().map(|it| (it.site, it.activation_norm()));
     ImageLearner {
-        net: recipe.network(num_classes, kernels).init(device),
+        net: recipe.network(data.num_classes, kernels).init(device),
         penalties: penalties.collect(),
+        regularizers: recipe.regularizers.iter().map(regularizer).collect(),
     }
 }
 
@@ -64,5 +70,12 @@ pub(super) fn equivalents(recipe: &ImageRecipe) -> Vec<PenaltyEquivalent> {
             awd_alpha: of(anp_core::awd_alpha),
         }
     };
-    recipe.penalties.iter().map(equivalent).collect()
+    let regularizer = |it: &RegularizerConfig<ImageSite>| PenaltyEquivalent {
+        site: it.kind().to_owned(),
+        eta: it.strength(),
+        lambda: None,
+        awd_alpha: None,
+    };
+    let regularizers = recipe.regularizers.iter().map(regularizer);
+    recipe.penalties.iter().map(equivalent).chain(regularizers).collect()
 }

@@ -6,6 +6,7 @@ use burn::tensor::activation::log_softmax;
 use burn::train::{InferenceStep, TrainOutput, TrainStep};
 
 use super::batches::{ImageBatch, Part};
+use super::regularizer::ImageRegularizer;
 use crate::engine::{Report, StepOutput, Summary};
 
 /// An image network and its training objective.
@@ -16,6 +17,9 @@ pub struct ImageLearner {
     /// The penalties on activations, in the order of the recipe.
     #[module(skip)]
     pub penalties: Vec<(ImageSite, ActivationNorm)>,
+    /// The penalties' rivals, in the order of the recipe.
+    #[module(skip)]
+    pub regularizers: Vec<ImageRegularizer>,
 }
 
 /// The output of one batch, still on the device.
@@ -111,7 +115,15 @@ impl TrainStep for ImageLearner {
             let weight = |images| norm.reduction().weight(norm.norm(), images, features);
             penalty * (weight(batch.part.batch_size) / weight(images))
         };
-        let penalties: Vec<_> = self.penalties.iter().map(penalty).collect();
+        let regularizer = |it: &ImageRegularizer| {
+            it.forward(&output, batch.labels.clone(), batch.part.batch_size)
+        };
+        let penalties: Vec<_> = self
+            .penalties
+            .iter()
+            .map(penalty)
+            .chain(self.regularizers.iter().map(regularizer))
+            .collect();
         // Not a division: Burn computes its gradient with the reciprocal in single precision,
         // whatever the dtype.
         let mean = nll_sum.clone() * (1.0 / batch.part.batch_size as f64);

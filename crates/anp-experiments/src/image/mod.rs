@@ -6,12 +6,14 @@ mod evaluate;
 mod learner;
 pub mod recipe;
 pub(crate) mod record;
+mod regularizer;
 mod replicas;
 mod score;
 mod snapshot;
 mod task;
 
 pub use learner::{BatchOutput, ImageLearner};
+pub use regularizer::ImageRegularizer;
 pub use replicas::Replicas;
 pub use score::{CheckpointScore, evaluate_checkpoint};
 pub use snapshot::{ImageState, ImageTensors};

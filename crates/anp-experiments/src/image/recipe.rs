@@ -7,6 +7,7 @@ use crate::data::Split;
 use crate::recipe::penalty::PenaltyConfig;
 use crate::recipe::precision::MixedPrecision;
 use crate::recipe::ranges::{InvalidRecipe, check_numbers, data_set, part_of, require};
+use crate::recipe::regularizer::RegularizerConfig;
 
 /// Everything but the seed that decides the result of a run on images.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -19,6 +20,9 @@ pub struct ImageRecipe {
     /// Terms added to the loss, each with its site.
     #[serde(default, rename = "penalty", skip_serializing_if = "Vec::is_empty")]
     pub penalties: Vec<PenaltyConfig<ImageSite>>,
+    /// Rivals of the penalties, added to the loss.
+    #[serde(default, rename = "regularizer", skip_serializing_if = "Vec::is_empty")]
+    pub regularizers: Vec<RegularizerConfig<ImageSite>>,
     /// How it is trained.
     pub training: ImageTrainingConfig,
 }
@@ -114,6 +118,11 @@ impl ImageRecipe {
         if self.penalties.iter().any(|penalty| penalty.temporal) {
             return Err(InvalidRecipe::NoUse { key: "penalty.temporal", kind: "wide_resnet" });
         }
+        let has_no_steps = |it: &RegularizerConfig<_>| it.kind() == "norm_stabilizer";
+        if self.regularizers.iter().any(has_no_steps) {
+            let key = "regularizer.norm_stabilizer";
+            return Err(InvalidRecipe::NoUse { key, kind: "wide_resnet" });
+        }
         Ok(())
     }
 
@@ -170,6 +179,7 @@ pub(crate) fn test_image_recipe() -> ImageRecipe {
             eta: 1e-3,
             temporal: false,
         }],
+        regularizers: Vec::new(),
         training: ImageTrainingConfig {
             max_epochs: 2,
             learning_rate: 0.1,

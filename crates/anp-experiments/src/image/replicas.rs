@@ -141,8 +141,10 @@ mod tests {
     use crate::data::Store;
     use crate::image::batches::{Normalization, Source};
     use crate::image::build::optimizer;
+    use crate::image::regularizer::ImageRegularizer;
     use crate::image::snapshot::Velocities;
     use crate::recipe::test_image_recipe;
+    use crate::recipe::{LabelPrior, RegularizerConfig};
 
     /// So many devices; where the build has two, every other one is the second.
     #[allow(deprecated)] // Burn wants NdArray to be left; it is a second device here.
@@ -177,6 +179,7 @@ mod tests {
         ImageLearner {
             net: test_image_recipe().network(10, Kernels::Fused).init(&device),
             penalties: penalties.into_iter().map(penalty).collect(),
+            regularizers: Vec::new(),
         }
     }
 
@@ -211,8 +214,16 @@ mod tests {
     fn loss_penalties_and_gradients_are_those_of_the_whole_batch() {
         let _turn = lock_generator();
         let all = |norm| Reduction::ALL.map(|reduction| (norm, reduction, 0.01));
-        let learner = learner(Norm::ALL.into_iter().flat_map(all).collect());
-        let learner = learner.map(&mut Freeze);
+        let mut learner = learner(Norm::ALL.into_iter().flat_map(all).collect()).map(&mut Freeze);
+        let counts: Vec<f64> = (1..=10).map(f64::from).collect();
+        let rivals = [
+            RegularizerConfig::TargetNorm { site: ImageSite::Pooled, beta: 0.1, target: 2.0 },
+            RegularizerConfig::ConfidencePenalty { beta: 0.1 },
+            RegularizerConfig::LabelSmoothing { alpha: 0.1, prior: LabelPrior::Uniform },
+            RegularizerConfig::LabelSmoothing { alpha: 0.1, prior: LabelPrior::Unigram },
+        ];
+        learner.regularizers =
+            rivals.iter().map(|config| ImageRegularizer::new(config, &counts)).collect();
         let of =
             |devices| Replicas::new(self::devices(devices)).step(&learner, batch(7, 1)).unwrap();
         let (whole, gradients) = of(1);

@@ -39,7 +39,7 @@ pub fn evaluate_checkpoint(
     let data = ImageTask::load(recipe, &place.store)?;
     let checkpoint = stored.path.clone();
     let device = place.devices.first().clone().autodiff();
-    let mut learner = build(recipe, data.num_classes, place.kernels, &device);
+    let mut learner = build(recipe, &data, place.kernels, &device);
     let template = ImageTensors::like(learner.net.clone(), &stored.state, &device);
     let epochs = stored.run.curve.len();
     learner.net = stored.load(template)?.tensors.net;

@@ -21,6 +21,7 @@ use crate::engine::{
     Position, Quantity, Snapshot, StepError, StepScalars, Task, TrainError, Words, finite,
 };
 use crate::random::{Purpose, seed};
+use crate::recipe::RegularizerConfig;
 
 /// ‖pooled features‖₂, summed over the images of a step.
 const FEATURE_NORM: &str = "the norm of the features";
@@ -63,6 +64,13 @@ impl ImageData {
             num_classes: set.num_classes,
             variant: set.variant,
         }
+    }
+
+    /// Training images of each class.
+    pub(super) fn class_counts(&self) -> Vec<f64> {
+        let mut counts = vec![0.0; self.num_classes];
+        self.train.images.labels.iter().for_each(|&label| counts[label as usize] += 1.0);
+        counts
     }
 }
 
@@ -123,6 +131,14 @@ impl Task for ImageTask {
                          by, and no run could be repeated",
             });
         }
+        let of_whole_batch = |it: &RegularizerConfig<_>| it.kind() == "darc1";
+        if recipe.regularizers.iter().any(of_whole_batch) && devices.are_several() {
+            return Err(TrainError::SeveralDevices {
+                devices: devices.to_string(),
+                reason: "DARC1 takes the largest class of a whole batch, of which each device has \
+                         a part",
+            });
+        }
         Ok(())
     }
 
@@ -152,7 +168,7 @@ impl Task for ImageTask {
         Self {
             network: recipe.network(data.num_classes, kernels),
             replicas: Replicas::new(devices.clone()),
-            model: Some(build(&recipe, data.num_classes, kernels, &devices[0])),
+            model: Some(build(&recipe, &data, kernels, &devices[0])),
             optimizer: optimizer(&recipe.training, kernels, Velocities::new()),
             last: None,
             batches: None,
@@ -261,8 +277,7 @@ impl Task for ImageTask {
     fn restore(&mut self, snapshot: Snapshot<Self>) {
         let Snapshot { tensors, state, .. } = snapshot;
         let (net, velocities) = tensors.into_parts(&state);
-        let penalties = self.model().penalties.clone();
-        self.model = Some(ImageLearner { net, penalties });
+        self.model = Some(ImageLearner { net, ..self.model().clone() });
         self.optimizer.velocities = velocities;
         self.last = state.last;
     }

@@ -125,14 +125,16 @@ const RANGES: [Range; 10] = [
     ("num_biases", "1 or 2", |value| value == 1.0 || value == 2.0),
     ("divide_by", "in [1, ∞)", |value| value.is_finite() && value >= 1.0),
     (
-        "coupled decoupled dropout input_dropout inter_layer_dropout momentum output_dropout \
+        "alpha coupled decoupled dropout input_dropout inter_layer_dropout momentum output_dropout \
          recurrent_dropout rnn_dropout weight_decay weight_dropout word_dropout",
         "in [0, 1)",
         |value| (0.0..1.0).contains(&value),
     ),
     ("gamma half_probability", "in [0, 1]", |value| (0.0..=1.0).contains(&value)),
     ("factor prior_pi", "in (0, 1)", |value| value > 0.0 && value < 1.0),
-    ("beta deviation eta supervision", "in [0, ∞)", |value| value.is_finite() && value >= 0.0),
+    ("beta deviation eta lambda supervision target", "in [0, ∞)", |value| {
+        value.is_finite() && value >= 0.0
+    }),
     (
         "decay_factor grad_clip_norm init_range initial_sigma layer_init_range learning_rate",
         "in (0, ∞)",

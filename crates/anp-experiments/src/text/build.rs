@@ -62,7 +62,7 @@ impl Texts {
 }
 
 /// The network and the penalties of a recipe, drawn from the device's random number generator. The
-/// caller sets the number of windows per epoch, which depends on the text.
+/// caller sets the number of windows per epoch and the regularisers, which depend on the text.
 ///
 /// # Panics
 ///
@@ -78,6 +78,7 @@ pub fn build_learner(
         penalties: recipe.penalties.iter().map(site_penalty).collect(),
         weight_penalty: recipe.weight_penalty.clone(),
         information: recipe.information_penalty.clone(),
+        regularizers: Vec::new(),
         supervision: recipe.pointer_sentinel.as_ref().map_or(0.0, |pointer| pointer.supervision),
         windows_per_epoch: 1,
         loss: recipe.training.loss.unwrap_or(LossReduction::SumOverTime),
@@ -201,14 +202,18 @@ pub(crate) fn equivalents(recipe: &TextRecipe, vocab_size: usize) -> Vec<Penalty
             awd_alpha: of(anp_core::awd_alpha),
         }
     };
+    let regularizers = recipe.regularizers.iter().map(|it| (it.kind(), Some(it.strength())));
     let others = [
         ("recurrent weights", recipe.weight_penalty.as_ref().map(|it| it.eta)),
         ("information", recipe.information_penalty.as_ref().map(|it| it.beta)),
+    ];
+    let last = [
         ("pointer supervision", recipe.pointer_sentinel.as_ref().map(|it| it.supervision)),
         // The recipe does not choose this strength: the divergence counts once per epoch.
         ("weight posterior", recipe.bayes_by_backprop.as_ref().map(|_| 1.0)),
     ];
-    let without_equivalent = others.into_iter().filter_map(|(site, eta)| {
+    let others = others.into_iter().chain(regularizers).chain(last);
+    let without_equivalent = others.filter_map(|(site, eta)| {
         Some(PenaltyEquivalent { site: site.to_owned(), eta: eta?, lambda: None, awd_alpha: None })
     });
     recipe.penalties.iter().map(on_activation).chain(without_equivalent).collect()

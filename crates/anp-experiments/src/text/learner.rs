@@ -15,6 +15,7 @@ use super::clip::clip_by_global_norm;
 use super::recipe::{
     InformationPenaltyConfig, InformationReduction, WeightPenaltyConfig, WeightPenaltyForm,
 };
+use super::regularizer::LmRegularizer;
 use crate::engine::{Report, StepOutput, Summary};
 
 /// A language model and its training objective.
@@ -36,6 +37,8 @@ pub struct Objective {
     pub weight_penalty: Option<WeightPenaltyConfig>,
     /// Penalty on the information that the noisy activation has about the input.
     pub information: Option<InformationPenaltyConfig>,
+    /// The penalty's rivals, in the order of the recipe.
+    pub regularizers: Vec<LmRegularizer>,
     /// Weight of the pointer's supervision, if the network has a pointer.
     pub supervision: f64,
     /// Windows per epoch, over which the divergence of the weights from their prior is spread, if
@@ -54,6 +57,7 @@ impl Default for Objective {
             penalties: Vec::new(),
             weight_penalty: None,
             information: None,
+            regularizers: Vec::new(),
             supervision: 0.0,
             windows_per_epoch: 1,
             loss: LossReduction::SumOverTime,
@@ -199,6 +203,7 @@ impl LmLearner {
             penalties,
             weight_penalty,
             information,
+            regularizers,
             supervision,
             windows_per_epoch,
             loss,
@@ -222,12 +227,14 @@ impl LmLearner {
             lm.forward_embedded(embedded.clone(), batch.window.inputs.clone(), state, masks);
         let on_logits = penalties.iter().any(|penalty| penalty.site == Site::Logits);
         let targets = batch.window.targets;
-        let (nll, logits_square) = if on_logits {
-            let terms = lm.logit_terms(output.dropped.clone(), targets.clone());
-            (terms.nll, Some(terms.square.sum()))
-        } else {
-            (lm.nll(output.dropped.clone(), targets.clone()), None)
+        let needs_terms = on_logits || regularizers.iter().any(LmRegularizer::needs_logit_terms);
+        let terms = needs_terms.then(|| lm.logit_terms(output.dropped.clone(), targets.clone()));
+        let nll = match &terms {
+            Some(terms) => terms.nll.clone(),
+            None => lm.nll(output.dropped.clone(), targets.clone()),
         };
+        let logits_square =
+            terms.as_ref().filter(|_| on_logits).map(|terms| terms.square.clone().sum());
         let (nll, pointed) = match &output.pointing {
             Some(pointing) => {
                 let terms = pointing.mix(nll, targets);
@@ -242,6 +249,8 @@ impl LmLearner {
             .collect();
         penalties.extend(weight_penalty.as_ref().map(|penalty| penalty.forward(lm)));
         penalties.extend(information.as_ref().map(|penalty| penalty.forward(lm, &output)));
+        penalties
+            .extend(regularizers.iter().map(|it| it.forward(lm, &output, terms.as_ref(), *loss)));
 
         // Not a division: Burn computes its gradient with the reciprocal in single precision,
         // whatever the dtype.

@@ -21,7 +21,12 @@ impl TextRecipe {
             variational.validate(&self.model)?;
         }
         for (index, penalty) in self.penalties.iter().enumerate() {
-            self.model.check_site(index, penalty.site)?;
+            self.model.check_site(&format!("penalty.{index}.site"), penalty.site)?;
+        }
+        for (index, regularizer) in self.regularizers.iter().enumerate() {
+            let Some(site) = regularizer.site() else { continue };
+            let key = format!("regularizer.{index}.{}.site", regularizer.kind());
+            self.model.check_site(&key, site)?;
         }
         if self.information_penalty.as_ref().is_some_and(|penalty| penalty.sample_recurrence)
             && !self.model.cell().traits().carries_hidden
@@ -67,9 +72,9 @@ impl ModelConfig {
         }
     }
 
-    /// Check that the network has the site of the penalty at position `index`.
-    fn check_site(&self, index: usize, site: Site) -> Result<(), InvalidRecipe> {
-        let key = format!("penalty.{index}.site");
+    /// Check that the network has the site that `key` names.
+    fn check_site(&self, key: &str, site: Site) -> Result<(), InvalidRecipe> {
+        let key = key.to_owned();
         let num_layers = self.shape().num_layers;
         match site {
             Site::LayerCell(layer) | Site::LayerHidden(layer) if layer >= num_layers => {
@@ -104,6 +109,7 @@ impl VariationalConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::recipe::{LabelPrior, RegularizerConfig};
     use crate::text::recipe::{LstmConfig, ScheduleConfig, test_recipe};
 
     fn refusal(change: impl FnOnce(&mut TextRecipe, &mut LstmConfig)) -> String {
@@ -370,6 +376,22 @@ mod tests {
         assert_eq!(
             refusal(|recipe, _| recipe.penalties[0].site = Site::LayerCell(2)),
             "penalty.0.site is `layer[2].cell`, but the model has 2 layers, counted from 0"
+        );
+        assert_eq!(
+            refusal(|recipe, _| {
+                let site = Site::LayerHidden(5);
+                recipe.regularizers =
+                    vec![RegularizerConfig::TargetNorm { site, beta: 1.0, target: 2.0 }];
+            }),
+            "regularizer.0.target_norm.site is `layer[5].hidden`, but the model has 2 layers, \
+             counted from 0"
+        );
+        assert_eq!(
+            refusal(|recipe, _| {
+                let prior = LabelPrior::Uniform;
+                recipe.regularizers = vec![RegularizerConfig::LabelSmoothing { alpha: 1.0, prior }];
+            }),
+            "regularizer.0.label_smoothing.alpha must be in [0, 1), but is 1"
         );
     }
 

@@ -12,6 +12,7 @@ use super::bptt::VariableBptt;
 use super::noising::NoisingConfig;
 use crate::recipe::penalty::PenaltyConfig;
 use crate::recipe::precision::MixedPrecision;
+use crate::recipe::regularizer::RegularizerConfig;
 
 /// Everything but the seed that decides the result of a run on text.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -36,6 +37,9 @@ pub struct TextRecipe {
     /// Terms added to the loss, each with its site.
     #[serde(default, rename = "penalty", skip_serializing_if = "Vec::is_empty")]
     pub penalties: Vec<PenaltyConfig<Site>>,
+    /// Rivals of the penalties, added to the loss.
+    #[serde(default, rename = "regularizer", skip_serializing_if = "Vec::is_empty")]
+    pub regularizers: Vec<RegularizerConfig<Site>>,
     /// Terms added to the loss on the weights of the recurrent layers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight_penalty: Option<WeightPenaltyConfig>,
@@ -456,6 +460,7 @@ pub(crate) fn test_recipe() -> TextRecipe {
             eta: 1e-4,
             temporal: false,
         }],
+        regularizers: Vec::new(),
         weight_penalty: None,
         training: TrainingConfig {
             max_epochs: 2,

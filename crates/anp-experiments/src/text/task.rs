@@ -12,6 +12,7 @@ use super::learner::{LmLearner, Objective, WindowOutput};
 use super::noising::{Noising, NoisingConfig};
 use super::recipe::TextRecipe;
 use super::record::{ActivationStatistics, EpochRecord, RunResult, Score};
+use super::regularizer::LmRegularizer;
 use super::schedule::Schedule;
 use super::snapshot::{TextState, TextTensors};
 use crate::data::{self, Corpus, Split, Store};
@@ -36,6 +37,8 @@ pub struct TextData {
     texts: Texts,
     noising: Option<Noising>,
     vocab_size: usize,
+    /// Of each word in the part of the training text that is read.
+    counts: Vec<f64>,
 }
 
 impl TextData {
@@ -51,7 +54,9 @@ impl TextData {
         let vocab_size = num_words + config.map_or(0, NoisingConfig::extra_words);
         let read = recipe.data.training_text(&corpus.train);
         let noising = config.map(|config| Noising::new(config, read, num_words));
-        Ok(Self { texts, noising, vocab_size })
+        let mut counts = vec![0.0; vocab_size];
+        read.iter().for_each(|&word| counts[word as usize] += 1.0);
+        Ok(Self { texts, noising, vocab_size, counts })
     }
 }
 
@@ -154,6 +159,8 @@ impl Task for TextTask {
         let device = devices.swap_remove(0);
         let mut model = build_learner(&recipe, data.vocab_size, kernels, &device);
         model.objective.windows_per_epoch = data.texts.train.num_windows();
+        let regularizer = |config| LmRegularizer::new(config, &data.counts, &device);
+        model.objective.regularizers = recipe.regularizers.iter().map(regularizer).collect();
         Self {
             objective: model.objective.clone(),
             model: Some(model),

@@ -197,14 +197,52 @@ impl RecurrentLm {
     /// - returns: `[seq_length, batch_size, vocab_size]`
     pub fn logits(&self, dropped: Tensor<3>) -> Tensor<3> {
         let [seq_length, batch_size, d_hidden] = dropped.dims();
-        let weight = match &self.decoder_weight {
-            Some(weight) => weight.val(),
-            None => self.embedding.val().transpose(),
-        };
+        let weight = self.decoder_matrix();
         let [_, vocab_size] = weight.dims();
         let products = self.precision.matmul(dropped.reshape([-1, d_hidden as i64]), weight);
         let logits = products + self.decoder_bias.val().unsqueeze();
         logits.reshape([seq_length, batch_size, vocab_size])
+    }
+
+    /// `Σ over tokens and words v of weights[v] · logit[token, v]`, without the logits themselves:
+    /// `[1]`.
+    ///
+    /// # Shapes
+    ///
+    /// - `dropped`: `[seq_length, batch_size, d_output]`
+    /// - `weights`: `[vocab_size]`
+    pub fn expected_logit_sum(&self, dropped: Tensor<3>, weights: Tensor<1>) -> Tensor<1> {
+        let [seq_length, batch_size, d_hidden] = dropped.dims();
+        let hidden = dropped.sum_dim(0).sum_dim(1).reshape([1, d_hidden]);
+        let of_hidden =
+            hidden.matmul(self.decoder_matrix().matmul(weights.clone().unsqueeze_dim(1)));
+        let of_bias = (self.decoder_bias.val() * weights).sum();
+        of_hidden.reshape([1]) + of_bias * (seq_length * batch_size) as f64
+    }
+
+    /// The score of one word before the softmax, at each token: `[seq_length · batch_size]`.
+    ///
+    /// # Shapes
+    ///
+    /// - `dropped`: `[seq_length, batch_size, d_output]`
+    /// - `class`: `[1]`
+    pub fn logits_of_class(&self, dropped: Tensor<3>, class: Tensor<1, Int>) -> Tensor<1> {
+        let [seq_length, batch_size, d_hidden] = dropped.dims();
+        let num_tokens = seq_length * batch_size;
+        let weight = match &self.decoder_weight {
+            Some(weight) => weight.val().select(1, class.clone()),
+            None => self.embedding.val().select(0, class.clone()).transpose(),
+        };
+        let products = dropped.reshape([num_tokens, d_hidden]).matmul(weight);
+        products.reshape([num_tokens]) + self.decoder_bias.val().select(0, class)
+    }
+
+    /// The decoder's weight: `[d_output, vocab_size]`.
+    fn decoder_matrix(&self) -> Tensor<2> {
+        match &self.decoder_weight {
+            Some(weight) => weight.val(),
+            None => self.embedding.val().transpose(),
+        }
     }
 
     /// Negative log-likelihood of each target, in nats, by the softmax alone: a pointer is mixed in
@@ -219,7 +257,8 @@ impl RecurrentLm {
         self.kernels.linear_cross_entropy(self.decoding(dropped, targets))
     }
 
-    /// The same with the squared norm of the logits and the entropy of the predictions.
+    /// The same with the squared norm of the logits, and the entropy and the partition function of
+    /// the predictions.
     pub fn logit_terms(&self, dropped: Tensor<3>, targets: Tensor<2, Int>) -> LogitTerms {
         self.kernels.logit_terms(self.decoding(dropped, targets))
     }
