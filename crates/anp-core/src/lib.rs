@@ -9,6 +9,8 @@
 //! | penalise the logits' norm | [`ActivationNorm`] on the logits, or [`Darc1`] |
 //! | penalise confident predictions | [`ConfidencePenalty`], [`LabelSmoothing`] |
 //! | bound the information in an activation | [`VariationalBottleneck`], [`gaussian_kl`] |
+//! | bound it by the whole divergence, with its determinant | [`InformationBound`] |
+//! | measure or maximise a coding rate | [`coding_rate`], [`coding_rate_reduction`] |
 //! | compare strengths with other papers | [`lambda`], [`awd_alpha`], [`LossReduction::scale`] |
 //! | drop the same features at each step of a sequence | [`LockedDropout`] |
 //! | drop a word wherever it stands in a window | [`WordDropout`] |
@@ -61,6 +63,7 @@
 //! or opens a file.
 
 mod activation_norm;
+mod coding_rate;
 mod confidence_penalty;
 mod conversion;
 mod darc1;
@@ -68,6 +71,10 @@ mod display;
 mod error;
 pub mod estimators;
 mod gaussian_kl;
+mod gram;
+mod host_function;
+mod information_bound;
+mod information_options;
 mod l2_norm;
 mod label_smoothing;
 mod locked_dropout;
@@ -83,6 +90,7 @@ mod widen;
 mod word_dropout;
 
 pub use activation_norm::{ActivationNorm, ActivationNormConfig};
+pub use coding_rate::{class_coding_rate, coding_rate, coding_rate_reduction};
 pub use confidence_penalty::{ConfidencePenalty, ConfidencePenaltyConfig};
 pub use conversion::{
     BatchShape, LossReduction, awd_alpha, lambda, lambda_corrected_trace, lambda_eq11_per_step,
@@ -93,6 +101,8 @@ pub use error::{
     HyperParamError, validate_dropout, validate_range, validate_size, validate_strength,
 };
 pub use gaussian_kl::gaussian_kl;
+pub use information_bound::{InformationBound, InformationBoundConfig};
+pub use information_options::{ExampleGroup, InformationTerms, TraceFactor};
 pub use label_smoothing::{LabelSmoothing, LabelSmoothingConfig};
 pub use locked_dropout::{LockedDropout, LockedDropoutConfig};
 pub use mask::{apply_mask, is_training, look_up_word_mask, sample_mask, sample_word_mask};
