@@ -121,9 +121,7 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
     let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<8>(), b.as_chunks::<8>());
     let mut sums = [0.0; 8];
     for (a, b) in a.iter().zip(b) {
-        for (sum, (a, b)) in sums.iter_mut().zip(a.iter().zip(b)) {
-            *sum += a * b;
-        }
+        add_products(&mut sums, a, b);
     }
     sums.iter().sum::<f64>() + a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum::<f64>()
 }
@@ -134,12 +132,10 @@ fn dots(a: &[f64], rows: [&[f64]; 4]) -> [f64; 4] {
     let [b0, b1, b2, b3] = rows.map(|row| row.as_chunks::<4>().0);
     let mut sums = [[0.0; 4]; 4];
     for ((((a, b0), b1), b2), b3) in chunks.iter().zip(b0).zip(b1).zip(b2).zip(b3) {
-        for (sums, b) in sums.iter_mut().zip([b0, b1, b2, b3]) {
-            sums[0] += a[0] * b[0];
-            sums[1] += a[1] * b[1];
-            sums[2] += a[2] * b[2];
-            sums[3] += a[3] * b[3];
-        }
+        add_products(&mut sums[0], a, b0);
+        add_products(&mut sums[1], a, b1);
+        add_products(&mut sums[2], a, b2);
+        add_products(&mut sums[3], a, b3);
     }
     let start = 4 * chunks.len();
     let mut row = rows.into_iter();
@@ -147,6 +143,12 @@ fn dots(a: &[f64], rows: [&[f64]; 4]) -> [f64; 4] {
         let row_rest = &row.next().expect("four rows")[start..];
         sums.iter().sum::<f64>() + rest.iter().zip(row_rest).map(|(a, b)| a * b).sum::<f64>()
     })
+}
+
+fn add_products<const N: usize>(sums: &mut [f64; N], a: &[f64; N], b: &[f64; N]) {
+    for (sum, (a, b)) in sums.iter_mut().zip(a.iter().zip(b)) {
+        *sum += a * b;
+    }
 }
 
 /// `row −= Σⱼ weight(j)·rows[j]`. Four rows at a time: each pass reads and writes `row` once.

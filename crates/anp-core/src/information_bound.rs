@@ -129,10 +129,11 @@ impl InformationBoundConfig {
 ///
 /// Products, Cholesky factor and gradient are computed on the host in double precision, whatever
 /// the device. A Gram matrix in single precision has errors near 1e-7 times its largest eigenvalue,
-/// often more than ε: nearly equal examples would leave it indefinite. In double precision an ε
-/// above 1e-12 times the largest eigenvalue is safe; below that, value and gradient stay finite and
-/// lose digits. Burn's own linear algebra (`burn::linalg`) has LU and determinant, but neither
-/// Cholesky nor solve, and its determinant underflows in single precision.
+/// often more than ε: nearly equal examples would leave it indefinite. In double precision the
+/// relative error is near 1e-16 times the largest eigenvalue over ε; a pivot that rounding takes
+/// below ε is raised to it, so that value and gradient stay finite for every ε. Burn's own linear
+/// algebra (`burn::linalg`) has LU and determinant, but neither Cholesky nor solve, and its
+/// determinant underflows in single precision.
 ///
 /// The work is `m²·(3n/2 + m/6)` multiplications for each group, m the smaller of N and K and n
 /// the larger, and a copy of the activation to the host and of the gradient back. On one core, 35

@@ -346,7 +346,7 @@ fn repeated_examples_have_the_closed_form_for_every_epsilon() {
     let row = [0.5, -1.0, 0.25, 2.0];
     let square = row.iter().map(|x| x * x).sum::<f64>() / 4.0;
     for device in &devices() {
-        // Rounding leaves pivots below the last three ε: 1e-12 is what is documented as safe.
+        // Rounding takes pivots below the last three: they are raised to ε, and no digit is left.
         for epsilon in [1e-1, 1e-3, 1e-6, 1e-9, 1e-12, 1e-15, 1e-18, 1e-30] {
             for num_examples in [2, 3, 9] {
                 let bound = InformationBoundConfig::new(1.0).with_epsilon(epsilon).init();
