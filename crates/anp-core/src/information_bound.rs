@@ -136,10 +136,10 @@ impl InformationBoundConfig {
 /// determinant underflows in single precision.
 ///
 /// The work is `m²·(3n/2 + m/6)` multiplications for each group, m the smaller of N and K and n
-/// the larger, and a copy of the activation to the host and of the gradient back. On one core, 35
-/// steps of 20 examples with 512 features take about 3 ms, and one group of 700 such examples about
-/// 0.1 s. Value and gradient are found together, in the forward pass; without autodiff only the
-/// value is.
+/// the larger, and a copy of the activation to the host and of the gradient back. 35 steps of 20
+/// examples with 512 features take about 10 ms of one core (AMD EPYC, release build), and one group
+/// of 700 such examples about 0.1 s; see `benches/information_bound.rs`. Value and gradient are
+/// found together, in the forward pass; without autodiff only the value is.
 ///
 /// Holds no parameters and draws no noise: it is the same on a device with and without autodiff.
 /// Leave it out of any loss that is reported.
