@@ -5,11 +5,11 @@ use anp_kernels::sgd::{ClippedSgd, Momentum, WeightDecay};
 use anp_models::{ImageSite, Kernels};
 use burn::tensor::Device;
 
+use super::data::ImageData;
 use super::learner::ImageLearner;
 use super::recipe::{ImageRecipe, ImageTrainingConfig};
 use super::regularizer::ImageRegularizer;
 use super::snapshot::Velocities;
-use super::task::ImageData;
 use crate::engine::PenaltyEquivalent;
 use crate::recipe::RegularizerConfig;
 use crate::recipe::penalty::PenaltyConfig;

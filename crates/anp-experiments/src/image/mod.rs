@@ -2,6 +2,7 @@
 
 pub mod batches;
 mod build;
+mod data;
 mod evaluate;
 mod learner;
 pub mod recipe;
@@ -12,9 +13,10 @@ mod score;
 mod snapshot;
 mod task;
 
+pub use data::ImageData;
 pub use learner::{BatchOutput, ImageLearner};
 pub use regularizer::ImageRegularizer;
 pub use replicas::Replicas;
 pub use score::{CheckpointScore, evaluate_checkpoint};
 pub use snapshot::{ImageState, ImageTensors};
-pub use task::{ACCURACY, IMAGES_PER_SECOND, ImageData, ImageTask};
+pub use task::{ACCURACY, IMAGES_PER_SECOND, ImageTask};

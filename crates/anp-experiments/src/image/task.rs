@@ -1,13 +1,12 @@
-use std::sync::Arc;
-
 use anp_kernels::sgd::ClippedSgd;
 use anp_models::WideResNetConfig;
 use burn::module::Module;
 use burn::optim::OptimizerRecord;
 use burn::tensor::Device;
 
-use super::batches::{Normalization, Prepared, Source};
+use super::batches::Prepared;
 use super::build::{build, equivalents, optimizer};
+use super::data::ImageData;
 use super::evaluate::evaluate;
 use super::learner::{BatchOutput, ImageLearner};
 use super::recipe::{ImageModelConfig, ImageRecipe};
@@ -34,45 +33,6 @@ pub const ACCURACY: Quantity = Quantity {
 
 /// Speed of training.
 pub const IMAGES_PER_SECOND: Quantity = Quantity::per_second("Images per second");
-
-/// The data of an image classifier.
-#[derive(Debug, Clone)]
-pub struct ImageData {
-    train: Source,
-    pub(super) test: Source,
-    pub(super) num_classes: usize,
-    /// A note on images that are not the official ones.
-    variant: Option<String>,
-}
-
-impl ImageData {
-    /// The images of `set` that `recipe` uses.
-    pub fn new(set: ImageSet, recipe: &ImageRecipe) -> Self {
-        let normalization = Arc::new(Normalization::new(&set));
-        let source = |mut images: Images, used: Option<usize>, augment| {
-            images.truncate(used.unwrap_or(images.len()));
-            Source {
-                images: Arc::new(images),
-                normalization: Arc::clone(&normalization),
-                batch_size: recipe.data.batch_size,
-                augment,
-            }
-        };
-        Self {
-            train: source(set.train, recipe.data.train_images, recipe.data.augment),
-            test: source(set.test, recipe.data.test_images, false),
-            num_classes: set.num_classes,
-            variant: set.variant,
-        }
-    }
-
-    /// Training images of each class.
-    pub(super) fn class_counts(&self) -> Vec<f64> {
-        let mut counts = vec![0.0; self.num_classes];
-        self.train.images.labels.iter().for_each(|&label| counts[label as usize] += 1.0);
-        counts
-    }
-}
 
 /// Training with momentum on augmented images. The momentum may be reset after each epoch.
 pub struct ImageTask {

@@ -321,7 +321,8 @@ mod tests {
                     ),
                 ),
                 "training.weight_decay cannot be together with bayes_by_backprop: it would decay \
-                 ρ, which is no weight, and the prior decays the weights already; remove one of them",
+                 ρ, which is no weight, and the prior decays the weights already; remove one of \
+                 them",
             ),
         ] {
             assert_eq!(message, expected);

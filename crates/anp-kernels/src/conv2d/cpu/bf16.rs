@@ -5,8 +5,8 @@
 //! input. So a tap is a shift of the input by a fixed number of positions, and what is computed for
 //! the filled up positions is left out.
 //!
-//! In a gradient of the weight these positions count as zeros. So an infinite number may make NaN of
-//! taps that do not see it, as it does in Winograd's transforms.
+//! In a gradient of the weight these positions count as zeros. So an infinite number may make NaN
+//! of taps that do not see it, as it does in Winograd's transforms.
 
 use super::sizes::Sizes;
 use crate::cpu::bf16::{
