@@ -1,4 +1,4 @@
-use anp_core::{ActivationNorm, LossReduction, Norm};
+use anp_core::{ActivationNorm, LossReduction, Norm, TemporalActivationNormConfig};
 use anp_kernels::sgd::{ClippedSgd, RowGradient, WeightDecay};
 use anp_models::{
     Kernels, LmMasks, LmOutput, LmState, Pointing, RecurrentLayer, RecurrentLm, Site,
@@ -87,7 +87,12 @@ impl SitePenalty {
     ) -> Tensor<1> {
         let Self { site, norm, temporal } = self;
         if *temporal {
-            return norm.forward(differences(lm.activation(output, *site)));
+            let penalty = TemporalActivationNormConfig::new(norm.eta())
+                .with_norm(norm.norm())
+                .with_reduction(norm.reduction())
+                .with_batch_first(false)
+                .init();
+            return penalty.forward(lm.activation(output, *site));
         }
         let fused = lm.kernels() == Kernels::Fused && norm.norm() == Norm::L2sq && norm.eta() > 0.0;
         if !fused {
@@ -106,16 +111,6 @@ impl SitePenalty {
         let weight = norm.reduction().weight(Norm::L2sq, seq_length * batch_size, width);
         square * (norm.eta() * weight)
     }
-}
-
-/// `h_t − h_{t−1}` within a window; a single zero step if the window has one step.
-fn differences(activation: Tensor<3>) -> Tensor<3> {
-    let [seq_length, _, _] = activation.dims();
-    if seq_length == 1 {
-        return activation.zeros_like();
-    }
-    let later = activation.clone().narrow(0, 1, seq_length - 1);
-    later - activation.narrow(0, 0, seq_length - 1)
 }
 
 impl WeightPenaltyConfig {

@@ -1,3 +1,4 @@
+use anp_core::gaussian_kl;
 use anp_kernels::nn::LayerMasks;
 use burn::module::{Module, Param};
 use burn::tensor::activation::softplus;
@@ -63,11 +64,7 @@ impl StochasticOutput {
     ///
     /// - `mean`: `[seq_length, batch_size, d_hidden]`
     pub fn divergence(&self, mean: Tensor<3>) -> Tensor<1> {
-        let [seq_length, batch_size, _] = mean.dims();
-        let sigma = self.sigma();
-        let of_sigma = sigma.clone().square() - 1.0 - sigma.log() * 2.0;
-        let tokens = (seq_length * batch_size) as f64;
-        (mean.square().sum() + of_sigma.sum() * tokens) * 0.5
+        gaussian_kl(mean, self.sigma().log().unsqueeze()).sum()
     }
 
     /// Run `layer` over a window with this noise on its output: the output, and its mean.
