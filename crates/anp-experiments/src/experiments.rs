@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use error::ExperimentsError;
-pub use row::{Row, Runs};
+pub use row::{Candidate, Row, Runs, Sweep};
 pub use row_file::Published;
 use row_file::{FOLDER, read_toml};
 

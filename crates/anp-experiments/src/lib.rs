@@ -12,6 +12,7 @@
 //! | [`record`] | the JSON of a finished run |
 //! | [`provenance`] | what was built, and where it ran |
 //! | [`reproduce`], [`report`] | what has no record yet; tables from records |
+//! | [`tuning`] | the choice of a strength on validation |
 //! | [`device`], [`random`] | devices by name, counter-based seeds |
 //! | [`atomic`] | files that are whole or not there |
 //! | [`cli`] | the program; the only module that prints |
@@ -43,3 +44,4 @@ pub mod reproduce;
 pub mod runs;
 pub mod startup;
 pub mod text;
+pub mod tuning;

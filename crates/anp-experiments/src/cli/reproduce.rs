@@ -1,6 +1,6 @@
 //! `anp reproduce`: run what has no record, then print the tables.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread::available_parallelism;
@@ -21,7 +21,7 @@ use crate::record;
 use crate::record::StoredRecord;
 use crate::report::LINES;
 use crate::reproduce::{
-    self, Cost, FailedRun, Interrupted, Plan, PlannedRun, Selection, execute, plan,
+    self, Cost, Ended, FailedRun, Interrupted, Plan, PlannedRun, Selection, execute,
 };
 use crate::runs;
 
@@ -97,7 +97,7 @@ pub(super) fn run(args: &ReproduceArgs, globals: &Globals) -> anyhow::Result<Exi
         overrides: args.common.recipe.overrides.clone(),
         force: args.force,
     };
-    let plan = plan(&tables, scale, &selection, &records)?;
+    let mut plan = reproduce::plan(&tables, scale, &selection, &records)?;
     if args.dry_run {
         let Some(costs) = measured_costs(&plan, args, globals, &records)? else {
             return Ok(interrupt::exit_code());
@@ -107,46 +107,71 @@ pub(super) fn run(args: &ReproduceArgs, globals: &Globals) -> anyhow::Result<Exi
         return Ok(ExitCode::SUCCESS);
     }
 
-    globals.note(summary(&plan, scale));
-    let runs = plan.runs;
     let mut failed = Vec::new();
-    if !runs.is_empty() {
+    globals.note(summary(&plan, scale));
+    if !plan.runs.is_empty() {
         let session = Session::for_records(&records_dir, &args.device, globals)?;
-        for name in runs.iter().map(|run| run.recipe.data_set()).collect::<BTreeSet<_>>() {
-            session.place.store.check_readable(name)?;
-        }
         let runs_dir = args.runs.clone().unwrap_or_else(|| experiments.runs());
-
-        let start = |index: usize, run: &PlannedRun| {
-            if session.asked.to_stop() {
-                return Ok(Outcome::Interrupted { checkpoint: None });
+        let mut made = HashSet::new();
+        // Records of the candidates of a sweep decide which runs follow.
+        while !plan.runs.is_empty() {
+            let ended = make(&plan.runs, &session, args, globals, &records_dir, &runs_dir)?;
+            if let Some(Interrupted { checkpoint, remaining }) = ended.interrupted {
+                note(how_to_go_on(checkpoint.as_deref(), remaining + plan.later, args.force));
+                return Ok(interrupt::exit_code());
             }
-            globals.note(format!("run {} of {}: {}", index + 1, runs.len(), run.name()));
-            let run_dir = runs_dir.join(run.name());
-            runs::run(RunRequest {
-                recipe: run.recipe.clone(),
-                id: run.id.clone(),
-                place: session.place.clone(),
-                control: session.control(run_dir, args.checkpoints, args.force),
-            })
-        };
-        let on_failure = |failed: &FailedRun| {
-            complain(failed);
-            // What stopped this run must not stop the next one; `asked` remembers signals.
-            session.interrupter.reset();
-        };
-        let ended = execute(&runs, &records_dir, start, on_failure)?;
-        if let Some(Interrupted { checkpoint, remaining }) = ended.interrupted {
-            note(how_to_go_on(checkpoint.as_deref(), remaining, args.force));
-            return Ok(interrupt::exit_code());
+            failed.extend(ended.failed);
+            made.extend(plan.runs.iter().map(PlannedRun::name));
+            plan = reproduce::plan(
+                &tables,
+                scale,
+                &selection,
+                &record::load_folder(&records_dir)?,
+            )?;
+            plan.runs.retain(|run| !made.contains(&run.name()));
+            if !plan.runs.is_empty() {
+                globals.note(summary(&plan, scale));
+            }
         }
-        failed = ended.failed;
         if !failed.is_empty() {
-            let [failed, all] = [failed.len(), runs.len()];
+            let [failed, all] = [failed.len(), made.len()];
             note(format!("failed: {failed} of {all} runs; the same command tries again"));
         }
     }
     args.common.print(&tables, &record::load_folder(&records_dir)?, &failed)
+}
+
+/// Make the runs, one after another.
+fn make(
+    runs: &[PlannedRun],
+    session: &Session,
+    args: &ReproduceArgs,
+    globals: &Globals,
+    records_dir: &Path,
+    runs_dir: &Path,
+) -> anyhow::Result<Ended> {
+    for name in runs.iter().map(|run| run.recipe.data_set()).collect::<BTreeSet<_>>() {
+        session.place.store.check_readable(name)?;
+    }
+    let start = |index: usize, run: &PlannedRun| {
+        if session.asked.to_stop() {
+            return Ok(Outcome::Interrupted { checkpoint: None });
+        }
+        globals.note(format!("run {} of {}: {}", index + 1, runs.len(), run.name()));
+        let run_dir = runs_dir.join(run.name());
+        runs::run(RunRequest {
+            recipe: run.recipe.clone(),
+            id: run.id.clone(),
+            place: session.place.clone(),
+            control: session.control(run_dir, args.checkpoints, args.force),
+        })
+    };
+    let on_failure = |failed: &FailedRun| {
+        complain(failed);
+        // What stopped this run must not stop the next one; `asked` remembers signals.
+        session.interrupter.reset();
+    };
+    Ok(execute(runs, records_dir, start, on_failure)?)
 }
 
 /// The costs of all runs, or `None` after Ctrl-C.
@@ -189,10 +214,15 @@ fn summary(plan: &Plan, scale: Scale) -> String {
         1 => "; one has a record".to_owned(),
         recorded => format!("; {recorded} have a record"),
     };
+    let later = match plan.later {
+        0 => String::new(),
+        1 => "; one follows, of the best value of a sweep".to_owned(),
+        later => format!("; {later} follow, of the best values of sweeps"),
+    };
     match plan.runs.len() {
-        0 => format!("{scale} scale: nothing to run{recorded}"),
-        1 => format!("{scale} scale: one run to make{recorded}"),
-        runs => format!("{scale} scale: {runs} runs to make{recorded}"),
+        0 => format!("{scale} scale: nothing to run{recorded}{later}"),
+        1 => format!("{scale} scale: one run to make{recorded}{later}"),
+        runs => format!("{scale} scale: {runs} runs to make{recorded}{later}"),
     }
 }
 
@@ -277,7 +307,7 @@ mod tests {
     fn a_dry_run_lists_runs_costs_and_a_total() {
         let pilot = Pilot { steps: 10, step: 0.5, validation: 3.0, last_evaluation: 44.0 };
         let costs: Vec<_> = runs().iter().map(|run| Ok(Cost::new(run, pilot, &[]))).collect();
-        let plan = Plan { runs: runs(), recorded: 3 };
+        let plan = Plan { runs: runs(), recorded: 3, later: 0 };
         let text = dry_run(&plan, &costs, Scale::Demo, "flex, 2 threads");
         assert!(
             text.starts_with("dry run, demo scale: 2 runs to make; 3 have a record\n"),
@@ -287,7 +317,7 @@ mod tests {
             assert!(text.contains(phrase), "`{phrase}` is missing:\n{text}");
         }
         assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
-        let plan = Plan { runs: Vec::new(), recorded: 1 };
+        let plan = Plan { runs: Vec::new(), recorded: 1, later: 0 };
         let nothing = dry_run(&plan, &[], Scale::Paper, "flex");
         assert_eq!(nothing, "dry run, paper scale: nothing to run; one has a record\n");
     }

@@ -12,7 +12,7 @@ use super::recipe::RecipeArgs;
 use super::reproduce::how_to_go_on;
 use super::session::{CheckpointArgs, DeviceArgs, Session};
 use crate::engine::{Outcome, RunId, RunRequest};
-use crate::experiments::{Row, Runs};
+use crate::experiments::{Row, Runs, Sweep};
 use crate::recipe::content_hash;
 use crate::record::{Record, run_name};
 use crate::runs;
@@ -72,7 +72,7 @@ pub(super) struct TrainArgs {
 pub(super) fn run(args: &TrainArgs, globals: &Globals) -> anyhow::Result<ExitCode> {
     let row = Row::load(&args.file)?;
     let scale = args.recipe.scale;
-    let Some(Runs { recipe, seeds }) = row.runs(scale, &args.recipe.overrides)? else {
+    let Some(Runs { recipe, seeds, sweep }) = row.runs(scale, &args.recipe.overrides)? else {
         let scales: Vec<_> = row.scales().map(|scale| format!("--scale {scale}")).collect();
         bail!(
             "{} has no recipe at {scale} scale; give {}",
@@ -80,6 +80,16 @@ pub(super) fn run(args: &TrainArgs, globals: &Globals) -> anyhow::Result<ExitCod
             if scales.is_empty() { "it one".to_owned() } else { scales.join(" or ") },
         );
     };
+    if let Some(Sweep { key, candidates }) = sweep {
+        let values: Vec<_> = candidates.iter().map(|it| it.value.to_string()).collect();
+        bail!(
+            "{} has a sweep over {key} ({}); choose a value, for example --set {key}={}, or let \
+             `anp reproduce` choose",
+            args.file.display(),
+            values.join(", "),
+            values[0],
+        );
+    }
     let file = args.file.canonicalize().unwrap_or_default();
     let folder = file.parent().and_then(Path::file_name).unwrap_or_default();
     let (table, seed) = (folder.to_string_lossy().into_owned(), args.seed.unwrap_or(seeds[0]));

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use serde::de::Error as _;
 use toml::Value;
 
 use super::error::ExperimentsError;
@@ -30,10 +31,31 @@ pub struct Row {
 /// The runs of a row at one scale: a recipe, and one run per seed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Runs {
-    /// What to run.
+    /// What to run; of a row with a sweep, at the first value.
     pub recipe: Recipe,
     /// The seeds.
     pub seeds: Vec<u64>,
+    /// Recipes to choose from, if the row is tuned.
+    pub sweep: Option<Sweep>,
+}
+
+/// Recipes that differ in the value of one key. Each runs with the first seed; the one that is
+/// best on validation is the row, and runs with all seeds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sweep {
+    /// Path of the key in the recipe, as `--set` takes it.
+    pub key: String,
+    /// The recipes, by ascending value.
+    pub candidates: Vec<Candidate>,
+}
+
+/// One recipe of a [`Sweep`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Candidate {
+    /// Value of the key.
+    pub value: f64,
+    /// The recipe with it.
+    pub recipe: Recipe,
 }
 
 impl Row {
@@ -102,6 +124,7 @@ impl Row {
         if let Err(source) = apply_overrides(&mut section, overrides) {
             return Err(ExperimentsError::Override { path, source });
         }
+        let section = without_set_sweep(section, overrides);
         let runs = match Runs::read(section) {
             Ok(runs) => runs,
             Err(source) => {
@@ -109,10 +132,11 @@ impl Row {
                 return Err(ExperimentsError::OverriddenRecipe { path, overrides, source });
             }
         };
-        if let Err(source) = runs.recipe.validate() {
+        if let Err(source) = runs.recipes().try_for_each(Recipe::validate) {
             return Err(ExperimentsError::InvalidRecipe { path, scale, source });
         }
         let seeds = &runs.seeds;
+        let has_sweep = |is_wrong: fn(&Sweep) -> bool| runs.sweep.as_ref().is_some_and(is_wrong);
         let reason = if seeds.is_empty() {
             "has a scale without seeds"
         } else if seeds.iter().collect::<HashSet<_>>().len() < seeds.len() {
@@ -120,6 +144,10 @@ impl Row {
         } else if seeds.iter().any(|&seed| seed >= i64::MAX as u64) {
             // TOML's integers end here, and a seed after the last one must be possible.
             "has a seed that TOML cannot hold"
+        } else if has_sweep(|it| !it.candidates.is_sorted_by(|a, b| a.value < b.value)) {
+            "has a sweep whose values do not ascend"
+        } else if has_sweep(|it| matches!(it.candidates[0].recipe, Recipe::Image(_))) {
+            "has a sweep, but there are no validation images to choose its value on"
         } else {
             return Ok(Some(runs));
         };
@@ -127,19 +155,60 @@ impl Row {
     }
 }
 
+/// The section without its sweep if `--set` gives the key a value of its own.
+fn without_set_sweep(mut section: Value, overrides: &[String]) -> Value {
+    let key = section.get("sweep").and_then(|it| it.get("key")).and_then(Value::as_str);
+    let is_set = key.is_some_and(|key| {
+        let set = overrides.iter().filter_map(|it| it.split_once('='));
+        set.map(|(set, _)| set.trim()).any(|set| set == key)
+    });
+    if let Some(table) = section.as_table_mut().filter(|_| is_set) {
+        table.remove("sweep");
+    }
+    section
+}
+
 impl Runs {
-    /// Read a section: `seeds`, and beside it the keys of a recipe.
+    /// Read a section: `seeds` and `sweep`, and beside them the keys of a recipe.
     fn read(mut section: Value) -> Result<Self, toml::de::Error> {
         #[derive(Deserialize)]
-        struct Seeds {
+        struct Plan {
             seeds: Vec<u64>,
+            sweep: Option<Values>,
+        }
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Values {
+            key: String,
+            values: Vec<f64>,
         }
 
-        let Seeds { seeds } = section.clone().try_into()?;
+        let Plan { seeds, sweep } = section.clone().try_into()?;
         if let Some(table) = section.as_table_mut() {
             table.remove("seeds");
+            table.remove("sweep");
         }
-        Ok(Self { recipe: Recipe::from_toml(section)?, seeds })
+        let Some(Values { key, values }) = sweep else {
+            return Ok(Self { recipe: Recipe::from_toml(section)?, seeds, sweep: None });
+        };
+        let candidate = |&value: &f64| {
+            let mut section = section.clone();
+            apply_overrides(&mut section, &[format!("{key}={value:?}")])
+                .map_err(|err| toml::de::Error::custom(format!("sweep.key: {err}")))?;
+            Ok(Candidate { value, recipe: Recipe::from_toml(section)? })
+        };
+        let candidates = values.iter().map(candidate).collect::<Result<Vec<_>, _>>()?;
+        let Some(first) = candidates.first() else {
+            return Err(toml::de::Error::custom("sweep.values is empty"));
+        };
+        Ok(Self { recipe: first.recipe.clone(), seeds, sweep: Some(Sweep { key, candidates }) })
+    }
+
+    /// All recipes: of a sweep every one.
+    pub fn recipes(&self) -> impl Iterator<Item = &Recipe> {
+        let swept = self.sweep.iter().flat_map(|it| &it.candidates).map(|it| &it.recipe);
+        let single = self.sweep.is_none().then_some(&self.recipe);
+        single.into_iter().chain(swept)
     }
 
     /// The first `count` seeds; the row's own ones are followed by the numbers after the largest.

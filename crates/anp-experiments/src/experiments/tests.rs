@@ -3,7 +3,7 @@ use anp_testing::package;
 
 use super::*;
 use crate::data;
-use crate::recipe::{ImageRecipe, Scale, TextRecipe, content_hash};
+use crate::recipe::{ImageRecipe, Scale, TextRecipe, apply_overrides, content_hash};
 use crate::record;
 use crate::text::network;
 use crate::text::noising::NoisingConfig;
@@ -41,7 +41,7 @@ fn runs(table: &str, id: &str, scale: Scale) -> Runs {
 
 /// The recipe and the seeds of a row's runs on text.
 fn text(table: &str, id: &str, scale: Scale) -> (TextRecipe, Vec<u64>) {
-    let Runs { recipe, seeds } = runs(table, id, scale);
+    let Runs { recipe, seeds, .. } = runs(table, id, scale);
     (recipe.text().unwrap(), seeds)
 }
 
@@ -64,11 +64,16 @@ fn recipes_say_all_and_only_what_the_schema_asks() {
     for table in tables() {
         for row in &table.rows {
             for scale in row.scales() {
-                let Runs { recipe, seeds } = row.runs(scale, &[]).unwrap().unwrap();
+                let Runs { recipe, seeds, sweep } = row.runs(scale, &[]).unwrap().unwrap();
                 let mut written = toml::Value::try_from(&recipe).unwrap();
                 let seeds = toml::Value::try_from(seeds).unwrap();
                 written.as_table_mut().unwrap().insert("seeds".to_owned(), seeds);
                 let mut section = row.sections[&scale].clone();
+                if let Some(Sweep { key, candidates }) = sweep {
+                    let first = format!("{key}={:?}", candidates[0].value);
+                    apply_overrides(&mut section, &[first]).unwrap();
+                    section.as_table_mut().unwrap().remove("sweep");
+                }
                 // A row without penalties may say so.
                 if section.get("penalty") == Some(&toml::Value::Array(Vec::new())) {
                     section.as_table_mut().unwrap().remove("penalty");
@@ -91,10 +96,12 @@ fn recipes_keep_their_hashes() {
     for table in tables() {
         for row in &table.rows {
             for scale in row.scales() {
-                let Runs { recipe, seeds } = row.runs(scale, &[]).unwrap().unwrap();
-                let seeds: Vec<_> = seeds.iter().map(u64::to_string).collect();
-                let (seeds, hash) = (seeds.join(","), content_hash(&recipe));
-                found.push_str(&format!("{}/{} {scale} {seeds} {hash}\n", table.id, row.id));
+                let runs = row.runs(scale, &[]).unwrap().unwrap();
+                let seeds: Vec<_> = runs.seeds.iter().map(u64::to_string).collect();
+                let seeds = seeds.join(",");
+                for hash in runs.recipes().map(content_hash) {
+                    found.push_str(&format!("{}/{} {scale} {seeds} {hash}\n", table.id, row.id));
+                }
             }
         }
     }
@@ -279,7 +286,7 @@ fn rows_with_and_without_the_penalty_differ_in_it_alone() {
 #[test]
 fn image_rows_differ_in_the_penalty_and_the_images_alone() {
     let runs = |row: &str, scale| -> (ImageRecipe, Vec<u64>) {
-        let Runs { recipe, seeds } = runs("table4", row, scale);
+        let Runs { recipe, seeds, .. } = runs("table4", row, scale);
         (recipe.image().unwrap(), seeds)
     };
     for scale in Scale::ALL {
@@ -338,7 +345,7 @@ fn base_and_scale_go_on_top_of_the_extended_row() {
                base = { seeds = [2], data.bptt = 6, penalty = [] }\nscale.demo.data.bptt = 7\n";
     let folder = folder_with(&[TABLE, ("t/a.toml", &complete()), ("other/b.toml", row)]);
     let row = Row::load(&folder.path().join("experiments/other/b.toml")).unwrap();
-    let Runs { recipe, seeds } = row.runs(Scale::Demo, &[]).unwrap().unwrap();
+    let Runs { recipe, seeds, .. } = row.runs(Scale::Demo, &[]).unwrap().unwrap();
     let (mut expected, _) = text("table2", "lstm_anp", Scale::Demo);
     expected.data.bptt = 7;
     expected.penalties.clear();
@@ -351,7 +358,7 @@ fn a_row_file_may_be_copied_out_of_the_folder() {
     let row = "name = 'B'\nours = true\nextends = 't/a'\nbase.penalty.0.eta = 0.5\n";
     let folder = folder_with(&[TABLE, ("t/a.toml", &complete()), ("../mine/below/b.toml", row)]);
     let row = Row::load(&folder.path().join("mine/below/b.toml")).unwrap();
-    let Runs { recipe, seeds } = row.runs(Scale::Demo, &[]).unwrap().unwrap();
+    let Runs { recipe, seeds, .. } = row.runs(Scale::Demo, &[]).unwrap().unwrap();
     assert_eq!((recipe.text().unwrap().penalties[0].eta, seeds), (0.5, vec![1]));
 }
 
@@ -477,7 +484,7 @@ fn a_wrong_value_is_named_by_file_scale_and_key() {
 fn overrides_reach_the_recipe_and_its_seeds() {
     let row = row("table2", "lstm_anp");
     let overrides = ["seeds=[7]", "penalty.0.eta=0.5"].map(str::to_owned);
-    let Runs { recipe, seeds } = row.runs(Scale::Demo, &overrides).unwrap().unwrap();
+    let Runs { recipe, seeds, .. } = row.runs(Scale::Demo, &overrides).unwrap().unwrap();
     assert_eq!(seeds, [7]);
     assert_eq!(recipe.text().unwrap().penalties[0].eta, 0.5);
 

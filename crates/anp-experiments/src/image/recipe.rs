@@ -1,5 +1,6 @@
 //! Recipes of image classifiers.
 
+use anp_core::ExampleGroup;
 use anp_models::{ImageSite, Kernels, ResidualLayout, WideResNetConfig};
 use serde::{Deserialize, Serialize};
 
@@ -121,6 +122,14 @@ impl ImageRecipe {
         let has_no_steps = |it: &RegularizerConfig<_>| it.kind() == "norm_stabilizer";
         if self.regularizers.iter().any(has_no_steps) {
             let key = "regularizer.norm_stabilizer";
+            return Err(InvalidRecipe::NoUse { key, kind: "wide_resnet" });
+        }
+        let has_group = |it: &RegularizerConfig<_>| match it {
+            RegularizerConfig::InformationBound { group, .. } => *group != ExampleGroup::TimeStep,
+            _ => false,
+        };
+        if self.regularizers.iter().any(has_group) {
+            let key = "regularizer.information_bound.group";
             return Err(InvalidRecipe::NoUse { key, kind: "wide_resnet" });
         }
         Ok(())

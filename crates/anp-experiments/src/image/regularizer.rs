@@ -1,6 +1,9 @@
 //! The terms of `[[regularizer]]` on a batch of images.
 
-use anp_core::{ConfidencePenaltyConfig, Darc1Config, LabelSmoothingConfig, TargetNormConfig};
+use anp_core::{
+    ConfidencePenaltyConfig, Darc1Config, InformationBoundConfig, LabelSmoothingConfig,
+    TargetNormConfig,
+};
 use anp_models::{ImageOutput, ImageSite};
 use burn::tensor::{Int, Tensor};
 
@@ -25,7 +28,8 @@ impl ImageRegularizer {
     ///
     /// # Panics
     ///
-    /// If it is a term on successive steps, or DARC1 of a part: a recipe with these is refused.
+    /// If it is a term on successive steps, or one of a whole batch and this is a part: a recipe
+    /// with these is refused.
     pub(super) fn forward(
         &self,
         output: &ImageOutput,
@@ -34,6 +38,8 @@ impl ImageRegularizer {
     ) -> Tensor<1> {
         let logits = output.logits.clone();
         let [images, _] = logits.dims();
+        let is_whole = images == batch_size;
+        assert!(is_whole || !self.config.is_of_whole_batch(), "the term is of a whole batch");
         let mean = match self.config {
             RegularizerConfig::TargetNorm { site, beta, target } => {
                 TargetNormConfig::new(beta, target).init().forward(output.activation(site))
@@ -53,9 +59,21 @@ impl ImageRegularizer {
                 smoothing.forward(logits, labels)
             }
             RegularizerConfig::Darc1 { lambda } => {
-                assert_eq!(images, batch_size, "DARC1 is of a whole batch");
                 Darc1Config::new(lambda).init().forward(logits)
             }
+            RegularizerConfig::InformationBound {
+                site,
+                beta,
+                epsilon,
+                terms,
+                trace_factor,
+                group: _,
+            } => InformationBoundConfig::new(beta / images as f64)
+                .with_epsilon(epsilon)
+                .with_terms(terms)
+                .with_trace_factor(trace_factor)
+                .init()
+                .forward_examples(output.activation(site)),
             RegularizerConfig::NormStabilizer { .. } => unreachable!("images have no steps"),
         };
         mean * (images as f64 / batch_size as f64)

@@ -91,12 +91,13 @@ impl Task for ImageTask {
                          by, and no run could be repeated",
             });
         }
-        let of_whole_batch = |it: &RegularizerConfig<_>| it.kind() == "darc1";
-        if recipe.regularizers.iter().any(of_whole_batch) && devices.are_several() {
+        if recipe.regularizers.iter().any(RegularizerConfig::is_of_whole_batch)
+            && devices.are_several()
+        {
             return Err(TrainError::SeveralDevices {
                 devices: devices.to_string(),
-                reason: "DARC1 takes the largest class of a whole batch, of which each device has \
-                         a part",
+                reason: "DARC1 and the information bound are of a whole batch, of which each \
+                         device has a part",
             });
         }
         Ok(())

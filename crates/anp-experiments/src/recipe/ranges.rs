@@ -136,7 +136,7 @@ const RANGES: [Range; 10] = [
         value.is_finite() && value >= 0.0
     }),
     (
-        "decay_factor grad_clip_norm init_range initial_sigma layer_init_range learning_rate",
+        "decay_factor epsilon grad_clip_norm init_range initial_sigma layer_init_range learning_rate",
         "in (0, ∞)",
         |value| value.is_finite() && value > 0.0,
     ),

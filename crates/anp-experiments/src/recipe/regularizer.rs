@@ -1,3 +1,4 @@
+use anp_core::{ExampleGroup, InformationTerms, TraceFactor};
 use serde::{Deserialize, Serialize};
 
 /// One `[[regularizer]]`: a rival of the activation norm penalty, added to the loss. One key names
@@ -41,6 +42,32 @@ pub enum RegularizerConfig<Site> {
         /// Strength λ.
         lambda: f64,
     },
+    /// [`anp_core::InformationBound`]: the activation should have little information of the input.
+    InformationBound {
+        /// The activation.
+        site: Site,
+        /// Strength β, of the mean over tokens or images of each one's share in the bound. The
+        /// trace at β = η·B·K is the activation norm penalty at η (half the sum of the squares of a
+        /// batch of B sequences, K features, the loss summed over steps).
+        beta: f64,
+        /// Variance ε that is added to each example's own.
+        epsilon: f64,
+        /// Which terms of the divergence count.
+        terms: InformationTerms,
+        /// Factor of the trace.
+        trace_factor: TraceFactor,
+        /// The examples that have one Gaussian together; images of a batch always have.
+        #[serde(default = "time_step", skip_serializing_if = "is_time_step")]
+        group: ExampleGroup,
+    },
+}
+
+fn time_step() -> ExampleGroup {
+    ExampleGroup::TimeStep
+}
+
+fn is_time_step(group: &ExampleGroup) -> bool {
+    *group == ExampleGroup::TimeStep
 }
 
 /// Where label smoothing moves a share of each target.
@@ -62,6 +89,7 @@ impl<Site: Copy> RegularizerConfig<Site> {
             Self::ConfidencePenalty { .. } => "confidence_penalty",
             Self::LabelSmoothing { .. } => "label_smoothing",
             Self::Darc1 { .. } => "darc1",
+            Self::InformationBound { .. } => "information_bound",
         }
     }
 
@@ -70,7 +98,8 @@ impl<Site: Copy> RegularizerConfig<Site> {
         match *self {
             Self::NormStabilizer { beta, .. }
             | Self::TargetNorm { beta, .. }
-            | Self::ConfidencePenalty { beta } => beta,
+            | Self::ConfidencePenalty { beta }
+            | Self::InformationBound { beta, .. } => beta,
             Self::LabelSmoothing { alpha, .. } => alpha,
             Self::Darc1 { lambda } => lambda,
         }
@@ -81,7 +110,8 @@ impl<Site: Copy> RegularizerConfig<Site> {
         match self {
             Self::NormStabilizer { beta, .. }
             | Self::TargetNorm { beta, .. }
-            | Self::ConfidencePenalty { beta } => beta,
+            | Self::ConfidencePenalty { beta }
+            | Self::InformationBound { beta, .. } => beta,
             Self::LabelSmoothing { alpha, .. } => alpha,
             Self::Darc1 { lambda } => lambda,
         }
@@ -90,8 +120,16 @@ impl<Site: Copy> RegularizerConfig<Site> {
     /// The activation that it is on, if it is on one.
     pub fn site(&self) -> Option<Site> {
         match *self {
-            Self::NormStabilizer { site, .. } | Self::TargetNorm { site, .. } => Some(site),
+            Self::NormStabilizer { site, .. }
+            | Self::TargetNorm { site, .. }
+            | Self::InformationBound { site, .. } => Some(site),
             _ => None,
         }
+    }
+
+    /// Whether its value on a batch is not a sum over the examples' own, so that no device can have
+    /// a part of the batch.
+    pub(crate) fn is_of_whole_batch(&self) -> bool {
+        matches!(self, Self::Darc1 { .. } | Self::InformationBound { .. })
     }
 }

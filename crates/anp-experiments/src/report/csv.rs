@@ -6,7 +6,7 @@ use crate::experiments::Published;
 
 type Column = (&'static str, fn(&TableReport, &RowReport) -> String);
 
-const COLUMNS: [Column; 22] = [
+const COLUMNS: [Column; 24] = [
     ("table", |report, _| report.table.clone()),
     ("row", |_, row| row.row.clone()),
     ("name", |_, row| row.name.clone()),
@@ -14,6 +14,11 @@ const COLUMNS: [Column; 22] = [
     ("scale", |report, _| report.scale.to_string()),
     ("metric", |report, _| report.metric.to_string()),
     ("mixed_precision", |_, row| row.mixed_precision.map_or_else(String::new, |it| it.to_string())),
+    ("tuned_key", |_, row| row.tuning.as_ref().map_or_else(String::new, |it| it.key.clone())),
+    ("tuned_value", |_, row| {
+        let tuning = row.tuning.as_ref();
+        number(tuning.and_then(|it| Some(it.tried[it.best?].value)))
+    }),
     ("state", |_, row| state(row).to_owned()),
     ("paper_valid", |_, row| published(row, |it| it.valid)),
     ("paper_test", |_, row| published(row, |it| it.test)),

@@ -10,6 +10,7 @@ use statrs::statistics::Statistics;
 use crate::experiments::{ExperimentsError, Metric, Published, Table};
 use crate::recipe::{MixedPrecision, Scale, content_hash};
 use crate::record::{Record, StoredRecord, TextRecord};
+use crate::tuning::Tuning;
 
 /// A table with what was measured.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,6 +44,8 @@ pub struct RowReport {
     pub published: Option<Published>,
     /// The smaller type that products of its recipe round their operands to, if they do.
     pub mixed_precision: Option<MixedPrecision>,
+    /// What its sweep has chosen from, if it has one.
+    pub tuning: Option<Tuning>,
     /// What we have.
     pub state: RowState,
     /// Runs of the row that have just failed; records know of none.
@@ -239,7 +242,12 @@ impl RowReport {
             }
             RowState::Unfit => Some("--set does not fit".to_owned()),
             RowState::NotRun if !self.failures.is_empty() => Some("failed".to_owned()),
-            RowState::NotRun => Some("not run yet".to_owned()),
+            RowState::NotRun => Some(match &self.tuning {
+                Some(tuning) if tuning.best.is_none() && tuning.num_done() > 0 => {
+                    format!("tuning: {} of {}", tuning.num_done(), tuning.tried.len())
+                }
+                _ => "not run yet".to_owned(),
+            }),
             RowState::Measured(_) => None,
         }
     }
@@ -268,12 +276,19 @@ pub fn fold(
             None
         });
         let mixed_precision = runs.as_ref().and_then(|runs| runs.recipe.mixed_precision());
+        let tuning = runs.as_ref().and_then(|runs| Tuning::of(runs, scale, records));
         let state = match runs {
             Some(runs) => {
-                let recipe_hash = content_hash(&runs.recipe);
+                let recipe = match &tuning {
+                    Some(tuning) => tuning.chosen(),
+                    None => Some(&runs.recipe),
+                };
+                let recipe_hash = recipe.map(content_hash).unwrap_or_default();
+                let candidates: Vec<_> = runs.recipes().map(content_hash).collect();
                 let of_row = |stored: &&StoredRecord| {
                     let head = stored.record.head();
-                    let is_of_row = (head.table, head.row) == (&table.id, &row.id);
+                    let is_of_row = (head.table, head.row) == (&table.id, &row.id)
+                        && !candidates.iter().any(|it| it == head.recipe_hash);
                     head.scale == scale && (is_of_row || head.recipe_hash == recipe_hash)
                 };
                 measure(records.iter().filter(of_row), &recipe_hash, &mut uncounted)
@@ -290,6 +305,7 @@ pub fn fold(
             ours: row.ours,
             published: row.published.clone(),
             mixed_precision,
+            tuning,
             state,
             failures: Vec::new(),
         });

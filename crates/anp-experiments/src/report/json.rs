@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::fold::{Failure, Measured, RowReport, RowState, TableReport, Verdict};
 use crate::experiments::{Metric, Published};
 use crate::recipe::{MixedPrecision, Scale};
+use crate::tuning::Tuning;
 
 #[derive(Serialize)]
 struct JsonRow<'a> {
@@ -17,6 +18,8 @@ struct JsonRow<'a> {
     metric: Metric,
     /// `bf16` if products round their operands to it.
     mixed_precision: Option<MixedPrecision>,
+    /// The values that its sweep chooses from.
+    tuning: Option<&'a Tuning>,
     /// `measured`, `failed`, `not_run`, `unfit`, `other_scales` or `not_built`.
     state: &'static str,
     paper: Option<&'a Published>,
@@ -54,6 +57,7 @@ fn json_row<'a>(report: &'a TableReport, row: &'a RowReport) -> JsonRow<'a> {
         scale: report.scale,
         metric: report.metric,
         mixed_precision: row.mixed_precision,
+        tuning: row.tuning.as_ref(),
         state: state(row),
         paper: row.published.as_ref(),
         ours: row.measured(),

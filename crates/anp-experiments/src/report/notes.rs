@@ -5,6 +5,7 @@ use super::fold::{
 };
 use crate::experiments::Metric;
 use crate::recipe::Scale;
+use crate::tuning::Tuning;
 
 /// Number of columns.
 pub(super) const COLUMNS: usize = 9;
@@ -203,6 +204,10 @@ impl<'a> Notes<'a> {
         }
         lines.extend(self.readings());
         for row in &self.report.rows {
+            let tuning = row.tuning.as_ref().filter(|it| it.num_done() > 0);
+            lines.extend(tuning.map(|tuning| note("tuned:", &tuned(row, tuning))));
+        }
+        for row in &self.report.rows {
             for Failure { seed, reason } in &row.failures {
                 lines.push(note("failed:", &format!("{}, seed {seed}: {reason}", row.name)));
             }
@@ -221,6 +226,25 @@ impl<'a> Notes<'a> {
         }
         lines
     }
+}
+
+/// What a sweep tried, each value with its validation perplexity.
+fn tuned(row: &RowReport, tuning: &Tuning) -> String {
+    let tried = tuning.tried.iter().enumerate().map(|(index, it)| {
+        let valid = it.valid.map_or_else(dash, |valid| format!("{valid:.1}"));
+        let best = if tuning.best == Some(index) { " (best)" } else { "" };
+        let value = match it.value {
+            value if value != 0.0 && value.abs() < 1e-2 => format!("{value:e}"),
+            value => value.to_string(),
+        };
+        format!("{value}: {valid}{best}")
+    });
+    let tried: Vec<_> = tried.collect();
+    let end = match tuning.is_at_an_end() {
+        true => "; the best is at an end, a better one may lie outside",
+        false => "",
+    };
+    format!("{}, {} on validation: {}{end}", row.name, tuning.key, tried.join(", "))
 }
 
 const LAST_EPOCH: &str = "after the last epoch; `best epoch` is chosen by the test set, as the \

@@ -6,6 +6,7 @@ use crate::engine::RunId;
 use crate::experiments::{ExperimentsError, Table};
 use crate::recipe::{Recipe, Scale, content_hash};
 use crate::record::{StoredRecord, run_name};
+use crate::tuning::Tuning;
 
 /// Which runs of some tables to make.
 #[derive(Debug, Clone, Default)]
@@ -38,6 +39,9 @@ pub struct Plan {
     pub runs: Vec<PlannedRun>,
     /// Number of selected runs that have a record already.
     pub recorded: usize,
+    /// Number of runs that follow: those of rows whose best candidate is not known before all
+    /// candidates have run.
+    pub later: usize,
 }
 
 impl PlannedRun {
@@ -50,6 +54,8 @@ impl PlannedRun {
 
 /// Find the runs that are needed so that every selected row of `tables` has a record of its recipe
 /// at `scale` for each of its seeds. Rows without a recipe at `scale` need none.
+///
+/// A row with a sweep first needs a record of each candidate, for the first seed.
 ///
 /// # Errors
 ///
@@ -75,7 +81,7 @@ pub fn plan(
         })
         .collect();
 
-    let mut plan = Plan { runs: Vec::new(), recorded: 0 };
+    let mut plan = Plan { runs: Vec::new(), recorded: 0, later: 0 };
     let mut planned = HashSet::new();
     for table in tables {
         for row in &table.rows {
@@ -85,11 +91,27 @@ pub fn plan(
             let Some(runs) = row.runs(scale, &selection.overrides)? else { continue };
             let seeds = match selection.num_seeds {
                 Some(count) => runs.first_seeds(count),
-                None => runs.seeds,
+                None => runs.seeds.clone(),
             };
-            let recipe = runs.recipe;
-            let recipe_hash = content_hash(&recipe);
-            for seed in seeds {
+            let needed: Vec<(Recipe, u64)> = match Tuning::of(&runs, scale, records) {
+                None => seeds.into_iter().map(|seed| (runs.recipe.clone(), seed)).collect(),
+                Some(tuning) => {
+                    let first = runs.seeds[0];
+                    let others = seeds.into_iter().filter(|&seed| seed != first);
+                    let candidates = tuning.tried.iter().map(|it| (it.recipe.clone(), first));
+                    match tuning.chosen() {
+                        Some(chosen) => {
+                            candidates.chain(others.map(|seed| (chosen.clone(), seed))).collect()
+                        }
+                        None => {
+                            plan.later += others.count();
+                            candidates.collect()
+                        }
+                    }
+                }
+            };
+            for (recipe, seed) in needed {
+                let recipe_hash = content_hash(&recipe);
                 let key = (recipe_hash.clone(), scale, seed);
                 let has_record = recorded.contains(&key);
                 plan.recorded += usize::from(has_record);
@@ -97,8 +119,8 @@ pub fn plan(
                     let (table, row) = (table.id.clone(), row.id.clone());
                     plan.runs.push(PlannedRun {
                         id: RunId { table, row, scale, seed },
-                        recipe: recipe.clone(),
-                        recipe_hash: recipe_hash.clone(),
+                        recipe,
+                        recipe_hash,
                     });
                 }
             }

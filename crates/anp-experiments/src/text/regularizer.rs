@@ -1,6 +1,6 @@
 //! The terms of `[[regularizer]]` on a window of text.
 
-use anp_core::{LossReduction, NormStabilizerConfig, TargetNormConfig};
+use anp_core::{InformationBoundConfig, LossReduction, NormStabilizerConfig, TargetNormConfig};
 use anp_kernels::cross_entropy::LogitTerms;
 use anp_models::{LmOutput, RecurrentLm, Site};
 use burn::module::Module;
@@ -90,6 +90,25 @@ impl LmRegularizer {
                 let class = Tensor::from_inner(sums.argmax(2)).reshape([1]);
                 let logits = lm.logits_of_class(output.dropped.clone(), class);
                 logits.abs().sum() * (lambda * of_token)
+            }
+            RegularizerConfig::InformationBound {
+                site,
+                beta,
+                epsilon,
+                terms,
+                trace_factor,
+                group,
+            } => {
+                let eta = beta * of_token;
+                let bound = InformationBoundConfig {
+                    eta,
+                    epsilon,
+                    terms,
+                    trace_factor,
+                    group,
+                    batch_first: false,
+                };
+                bound.init().forward(lm.activation(output, site))
             }
         }
     }
