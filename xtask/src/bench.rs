@@ -14,8 +14,8 @@ use crate::program::{self, cargo, feature_flags, succeeds};
 /// Packages of the peers that are Python programs.
 const REQUIREMENTS: &str = "crates/anp-experiments/benches/peers/python/requirements.txt";
 
-/// Run the benches of the operations, with the words for them; or, if the first is `peers`, the
-/// peers.
+/// Run the benches of the operations, with the words for them; or, if the first is `peers` or
+/// `rows`, those of training steps.
 ///
 /// # Errors
 ///
@@ -23,6 +23,9 @@ const REQUIREMENTS: &str = "crates/anp-experiments/benches/peers/python/requirem
 pub fn run(options: &Options, words: &[OsString]) -> Result<ExitCode> {
     match words.split_first() {
         Some((first, words)) if first == "peers" => peers(options, words),
+        Some((first, words)) if first == "rows" => {
+            program::run(&program::build(options, program::ROWS)?, words)
+        }
         _ => operations(options, words),
     }
 }

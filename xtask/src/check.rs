@@ -11,11 +11,12 @@ use crate::program::{build_flags, cargo, succeeds};
 /// A step: what it is called, Cargo's words, and whether these choose features.
 type Step = (&'static str, &'static [&'static str], bool);
 
-const STEPS: [Step; 5] = [
+const STEPS: [Step; 6] = [
     ("formatting", &["fmt", "--all", "--check"], false),
     ("lints", &["clippy", "--workspace", "--all-targets"], true),
     // Started by name only (`bench = false`), so that `--all-targets` leaves it out.
     ("lints", &["clippy", "--workspace", "--bench", "peers"], true),
+    ("lints", &["clippy", "--workspace", "--bench", "rows"], true),
     ("documentation", &["doc", "--workspace", "--no-deps"], true),
     ("tests", &["test", "--workspace"], true),
 ];

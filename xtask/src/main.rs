@@ -25,6 +25,7 @@ Commands:
   bench [FILTER]       time every operation
   bench peers          time training steps beside PyTorch; explained by
                        `cargo xtask bench peers --help`
+  bench rows           time training steps of the rows of a table beside its first
   test                 all tests; words go to `cargo test`
   check                formatting, lints, documentation and tests; .ci/run checks more than these
 

@@ -53,6 +53,9 @@ pub const ANP: [&str; 2] = ["--bin", "anp"];
 /// Training steps beside other programs, likewise.
 pub const PEERS: [&str; 2] = ["--bench", "peers"];
 
+/// Training steps of a table's rows, likewise.
+pub const ROWS: [&str; 2] = ["--bench", "rows"];
+
 /// Build a program and find out where it is. Cargo's progress goes to stderr.
 ///
 /// # Errors

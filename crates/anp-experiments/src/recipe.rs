@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 pub use hash::content_hash;
 use kind::Kind;
 pub use overrides::{OverrideError, apply_overrides};
-pub use penalty::PenaltyConfig;
+pub use penalty::{PenaltyConfig, WeightPenaltyConfig, WeightPenaltyForm};
 pub use precision::{MixedPrecision, NoSuchPrecision};
 pub use ranges::InvalidRecipe;
 pub use regularizer::{LabelPrior, RegularizerConfig};
@@ -33,7 +33,7 @@ pub(crate) use crate::text::recipe::test_recipe;
 pub use crate::text::recipe::{
     BayesByBackpropConfig, DataConfig, InformationPenaltyConfig, InformationReduction, LstmConfig,
     ModelConfig, NasConfig, PointerSentinelConfig, RhnConfig, ScheduleConfig, Shape, SruConfig,
-    TextRecipe, TrainingConfig, VariationalConfig, WeightPenaltyConfig, WeightPenaltyForm,
+    TextRecipe, TrainingConfig, VariationalConfig,
 };
 
 /// A recipe of either kind. This is the one place where the two kinds meet.

@@ -52,7 +52,11 @@ impl Tuning {
         let tried: Vec<_> = sweep
             .candidates
             .iter()
-            .map(|it| Tried { value: it.value, recipe: it.recipe.clone(), valid: valid(&it.recipe) })
+            .map(|it| Tried {
+                value: it.value,
+                recipe: it.recipe.clone(),
+                valid: valid(&it.recipe),
+            })
             .collect();
         let all: Option<Vec<f64>> = tried.iter().map(|it| it.valid).collect();
         let best = all.and_then(|valid| {

@@ -15,7 +15,9 @@ use anp_experiments::engine::{
 use anp_experiments::experiments::Row;
 use anp_experiments::image::ImageTask;
 use anp_experiments::image::batches::Augmentation;
-use anp_experiments::recipe::{ImageModelConfig, ImageRecipe, MixedPrecision, Scale};
+use anp_experiments::recipe::{
+    ImageModelConfig, ImageRecipe, MixedPrecision, Scale, WeightPenaltyConfig, WeightPenaltyForm,
+};
 use anp_experiments::record::{ImageRecord, load_folder};
 use anp_models::Kernels;
 use anp_testing::{SilentRenderer, lock_generator, package};
@@ -306,6 +308,61 @@ fn the_penalty_shrinks_the_features() {
     assert!(without.curve[0].penalties.is_empty());
     assert!(with.curve[1].activation_norm < 0.8 * without.curve[1].activation_norm);
     assert_eq!(with.num_params, without.num_params);
+}
+
+/// Each changes the training and says how much it adds to the loss. Several devices are refused to
+/// those that are of a whole batch.
+#[test]
+fn turning_a_regulariser_on_changes_the_loss_of_images() {
+    let _alone = lock_generator();
+    let folder = tempfile::tempdir().unwrap();
+    let mut recipe = recipe();
+    recipe.training.max_epochs = 1;
+    recipe.penalties.clear();
+    let run = |recipe: &ImageRecipe, name: &str| {
+        finished(start(recipe, &folder.path().join(name), usize::MAX, false).unwrap())
+    };
+    let base = run(&recipe, "base");
+    assert_eq!(base.penalties, []);
+    let bound = |terms: &str| {
+        format!(
+            "information_bound = {{ site = 'pooled', beta = 1.0, epsilon = 1e-3, \
+             terms = '{terms}', trace_factor = 'corrected' }}"
+        )
+    };
+    for (name, text) in [
+        ("target_norm", "target_norm = { site = 'pooled', beta = 0.1, target = 1.0 }".to_owned()),
+        ("confidence_penalty", "confidence_penalty = { beta = 0.1 }".to_owned()),
+        ("uniform", "label_smoothing = { alpha = 0.1, prior = 'uniform' }".to_owned()),
+        ("unigram", "label_smoothing = { alpha = 0.1, prior = 'unigram' }".to_owned()),
+        ("darc1", "darc1 = { lambda = 0.01 }".to_owned()),
+        ("trace", bound("trace")),
+        ("bound", bound("trace_and_log_determinant")),
+    ] {
+        recipe.regularizers = vec![toml::from_str(&text).unwrap()];
+        recipe.validate().unwrap();
+        let record = run(&recipe, name);
+        assert_ne!(record.curve[0].train_nll, base.curve[0].train_nll, "{name} does nothing");
+        assert_eq!(record.penalties.len(), 1, "{name}");
+        let [logged] = record.curve[0].penalties[..] else { panic!("{name}: one term") };
+        let is_signed = ["confidence_penalty", "uniform", "unigram"].contains(&name);
+        assert!(logged.is_finite() && (logged > 0.0 || is_signed && logged != 0.0), "{name}");
+
+        let several = start_on(2, &recipe, &folder.path().join(format!("{name}_2")), 0, false);
+        let of_whole_batch = ["darc1", "trace", "bound"].contains(&name);
+        assert_eq!(several.is_err(), of_whole_batch, "{name}");
+    }
+    recipe.regularizers.clear();
+    for form in [WeightPenaltyForm::HalfSumSquares, WeightPenaltyForm::GlobalNorm] {
+        recipe.weight_penalty = Some(WeightPenaltyConfig { form, eta: 0.01 });
+        let record = run(&recipe, &format!("{form:?}"));
+        assert_ne!(record.curve[0].train_nll, base.curve[0].train_nll, "{form:?} does nothing");
+        assert!(record.curve[0].penalties[0] > 0.0 && record.penalties.len() == 1, "{form:?}");
+    }
+    let of_window = bound("trace").replace(" }", ", group = 'minibatch' }");
+    recipe.regularizers = vec![toml::from_str(&of_window).unwrap()];
+    let message = recipe.validate().unwrap_err().to_string();
+    assert!(message.starts_with("regularizer.information_bound.group does nothing"), "{message}");
 }
 
 fn anp(folder: &Path, words: &[&str]) -> Output {

@@ -277,6 +277,12 @@ fn turning_a_regulariser_on_changes_the_loss() {
              recurrent_dropout = {recurrent_dropout}"
         )
     };
+    let information_bound = |terms: &str, more: &str| {
+        format!(
+            "[{{ information_bound = {{ site = 'output_dropped', beta = 1.0, epsilon = 1e-3, \
+             terms = '{terms}', trace_factor = 'corrected'{more} }} }}]"
+        )
+    };
     let penalty = |site: &str, norm: &str, more: &str| {
         format!(
             "[{{ site = '{site}', norm = '{norm}', reduction = 'half_sum', eta = 0.01{more} }}]"
@@ -322,6 +328,14 @@ fn turning_a_regulariser_on_changes_the_loss() {
             1,
         ),
         ("darc1", "regularizer", "[{ darc1.lambda = 0.01 }]".to_owned(), 1),
+        ("bound", "regularizer", information_bound("trace_and_log_determinant", ""), 1),
+        ("trace", "regularizer", information_bound("trace", ""), 1),
+        (
+            "bound_of_window",
+            "regularizer",
+            information_bound("trace_and_log_determinant", ", group = 'minibatch'"),
+            1,
+        ),
         ("blank", "data.noising", "kind = 'blank'\ngamma = 0.3".to_owned(), 0),
         ("unigram", "data.noising", "kind = 'unigram'\ngamma = 0.3".to_owned(), 0),
         ("kneser_ney", "data.noising", "kind = 'bigram_kneser_ney'\ngamma = 0.9".to_owned(), 0),

@@ -122,12 +122,8 @@ pub(super) fn run(args: &ReproduceArgs, globals: &Globals) -> anyhow::Result<Exi
             }
             failed.extend(ended.failed);
             made.extend(plan.runs.iter().map(PlannedRun::name));
-            plan = reproduce::plan(
-                &tables,
-                scale,
-                &selection,
-                &record::load_folder(&records_dir)?,
-            )?;
+            plan =
+                reproduce::plan(&tables, scale, &selection, &record::load_folder(&records_dir)?)?;
             plan.runs.retain(|run| !made.contains(&run.name()));
             if !plan.runs.is_empty() {
                 globals.note(summary(&plan, scale));

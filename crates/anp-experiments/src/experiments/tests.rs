@@ -3,15 +3,17 @@ use anp_testing::package;
 
 use super::*;
 use crate::data;
-use crate::recipe::{ImageRecipe, Scale, TextRecipe, apply_overrides, content_hash};
+use crate::recipe::{ImageRecipe, Recipe, Scale, TextRecipe, apply_overrides, content_hash};
 use crate::record;
 use crate::text::network;
 use crate::text::noising::NoisingConfig;
 
 /// Rows of each table of the `experiments` folder, those that this project adds counted apart.
-const TABLES: [(&str, usize, usize); 9] = [
+const TABLES: [(&str, usize, usize); 11] = [
     ("baselines", 0, 4),
+    ("bound", 0, 5),
     ("precision", 0, 6),
+    ("rivals", 0, 15),
     ("table1", 8, 1),
     ("table2", 9, 3),
     ("table3", 5, 1),
@@ -329,8 +331,13 @@ fn a_row_that_extends_another_differs_in_what_it_says() {
 
 /// A file `t/a.toml` whose demo section is that of the committed row `table2/lstm_anp`.
 fn complete() -> String {
+    row_text("table2", "lstm_anp")
+}
+
+/// A row file whose demo section is that of a committed row.
+fn row_text(table: &str, id: &str) -> String {
     let mut demo = toml::Table::new();
-    demo.insert("demo".to_owned(), row("table2", "lstm_anp").sections[&Scale::Demo].clone());
+    demo.insert("demo".to_owned(), row(table, id).sections[&Scale::Demo].clone());
     let mut row = toml::Table::new();
     row.insert("name".to_owned(), "A".into());
     row.insert("ours".to_owned(), true.into());
@@ -472,12 +479,42 @@ fn a_wrong_value_is_named_by_file_scale_and_key() {
         ("seeds = [", "seeds = []#", "has a scale without seeds"),
         ("seeds = [", "seeds = [1, 1]#", "has a scale that repeats a seed"),
         ("seeds = [", "seeds = [9223372036854775807]#", "has a seed that TOML cannot hold"),
+        ("seeds = [", &with_sweep("penalty.0.eta", "[]"), "sweep.values is empty"),
+        ("seeds = [", &with_sweep("penalty.0.eta", "[1, 1]"), "values do not ascend"),
+        ("seeds = [", &with_sweep("penalty.0.eta", "[-1]"), "penalty.0.eta must be in [0, ∞)"),
+        ("seeds = [", &with_sweep("penalty.7.eta", "[1]"), "`7` is none of them"),
+        ("seeds = [", &with_sweep("penalty.0.theta", "[1]"), "unknown field `theta`"),
     ] {
         let changed = row.replace(from, to);
         assert_ne!(changed, row, "{from}");
         let message = failure(&[TABLE, ("t/a.toml", &changed)]);
         assert!(message.contains("a.toml") && message.contains(reason), "{message}");
     }
+}
+
+/// Text to put in place of `seeds = [`.
+fn with_sweep(key: &str, values: &str) -> String {
+    format!("sweep = {{ key = '{key}', values = {values} }}\nseeds = [")
+}
+
+#[test]
+fn a_sweep_is_a_recipe_per_value_and_an_override_ends_it() {
+    let sweep = with_sweep("penalty.0.eta", "[0.1, 0.2]");
+    let folder = folder_with(&[TABLE, ("t/a.toml", &complete().replace("seeds = [", &sweep))]);
+    let row = Row::load(&folder.path().join("experiments/t/a.toml")).unwrap();
+    let eta = |recipe: &Recipe| recipe.clone().text().unwrap().penalties[0].eta;
+    let of = |overrides: &[&str]| {
+        let overrides: Vec<_> = overrides.iter().map(|&it| it.to_owned()).collect();
+        let runs = row.runs(Scale::Demo, &overrides).unwrap().unwrap();
+        (runs.recipes().map(eta).collect::<Vec<_>>(), runs.sweep.is_some())
+    };
+    assert_eq!(of(&[]), (vec![0.1, 0.2], true));
+    assert_eq!(of(&["sweep.values=[0.3]"]), (vec![0.3], true));
+    assert_eq!(of(&["penalty.0.eta = 0.4"]), (vec![0.4], false));
+
+    let images = row_text("table4", "cifar_10_anp").replace("seeds = [", &sweep);
+    let message = failure(&[TABLE, ("t/a.toml", &images)]);
+    assert!(message.contains("there are no validation images"), "{message}");
 }
 
 #[test]

@@ -11,7 +11,6 @@ use super::recipe::{ImageRecipe, ImageTrainingConfig};
 use super::regularizer::ImageRegularizer;
 use super::snapshot::Velocities;
 use crate::engine::PenaltyEquivalent;
-use crate::recipe::RegularizerConfig;
 use crate::recipe::penalty::PenaltyConfig;
 
 /// The network and the penalties of a recipe, drawn from the device's random number generator.
@@ -28,6 +27,7 @@ pub(super) fn build(
         net: recipe.network(data.num_classes, kernels).init(device),
         penalties: penalties.collect(),
         regularizers: recipe.regularizers.iter().map(regularizer).collect(),
+        weight_penalty: recipe.weight_penalty.clone(),
     }
 }
 
@@ -70,12 +70,13 @@ pub(super) fn equivalents(recipe: &ImageRecipe) -> Vec<PenaltyEquivalent> {
             awd_alpha: of(anp_core::awd_alpha),
         }
     };
-    let regularizer = |it: &RegularizerConfig<ImageSite>| PenaltyEquivalent {
-        site: it.kind().to_owned(),
-        eta: it.strength(),
+    let regularizers = recipe.regularizers.iter().map(|it| (it.kind(), it.strength()));
+    let weights = recipe.weight_penalty.iter().map(|it| ("weights", it.eta));
+    let without_equivalent = regularizers.chain(weights).map(|(site, eta)| PenaltyEquivalent {
+        site: site.to_owned(),
+        eta,
         lambda: None,
         awd_alpha: None,
-    };
-    let regularizers = recipe.regularizers.iter().map(regularizer);
-    recipe.penalties.iter().map(equivalent).chain(regularizers).collect()
+    });
+    recipe.penalties.iter().map(equivalent).chain(without_equivalent).collect()
 }

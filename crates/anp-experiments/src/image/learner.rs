@@ -1,6 +1,6 @@
 use anp_core::ActivationNorm;
 use anp_models::{ImageOutput, ImageSite, WideResNet};
-use burn::module::Module;
+use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::Tensor;
 use burn::tensor::activation::log_softmax;
 use burn::train::{InferenceStep, TrainOutput, TrainStep};
@@ -8,6 +8,7 @@ use burn::train::{InferenceStep, TrainOutput, TrainStep};
 use super::batches::{ImageBatch, Part};
 use super::regularizer::ImageRegularizer;
 use crate::engine::{Report, StepOutput, Summary};
+use crate::recipe::WeightPenaltyConfig;
 
 /// An image network and its training objective.
 #[derive(Module, Debug)]
@@ -20,6 +21,23 @@ pub struct ImageLearner {
     /// The penalties' rivals, in the order of the recipe.
     #[module(skip)]
     pub regularizers: Vec<ImageRegularizer>,
+    /// Penalty on the weights.
+    #[module(skip)]
+    pub weight_penalty: Option<WeightPenaltyConfig>,
+}
+
+/// The sum of squares of all weight matrices and kernels.
+#[derive(Default)]
+struct WeightSquare(Option<Tensor<1>>);
+
+impl ModuleVisitor for WeightSquare {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        // Biases, scales, shifts and running statistics have one dimension.
+        if D > 1 {
+            let square = param.val().square().sum();
+            self.0 = Some(self.0.take().map_or_else(|| square.clone(), |sum| sum + square.clone()));
+        }
+    }
 }
 
 /// The output of one batch, still on the device.
@@ -118,11 +136,19 @@ impl TrainStep for ImageLearner {
         let regularizer = |it: &ImageRegularizer| {
             it.forward(&output, batch.labels.clone(), batch.part.batch_size)
         };
+        let weight_penalty = |it: &WeightPenaltyConfig| {
+            let mut square = WeightSquare::default();
+            learner.net.visit(&mut square);
+            let [images, _] = output.logits.dims();
+            let share = images as f64 / batch.part.batch_size as f64;
+            it.of_square(square.0.expect("the network has weights")) * share
+        };
         let penalties: Vec<_> = self
             .penalties
             .iter()
             .map(penalty)
             .chain(self.regularizers.iter().map(regularizer))
+            .chain(self.weight_penalty.as_ref().map(weight_penalty))
             .collect();
         // Not a division: Burn computes its gradient with the reciprocal in single precision,
         // whatever the dtype.

@@ -5,7 +5,7 @@ use anp_models::{ImageSite, Kernels, ResidualLayout, WideResNetConfig};
 use serde::{Deserialize, Serialize};
 
 use crate::data::Split;
-use crate::recipe::penalty::PenaltyConfig;
+use crate::recipe::penalty::{PenaltyConfig, WeightPenaltyConfig};
 use crate::recipe::precision::MixedPrecision;
 use crate::recipe::ranges::{InvalidRecipe, check_numbers, data_set, part_of, require};
 use crate::recipe::regularizer::RegularizerConfig;
@@ -24,6 +24,9 @@ pub struct ImageRecipe {
     /// Rivals of the penalties, added to the loss.
     #[serde(default, rename = "regularizer", skip_serializing_if = "Vec::is_empty")]
     pub regularizers: Vec<RegularizerConfig<ImageSite>>,
+    /// A term added to the loss on the weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight_penalty: Option<WeightPenaltyConfig>,
     /// How it is trained.
     pub training: ImageTrainingConfig,
 }
@@ -189,6 +192,7 @@ pub(crate) fn test_image_recipe() -> ImageRecipe {
             temporal: false,
         }],
         regularizers: Vec::new(),
+        weight_penalty: None,
         training: ImageTrainingConfig {
             max_epochs: 2,
             learning_rate: 0.1,

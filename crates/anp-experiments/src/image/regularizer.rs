@@ -58,9 +58,7 @@ impl ImageRegularizer {
                 };
                 smoothing.forward(logits, labels)
             }
-            RegularizerConfig::Darc1 { lambda } => {
-                Darc1Config::new(lambda).init().forward(logits)
-            }
+            RegularizerConfig::Darc1 { lambda } => Darc1Config::new(lambda).init().forward(logits),
             RegularizerConfig::InformationBound {
                 site,
                 beta,

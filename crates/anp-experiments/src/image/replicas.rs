@@ -144,7 +144,7 @@ mod tests {
     use crate::image::regularizer::ImageRegularizer;
     use crate::image::snapshot::Velocities;
     use crate::recipe::test_image_recipe;
-    use crate::recipe::{LabelPrior, RegularizerConfig};
+    use crate::recipe::{LabelPrior, RegularizerConfig, WeightPenaltyConfig, WeightPenaltyForm};
 
     /// So many devices; where the build has two, every other one is the second.
     #[allow(deprecated)] // Burn wants NdArray to be left; it is a second device here.
@@ -180,6 +180,7 @@ mod tests {
             net: test_image_recipe().network(10, Kernels::Fused).init(&device),
             penalties: penalties.into_iter().map(penalty).collect(),
             regularizers: Vec::new(),
+            weight_penalty: None,
         }
     }
 
@@ -224,6 +225,8 @@ mod tests {
         ];
         learner.regularizers =
             rivals.iter().map(|config| ImageRegularizer::new(config, &counts)).collect();
+        let form = WeightPenaltyForm::GlobalNorm;
+        learner.weight_penalty = Some(WeightPenaltyConfig { form, eta: 0.01 });
         let of =
             |devices| Replicas::new(self::devices(devices)).step(&learner, batch(7, 1)).unwrap();
         let (whole, gradients) = of(1);

@@ -1,4 +1,5 @@
 use anp_core::{ActivationNorm, ActivationNormConfig, Norm, Reduction};
+use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 /// One `[[penalty]]`: a term of the training loss on one site of the network.
@@ -28,5 +29,38 @@ impl<Site> PenaltyConfig<Site> {
     pub(crate) fn activation_norm(&self) -> ActivationNorm {
         let Self { norm, reduction, eta, .. } = *self;
         ActivationNormConfig::new(eta).with_norm(norm).with_reduction(reduction).init()
+    }
+}
+
+/// `[weight_penalty]`: a term on weight matrices. In a language model they are those of the
+/// recurrent layers, without embedding and decoder; in an image network all, kernels of convolutions
+/// too. Biases, scales and shifts are left out.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WeightPenaltyConfig {
+    /// What is penalised.
+    pub form: WeightPenaltyForm,
+    /// Strength.
+    pub eta: f64,
+}
+
+/// What a weight penalty is a multiple of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WeightPenaltyForm {
+    /// Half the sum of all squares.
+    HalfSumSquares,
+    /// The root of the sum of all squares.
+    GlobalNorm,
+}
+
+impl WeightPenaltyConfig {
+    /// The term, from the sum of all squares.
+    pub(crate) fn of_square(&self, square: Tensor<1>) -> Tensor<1> {
+        let form = match self.form {
+            WeightPenaltyForm::HalfSumSquares => square * 0.5,
+            WeightPenaltyForm::GlobalNorm => square.sqrt(),
+        };
+        form * self.eta
     }
 }

@@ -1,6 +1,7 @@
 use std::fs;
 
 use super::*;
+use crate::engine::RunId;
 use crate::experiments::{Experiments, Table};
 use crate::recipe::{Scale, test_recipe};
 use crate::record::{Record, StoredRecord, load_folder, test_record};
@@ -31,6 +32,83 @@ fn finished(run: &PlannedRun) -> Result<Outcome<Record>, TrainError> {
     let recipe = run.recipe.clone().text().unwrap();
     let record = test_record(&run.id.table, &run.id.row, run.id.scale, run.id.seed, &recipe);
     Ok(Outcome::Finished(Box::new(record.into())))
+}
+
+/// A table of one row, tuned over three strengths; it has two seeds.
+fn tuned() -> (tempfile::TempDir, Vec<Table>) {
+    let folder = tempfile::tempdir().unwrap();
+    let table = folder.path().join("t");
+    fs::create_dir(&table).unwrap();
+    let recipe = toml::Value::try_from(test_recipe()).unwrap();
+    let row = format!(
+        "name = 'A'\nours = true\nscale.demo = {recipe}\nbase.seeds = [4, 5]\n\
+         base.sweep = {{ key = 'penalty.0.eta', values = [0.1, 0.2, 0.3] }}\n"
+    );
+    fs::write(table.join("a.toml"), row).unwrap();
+    let file = "title = 'T'\nmetric = 'perplexity'\nrows = ['a']\n";
+    fs::write(table.join("table.toml"), file).unwrap();
+    let tables = vec![Experiments::locate(Some(folder.path())).unwrap().table("t").unwrap()];
+    (folder, tables)
+}
+
+fn eta(run: &PlannedRun) -> f64 {
+    run.recipe.clone().text().unwrap().penalties[0].eta
+}
+
+/// Validation is best with a strength of 0.2, on the first seed; test and the other seed, where
+/// other strengths are better, must not matter.
+#[test]
+fn a_sweep_runs_every_value_once_and_the_best_with_all_seeds() {
+    let (_folder, tables) = tuned();
+    let records = tempfile::tempdir().unwrap();
+    let of = |selection: &Selection| {
+        let stored = load_folder(records.path()).unwrap();
+        let plan = plan(&tables, Scale::Demo, selection, &stored).unwrap();
+        let runs: Vec<_> = plan.runs.iter().map(|run| (eta(run), run.id.seed)).collect();
+        (plan, runs)
+    };
+    let finished = |run: &PlannedRun| {
+        let recipe = run.recipe.clone().text().unwrap();
+        let RunId { table, row, scale, seed } = &run.id;
+        let mut record = test_record(table, row, *scale, *seed, &recipe);
+        record.result.valid.perplexity = 90.0 + (eta(run) - 0.2).abs();
+        record.result.test.perplexity = 80.0 - eta(run);
+        Ok(Outcome::Finished(Box::new(record.into())))
+    };
+    let report = || {
+        let stored = load_folder(records.path()).unwrap();
+        report::fold(&tables[0], Scale::Demo, &[], &stored).unwrap()
+    };
+
+    let (first, runs) = of(&Selection::default());
+    assert_eq!((runs, first.later), (vec![(0.1, 4), (0.2, 4), (0.3, 4)], 1));
+    execute(&first.runs[..2], records.path(), |_, run| finished(run), |_| ()).unwrap();
+    assert_eq!(of(&Selection::default()).1, [(0.3, 4)]);
+    let row = &report().rows[0];
+    assert_eq!((&row.state, row.tuning.as_ref().unwrap().best), (&RowState::NotRun, None));
+    let text = report::render(&[report()], report::Format::Text, 100);
+    assert!(text.contains("tuning: 2 of 3"), "{text}");
+
+    execute(&first.runs[2..], records.path(), |_, run| finished(run), |_| ()).unwrap();
+    let (second, runs) = of(&Selection::default());
+    assert_eq!((runs, second.later, second.recorded), (vec![(0.2, 5)], 0, 3));
+    let three = Selection { num_seeds: Some(3), ..Selection::default() };
+    assert_eq!(of(&three).1, [(0.2, 5), (0.2, 6)]);
+    execute(&second.runs, records.path(), |_, run| finished(run), |_| ()).unwrap();
+    assert_eq!(of(&Selection::default()).1, []);
+
+    let report = report();
+    assert_eq!(report.uncounted, [], "the other candidates are no strangers");
+    let measured = report.rows[0].measured().unwrap();
+    assert_eq!((measured.test.mean, measured.test.n), (79.8, 2));
+    let tuning = report.rows[0].tuning.as_ref().unwrap();
+    assert_eq!((tuning.best, tuning.is_at_an_end()), (Some(1), false));
+    let text = report::render(std::slice::from_ref(&report), report::Format::Text, 100);
+    let tried = "penalty.0.eta on validation: 0.1: 90.1, 0.2: 90.0 (best), 0.3: 90.1";
+    let text: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(text.contains(tried), "{text}");
+    let csv = report::render(&[report], report::Format::Csv, 100);
+    assert!(csv.contains("penalty.0.eta,0.2,measured"), "{csv}");
 }
 
 fn planned(tables: &[Table], selection: &Selection, records: &[StoredRecord]) -> Vec<String> {

@@ -12,11 +12,10 @@ use burn::train::{InferenceStep, TrainOutput, TrainStep};
 
 use super::batches::LmBatch;
 use super::clip::clip_by_global_norm;
-use super::recipe::{
-    InformationPenaltyConfig, InformationReduction, WeightPenaltyConfig, WeightPenaltyForm,
-};
+use super::recipe::{InformationPenaltyConfig, InformationReduction};
 use super::regularizer::LmRegularizer;
 use crate::engine::{Report, StepOutput, Summary};
+use crate::recipe::WeightPenaltyConfig;
 
 /// A language model and its training objective.
 #[derive(Module, Debug)]
@@ -113,21 +112,14 @@ impl SitePenalty {
     }
 }
 
-impl WeightPenaltyConfig {
-    fn forward(&self, lm: &RecurrentLm) -> Tensor<1> {
-        let kernels = lm.kernels();
-        let squares =
-            lm.layers.iter().map(RecurrentLayer::weights).flat_map(|(input, recurrent)| {
-                [Some(kernels.square_norm(input)), recurrent.map(|it| kernels.square_norm(it))]
-            });
-        let square = squares.flatten().reduce(|sum, square| sum + square);
-        let square = square.expect("the model has a layer");
-        let form = match self.form {
-            WeightPenaltyForm::HalfSumSquares => square * 0.5,
-            WeightPenaltyForm::GlobalNorm => square.sqrt(),
-        };
-        form * self.eta
-    }
+/// The sum of squares of the weights of the recurrent layers.
+fn weight_square(lm: &RecurrentLm) -> Tensor<1> {
+    let kernels = lm.kernels();
+    let squares = lm.layers.iter().map(RecurrentLayer::weights).flat_map(|(input, recurrent)| {
+        [Some(kernels.square_norm(input)), recurrent.map(|it| kernels.square_norm(it))]
+    });
+    let square = squares.flatten().reduce(|sum, square| sum + square);
+    square.expect("the model has a layer")
 }
 
 impl InformationPenaltyConfig {
@@ -242,7 +234,7 @@ impl LmLearner {
             .iter()
             .map(|penalty| penalty.forward(lm, &output, logits_square.as_ref()))
             .collect();
-        penalties.extend(weight_penalty.as_ref().map(|penalty| penalty.forward(lm)));
+        penalties.extend(weight_penalty.as_ref().map(|it| it.of_square(weight_square(lm))));
         penalties.extend(information.as_ref().map(|penalty| penalty.forward(lm, &output)));
         penalties
             .extend(regularizers.iter().map(|it| it.forward(lm, &output, terms.as_ref(), *loss)));

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::bptt::VariableBptt;
 use super::noising::NoisingConfig;
-use crate::recipe::penalty::PenaltyConfig;
+use crate::recipe::penalty::{PenaltyConfig, WeightPenaltyConfig};
 use crate::recipe::precision::MixedPrecision;
 use crate::recipe::regularizer::RegularizerConfig;
 
@@ -40,7 +40,7 @@ pub struct TextRecipe {
     /// Rivals of the penalties, added to the loss.
     #[serde(default, rename = "regularizer", skip_serializing_if = "Vec::is_empty")]
     pub regularizers: Vec<RegularizerConfig<Site>>,
-    /// Terms added to the loss on the weights of the recurrent layers.
+    /// A term added to the loss on the weights of the recurrent layers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight_penalty: Option<WeightPenaltyConfig>,
     /// How it is trained.
@@ -341,27 +341,6 @@ pub struct PointerSentinelConfig {
     /// Weight in the loss of the pointer's own supervision, `−ln(g + Σ a_i over the target's
     /// positions)`; 1 as published.
     pub supervision: f64,
-}
-
-/// `[weight_penalty]`: a term on the weight matrices of the recurrent layers, not on biases,
-/// embedding or decoder.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct WeightPenaltyConfig {
-    /// What is penalised.
-    pub form: WeightPenaltyForm,
-    /// Strength.
-    pub eta: f64,
-}
-
-/// What a weight penalty is a multiple of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum WeightPenaltyForm {
-    /// Half the sum of all squares.
-    HalfSumSquares,
-    /// The root of the sum of all squares.
-    GlobalNorm,
 }
 
 /// Optimisation.
