@@ -349,14 +349,15 @@ impl InferenceStep for LmLearner {
 mod tests {
     use anp_models::{
         BiasInit, CellConfig, LstmCellConfig, MixtureOver, PointerConfig, RecurrentLmConfig,
-        ScaleMixture,
+        ScaleMixture, StochasticConfig,
     };
-    use anp_testing::{lock_generator, parameters};
+    use anp_testing::{lock_generator, parameters, values};
     use burn::optim::SgdConfig;
     use burn::tensor::{Device, Int};
     use burn::train::metric::Adaptor;
 
     use super::*;
+    use crate::recipe::WeightPenaltyForm;
     use crate::text::batches::Window;
 
     /// Weights that are drawn, and a pointer.
@@ -403,6 +404,61 @@ mod tests {
         let summary: Summary = report.adapt();
         let expected = Summary { loss: 1.5, penalty: 0.75, items: 4, ..Summary::default() };
         assert_eq!(summary, expected);
+    }
+
+    /// Against sums over the parameters themselves.
+    #[test]
+    fn penalties_on_weights_and_noise_have_the_values_of_their_formulas() {
+        let _turn = lock_generator();
+        let device = Device::default().autodiff();
+        for kernels in Kernels::ALL {
+            device.seed(6);
+            let config = RecurrentLmConfig::new(9, 4, 5)
+                .with_num_layers(2)
+                .with_cell(CellConfig::Lstm(LstmCellConfig::new()))
+                .with_init_range(0.3)
+                .with_kernels(kernels);
+            let lm = config.init(&device);
+            let weights = parameters(&lm)
+                .into_iter()
+                .filter(|(name, it)| name.starts_with("layers") && it.shape.len() == 2);
+            let weights: Vec<f64> = weights.flat_map(|(_, it)| it.data).collect();
+            // Of inputs, 4 and 5, and of the 5 units, to four gates of 5 units, in two layers.
+            assert_eq!(weights.len(), (4 + 5 + 5 + 5) * 20);
+            let square: f64 = weights.iter().map(|it| it * it).sum();
+            for (form, expected) in [
+                (WeightPenaltyForm::HalfSumSquares, 0.3 * 0.5 * square),
+                (WeightPenaltyForm::GlobalNorm, 0.3 * square.sqrt()),
+            ] {
+                let penalty = WeightPenaltyConfig { form, eta: 0.3 };
+                let value = penalty.of_square(weight_square(&lm)).into_scalar::<f64>();
+                assert!((value - expected).abs() < 1e-6 * expected, "{form:?}: {value}");
+            }
+
+            let sigma: f64 = 0.4;
+            let stochastic = StochasticConfig { initial_sigma: sigma, in_recurrence: false };
+            let lm = config.with_stochastic(Some(stochastic)).init(&device);
+            let state = lm.zero_state(3);
+            let masks = lm.sample_masks(&batch(&device).window.inputs);
+            let output = lm.forward_with_masks(batch(&device).window.inputs, state, &masks);
+            let means = values(output.mean.clone().unwrap());
+            assert_eq!(means.len(), 4 * 3 * 5);
+            let of_unit = |mean: &f64| 0.5 * (sigma.powi(2) + mean.powi(2) - 1.0) - sigma.ln();
+            let divergence: f64 = means.iter().map(of_unit).sum();
+            for (reduction, count) in
+                [(InformationReduction::Sum, 3.0), (InformationReduction::MeanElements, 60.0)]
+            {
+                let penalty = InformationPenaltyConfig {
+                    beta: 0.7,
+                    reduction,
+                    sample_recurrence: false,
+                    initial_sigma: sigma,
+                };
+                let value = penalty.forward(&lm, &output).into_scalar::<f64>();
+                let expected = 0.7 * divergence / count;
+                assert!((value - expected).abs() < 1e-6 * expected, "{reduction:?}: {value}");
+            }
+        }
     }
 
     /// Over an epoch the divergence counts once, as the loss of each token does, divided by the

@@ -1,7 +1,7 @@
 //! Checks of a text recipe's values against each other and the data set, before any data is
 //! read. The range of each number alone is in `recipe/ranges.rs`.
 
-use anp_models::{CellTraits, GateMasks, Site};
+use anp_models::{CellTraits, GateMasks, MaskSpan, Site};
 
 use super::recipe::{DataConfig, ModelConfig, Shape, TextRecipe, VariationalConfig};
 use crate::data::Split;
@@ -92,6 +92,13 @@ impl VariationalConfig {
     fn validate(&self, model: &ModelConfig) -> Result<(), InvalidRecipe> {
         let CellTraits { carries_hidden, recurrent_masks, .. } = model.cell().traits();
         let has_gate_masks = recurrent_masks > 1;
+        if self.gates == GateMasks::Separate && self.span == MaskSpan::Step {
+            return Err(InvalidRecipe::Together {
+                key: "variational.gates = \"separate\"",
+                other: "variational.span = \"step\"",
+                reason: "the masks of the gates last for a window",
+            });
+        }
         // An SRU has a recurrent rate of its own, for masks in other places.
         for (key, is_set, is_used) in [
             ("variational.gates = \"separate\"", self.gates == GateMasks::Separate, has_gate_masks),
@@ -242,6 +249,11 @@ mod tests {
             (
                 refusal_of(&sru(0.2), information),
                 "information_penalty.sample_recurrence does nothing in a model.sru; remove it",
+            ),
+            (
+                refusal_of("", &variational("separate", 0.1).replace("window", "step")),
+                "variational.gates = \"separate\" cannot be together with variational.span = \
+                 \"step\": the masks of the gates last for a window; remove one of them",
             ),
             (
                 refusal_of("", &variational("shared", 1.0)),
