@@ -116,7 +116,10 @@ impl LmRegularizer {
 
 #[cfg(test)]
 mod tests {
-    use anp_core::{ConfidencePenaltyConfig, Darc1Config, LabelSmoothingConfig};
+    use anp_core::{
+        ActivationNormConfig, ConfidencePenaltyConfig, Darc1Config, ExampleGroup, InformationTerms,
+        LabelSmoothingConfig, TraceFactor,
+    };
     use anp_models::{Kernels, LmMasks, RecurrentLmConfig};
     use anp_testing::{lock_generator, values};
     use burn::tensor::{Distribution, Int};
@@ -209,6 +212,38 @@ mod tests {
                     }
                 }
             }
+        }
+    }
+
+    /// What `β = η·B·K` says, beside either loss; and groups of steps and of a window have the same
+    /// trace.
+    #[test]
+    fn the_trace_of_the_bound_is_the_activation_norm_penalty() {
+        let _turn = lock_generator();
+        let device = Device::default().autodiff();
+        device.seed(4);
+        let lm = RecurrentLmConfig::new(9, 5, 5).with_init_range(1.0).init(&device);
+        let words = Tensor::<2, Int>::zeros([4, 3], &device);
+        let mut output = lm.forward_with_masks(words, lm.zero_state(3), &LmMasks::default());
+        let (eta, loss) = (0.2, LossReduction::SumOverTime);
+        let expected = ActivationNormConfig::new(eta).init().forward(output.dropped.clone());
+        let expected = expected.into_scalar::<f64>();
+        output.dropped = output.dropped.detach();
+        for group in [ExampleGroup::TimeStep, ExampleGroup::Minibatch] {
+            let config = RegularizerConfig::InformationBound {
+                site: Site::OutputDropped,
+                beta: eta * 3.0 * 5.0,
+                epsilon: 1e-3,
+                terms: InformationTerms::Trace,
+                trace_factor: TraceFactor::Corrected,
+                group,
+            };
+            let regularizer = LmRegularizer::new(&config, &COUNTS, &device);
+            let value = regularizer.forward(&lm, &output, None, loss).into_scalar::<f64>();
+            assert!((value - expected).abs() < 1e-6 * expected, "{group}: {value}, {expected}");
+            let mean = LossReduction::MeanOverTokens;
+            let of_token = regularizer.forward(&lm, &output, None, mean).into_scalar::<f64>();
+            assert!((4.0 * of_token - value).abs() < 1e-6 * value, "{group}: {of_token}");
         }
     }
 }
