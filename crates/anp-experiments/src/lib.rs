@@ -8,6 +8,7 @@
 //! | [`engine`] | one run: lock, resume, checkpoints |
 //! | [`text`] | language models: recipe, windows, training step, perplexity, size of activations |
 //! | [`image`] | image classifiers: recipe, batches, training step, accuracy |
+//! | [`vib`] | the deep variational information bottleneck on images: recipe, step, information |
 //! | [`runs`] | where the kinds of runs meet: running, evaluating a checkpoint |
 //! | [`record`] | the JSON of a finished run |
 //! | [`provenance`] | what was built, and where it ran |
@@ -33,7 +34,10 @@ pub mod data;
 pub mod device;
 pub mod engine;
 pub mod experiments;
+mod gradient_norm;
 pub mod image;
+mod log_mean_exp;
+mod moving_mean;
 pub mod provenance;
 pub mod random;
 pub mod recipe;
@@ -43,3 +47,4 @@ pub mod reproduce;
 pub mod runs;
 pub mod startup;
 pub mod text;
+pub mod vib;

@@ -9,7 +9,7 @@ use crate::text::network;
 use crate::text::noising::NoisingConfig;
 
 /// Rows of each table of the `experiments` folder, those that this project adds counted apart.
-const TABLES: [(&str, usize, usize); 9] = [
+const TABLES: [(&str, usize, usize); 10] = [
     ("baselines", 0, 4),
     ("precision", 0, 6),
     ("table1", 8, 1),
@@ -19,6 +19,7 @@ const TABLES: [(&str, usize, usize); 9] = [
     ("table5", 7, 5),
     ("table6", 9, 4),
     ("tuning", 0, 22),
+    ("vib", 0, 9),
 ];
 
 fn committed() -> Experiments {
@@ -294,6 +295,26 @@ fn image_rows_differ_in_the_penalty_and_the_images_alone() {
         let ten = runs("cifar_10_anp", scale);
         hundred.data.images = ten.0.data.images.clone();
         assert_eq!((hundred, seeds), ten, "{scale}");
+    }
+}
+
+/// The rows of the bottleneck differ in its price alone, which is on the plot's horizontal axis.
+#[test]
+fn rows_of_the_bottleneck_differ_in_its_price_alone() {
+    let table = committed().table("vib").unwrap();
+    assert_eq!(table.file.plot.as_ref().unwrap().x, "model.vib.beta");
+    for scale in Scale::ALL {
+        let mut prices = Vec::new();
+        let mut recipes = Vec::new();
+        for row in &table.rows {
+            let Runs { recipe, seeds } = row.runs(scale, &[]).unwrap().unwrap();
+            let mut recipe = recipe.vib().unwrap();
+            prices.push(recipe.vib_mut().beta.take());
+            recipes.push((recipe, seeds));
+        }
+        assert!(recipes.iter().all(|it| *it == recipes[0]), "{scale}");
+        assert_eq!(prices[..2], [None, Some(0.0)], "{scale}");
+        assert!(prices.is_sorted(), "{scale}: {prices:?}");
     }
 }
 

@@ -4,7 +4,7 @@ use anp_models::Kernels;
 use anp_testing::package;
 
 use super::*;
-use crate::recipe::{ImageRecipe, Scale, TextRecipe, content_hash, test_recipe};
+use crate::recipe::{ImageRecipe, Scale, TextRecipe, VibRecipe, content_hash, test_recipe};
 
 /// A record with made-up numbers, as if `recipe` had been run.
 pub(crate) fn test_record(
@@ -112,6 +112,52 @@ pub(crate) fn test_image_record(
             pooled: FeatureStatistics { norm: 3.0, half_squared_norm: 4.5, rms: 0.375 },
             data_variant: None,
         },
+    }
+}
+
+/// The same of images with a bottleneck.
+pub(crate) fn test_vib_record(
+    table: &str,
+    row: &str,
+    scale: Scale,
+    seed: u64,
+    recipe: &VibRecipe,
+) -> VibRecord {
+    let text = test_record(table, row, scale, seed, &test_recipe());
+    let prediction = |accuracy: f64| Prediction { nll: 0.9, accuracy };
+    let score = VibScore {
+        images: 10,
+        mean_code: prediction(81.0),
+        one_sample: prediction(80.0),
+        averaged: prediction(82.0),
+        information_x: recipe.clone().vib_mut().beta.map(|_| 12.5),
+        information_y: 1.5,
+        sigma: recipe.clone().vib_mut().beta.map(|_| 0.5),
+        code_norm: 3.0,
+    };
+    let epoch = |epoch: usize| VibEpochRecord {
+        epoch,
+        learning_rate: 1e-3,
+        train_nll: 0.1,
+        train_accuracy: 99.0,
+        penalties: vec![0.25],
+        test: score,
+        grad_norm: 1.5,
+        seconds: 12.5,
+    };
+    RunRecord {
+        schema_version: SCHEMA_VERSION,
+        table: text.table,
+        row: text.row,
+        scale,
+        seed,
+        recipe: recipe.clone(),
+        recipe_hash: content_hash(&recipe),
+        provenance: text.provenance,
+        num_params: 1234,
+        penalties: Vec::new(),
+        curve: vec![epoch(1), epoch(2)],
+        result: VibResult { test: score, train: score, data_variant: None },
     }
 }
 
