@@ -11,6 +11,7 @@
 //! | [`vib`] | the deep variational information bottleneck on images: recipe, step, information |
 //! | [`runs`] | where the kinds of runs meet: running, evaluating a checkpoint |
 //! | [`record`] | the JSON of a finished run |
+//! | [`plot`] | figures as SVG or PNG |
 //! | [`provenance`] | what was built, and where it ran |
 //! | [`reproduce`], [`report`] | what has no record yet; tables from records |
 //! | [`device`], [`random`] | devices by name, counter-based seeds |
@@ -38,6 +39,7 @@ mod gradient_norm;
 pub mod image;
 mod log_mean_exp;
 mod moving_mean;
+pub mod plot;
 pub mod provenance;
 pub mod random;
 pub mod recipe;
