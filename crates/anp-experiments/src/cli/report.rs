@@ -9,6 +9,7 @@ use anyhow::{Context, bail};
 use super::output::{chain, note, print};
 use super::recipe::RecipeArgs;
 use crate::experiments::{Experiments, Table};
+use crate::plot;
 use crate::record::{self, StoredRecord};
 use crate::report::{self, Failure, Format, TableReport};
 use crate::reproduce::FailedRun;
@@ -133,6 +134,8 @@ fn width() -> u16 {
 ///
 /// If tables or records cannot be read, or the plot cannot be drawn or written.
 pub(super) fn run(args: &ReportArgs) -> anyhow::Result<ExitCode> {
+    // Before anything is read.
+    args.plot.as_deref().map(plot::Format::of).transpose()?;
     let loaded = args.common.load(&args.tables)?;
     if let Some(path) = &args.plot {
         let [table] = &loaded.tables[..] else {
