@@ -509,8 +509,7 @@ fn overrides_reach_the_recipe_and_its_seeds() {
 
 #[test]
 fn unknown_keys_are_refused_at_every_level() {
-    let row = row("table2", "lstm_anp");
-    for key in [
+    let text = [
         "surprise",
         "data.surprise",
         "model.surprise",
@@ -519,9 +518,22 @@ fn unknown_keys_are_refused_at_every_level() {
         "training.surprise",
         "training.schedule.surprise",
         "training.schedule.on_plateau.surprise",
-    ] {
-        let message = chain(&row.runs(Scale::Demo, &[format!("{key}=1")]).unwrap_err());
-        assert!(message.contains(&format!("--set {key}=1")), "{message}");
+    ];
+    let vib = [
+        "surprise",
+        "data.surprise",
+        "model.surprise",
+        "model.vib.surprise",
+        "penalty.0.site",
+        "training.momentum",
+        "evaluation.surprise",
+    ];
+    let rows = [(row("table2", "lstm_anp"), &text[..]), (row("vib", "beta_1e3"), &vib)];
+    for (row, keys) in rows {
+        for key in keys {
+            let message = chain(&row.runs(Scale::Demo, &[format!("{key}=1")]).unwrap_err());
+            assert!(message.contains(&format!("--set {key}=1")), "{message}");
+        }
     }
 }
 

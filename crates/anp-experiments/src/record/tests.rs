@@ -2,6 +2,7 @@ use std::fs;
 
 use anp_models::Kernels;
 use anp_testing::package;
+use serde::Serialize;
 
 use super::*;
 use crate::recipe::{ImageRecipe, Scale, TextRecipe, VibRecipe, content_hash, test_recipe};
@@ -71,6 +72,29 @@ pub(crate) fn test_record(
     }
 }
 
+/// A record like `text`, of another kind of run.
+fn record_like<R: Clone + Serialize, E, S>(
+    text: TextRecord,
+    recipe: &R,
+    curve: Vec<E>,
+    result: S,
+) -> RunRecord<R, E, S> {
+    RunRecord {
+        schema_version: text.schema_version,
+        table: text.table,
+        row: text.row,
+        scale: text.scale,
+        seed: text.seed,
+        recipe: recipe.clone(),
+        recipe_hash: content_hash(recipe),
+        provenance: text.provenance,
+        num_params: text.num_params,
+        penalties: text.penalties,
+        curve,
+        result,
+    }
+}
+
 /// The same of images.
 pub(crate) fn test_image_record(
     table: &str,
@@ -93,26 +117,15 @@ pub(crate) fn test_image_record(
         seconds: 12.5,
     };
     let score = |accuracy: f64| ImageScore { nll: 0.9, accuracy, images: 10 };
-    RunRecord {
-        schema_version: SCHEMA_VERSION,
-        table: text.table,
-        row: text.row,
-        scale,
-        seed,
-        recipe: recipe.clone(),
-        recipe_hash: content_hash(&recipe),
-        provenance: text.provenance,
-        num_params: 1234,
-        penalties: Vec::new(),
-        curve: vec![epoch(1), epoch(2)],
-        result: ImageResult {
-            test: score(63.0),
-            best_epoch: 1,
-            best: score(64.0),
-            pooled: FeatureStatistics { norm: 3.0, half_squared_norm: 4.5, rms: 0.375 },
-            data_variant: None,
-        },
-    }
+    let curve = vec![epoch(1), epoch(2)];
+    let result = ImageResult {
+        test: score(63.0),
+        best_epoch: 1,
+        best: score(64.0),
+        pooled: FeatureStatistics { norm: 3.0, half_squared_norm: 4.5, rms: 0.375 },
+        data_variant: None,
+    };
+    record_like(text, recipe, curve, result)
 }
 
 /// The same of images with a bottleneck.
@@ -145,20 +158,9 @@ pub(crate) fn test_vib_record(
         grad_norm: 1.5,
         seconds: 12.5,
     };
-    RunRecord {
-        schema_version: SCHEMA_VERSION,
-        table: text.table,
-        row: text.row,
-        scale,
-        seed,
-        recipe: recipe.clone(),
-        recipe_hash: content_hash(&recipe),
-        provenance: text.provenance,
-        num_params: 1234,
-        penalties: Vec::new(),
-        curve: vec![epoch(1), epoch(2)],
-        result: VibResult { test: score, train: score, data_variant: None },
-    }
+    let curve = vec![epoch(1), epoch(2)];
+    let result = VibResult { test: score, train: score, data_variant: None };
+    record_like(text, recipe, curve, result)
 }
 
 #[test]

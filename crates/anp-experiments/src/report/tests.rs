@@ -100,7 +100,8 @@ fn a_table_of_errors_shows_and_draws_the_information() {
     let (low, high) = measured.test.interval().unwrap();
     assert!((low - 9.1469).abs() < 1e-3 && (high - 21.8531).abs() < 1e-3, "{low}, {high}");
     let text = render(std::slice::from_ref(&report), Format::Text, 200);
-    for part in ["error, in percent, lower is better", "I(X; Z)", "15.50 ± 0.71", "20.00", "1.500"]
+    for part in
+        ["error, in percent, lower is better", "I(X; Z)", "15.50 ± 0.71", "20.00", "1.50 ± 0.00"]
     {
         assert!(text.contains(part), "`{part}` is missing:\n{text}");
     }

@@ -2,10 +2,11 @@
 
 use burn::tensor::{Device, Tensor};
 
-use super::learner::{VibLearner, correct, nll};
+use super::learner::VibLearner;
 use super::record::{Prediction, VibScore};
 use crate::engine::{EvaluationProgress, GoOn, Summary};
 use crate::image::batches::Source;
+use crate::image::learner::{nll, num_correct};
 use crate::log_mean_exp::log_mean_exp;
 use crate::random::{Purpose, seed};
 
@@ -50,7 +51,7 @@ pub(super) fn evaluate(
         let encoding = model.encode(batch.images);
         let predict = |log_probs: Tensor<2>| {
             let labels = batch.labels.clone();
-            [nll(log_probs.clone(), labels.clone()).sum(), correct(log_probs, labels)]
+            [nll(log_probs.clone(), labels.clone()).sum(), num_correct(log_probs, labels)]
         };
         let mean_code = predict(model.log_probs(encoding.mean.clone()));
         let [one_sample, averaged] = if model.net.is_stochastic() {

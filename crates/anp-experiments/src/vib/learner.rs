@@ -8,6 +8,7 @@ use burn::train::{InferenceStep, TrainOutput, TrainStep};
 use super::data::flatten;
 use crate::engine::{Report, StepOutput, Summary};
 use crate::image::batches::ImageBatch;
+use crate::image::learner::{nll, num_correct};
 
 /// A classifier with a bottleneck, and what it reads.
 #[derive(Module, Debug)]
@@ -35,15 +36,7 @@ pub struct VibOutput {
 
 impl StepOutput for VibOutput {
     fn summary(&self) -> Summary {
-        let scalar = |value: &Tensor<1>| value.clone().into_scalar::<f64>();
-        let images = self.images as f64;
-        Summary {
-            loss: scalar(&self.nll_sum) / images,
-            accuracy: 100.0 * scalar(&self.correct) / images,
-            penalty: self.penalties.iter().map(scalar).sum(),
-            items: self.images,
-            ..Summary::default()
-        }
+        Summary::of_batch(self.images, &self.nll_sum, &self.correct, &self.penalties)
     }
 }
 
@@ -85,23 +78,11 @@ impl VibLearner {
         let output = VibOutput {
             images,
             nll_sum: nll_sum.inner(),
-            correct: correct(log_probs.inner(), labels.inner()),
+            correct: num_correct(log_probs.inner(), labels.inner()),
             penalties: penalties.into_iter().map(Tensor::inner).collect(),
         };
         (loss, output)
     }
-}
-
-/// Negative log-likelihood of each image's label: `[images]`, of `log_probs`, `[images, classes]`.
-pub(super) fn nll(log_probs: Tensor<2>, labels: Tensor<1, Int>) -> Tensor<1> {
-    let [images, _] = log_probs.dims();
-    log_probs.gather(1, labels.reshape([images, 1])).reshape([images]).neg()
-}
-
-/// Number of images whose label has the largest probability: `[1]`.
-pub(super) fn correct(log_probs: Tensor<2>, labels: Tensor<1, Int>) -> Tensor<1> {
-    let [images, _] = log_probs.dims();
-    log_probs.argmax(1).reshape([images]).equal(labels).int().sum().float()
 }
 
 impl TrainStep for VibLearner {
@@ -128,7 +109,7 @@ impl InferenceStep for VibLearner {
         Report::step(VibOutput {
             images,
             nll_sum: nll(log_probs.clone(), batch.labels.clone()).sum(),
-            correct: correct(log_probs, batch.labels),
+            correct: num_correct(log_probs, batch.labels),
             penalties: Vec::new(),
         })
     }
