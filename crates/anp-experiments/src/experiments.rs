@@ -11,6 +11,7 @@
 
 mod error;
 mod merge;
+mod plot_config;
 mod row;
 mod row_file;
 
@@ -22,6 +23,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use error::ExperimentsError;
+pub use plot_config::{AxisScale, PanelConfig, PlotConfig, PlotValue, SeriesConfig};
 pub use row::{Candidate, Row, Runs, Sweep};
 pub use row_file::Published;
 use row_file::{FOLDER, read_toml};
@@ -56,6 +58,9 @@ pub struct TableFile {
     pub metric: Metric,
     /// The rows from top to bottom, each the stem of a file beside this one.
     pub rows: Vec<String>,
+    /// What `anp report --plot` draws, if anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plot: Option<PlotConfig>,
 }
 
 /// What the numbers of a table are.
@@ -67,6 +72,8 @@ pub enum Metric {
     Perplexity,
     /// Share of the test images that are classified correctly, in percent; higher is better.
     Accuracy,
+    /// Share of the test images that are classified wrongly, in percent; lower is better.
+    Error,
 }
 
 impl std::fmt::Display for Metric {
@@ -74,6 +81,7 @@ impl std::fmt::Display for Metric {
         f.pad(match self {
             Self::Perplexity => "perplexity",
             Self::Accuracy => "accuracy",
+            Self::Error => "error",
         })
     }
 }

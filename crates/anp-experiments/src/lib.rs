@@ -8,8 +8,10 @@
 //! | [`engine`] | one run: lock, resume, checkpoints |
 //! | [`text`] | language models: recipe, windows, training step, perplexity, size of activations |
 //! | [`image`] | image classifiers: recipe, batches, training step, accuracy |
+//! | [`vib`] | the deep variational information bottleneck on images: recipe, step, information |
 //! | [`runs`] | where the kinds of runs meet: running, evaluating a checkpoint |
 //! | [`record`] | the JSON of a finished run |
+//! | [`plot`] | figures as SVG or PNG |
 //! | [`provenance`] | what was built, and where it ran |
 //! | [`reproduce`], [`report`] | what has no record yet; tables from records |
 //! | [`tuning`] | the choice of a strength on validation |
@@ -34,7 +36,11 @@ pub mod data;
 pub mod device;
 pub mod engine;
 pub mod experiments;
+mod gradient_norm;
 pub mod image;
+mod log_mean_exp;
+mod moving_mean;
+pub mod plot;
 pub mod provenance;
 pub mod random;
 pub mod recipe;
@@ -45,3 +51,4 @@ pub mod runs;
 pub mod startup;
 pub mod text;
 pub mod tuning;
+pub mod vib;

@@ -19,8 +19,10 @@ pub enum Purpose {
     Statistics,
     /// The length of a training window.
     WindowLength,
-    /// The dropout masks of a Monte-Carlo evaluation.
+    /// The dropout masks or codes of a Monte-Carlo evaluation.
     MonteCarlo,
+    /// The codes of a training step.
+    Code,
 }
 
 /// The seed of step `step` of the run with `run_seed`.
@@ -37,6 +39,7 @@ pub fn seed(run_seed: u64, purpose: Purpose, step: u64) -> u64 {
         Purpose::Statistics => b"statistics",
         Purpose::WindowLength => b"window length",
         Purpose::MonteCarlo => b"monte carlo",
+        Purpose::Code => b"code",
     };
     let digest = Sha256::new()
         .chain_update(run_seed.to_le_bytes())
@@ -63,13 +66,14 @@ mod tests {
                 Purpose::Statistics,
                 Purpose::WindowLength,
                 Purpose::MonteCarlo,
+                Purpose::Code,
             ] {
                 seeds.extend((0..3).map(|step| seed(run, purpose, step)));
             }
         }
         seeds.sort_unstable();
         seeds.dedup();
-        assert_eq!(seeds.len(), 72);
+        assert_eq!(seeds.len(), 81);
     }
 
     /// A change here would make checkpoints and records of older builds those of other runs.

@@ -35,8 +35,13 @@ pub use crate::text::recipe::{
     ModelConfig, NasConfig, PointerSentinelConfig, RhnConfig, ScheduleConfig, Shape, SruConfig,
     TextRecipe, TrainingConfig, VariationalConfig,
 };
+#[cfg(test)]
+pub(crate) use crate::vib::recipe::test_vib_recipe;
+pub use crate::vib::recipe::{
+    VibConfig, VibEvaluationConfig, VibModelConfig, VibRecipe, VibTrainingConfig,
+};
 
-/// A recipe of either kind. This is the one place where the two kinds meet.
+/// A recipe of any kind. This is the one place where the kinds meet.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
 #[expect(clippy::large_enum_variant, reason = "there are a few of them, read once")]
@@ -45,10 +50,13 @@ pub enum Recipe {
     Text(TextRecipe),
     /// An image classifier.
     Image(ImageRecipe),
+    /// An image classifier with a bottleneck.
+    Vib(VibRecipe),
 }
 
 impl Recipe {
-    /// Read a recipe: one whose `data` has `images` trains on images, any other on text.
+    /// Read a recipe: one whose `data` has `images` trains on images, with a bottleneck if its
+    /// `model` has `vib`; any other trains on text.
     ///
     /// # Errors
     ///
@@ -56,6 +64,7 @@ impl Recipe {
     pub fn from_toml(document: toml::Value) -> Result<Self, toml::de::Error> {
         match Kind::deserialize(document.clone()) {
             Ok(Kind::Image) => document.try_into().map(Self::Image),
+            Ok(Kind::Vib) => document.try_into().map(Self::Vib),
             Ok(Kind::Text) | Err(_) => document.try_into().map(Self::Text),
         }
     }
@@ -65,6 +74,7 @@ impl Recipe {
         match self {
             Self::Text(recipe) => &recipe.data.corpus,
             Self::Image(recipe) => &recipe.data.images,
+            Self::Vib(recipe) => &recipe.data.images,
         }
     }
 
@@ -73,6 +83,7 @@ impl Recipe {
         match self {
             Self::Text(recipe) => recipe.training.mixed_precision,
             Self::Image(recipe) => recipe.training.mixed_precision,
+            Self::Vib(_) => None,
         }
     }
 
@@ -92,6 +103,10 @@ impl Recipe {
                 recipe.penalties.iter_mut().for_each(|penalty| unify(&mut penalty.eta));
                 recipe.regularizers.iter_mut().for_each(|it| unify(it.strength_mut()));
             }
+            Self::Vib(recipe) => {
+                recipe.training.learning_rate = 1.0;
+                recipe.vib_mut().beta.iter_mut().for_each(unify);
+            }
         }
         alike
     }
@@ -106,6 +121,11 @@ impl Recipe {
         if let Self::Image(recipe) = self { Some(recipe) } else { None }
     }
 
+    /// The recipe of an image classifier with a bottleneck, if it is one.
+    pub fn vib(self) -> Option<VibRecipe> {
+        if let Self::Vib(recipe) = self { Some(recipe) } else { None }
+    }
+
     /// Check every value, and that the values fit each other.
     ///
     /// # Errors
@@ -115,6 +135,7 @@ impl Recipe {
         match self {
             Self::Text(recipe) => recipe.validate(),
             Self::Image(recipe) => recipe.validate(),
+            Self::Vib(recipe) => recipe.validate(),
         }
     }
 }
@@ -128,6 +149,12 @@ impl From<TextRecipe> for Recipe {
 impl From<ImageRecipe> for Recipe {
     fn from(recipe: ImageRecipe) -> Self {
         Self::Image(recipe)
+    }
+}
+
+impl From<VibRecipe> for Recipe {
+    fn from(recipe: VibRecipe) -> Self {
+        Self::Vib(recipe)
     }
 }
 
@@ -156,8 +183,10 @@ mod tests {
     }
 
     #[test]
-    fn the_kind_of_a_recipe_is_that_of_its_data() {
-        for recipe in [Recipe::from(test_recipe()), Recipe::from(test_image_recipe())] {
+    fn the_kind_of_a_recipe_is_that_of_its_data_and_model() {
+        let recipes: [Recipe; 3] =
+            [test_recipe().into(), test_image_recipe().into(), test_vib_recipe().into()];
+        for recipe in recipes {
             let document = toml::Value::try_from(&recipe).unwrap();
             assert_eq!(Recipe::from_toml(document), Ok(recipe));
         }

@@ -9,7 +9,7 @@ pub use kinds::{Head, Record};
 pub(crate) use store::run_name;
 pub use store::{RecordError, StoredRecord, load_folder};
 #[cfg(test)]
-pub(crate) use tests::{test_image_record, test_record};
+pub(crate) use tests::{test_image_record, test_record, test_vib_record};
 
 pub use crate::engine::{PenaltyEquivalent, RunRecord, SCHEMA_VERSION};
 pub use crate::image::record::{
@@ -17,3 +17,4 @@ pub use crate::image::record::{
 };
 pub use crate::provenance::Provenance;
 pub use crate::text::record::{ActivationStatistics, EpochRecord, RunResult, Score, TextRecord};
+pub use crate::vib::record::{Prediction, VibEpochRecord, VibRecord, VibResult, VibScore};

@@ -5,12 +5,14 @@
 //! writes it.
 
 mod csv;
+mod figure;
 mod fold;
 mod json;
 mod markdown;
 mod notes;
 mod text;
 
+pub use figure::{NoFigure, figure};
 pub use fold::{
     Failure, Measured, Readings, RowReport, RowState, Statistic, TableReport, Uncounted,
     UncountedReason, Verdict, fold,

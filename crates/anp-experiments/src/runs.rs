@@ -11,6 +11,7 @@ use crate::recipe::Recipe;
 use crate::record::Record;
 use crate::text::evaluate::MonteCarlo;
 use crate::text::{self, CheckpointScores, TextTask};
+use crate::vib::{self, VibCheckpointScore, VibTask};
 
 /// [`engine::run`] for the recipe's kind of run.
 ///
@@ -28,6 +29,10 @@ pub fn run(request: RunRequest<Recipe>) -> Result<Outcome<Record>, TrainError> {
             let request = RunRequest { recipe, id, place, control };
             engine::run::<ImageTask>(request).map(|outcome| outcome.map(Record::from))
         }
+        Recipe::Vib(recipe) => {
+            let request = RunRequest { recipe, id, place, control };
+            engine::run::<VibTask>(request).map(|outcome| outcome.map(Record::from))
+        }
     }
 }
 
@@ -40,6 +45,7 @@ pub fn pilot(recipe: &Recipe, place: &Place) -> Result<Pilot, TrainError> {
     match recipe {
         Recipe::Text(recipe) => engine::pilot::<TextTask>(recipe, place),
         Recipe::Image(recipe) => engine::pilot::<ImageTask>(recipe, place),
+        Recipe::Vib(recipe) => engine::pilot::<VibTask>(recipe, place),
     }
 }
 
@@ -51,6 +57,8 @@ pub enum Scores {
     Text(CheckpointScores),
     /// Of an image classifier.
     Image(CheckpointScore),
+    /// Of an image classifier with a bottleneck.
+    Vib(VibCheckpointScore),
 }
 
 /// Measure the parameters of a checkpoint; `None` if `go_on` returns `false`. For a language model,
@@ -68,6 +76,10 @@ pub fn evaluate(
     if checkpoint.kind() == ImageTask::KIND {
         let score = image::evaluate_checkpoint(checkpoint.of()?, place, go_on)?;
         return Ok(score.map(Scores::Image));
+    }
+    if checkpoint.kind() == VibTask::KIND {
+        let score = vib::evaluate_checkpoint(checkpoint.of()?, place, go_on)?;
+        return Ok(score.map(Scores::Vib));
     }
     let scores = text::evaluate_checkpoint(checkpoint.of()?, place, monte_carlo, go_on)?;
     Ok(scores.map(Scores::Text))

@@ -10,6 +10,7 @@
 //! | [`WeightPosterior`] | a normal distribution for each weight: Bayes by Backprop |
 //! | [`PointerSentinel`] | a pointer to the last words read, mixed with the softmax |
 //! | [`WideResNet`] | wide residual network in the two published layouts; outputs by site |
+//! | [`VibClassifier`] | deep variational information bottleneck of Alemi et al. |
 //! | [`Kernels`] | fused operations or plain ones |
 //!
 //! The layers are those of [`anp_kernels::nn`]. No files and no data sets live here; the device is
@@ -28,7 +29,8 @@ pub use cell::{
     NasCellConfig, ParamCount, RecurrentLayer, RhnCellConfig, SruCellConfig,
 };
 pub use image::{
-    ImageOutput, ImageSite, ResidualBlock, ResidualLayout, WideResNet, WideResNetConfig,
+    ImageOutput, ImageSite, ResidualBlock, ResidualLayout, VibClassifier, VibClassifierConfig,
+    WideResNet, WideResNetConfig,
 };
 pub use init::BiasInit;
 pub use language::{

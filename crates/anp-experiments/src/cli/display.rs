@@ -17,6 +17,7 @@ use super::output::note;
 use super::terminal;
 use crate::engine::{OnEvaluation, Quantity};
 use crate::image::{ACCURACY, IMAGES_PER_SECOND};
+use crate::record::VibScore;
 use crate::text::{PERPLEXITY, TOKENS_PER_SECOND};
 
 /// Time between two lines within an epoch.
@@ -78,6 +79,15 @@ pub(super) fn evaluation(quiet: bool) -> OnEvaluation {
             bar.finish_and_clear();
         }
     })
+}
+
+/// What a code tells of image and label, in a few words.
+pub(super) fn information(score: &VibScore) -> String {
+    let of_image = match score.information_x {
+        Some(information) => format!("I(X; Z) ≤ {information:.2} nats"),
+        None => "I(X; Z) without bound".to_owned(),
+    };
+    format!("{of_image}, I(Z; Y) ≥ {:.3} nats", score.information_y)
 }
 
 /// What shows how many recipes have been measured: a bar on stderr, where there is a terminal.

@@ -12,10 +12,11 @@ use super::session::{DeviceArgs, Session};
 use super::{display, interrupt};
 use crate::engine::{Checkpoint, Task};
 use crate::image::CheckpointScore;
-use crate::record::Score;
+use crate::record::{Prediction, Score};
 use crate::runs::{self, Scores};
 use crate::text::evaluate::MonteCarlo;
 use crate::text::{CheckpointScores, TextTask};
+use crate::vib::VibCheckpointScore;
 
 /// Arguments of `anp evaluate`.
 #[derive(Debug, clap::Args)]
@@ -29,7 +30,7 @@ Examples:
 Repeats the last evaluation of a run: no dropout, the parameters with the best validation loss
 (those of the checkpoint itself before the end of the first epoch), validation cut as in training
 and as one stream, test as one stream. Of a run on images: the test images, with the parameters of
-the checkpoint itself.
+the checkpoint itself, or with their average if there is a bottleneck.
 
 With --mc-dropout the same texts are scored again by Monte-Carlo dropout (Gal & Ghahramani, 2016):
 the masks of training stay on, and the probabilities of so many passes are averaged.")]
@@ -98,8 +99,29 @@ pub(super) fn run(args: &EvaluateArgs, globals: &Globals) -> anyhow::Result<Exit
             test.nll,
             test.accuracy
         ),
+        (Format::Text, Scores::Vib(scores)) => vib(scores),
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn vib(scores: &VibCheckpointScore) -> String {
+    let VibCheckpointScore { checkpoint, epochs, samples, test } = scores;
+    let row = |name: String, it: &Prediction| {
+        [name, format!("{:.4}", it.nll), format!("{:.2}", it.error())]
+    };
+    let rows = [
+        row("mean of the code".to_owned(), &test.mean_code),
+        row("one sample".to_owned(), &test.one_sample),
+        row(format!("{samples} samples"), &test.averaged),
+    ];
+    let header = vec!["prediction from", "nll, nats", "error, %"];
+    let lines = table(NOTHING, header, 1..3, rows.map(Vec::from));
+    format!(
+        "{}: averaged parameters after {epochs} epochs, {} test images\n{lines}{}\n",
+        checkpoint.display(),
+        test.images,
+        display::information(test),
+    )
 }
 
 fn text(scores: &CheckpointScores) -> String {

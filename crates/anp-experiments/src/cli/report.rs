@@ -4,11 +4,12 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 
-use super::output::{chain, print};
+use super::output::{chain, note, print};
 use super::recipe::RecipeArgs;
 use crate::experiments::{Experiments, Table};
+use crate::plot;
 use crate::record::{self, StoredRecord};
 use crate::report::{self, Failure, Format, TableReport};
 use crate::reproduce::FailedRun;
@@ -23,6 +24,7 @@ Examples:
   anp report                                    all tables at demo scale
   anp report table2 --scale small
   anp report table1 table2 --scale paper --format markdown > tables.md
+  anp report vib --scale small --plot vib.svg   the table, and its curve to a file
   anp report --format json | jq '.[] | select(.row == \"lstm_anp\").ours'
 
 A record counts if its recipe is the row's current one; the others are listed below the table.
@@ -31,6 +33,10 @@ pub(super) struct ReportArgs {
     /// Tables, each a folder of `experiments`; all if none is given
     #[arg(value_name = "TABLE")]
     tables: Vec<String>,
+
+    /// Draw the sweep of one table, whose table.toml has a [plot], to a file (.svg or .png)
+    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+    plot: Option<PathBuf>,
 
     #[command(flatten)]
     common: TableArgs,
@@ -126,8 +132,19 @@ fn width() -> u16 {
 ///
 /// # Errors
 ///
-/// If tables or records cannot be read.
+/// If tables or records cannot be read, or the plot cannot be drawn or written.
 pub(super) fn run(args: &ReportArgs) -> anyhow::Result<ExitCode> {
+    // Before anything is read.
+    args.plot.as_deref().map(plot::Format::of).transpose()?;
     let loaded = args.common.load(&args.tables)?;
+    if let Some(path) = &args.plot {
+        let [table] = &loaded.tables[..] else {
+            bail!("--plot draws one table; name it, for example `anp report vib --plot vib.svg`");
+        };
+        let RecipeArgs { scale, overrides } = &args.common.recipe;
+        let report = report::fold(table, *scale, overrides, &loaded.records)?;
+        report::figure(table, &report)?.write(path)?;
+        note(format!("plot: {}", path.display()));
+    }
     args.common.print(&loaded.tables, &loaded.records, &[])
 }

@@ -6,15 +6,15 @@ use std::process::ExitCode;
 use anyhow::bail;
 
 use super::globals::Globals;
-use super::interrupt;
 use super::output::{note, print};
 use super::recipe::RecipeArgs;
 use super::reproduce::how_to_go_on;
 use super::session::{CheckpointArgs, DeviceArgs, Session};
+use super::{display, interrupt};
 use crate::engine::{Outcome, RunId, RunRequest};
 use crate::experiments::{Row, Runs, Sweep};
 use crate::recipe::content_hash;
-use crate::record::{Record, run_name};
+use crate::record::{Record, VibScore, run_name};
 use crate::runs;
 
 /// Arguments of `anp train`.
@@ -119,6 +119,15 @@ pub(super) fn run(args: &TrainArgs, globals: &Globals) -> anyhow::Result<ExitCod
                     record.result.best.accuracy,
                     record.result.best_epoch,
                 ),
+                Record::Vib(record) => {
+                    let VibScore { one_sample, averaged, .. } = &record.result.test;
+                    format!(
+                        "test error {:.2} % ({:.2} % from one sample), {}",
+                        averaged.error(),
+                        one_sample.error(),
+                        display::information(&record.result.test),
+                    )
+                }
             };
             print(format!("{result}\nrecord: {}\n", path.display()))?;
             Ok(ExitCode::SUCCESS)

@@ -5,15 +5,10 @@ use std::path::PathBuf;
 
 use flate2::read::MultiGzDecoder;
 
-use super::manifest::{ImageFormat, Manifest, Split};
+use super::manifest::{GREY_SIDE, IMAGE_SIDE, ImageFormat, Manifest, Split};
 
-/// Height and width of an image.
-pub const IMAGE_SIDE: usize = 32;
 /// Bytes of an image: red, green and blue planes, row by row.
 pub const IMAGE_BYTES: usize = 3 * IMAGE_SIDE * IMAGE_SIDE;
-
-/// Height and width of an image of the MNIST kind.
-const GREY_SIDE: usize = 28;
 
 /// Training and test images of a data set.
 #[derive(Debug, Clone, PartialEq)]

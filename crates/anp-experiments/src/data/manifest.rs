@@ -6,6 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use super::digest::Sha256Hex;
 
+/// Height and width of an image that a model reads.
+pub const IMAGE_SIDE: usize = 32;
+/// Height and width of an image of the MNIST kind in its file.
+pub(super) const GREY_SIDE: usize = 28;
+
 /// A data set: what it is called, what it consists of, and how to know that it is the right one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -159,6 +164,14 @@ impl Manifest {
     /// Whether it is an image set, and no text.
     pub fn is_images(&self) -> bool {
         self.image_format.is_some()
+    }
+
+    /// Channels, height and width of an image in the files.
+    pub fn image_shape(&self) -> [usize; 3] {
+        match self.image_format {
+            Some(ImageFormat::Idx) => [1, GREY_SIDE, GREY_SIDE],
+            _ => [3, IMAGE_SIDE, IMAGE_SIDE],
+        }
     }
 
     /// Images of a split.

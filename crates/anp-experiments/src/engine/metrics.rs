@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use burn::tensor::{ExecutionError, TensorReadError};
+use burn::tensor::{ExecutionError, Tensor, TensorReadError};
 use burn::train::ItemLazy;
 use burn::train::metric::{
     Adaptor, Metric, MetricAttributes, MetricMetadata, MetricName, Numeric, NumericAttributes,
@@ -59,6 +59,27 @@ pub struct Summary {
     pub items: usize,
     /// Seconds that the steps took.
     pub seconds: f64,
+}
+
+impl Summary {
+    /// Of one batch whose items are classified, with sums and penalties `[1]` on the device, which
+    /// it waits for.
+    pub fn of_batch(
+        items: usize,
+        nll_sum: &Tensor<1>,
+        correct: &Tensor<1>,
+        penalties: &[Tensor<1>],
+    ) -> Self {
+        let scalar = |value: &Tensor<1>| value.clone().into_scalar::<f64>();
+        let count = items as f64;
+        Self {
+            loss: scalar(nll_sum) / count,
+            accuracy: 100.0 * scalar(correct) / count,
+            penalty: penalties.iter().map(scalar).sum(),
+            items,
+            ..Self::default()
+        }
+    }
 }
 
 impl<O: StepOutput> ItemLazy for Report<O> {

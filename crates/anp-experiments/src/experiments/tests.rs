@@ -9,7 +9,7 @@ use crate::text::network;
 use crate::text::noising::NoisingConfig;
 
 /// Rows of each table of the `experiments` folder, those that this project adds counted apart.
-const TABLES: [(&str, usize, usize); 11] = [
+const TABLES: [(&str, usize, usize); 12] = [
     ("baselines", 0, 4),
     ("bound", 0, 5),
     ("precision", 0, 6),
@@ -21,6 +21,7 @@ const TABLES: [(&str, usize, usize); 11] = [
     ("table5", 7, 5),
     ("table6", 9, 4),
     ("tuning", 0, 22),
+    ("vib", 0, 9),
 ];
 
 fn committed() -> Experiments {
@@ -306,6 +307,26 @@ fn image_rows_differ_in_the_penalty_and_the_images_alone() {
     }
 }
 
+/// The rows of the bottleneck differ in its price alone, which is on the plot's horizontal axis.
+#[test]
+fn rows_of_the_bottleneck_differ_in_its_price_alone() {
+    let table = committed().table("vib").unwrap();
+    assert_eq!(table.file.plot.as_ref().unwrap().x, "model.vib.beta");
+    for scale in Scale::ALL {
+        let mut prices = Vec::new();
+        let mut recipes = Vec::new();
+        for row in &table.rows {
+            let Runs { recipe, seeds } = row.runs(scale, &[]).unwrap().unwrap();
+            let mut recipe = recipe.vib().unwrap();
+            prices.push(recipe.vib_mut().beta.take());
+            recipes.push((recipe, seeds));
+        }
+        assert!(recipes.iter().all(|it| *it == recipes[0]), "{scale}");
+        assert_eq!(prices[..2], [None, Some(0.0)], "{scale}");
+        assert!(prices.is_sorted(), "{scale}: {prices:?}");
+    }
+}
+
 /// What a row's file leaves out is that of the row it extends.
 #[test]
 fn a_row_that_extends_another_differs_in_what_it_says() {
@@ -532,8 +553,7 @@ fn overrides_reach_the_recipe_and_its_seeds() {
 
 #[test]
 fn unknown_keys_are_refused_at_every_level() {
-    let row = row("table2", "lstm_anp");
-    for key in [
+    let text = [
         "surprise",
         "data.surprise",
         "model.surprise",
@@ -542,9 +562,22 @@ fn unknown_keys_are_refused_at_every_level() {
         "training.surprise",
         "training.schedule.surprise",
         "training.schedule.on_plateau.surprise",
-    ] {
-        let message = chain(&row.runs(Scale::Demo, &[format!("{key}=1")]).unwrap_err());
-        assert!(message.contains(&format!("--set {key}=1")), "{message}");
+    ];
+    let vib = [
+        "surprise",
+        "data.surprise",
+        "model.surprise",
+        "model.vib.surprise",
+        "penalty.0.site",
+        "training.momentum",
+        "evaluation.surprise",
+    ];
+    let rows = [(row("table2", "lstm_anp"), &text[..]), (row("vib", "beta_1e3"), &vib)];
+    for (row, keys) in rows {
+        for key in keys {
+            let message = chain(&row.runs(Scale::Demo, &[format!("{key}=1")]).unwrap_err());
+            assert!(message.contains(&format!("--set {key}=1")), "{message}");
+        }
     }
 }
 

@@ -187,6 +187,13 @@ impl Source {
         self.images.len().div_ceil(self.batch_size)
     }
 
+    /// Images of each class.
+    pub fn class_counts(&self, num_classes: usize) -> Vec<f64> {
+        let mut counts = vec![0.0; num_classes];
+        self.images.labels.iter().for_each(|&label| counts[label as usize] += 1.0);
+        counts
+    }
+
     /// The order of the images in `epoch` of the run with `run_seed`.
     pub fn order(&self, run_seed: u64, epoch: usize) -> Vec<u32> {
         let mut order: Vec<u32> = (0..self.images.len() as u32).collect();

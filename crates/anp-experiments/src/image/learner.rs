@@ -1,8 +1,8 @@
 use anp_core::ActivationNorm;
 use anp_models::{ImageOutput, ImageSite, WideResNet};
 use burn::module::{Module, ModuleVisitor, Param};
-use burn::tensor::Tensor;
 use burn::tensor::activation::log_softmax;
+use burn::tensor::{Int, Tensor};
 use burn::train::{InferenceStep, TrainOutput, TrainStep};
 
 use super::batches::{ImageBatch, Part};
@@ -66,13 +66,11 @@ pub struct BatchOutput {
 impl BatchOutput {
     fn new(output: &ImageOutput, nll_sum: Tensor<1>, batch: ImageBatch) -> Self {
         let [images, _] = output.logits.dims();
-        let labels = batch.labels.inner();
-        let predicted = output.logits.clone().inner().argmax(1).reshape([images]);
         let squares = output.pooled.clone().inner().square().sum_dim(1);
         Self {
             images,
             nll_sum: nll_sum.inner(),
-            correct: predicted.equal(labels).int().sum().float(),
+            correct: num_correct(output.logits.clone().inner(), batch.labels.inner()),
             norm_sum: squares.clone().sqrt().sum(),
             square_sum: squares.sum(),
             penalties: Vec::new(),
@@ -84,15 +82,7 @@ impl BatchOutput {
 
 impl StepOutput for BatchOutput {
     fn summary(&self) -> Summary {
-        let scalar = |value: &Tensor<1>| value.clone().into_scalar::<f64>();
-        let images = self.images as f64;
-        Summary {
-            loss: scalar(&self.nll_sum) / images,
-            accuracy: 100.0 * scalar(&self.correct) / images,
-            penalty: self.penalties.iter().map(scalar).sum(),
-            items: self.images,
-            ..Summary::default()
-        }
+        Summary::of_batch(self.images, &self.nll_sum, &self.correct, &self.penalties)
     }
 }
 
@@ -100,11 +90,21 @@ impl ImageLearner {
     /// Loss of one batch, summed over its images, and the network's output.
     pub fn forward(&self, batch: &ImageBatch) -> (Tensor<1>, ImageOutput) {
         let output = self.net.forward(batch.images.clone());
-        let [batch_size, _] = output.logits.dims();
-        let labels = batch.labels.clone().reshape([batch_size, 1]);
-        let nll_sum = log_softmax(output.logits.clone(), 1).gather(1, labels).sum().neg();
+        let nll_sum = nll(log_softmax(output.logits.clone(), 1), batch.labels.clone()).sum();
         (nll_sum, output)
     }
+}
+
+/// Negative log-likelihood of each image's label: `[images]`, of `log_probs`, `[images, classes]`.
+pub(crate) fn nll(log_probs: Tensor<2>, labels: Tensor<1, Int>) -> Tensor<1> {
+    let [images, _] = log_probs.dims();
+    log_probs.gather(1, labels.reshape([images, 1])).reshape([images]).neg()
+}
+
+/// Number of images whose label has the largest logit: `[1]`.
+pub(crate) fn num_correct(logits: Tensor<2>, labels: Tensor<1, Int>) -> Tensor<1> {
+    let [images, _] = logits.dims();
+    logits.argmax(1).reshape([images]).equal(labels).int().sum().float()
 }
 
 impl TrainStep for ImageLearner {

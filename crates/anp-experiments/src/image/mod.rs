@@ -4,7 +4,7 @@ pub mod batches;
 mod build;
 mod data;
 mod evaluate;
-mod learner;
+pub(crate) mod learner;
 pub mod recipe;
 pub(crate) mod record;
 mod regularizer;

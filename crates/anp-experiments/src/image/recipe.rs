@@ -154,7 +154,12 @@ impl ImageRecipe {
 }
 
 impl ImageDataConfig {
-    fn validate(&self) -> Result<(), InvalidRecipe> {
+    /// Check the values, and that they fit the data set.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidRecipe`] for the first value that is wrong.
+    pub(crate) fn validate(&self) -> Result<(), InvalidRecipe> {
         let manifest = data_set("data.images", &self.images, true)?;
         let part = |key, split, used| part_of(&manifest, key, used, manifest.images(split));
         let images = part("data.train_images", Split::Train, self.train_images)?;

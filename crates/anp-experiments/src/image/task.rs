@@ -13,7 +13,7 @@ use super::recipe::{ImageModelConfig, ImageRecipe};
 use super::record::{FeatureStatistics, ImageEpochRecord, ImageResult, ImageScore};
 use super::replicas::Replicas;
 use super::snapshot::{ImageState, ImageTensors, Velocities};
-use crate::data::{self, ImageSet, Images, Split, Store};
+use crate::data::Store;
 use crate::device::Devices;
 use crate::engine::{
     Context, EpochEnd, FinishedEpoch, GoOn, GoOnPart, Metrics, NotFinite, PenaltyEquivalent,
@@ -104,24 +104,11 @@ impl Task for ImageTask {
     }
 
     fn load(recipe: &ImageRecipe, store: &Store) -> Result<ImageData, TrainError> {
-        Ok(ImageData::new(store.load_images(&recipe.data.images)?, recipe))
+        Ok(ImageData::new(store.load_images(&recipe.data.images)?, &recipe.data))
     }
 
     fn made_up(recipe: &ImageRecipe, share: f64) -> Result<ImageData, TrainError> {
-        let manifest = data::manifest(&recipe.data.images).expect("a valid recipe");
-        let images = |split, used: Option<usize>| {
-            let images = used.unwrap_or(manifest.images(split)) as f64;
-            Images::blank(recipe.data.batch_size.max((share * images) as usize))
-        };
-        let set = ImageSet {
-            train: images(Split::Train, recipe.data.train_images),
-            test: images(Split::Test, recipe.data.test_images),
-            num_classes: manifest.classes,
-            mean: [0.5; 3],
-            std: [0.25; 3],
-            variant: None,
-        };
-        Ok(ImageData::new(set, recipe))
+        Ok(ImageData::made_up(&recipe.data, share))
     }
 
     fn new(recipe: ImageRecipe, data: ImageData, context: Context) -> Self {

@@ -1,4 +1,4 @@
-//! What can be wrong with a recipe that can be read, and the checks that both kinds share.
+//! What can be wrong with a recipe that can be read, and the checks that all kinds share.
 
 use anp_models::Site;
 use serde::Serialize;
@@ -114,19 +114,19 @@ pub enum InvalidRecipe {
 /// Words that end keys, the numbers that these keys allow, in words and as a test.
 type Range = (&'static str, &'static str, fn(f64) -> bool);
 
-/// The numbers that recipes of both kinds allow; see [`check_numbers`].
+/// The numbers that recipes of all kinds allow; see [`check_numbers`].
 const RANGES: [Range; 10] = [
     (
-        "batch_size bptt d_embed d_hidden d_output decay_after depth interval max_epochs \
-         num_layers patience test_images train_images train_tokens width window",
+        "batch_size bptt d_embed d_hidden d_latent d_output decay_after decay_every depth interval \
+         max_epochs num_layers patience samples test_images train_images train_tokens width window",
         "at least 1",
         |value| value >= 1.0,
     ),
     ("num_biases", "1 or 2", |value| value == 1.0 || value == 2.0),
     ("divide_by", "in [1, ∞)", |value| value.is_finite() && value >= 1.0),
     (
-        "alpha coupled decoupled dropout input_dropout inter_layer_dropout momentum output_dropout \
-         recurrent_dropout rnn_dropout weight_decay weight_dropout word_dropout",
+        "alpha average_decay beta_1 beta_2 coupled decoupled dropout input_dropout \
+         inter_layer_dropout momentum output_dropout recurrent_dropout rnn_dropout weight_decay weight_dropout word_dropout",
         "in [0, 1)",
         |value| (0.0..1.0).contains(&value),
     ),

@@ -5,6 +5,7 @@ use crate::image::record::ImageRecord;
 use crate::provenance::Provenance;
 use crate::recipe::{Recipe, Scale};
 use crate::text::record::TextRecord;
+use crate::vib::record::VibRecord;
 
 /// A finished run of any kind.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -14,6 +15,8 @@ pub enum Record {
     Text(Box<TextRecord>),
     /// An image classifier.
     Image(Box<ImageRecord>),
+    /// An image classifier with a bottleneck.
+    Vib(Box<VibRecord>),
 }
 
 /// The part that records of all kinds have.
@@ -55,6 +58,7 @@ impl Record {
         match self {
             Self::Text(record) => (&**record).into(),
             Self::Image(record) => (&**record).into(),
+            Self::Vib(record) => (&**record).into(),
         }
     }
 
@@ -63,6 +67,7 @@ impl Record {
         match self {
             Self::Text(record) => record.recipe.clone().into(),
             Self::Image(record) => record.recipe.clone().into(),
+            Self::Vib(record) => record.recipe.clone().into(),
         }
     }
 
@@ -75,6 +80,11 @@ impl Record {
     pub fn image(self) -> Option<ImageRecord> {
         if let Self::Image(record) = self { Some(*record) } else { None }
     }
+
+    /// The record of an image classifier with a bottleneck, if it is one.
+    pub fn vib(self) -> Option<VibRecord> {
+        if let Self::Vib(record) = self { Some(*record) } else { None }
+    }
 }
 
 impl From<TextRecord> for Record {
@@ -86,5 +96,11 @@ impl From<TextRecord> for Record {
 impl From<ImageRecord> for Record {
     fn from(record: ImageRecord) -> Self {
         Self::Image(Box::new(record))
+    }
+}
+
+impl From<VibRecord> for Record {
+    fn from(record: VibRecord) -> Self {
+        Self::Vib(Box::new(record))
     }
 }

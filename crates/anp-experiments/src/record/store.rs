@@ -13,6 +13,7 @@ use crate::image::record::ImageRecord;
 use crate::recipe::kind::Kind;
 use crate::recipe::{Scale, content_hash};
 use crate::text::record::TextRecord;
+use crate::vib::record::VibRecord;
 
 /// A record and the file that it is in.
 #[derive(Debug, Clone, PartialEq)]
@@ -183,6 +184,7 @@ impl Record {
         let record = match kind {
             None | Some(Kind::Text) => serde_json::from_slice::<TextRecord>(bytes).map(Self::from),
             Some(Kind::Image) => serde_json::from_slice::<ImageRecord>(bytes).map(Self::from),
+            Some(Kind::Vib) => serde_json::from_slice::<VibRecord>(bytes).map(Self::from),
         };
         let record = record.map_err(corrupt)?;
         let found = content_hash(&record.recipe());

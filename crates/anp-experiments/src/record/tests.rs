@@ -2,9 +2,10 @@ use std::fs;
 
 use anp_models::Kernels;
 use anp_testing::package;
+use serde::Serialize;
 
 use super::*;
-use crate::recipe::{ImageRecipe, Scale, TextRecipe, content_hash, test_recipe};
+use crate::recipe::{ImageRecipe, Scale, TextRecipe, VibRecipe, content_hash, test_recipe};
 
 /// A record with made-up numbers, as if `recipe` had been run.
 pub(crate) fn test_record(
@@ -71,6 +72,29 @@ pub(crate) fn test_record(
     }
 }
 
+/// A record like `text`, of another kind of run.
+fn record_like<R: Clone + Serialize, E, S>(
+    text: TextRecord,
+    recipe: &R,
+    curve: Vec<E>,
+    result: S,
+) -> RunRecord<R, E, S> {
+    RunRecord {
+        schema_version: text.schema_version,
+        table: text.table,
+        row: text.row,
+        scale: text.scale,
+        seed: text.seed,
+        recipe: recipe.clone(),
+        recipe_hash: content_hash(recipe),
+        provenance: text.provenance,
+        num_params: text.num_params,
+        penalties: text.penalties,
+        curve,
+        result,
+    }
+}
+
 /// The same of images.
 pub(crate) fn test_image_record(
     table: &str,
@@ -93,26 +117,50 @@ pub(crate) fn test_image_record(
         seconds: 12.5,
     };
     let score = |accuracy: f64| ImageScore { nll: 0.9, accuracy, images: 10 };
-    RunRecord {
-        schema_version: SCHEMA_VERSION,
-        table: text.table,
-        row: text.row,
-        scale,
-        seed,
-        recipe: recipe.clone(),
-        recipe_hash: content_hash(&recipe),
-        provenance: text.provenance,
-        num_params: 1234,
-        penalties: Vec::new(),
-        curve: vec![epoch(1), epoch(2)],
-        result: ImageResult {
-            test: score(63.0),
-            best_epoch: 1,
-            best: score(64.0),
-            pooled: FeatureStatistics { norm: 3.0, half_squared_norm: 4.5, rms: 0.375 },
-            data_variant: None,
-        },
-    }
+    let curve = vec![epoch(1), epoch(2)];
+    let result = ImageResult {
+        test: score(63.0),
+        best_epoch: 1,
+        best: score(64.0),
+        pooled: FeatureStatistics { norm: 3.0, half_squared_norm: 4.5, rms: 0.375 },
+        data_variant: None,
+    };
+    record_like(text, recipe, curve, result)
+}
+
+/// The same of images with a bottleneck.
+pub(crate) fn test_vib_record(
+    table: &str,
+    row: &str,
+    scale: Scale,
+    seed: u64,
+    recipe: &VibRecipe,
+) -> VibRecord {
+    let text = test_record(table, row, scale, seed, &test_recipe());
+    let prediction = |accuracy: f64| Prediction { nll: 0.9, accuracy };
+    let score = VibScore {
+        images: 10,
+        mean_code: prediction(81.0),
+        one_sample: prediction(80.0),
+        averaged: prediction(82.0),
+        information_x: recipe.clone().vib_mut().beta.map(|_| 12.5),
+        information_y: 1.5,
+        sigma: recipe.clone().vib_mut().beta.map(|_| 0.5),
+        code_norm: 3.0,
+    };
+    let epoch = |epoch: usize| VibEpochRecord {
+        epoch,
+        learning_rate: 1e-3,
+        train_nll: 0.1,
+        train_accuracy: 99.0,
+        penalties: vec![0.25],
+        test: score,
+        grad_norm: 1.5,
+        seconds: 12.5,
+    };
+    let curve = vec![epoch(1), epoch(2)];
+    let result = VibResult { test: score, train: score, data_variant: None };
+    record_like(text, recipe, curve, result)
 }
 
 #[test]

@@ -6,7 +6,7 @@ use crate::experiments::Published;
 
 type Column = (&'static str, fn(&TableReport, &RowReport) -> String);
 
-const COLUMNS: [Column; 24] = [
+const COLUMNS: [Column; 30] = [
     ("table", |report, _| report.table.clone()),
     ("row", |_, row| row.row.clone()),
     ("name", |_, row| row.name.clone()),
@@ -30,6 +30,12 @@ const COLUMNS: [Column; 24] = [
     ("ours_test_mean", |_, row| ours(row, |it| Some(it.test.mean))),
     ("ours_test_sd", |_, row| ours(row, |it| it.test.sd)),
     ("ours_best_epoch_mean", |_, row| ours(row, |it| Some(it.best_epoch?.mean))),
+    ("ours_one_sample_mean", |_, row| ours(row, |it| Some(it.one_sample?.mean))),
+    ("ours_one_sample_sd", |_, row| ours(row, |it| it.one_sample?.sd)),
+    ("ours_information_x_mean", |_, row| ours(row, |it| Some(it.information_x?.mean))),
+    ("ours_information_x_sd", |_, row| ours(row, |it| it.information_x?.sd)),
+    ("ours_information_y_mean", |_, row| ours(row, |it| Some(it.information_y?.mean))),
+    ("ours_information_y_sd", |_, row| ours(row, |it| it.information_y?.sd)),
     ("n", |_, row| row.measured().map_or(0, |it| it.test.n).to_string()),
     ("difference_valid", |_, row| number(row.differences()[0])),
     ("difference_test", |_, row| number(row.differences()[1])),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use anp_core::LossReduction;
 use serde::Serialize;
+use statrs::distribution::{ContinuousCDF, StudentsT};
 use statrs::statistics::Statistics;
 
 use crate::experiments::{ExperimentsError, Metric, Published, Table};
@@ -63,6 +64,7 @@ pub struct Failure {
 
 /// What we have of a row.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "there are a few of them, made once")]
 pub enum RowState {
     /// There is no recipe for it.
     NotBuilt,
@@ -86,11 +88,25 @@ pub struct Measured {
     /// Test images after the epoch that is best on them; only for image sets.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub best_epoch: Option<Statistic>,
+    /// Test images from one drawn code, where [`test`](Self::test) averages over several; only with
+    /// a bottleneck.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub one_sample: Option<Statistic>,
+    /// Loss of the test images in nats per image, averaged over the codes as `test`; only with a
+    /// bottleneck.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nll: Option<Statistic>,
+    /// Upper bound on I(X; Z) over test images, in nats.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub information_x: Option<Statistic>,
+    /// Lower bound on I(Z; Y) over test images, in nats.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub information_y: Option<Statistic>,
     /// The sum of all penalties: in the best epoch in nats per token, or in the last epoch in nats
     /// per image. Zero if the recipe has none.
     pub penalty: Statistic,
     /// Mean ‖h‖₂ of the last hidden activation over validation tokens, or of the pooled features
-    /// over test images.
+    /// or the mean code over test images.
     pub activation_norm: Statistic,
     /// Other readings of its size, for language models.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -159,6 +175,18 @@ impl Statistic {
     pub(super) fn of(values: &[f64]) -> Option<Self> {
         let n = values.len();
         (n > 0).then(|| Self { mean: values.mean(), sd: (n > 1).then(|| values.std_dev()), n })
+    }
+
+    /// The 95 % interval of the mean (Student's t), the lower end first; `None` if there is one
+    /// value.
+    pub fn interval(&self) -> Option<(f64, f64)> {
+        let freedom = self.n as f64 - 1.0;
+        let quantile = |sd: f64| {
+            let t = StudentsT::new(0.0, 1.0, freedom).expect("there are two values");
+            t.inverse_cdf(0.975) * sd / (self.n as f64).sqrt()
+        };
+        let half = quantile(self.sd?);
+        Some((self.mean - half, self.mean + half))
     }
 }
 
@@ -353,6 +381,10 @@ fn measure<'a>(
             valid: statistic(|it| it.valid),
             test: statistic(|it| Some(it.test))?,
             best_epoch: statistic(|it| it.best_epoch),
+            one_sample: statistic(|it| it.one_sample),
+            nll: statistic(|it| it.nll),
+            information_x: statistic(|it| it.information_x),
+            information_y: statistic(|it| it.information_y),
             penalty: statistic(|it| Some(it.penalty))?,
             activation_norm: statistic(|it| Some(it.activation_norm))?,
             readings: Readings::mean(&readings),
@@ -363,10 +395,15 @@ fn measure<'a>(
 }
 
 /// What one record tells the table; see [`Measured`].
+#[derive(Default)]
 struct Numbers {
     valid: Option<f64>,
     test: f64,
     best_epoch: Option<f64>,
+    one_sample: Option<f64>,
+    nll: Option<f64>,
+    information_x: Option<f64>,
+    information_y: Option<f64>,
     penalty: f64,
     activation_norm: f64,
     readings: Option<Readings>,
@@ -380,7 +417,6 @@ impl Numbers {
                 Self {
                     valid: Some(result.valid.perplexity),
                     test: result.test.perplexity,
-                    best_epoch: None,
                     penalty: penalty_per_token(record),
                     activation_norm: result.activation_valid.norm,
                     readings: Some(Readings {
@@ -389,17 +425,30 @@ impl Numbers {
                         frobenius_per_step_dropped: result.activation_train.frobenius_per_step,
                         rms: result.activation_valid.rms,
                     }),
+                    ..Self::default()
                 }
             }
             Record::Image(record) => {
                 let result = &record.result;
                 Self {
-                    valid: None,
                     test: result.test.accuracy,
                     best_epoch: Some(result.best.accuracy),
                     penalty: record.curve.last().map_or(0.0, |epoch| epoch.penalties.iter().sum()),
                     activation_norm: result.pooled.norm,
-                    readings: None,
+                    ..Self::default()
+                }
+            }
+            Record::Vib(record) => {
+                let test = &record.result.test;
+                Self {
+                    test: test.averaged.error(),
+                    one_sample: Some(test.one_sample.error()),
+                    nll: Some(test.averaged.nll),
+                    information_x: test.information_x,
+                    information_y: Some(test.information_y),
+                    penalty: record.curve.last().map_or(0.0, |epoch| epoch.penalties.iter().sum()),
+                    activation_norm: test.code_norm,
+                    ..Self::default()
                 }
             }
         }

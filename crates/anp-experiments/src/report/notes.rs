@@ -12,12 +12,13 @@ pub(super) const COLUMNS: usize = 9;
 
 /// The columns of a table with this metric, in this order.
 pub(super) fn header(metric: Metric) -> [&'static str; COLUMNS] {
-    let [paper, ours] = match metric {
-        Metric::Perplexity => ["paper valid", "ours valid"],
+    let [paper, ours, first, second] = match metric {
+        Metric::Perplexity => ["paper valid", "ours valid", "penalty", "norm"],
         // There is no validation split; the paper's number is that of the best epoch.
-        Metric::Accuracy => ["paper valid", "ours best epoch"],
+        Metric::Accuracy => ["paper valid", "ours best epoch", "penalty", "norm"],
+        Metric::Error => ["paper valid", "ours one sample", "I(X; Z)", "I(Z; Y)"],
     };
-    ["row", paper, "paper test", ours, "ours test", "n", "difference on test", "penalty", "norm"]
+    ["row", paper, "paper test", ours, "ours test", "n", "difference on test", first, second]
 }
 
 /// The notes under a table: one per source, then what the columns are.
@@ -42,7 +43,7 @@ impl<'a> Notes<'a> {
         let published = row.published.as_ref();
         let decimals = match self.report.metric {
             Metric::Perplexity => 1,
-            Metric::Accuracy => 2,
+            Metric::Accuracy | Metric::Error => 2,
         };
         let number =
             |value: Option<f64>| value.map_or_else(dash, |value| format!("{value:.decimals$}"));
@@ -68,19 +69,27 @@ impl<'a> Notes<'a> {
             };
             format!("{difference:+.2}{mark}")
         });
+        let [first, second] = match self.report.metric {
+            Metric::Error => [ours.information_x, ours.information_y]
+                .map(|it| it.as_ref().map_or_else(dash, spread)),
+            Metric::Perplexity | Metric::Accuracy => [
+                significant(ours.penalty.mean),
+                match published.and_then(|it| it.norm) {
+                    Some(norm) => format!("{:.2} (paper {norm:.1})", ours.activation_norm.mean),
+                    None => format!("{:.2}", ours.activation_norm.mean),
+                },
+            ],
+        };
         [
             name,
             valid,
             test,
-            ours.valid.or(ours.best_epoch).as_ref().map_or_else(dash, spread),
+            ours.valid.or(ours.best_epoch).or(ours.one_sample).as_ref().map_or_else(dash, spread),
             spread(&ours.test),
             ours.test.n.to_string(),
             difference,
-            significant(ours.penalty.mean),
-            match published.and_then(|it| it.norm) {
-                Some(norm) => format!("{:.2} (paper {norm:.1})", ours.activation_norm.mean),
-                None => format!("{:.2}", ours.activation_norm.mean),
-            },
+            first,
+            second,
         ]
     }
 
@@ -105,6 +114,7 @@ impl<'a> Notes<'a> {
         let better = match self.report.metric {
             Metric::Perplexity => "lower is better",
             Metric::Accuracy => "in percent, higher is better",
+            Metric::Error => "in percent, lower is better",
         };
         format!("{} ({}, {better})", self.report.title, self.report.metric)
     }
@@ -112,6 +122,11 @@ impl<'a> Notes<'a> {
     /// Which scale the numbers are of, and what that means for them.
     pub(super) fn scale(&self) -> String {
         let text = match self.report.scale {
+            Scale::Demo | Scale::Small if self.report.metric == Metric::Error => {
+                "Scales demo and small: the images that come with anp, a network smaller than the \
+                 published one. NOT comparable with published numbers; compare our rows with each \
+                 other."
+            }
             Scale::Demo => {
                 "Scale demo: the small data that comes with anp, small models. NOT comparable with \
                  the paper, the difference means nothing; compare our rows with each other."
@@ -167,6 +182,32 @@ impl<'a> Notes<'a> {
         rows.iter().map(line).collect()
     }
 
+    /// What the last columns are, each with its mark.
+    fn columns(&self) -> Vec<(String, String)> {
+        let note = |mark: &str, text: &str| (mark.to_owned(), text.to_owned());
+        let (epoch, item, norm, test) = match self.report.metric {
+            Metric::Perplexity => (
+                "best",
+                "token",
+                "last hidden activation over validation tokens, dropout off",
+                None,
+            ),
+            Metric::Accuracy => (
+                "last",
+                "image",
+                "pooled features over test images after the last epoch",
+                Some(LAST_EPOCH),
+            ),
+            Metric::Error => return INFORMATION.map(|(mark, text)| note(mark, text)).into(),
+        };
+        let added = "what the penalties added to the training loss";
+        let penalty = format!("{added} in the {epoch} epoch, nats per {item}");
+        let norm = format!("mean ‖h‖₂ of the {norm}");
+        let mut columns = vec![note("penalty:", &penalty), note("norm:", &norm)];
+        columns.extend(test.map(|text| note("ours test:", text)));
+        columns
+    }
+
     /// The notes, each with its mark.
     pub(super) fn lines(&self) -> Vec<(String, String)> {
         let note = |mark: &str, text: &str| (mark.to_owned(), text.to_owned());
@@ -182,25 +223,7 @@ impl<'a> Notes<'a> {
         if self.report.rows.iter().any(|row| row.measured().is_some()) {
             let ours = "mean ± standard deviation over n seeds; difference is ours minus paper";
             lines.push(note("ours:", ours));
-            let (epoch, item, norm, test) = match self.report.metric {
-                Metric::Perplexity => (
-                    "best",
-                    "token",
-                    "last hidden activation over validation tokens, dropout off",
-                    None,
-                ),
-                Metric::Accuracy => (
-                    "last",
-                    "image",
-                    "pooled features over test images after the last epoch",
-                    Some(LAST_EPOCH),
-                ),
-            };
-            let added = "what the penalties added to the training loss";
-            let penalty = format!("{added} in the {epoch} epoch, nats per {item}");
-            lines.push(note("penalty:", &penalty));
-            lines.push(note("norm:", &format!("mean ‖h‖₂ of the {norm}")));
-            lines.extend(test.map(|text| note("ours test:", text)));
+            lines.extend(self.columns());
         }
         lines.extend(self.readings());
         for row in &self.report.rows {
@@ -249,6 +272,19 @@ fn tuned(row: &RowReport, tuning: &Tuning) -> String {
 
 const LAST_EPOCH: &str = "after the last epoch; `best epoch` is chosen by the test set, as the \
                           paper's code does";
+
+const INFORMATION: [(&str, &str); 3] = [
+    (
+        "ours test:",
+        "after the last epoch, averaged parameters; probabilities averaged over the samples of the \
+         recipe",
+    ),
+    ("I(X; Z):", "upper bound on test images: the mean divergence of the code, nats"),
+    (
+        "I(Z; Y):",
+        "lower bound on test images: entropy of the labels minus loss from one sample, nats",
+    ),
+];
 
 /// Two significant digits, because a penalty may be anything from 0.0003 to 3 nats.
 fn significant(value: f64) -> String {

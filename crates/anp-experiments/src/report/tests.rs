@@ -6,7 +6,9 @@ use anp_testing::package;
 use super::*;
 use crate::experiments::{Experiments, Table};
 use crate::recipe::{Scale, content_hash};
-use crate::record::{Record, StoredRecord, TextRecord, test_image_record, test_record};
+use crate::record::{
+    Record, StoredRecord, TextRecord, test_image_record, test_record, test_vib_record,
+};
 
 /// One with rows of all kinds, where one is made to lack its recipes.
 const TABLE: &str = "table1";
@@ -74,6 +76,55 @@ fn a_table_of_images_shows_accuracies() {
         let text = render(std::slice::from_ref(&report), format, 200);
         assert!(text.contains("96.25"), "{text}");
     }
+}
+
+/// Errors beside the information, and the interval of each in the figure.
+#[test]
+fn a_table_of_errors_shows_and_draws_the_information() {
+    let table = table("vib");
+    let mut records = Vec::new();
+    for (row, shift) in table.rows.iter().zip(0..) {
+        let recipe = row.runs(Scale::Small, &[]).unwrap().unwrap().recipe.vib().unwrap();
+        for (seed, error) in [(1, 10.0), (2, 11.0)] {
+            let mut record = test_vib_record("vib", &row.id, Scale::Small, seed, &recipe);
+            record.result.test.averaged.accuracy = 100.0 - error - f64::from(shift);
+            let record = Record::from(record);
+            let path = PathBuf::from("records").join(record.file_name());
+            records.push(StoredRecord { path, record });
+        }
+    }
+    let report = fold(&table, Scale::Small, &[], &records).unwrap();
+    let measured = row(&report, "beta_1e3").measured().unwrap();
+    assert_eq!((measured.test.mean, measured.one_sample.unwrap().mean), (15.5, 20.0));
+    // t(0.975, 1 degree of freedom) = 12.7062, times the standard error 1/2.
+    let (low, high) = measured.test.interval().unwrap();
+    assert!((low - 9.1469).abs() < 1e-3 && (high - 21.8531).abs() < 1e-3, "{low}, {high}");
+    let text = render(std::slice::from_ref(&report), Format::Text, 200);
+    for part in
+        ["error, in percent, lower is better", "I(X; Z)", "15.50 ± 0.71", "20.00", "1.50 ± 0.00"]
+    {
+        assert!(text.contains(part), "`{part}` is missing:\n{text}");
+    }
+    let csv = render(std::slice::from_ref(&report), Format::Csv, 200);
+    assert!(csv.contains("ours_information_x_mean"), "{csv}");
+
+    let figure = figure(&table, &report).unwrap();
+    let panel = &figure.panels[0];
+    let names: Vec<_> = panel.series.iter().map(|it| it.name.as_str()).collect();
+    assert_eq!(names, ["one sample", "12 samples averaged", "no bottleneck"]);
+    // Without a bottleneck and with β = 0 there is no place on a logarithmic axis.
+    let points = &panel.series[1].points;
+    assert_eq!(points.len(), table.rows.len() - 2);
+    assert_eq!((points[0].x, points[0].y, points[0].interval.is_some()), (1e-6, 12.5, true));
+    assert_eq!(panel.series[2].points.iter().map(|it| it.x).collect::<Vec<_>>(), [1e-6, 1.0]);
+
+    let empty = fold(&table, Scale::Small, &[], &[]).unwrap();
+    let message = super::figure(&table, &empty).unwrap_err().to_string();
+    assert!(message.contains("no record of a row with a model.vib.beta at small"), "{message}");
+    let other = super::tests::table(TABLE);
+    let report = fold(&other, Scale::Demo, &[], &[]).unwrap();
+    let message = super::figure(&other, &report).unwrap_err().to_string();
+    assert!(message.starts_with("table1 has no [plot] in its table.toml"), "{message}");
 }
 
 fn report(scale: Scale, test: f64) -> TableReport {

@@ -111,6 +111,11 @@ impl Work {
                 recipe.data.train_images.unwrap_or(manifest.images(Split::Train)),
                 recipe.network(manifest.classes, Kernels::Fused).multiply_adds(),
             ),
+            Recipe::Vib(recipe) => (
+                recipe.training.max_epochs,
+                recipe.data.train_images.unwrap_or(manifest.images(Split::Train)),
+                recipe.network(&manifest).multiply_adds(),
+            ),
         };
         // Two operations per multiply-add; once forward and twice backward.
         Self { epochs, items, flops_per_item: 6.0 * multiply_adds as f64 }

@@ -1,8 +1,7 @@
-use std::collections::VecDeque;
-
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
-use burn::tensor::Tensor;
+use burn::module::Module;
 use serde::{Deserialize, Serialize};
+
+use crate::moving_mean::move_towards;
 
 /// Averaging of parameters over steps: its state without the averages themselves.
 ///
@@ -38,51 +37,14 @@ impl Averaging {
             Some(average) if self.steps > 2 => average,
             _ => return module.clone(),
         };
-        let mut parameters = Parameters(VecDeque::new());
-        module.visit(&mut parameters);
-        let mut mean = Mean { parameters, weight: 1.0 / (self.steps - 1) as f64 };
-        let average = average.map(&mut mean);
-        assert!(mean.parameters.0.is_empty(), "the average lacks a parameter");
-        average
+        move_towards(average, module, 1.0 / (self.steps - 1) as f64)
     }
-}
-
-/// All parameters, flat, in order, off the graph.
-struct Parameters(VecDeque<Tensor<1>>);
-
-impl ModuleVisitor for Parameters {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        self.0.push_back(off_graph(param.val()).reshape([-1]));
-    }
-}
-
-/// Moves each parameter towards its counterpart in `parameters`.
-struct Mean {
-    parameters: Parameters,
-    weight: f64,
-}
-
-impl ModuleMapper for Mean {
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let new = self.parameters.0.pop_front().expect("the average has no other parameters");
-        param.map(|average| {
-            let (autodiff, tracked) = (average.device().is_autodiff(), average.is_require_grad());
-            let average = off_graph(average);
-            let new = new.reshape(average.dims());
-            let average = average.clone() + (new - average) * self.weight;
-            if autodiff { Tensor::from_inner(average).set_require_grad(tracked) } else { average }
-        })
-    }
-}
-
-fn off_graph<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
-    if tensor.device().is_autodiff() { tensor.inner() } else { tensor }
 }
 
 #[cfg(test)]
 mod tests {
     use burn::nn::{Linear, LinearConfig};
-    use burn::tensor::Device;
+    use burn::tensor::{Device, Tensor};
 
     use super::*;
 

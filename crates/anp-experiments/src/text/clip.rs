@@ -2,6 +2,8 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 
+use crate::gradient_norm::gradient_norm;
+
 /// Scale all gradients together so that their common L2 norm is at most `max_norm`.
 ///
 /// ```text
@@ -20,30 +22,11 @@ pub fn clip_by_global_norm<M: Module>(
     gradients: GradientsParams,
     max_norm: f64,
 ) -> (GradientsParams, Tensor<1>) {
-    let mut squares = SumOfSquares { gradients: &gradients, sum: None };
-    module.visit(&mut squares);
-    let norm = squares.sum.expect("a parameter has a gradient").sqrt();
+    let norm = gradient_norm(module, &gradients);
     let scale = (norm.clone().recip() * max_norm).clamp_max(1.0);
     let mut scaler = Scaler { gradients, scale };
     module.visit(&mut scaler);
     (scaler.gradients, norm)
-}
-
-struct SumOfSquares<'a> {
-    gradients: &'a GradientsParams,
-    sum: Option<Tensor<1>>,
-}
-
-impl ModuleVisitor for SumOfSquares<'_> {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if let Some(gradient) = self.gradients.get::<D>(param.id) {
-            let square = gradient.square().sum();
-            self.sum = Some(match self.sum.take() {
-                Some(sum) => sum + square,
-                None => square,
-            });
-        }
-    }
 }
 
 struct Scaler {

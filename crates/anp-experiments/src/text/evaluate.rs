@@ -11,6 +11,7 @@ use super::build::Texts;
 use super::learner::{LmLearner, token_nll};
 use super::record::{ActivationStatistics, Score};
 use crate::engine::{EvaluationProgress, Summary};
+use crate::log_mean_exp::log_mean_exp;
 use crate::random::{self, Purpose};
 
 /// Cross-entropy of a text. The state is zero at the start and carried from window to window.
@@ -109,22 +110,9 @@ pub fn evaluate_monte_carlo(
             token_nll(model, output.dropped, output.pointing, targets.clone()).unsqueeze()
         };
         let nlls = states.iter_mut().enumerate().map(of_pass).collect();
-        nll_of_mean_probability(Tensor::cat(nlls, 0)).sum()
+        log_mean_exp(Tensor::<2>::cat(nlls, 0).neg()).sum().neg()
     };
     score(streams, device, nll_of, progress)
-}
-
-/// `−ln 1/N Σ_n exp(−nll_n)` for each token.
-///
-/// # Shapes
-///
-/// - `nll`: `[num_passes, num_tokens]`
-/// - returns: `[num_tokens]`
-fn nll_of_mean_probability(nll: Tensor<2>) -> Tensor<1> {
-    // Relative to the largest probability, which then cannot underflow.
-    let smallest = nll.clone().min_dim(0);
-    let mean = (smallest.clone() - nll).exp().mean_dim(0);
-    (smallest - mean.log()).reshape([-1])
 }
 
 /// Sum `nll_of` over the windows, given their index: nats summed over tokens, `[1]`.
