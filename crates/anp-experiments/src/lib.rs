@@ -10,6 +10,7 @@
 //! | [`image`] | image classifiers: recipe, batches, training step, accuracy |
 //! | [`runs`] | where the kinds of runs meet: running, evaluating a checkpoint |
 //! | [`record`] | the JSON of a finished run |
+//! | [`plot`] | figures as SVG or PNG |
 //! | [`provenance`] | what was built, and where it ran |
 //! | [`reproduce`], [`report`] | what has no record yet; tables from records |
 //! | [`device`], [`random`] | devices by name, counter-based seeds |
@@ -34,6 +35,7 @@ pub mod device;
 pub mod engine;
 pub mod experiments;
 pub mod image;
+pub mod plot;
 pub mod provenance;
 pub mod random;
 pub mod recipe;
