@@ -21,6 +21,8 @@ pub enum Purpose {
     WindowLength,
     /// The dropout masks of a Monte-Carlo evaluation.
     MonteCarlo,
+    /// The items of an analysis, and its masks.
+    Analysis,
 }
 
 /// The seed of step `step` of the run with `run_seed`.
@@ -37,6 +39,7 @@ pub fn seed(run_seed: u64, purpose: Purpose, step: u64) -> u64 {
         Purpose::Statistics => b"statistics",
         Purpose::WindowLength => b"window length",
         Purpose::MonteCarlo => b"monte carlo",
+        Purpose::Analysis => b"analysis",
     };
     let digest = Sha256::new()
         .chain_update(run_seed.to_le_bytes())
@@ -63,13 +66,14 @@ mod tests {
                 Purpose::Statistics,
                 Purpose::WindowLength,
                 Purpose::MonteCarlo,
+                Purpose::Analysis,
             ] {
                 seeds.extend((0..3).map(|step| seed(run, purpose, step)));
             }
         }
         seeds.sort_unstable();
         seeds.dedup();
-        assert_eq!(seeds.len(), 72);
+        assert_eq!(seeds.len(), 81);
     }
 
     /// A change here would make checkpoints and records of older builds those of other runs.

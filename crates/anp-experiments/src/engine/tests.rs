@@ -460,7 +460,7 @@ fn another_recipe_seed_or_device_is_refused() {
 fn a_run_that_another_process_works_on_is_refused() {
     let _turn = lock_generator();
     let folder = tempfile::tempdir().unwrap();
-    let claimed = run_folder::RunFolder::claim(folder.path()).unwrap();
+    let claimed = run_folder::RunFolder::claim(folder.path(), false).unwrap();
     assert!(matches!(refusal(request(&RECIPE, folder.path())), TrainError::Locked { .. }));
     drop(claimed);
     finish(&RECIPE, folder.path());

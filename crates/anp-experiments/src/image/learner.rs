@@ -1,6 +1,7 @@
 use anp_core::ActivationNorm;
 use anp_models::{ImageOutput, ImageSite, WideResNet};
 use burn::module::Module;
+use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 use burn::tensor::activation::log_softmax;
 use burn::train::{InferenceStep, TrainOutput, TrainStep};
@@ -87,24 +88,24 @@ impl ImageLearner {
         let nll_sum = log_softmax(output.logits.clone(), 1).gather(1, labels).sum().neg();
         (nll_sum, output)
     }
-}
 
-impl TrainStep for ImageLearner {
-    type Input = ImageBatch;
-    type Output = Report<BatchOutput>;
+    /// Gradient of one term of the loss of a training step: the data's, or that of a penalty by
+    /// its index. The running statistics stay as they are.
+    pub(super) fn gradient_of(
+        &self,
+        batch: &ImageBatch,
+        penalty: Option<usize>,
+    ) -> GradientsParams {
+        let own = Self { net: self.net.with_own_statistics(), ..self.clone() };
+        let Terms { likelihood, mut penalties, .. } = own.terms(batch);
+        let term = penalty.map_or(likelihood, |index| penalties.swap_remove(index));
+        GradientsParams::from_grads(term.backward(), &own)
+    }
 
-    /// ```text
-    /// loss = Σ over images of nll / images + Σ penalties
-    /// ```
-    ///
-    /// For a part of a batch it is the part's contribution to the loss of the batch, so that losses
-    /// and gradients of the parts sum to those of the batch.
-    fn step(&self, batch: ImageBatch) -> TrainOutput<Report<BatchOutput>> {
+    /// The terms of the loss, as parts of the graph.
+    fn terms(&self, batch: &ImageBatch) -> Terms {
+        let (nll_sum, output) = self.forward(batch);
         let is_whole = batch.is_whole();
-        // The statistics of a part must not mix with those of others before all are complete.
-        let own = (!is_whole).then(|| Self { net: self.net.with_own_statistics(), ..self.clone() });
-        let learner = own.as_ref().unwrap_or(self);
-        let (nll_sum, output) = learner.forward(&batch);
         let penalty = |(site, norm): &(ImageSite, ActivationNorm)| {
             let activation = output.activation(*site);
             let [images, features] = activation.dims();
@@ -126,8 +127,38 @@ impl TrainStep for ImageLearner {
             .collect();
         // Not a division: Burn computes its gradient with the reciprocal in single precision,
         // whatever the dtype.
-        let mean = nll_sum.clone() * (1.0 / batch.part.batch_size as f64);
-        let loss = penalties.iter().fold(mean, |loss, penalty| loss + penalty.clone());
+        let likelihood = nll_sum.clone() * (1.0 / batch.part.batch_size as f64);
+        Terms { likelihood, penalties, nll_sum, output }
+    }
+}
+
+/// The terms of the loss of a batch.
+struct Terms {
+    /// Of the data.
+    likelihood: Tensor<1>,
+    /// Each penalty, as added to the loss.
+    penalties: Vec<Tensor<1>>,
+    nll_sum: Tensor<1>,
+    output: ImageOutput,
+}
+
+impl TrainStep for ImageLearner {
+    type Input = ImageBatch;
+    type Output = Report<BatchOutput>;
+
+    /// ```text
+    /// loss = Σ over images of nll / images + Σ penalties
+    /// ```
+    ///
+    /// For a part of a batch it is the part's contribution to the loss of the batch, so that losses
+    /// and gradients of the parts sum to those of the batch.
+    fn step(&self, batch: ImageBatch) -> TrainOutput<Report<BatchOutput>> {
+        let is_whole = batch.is_whole();
+        // The statistics of a part must not mix with those of others before all are complete.
+        let own = (!is_whole).then(|| Self { net: self.net.with_own_statistics(), ..self.clone() });
+        let learner = own.as_ref().unwrap_or(self);
+        let Terms { likelihood, penalties, nll_sum, output } = learner.terms(&batch);
+        let loss = penalties.iter().fold(likelihood, |loss, penalty| loss + penalty.clone());
         let gradients = loss.backward();
         let mut item = BatchOutput::new(&output, nll_sum, batch);
         item.penalties = penalties.into_iter().map(Tensor::inner).collect();

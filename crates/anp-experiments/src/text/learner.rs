@@ -7,7 +7,7 @@ use anp_models::{
 use burn::module::Module;
 use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::module::embedding;
-use burn::tensor::{Int, Tensor};
+use burn::tensor::{Gradients, IndexingUpdateOp, Int, Tensor};
 use burn::train::{InferenceStep, TrainOutput, TrainStep};
 
 use super::batches::LmBatch;
@@ -193,6 +193,48 @@ impl LmLearner {
         noise: Option<Vec<Tensor<1>>>,
     ) -> TrainOutput<Report<WindowOutput>> {
         let tokens = batch.window.num_tokens();
+        let inputs = batch.window.inputs.clone();
+        let Terms { likelihood, penalties, nll_sum, embedded, state } =
+            self.terms(batch, masks, noise);
+        let loss = penalties.iter().fold(likelihood, |loss, penalty| loss + penalty.clone());
+        let mut gradients = loss.backward();
+        let rows = self.row_gradient(embedded, inputs, &mut gradients);
+        let item = WindowOutput {
+            nll_sum: nll_sum.inner(),
+            tokens,
+            penalties: penalties.into_iter().map(Tensor::inner).collect(),
+            state,
+            rows,
+        };
+        TrainOutput::new(self, gradients, Report::step(item))
+    }
+
+    /// Gradient of one term of the loss of [`step_with_masks`](Self::step_with_masks): the data's,
+    /// or that of a penalty by its index. Also returns the state after the window.
+    pub(super) fn gradient_of(
+        &self,
+        batch: LmBatch,
+        masks: &LmMasks,
+        noise: Option<Vec<Tensor<1>>>,
+        penalty: Option<usize>,
+    ) -> (GradientsParams, LmState) {
+        let inputs = batch.window.inputs.clone();
+        let Terms { likelihood, mut penalties, embedded, state, .. } =
+            self.terms(batch, masks, noise);
+        let term = penalty.map_or(likelihood, |index| penalties.swap_remove(index));
+        let mut gradients = term.backward();
+        let rows = self.row_gradient(embedded, inputs, &mut gradients);
+        let mut gradients = GradientsParams::from_grads(gradients, self);
+        if let Some(RowGradient { id, rows, values }) = rows {
+            let dense = gradients.remove::<2>(id);
+            let dense = dense.unwrap_or_else(|| self.lm.embedding.val().inner().zeros_like());
+            gradients.register(id, dense.select_assign(0, rows, values, IndexingUpdateOp::Add));
+        }
+        (gradients, state)
+    }
+
+    /// The terms of the loss, as parts of the graph.
+    fn terms(&self, batch: LmBatch, masks: &LmMasks, noise: Option<Vec<Tensor<1>>>) -> Terms {
         let [seq_length, batch_size] = batch.window.inputs.dims();
         let Objective {
             penalties,
@@ -208,8 +250,8 @@ impl LmLearner {
         let lm = drawn.as_ref().map_or(&self.lm, |drawn| &drawn.lm);
         let state = batch.state.unwrap_or_else(|| lm.zero_state(batch_size));
         // A drawn embedding has a prior, whose gradient is dense.
-        let sparse = lm.kernels() == Kernels::Fused && drawn.is_none();
-        let embedded = if sparse {
+        let is_sparse = lm.kernels() == Kernels::Fused && drawn.is_none();
+        let embedded = if is_sparse {
             // The gradient of a lookup is zero except in the window's rows, so the graph starts
             // after the lookup and the gradient never becomes dense. A graph with the lookup would
             // also hold the embedding, and its update would then copy it.
@@ -257,26 +299,43 @@ impl LmLearner {
         penalties.extend(drawn.as_ref().map(|drawn| {
             drawn.divergence.clone() * (1.0 / (count as f64 * *windows_per_epoch as f64))
         }));
-        let likelihood = nll_sum.clone() * (1.0 / count as f64);
-        let loss = penalties.iter().fold(likelihood, |loss, penalty| loss + penalty.clone());
-        let mut gradients = loss.backward();
-        let rows = embedded.grad_remove(&mut gradients).filter(|_| sparse).map(|gradient| {
-            let [seq_length, batch_size, width] = gradient.dims();
-            RowGradient {
-                id: self.lm.embedding.id,
-                rows: batch.window.inputs.inner().reshape([seq_length * batch_size]),
-                values: gradient.reshape([seq_length * batch_size, width]),
-            }
-        });
-        let item = WindowOutput {
-            nll_sum: nll_sum.inner(),
-            tokens,
-            penalties: penalties.into_iter().map(Tensor::inner).collect(),
+        Terms {
+            likelihood: nll_sum.clone() * (1.0 / count as f64),
+            penalties,
+            nll_sum,
+            embedded: is_sparse.then_some(embedded),
             state: output.state.detach(),
-            rows,
-        };
-        TrainOutput::new(self, gradients, Report::step(item))
+        }
     }
+
+    /// Take the gradient of an embedding that is not a part of the graph.
+    fn row_gradient(
+        &self,
+        embedded: Option<Tensor<3>>,
+        inputs: Tensor<2, Int>,
+        gradients: &mut Gradients,
+    ) -> Option<RowGradient> {
+        let gradient = embedded?.grad_remove(gradients)?;
+        let [seq_length, batch_size, width] = gradient.dims();
+        Some(RowGradient {
+            id: self.lm.embedding.id,
+            rows: inputs.inner().reshape([seq_length * batch_size]),
+            values: gradient.reshape([seq_length * batch_size, width]),
+        })
+    }
+}
+
+/// The terms of the loss on one window.
+struct Terms {
+    /// Of the data, in the reduction of the loss.
+    likelihood: Tensor<1>,
+    /// Each penalty, as added to the loss.
+    penalties: Vec<Tensor<1>>,
+    nll_sum: Tensor<1>,
+    /// The start of the graph, where that is behind the lookup of the embedding.
+    embedded: Option<Tensor<3>>,
+    /// Detached from the graph.
+    state: LmState,
 }
 
 impl LmLearner {
