@@ -1,7 +1,7 @@
 //! Analyses as figures.
 
 use super::number::Number;
-use super::report::{Analysis, SiteReport};
+use super::report::{Analysis, GivenSigma, Noise, Range, SiteReport};
 use crate::plot::{Axis, Figure, Panel, Point, Series};
 
 /// The figure of one analysis, or of several beside each other: over epochs if each is of another
@@ -53,20 +53,20 @@ fn of_one(analysis: &Analysis) -> Figure {
 
     let mut input = by_site("I(X; T) with noise: lower to upper bound", "nats");
     let mut label = by_site("I(T; Y) with noise: lower to upper bound", "nats");
-    let noises = sites.iter().flat_map(|site| &site.information);
-    let mut sigmas: Vec<f64> = noises.map(|it| it.noise.relative_sigma).collect();
-    sigmas.sort_by(f64::total_cmp);
-    sigmas.dedup();
-    for sigma in sigmas {
-        let name = format!("σ = {sigma} RMS");
+    // In the order of the options, which is the same for all sites.
+    let mut noises: Vec<(GivenSigma, f64)> = Vec::new();
+    for noise in sites.iter().flat_map(|site| &site.information).map(|it| it.noise) {
+        if !noises.contains(&given(noise)) {
+            noises.push(given(noise));
+        }
+    }
+    for noise in noises {
         let of = |site: &SiteReport, is_label: bool| {
-            let found = site.information.iter().find(|it| it.noise.relative_sigma == sigma)?;
-            let range = if is_label { found.label? } else { found.input };
-            let (low, high) = (range.lower.estimate.nats, range.upper.estimate.nats);
-            Some(Point::within(0.0, 0.5 * (low + high), (low, high)))
+            let found = site.information.iter().find(|it| given(it.noise) == noise)?;
+            between(if is_label { found.label? } else { found.input })
         };
-        input = input.with_series(over_sites(&name, &|site| of(site, false)));
-        label = label.with_series(over_sites(&name, &|site| of(site, true)));
+        input = input.with_series(over_sites(&noise_name(noise), &|site| of(site, false)));
+        label = label.with_series(over_sites(&noise_name(noise), &|site| of(site, true)));
     }
 
     let saturation = by_site("Saturated share", "share of elements")
@@ -133,17 +133,27 @@ fn of_several(analyses: &[Analysis]) -> Figure {
             panel.with_series(series(name.to_owned(), &of))
         })
     };
-    // The noise in the middle: the least saturated, if the default is kept.
-    let information = |site: &SiteReport| {
-        let middle = site.information.get(site.information.len() / 2)?;
-        let range = middle.input;
-        let (low, high) = (range.lower.estimate.nats, range.upper.estimate.nats);
-        Some(Point::within(0.0, 0.5 * (low + high), (low, high)))
+    let noises = |site: &SiteReport| site.information.iter().map(|it| given(it.noise)).collect();
+    let noises: Vec<_> = analyses
+        .iter()
+        .flat_map(|it| &it.sites)
+        .map(noises)
+        .max_by_key(Vec::len)
+        .unwrap_or_default();
+    let of_noise = |noise: Option<(GivenSigma, f64)>| {
+        let title = match noise {
+            Some(noise) => format!("I(X; T), lower to upper bound, {}", noise_name(noise)),
+            None => "I(X; T)".to_owned(),
+        };
+        by_site(&title, Axis::linear("nats"), &|site| {
+            between(site.information.iter().find(|it| Some(given(it.noise)) == noise)?.input)
+        })
     };
-    let middle = analyses.iter().flat_map(|it| &it.sites).find_map(|site| {
-        Some(site.information.get(site.information.len() / 2)?.noise.relative_sigma)
-    });
-    let noise = middle.map_or(String::new(), |sigma| format!(", σ = {sigma} RMS"));
+    // One of each kind: the middle of the multiples is the least saturated of the default.
+    let of_kind = |kind| {
+        let noises: Vec<_> = noises.iter().filter(|(it, _)| *it == kind).copied().collect();
+        of_noise(noises.get(noises.len() / 2).copied())
+    };
 
     let mut terms: Vec<&str> = Vec::new();
     for term in analyses.iter().flat_map(|analysis| &analysis.gradient.terms) {
@@ -168,11 +178,8 @@ fn of_several(analyses: &[Analysis]) -> Figure {
         by_site("Divergence of equation 10, per group", Axis::log("nats"), &|site| {
             point(site.divergence.kl)
         }),
-        by_site(
-            &format!("I(X; T), lower to upper bound{noise}"),
-            Axis::linear("nats"),
-            &information,
-        ),
+        of_kind(GivenSigma::Relative),
+        of_kind(GivenSigma::Absolute),
         by_site("Saturated share", Axis::linear("share of elements"), &|site| {
             point(site.saturation.as_ref()?.share)
         }),
@@ -186,6 +193,27 @@ fn of_several(analyses: &[Analysis]) -> Figure {
         figure.panels.push(gradient);
     }
     figure
+}
+
+/// What was given of a noise.
+fn given(noise: Noise) -> (GivenSigma, f64) {
+    match noise.given {
+        GivenSigma::Relative => (noise.given, noise.relative_sigma),
+        GivenSigma::Absolute => (noise.given, noise.sigma),
+    }
+}
+
+fn noise_name((given, sigma): (GivenSigma, f64)) -> String {
+    match given {
+        GivenSigma::Relative => format!("σ = {sigma} RMS"),
+        GivenSigma::Absolute => format!("σ = {sigma}"),
+    }
+}
+
+/// From the lower to the upper bound.
+fn between(range: Range) -> Option<Point> {
+    let (low, high) = (range.lower.estimate.nats, range.upper.estimate.nats);
+    Some(Point::within(0.0, 0.5 * (low + high), (low, high)))
 }
 
 fn at(y: f64) -> Point {

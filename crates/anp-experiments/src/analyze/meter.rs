@@ -12,7 +12,7 @@ use super::features::Features;
 use super::number::Number;
 use super::options::Options;
 use super::report::{
-    Bounded, Divergence, Information, Noise, Range, SaturationReport, SiteReport, Size,
+    Bounded, Divergence, GivenSigma, Information, Noise, Range, SaturationReport, SiteReport, Size,
     SpectrumReport,
 };
 use super::spectrum::{effective_rank, participation_ratio};
@@ -75,8 +75,8 @@ pub(crate) struct Meter {
     traces: Vec<f64>,
     log_determinants: Vec<f64>,
     kls: Vec<f64>,
-    /// The sampled items, row by row.
-    rows: Vec<f64>,
+    /// The sampled items, row by row, as precise as the network computes.
+    rows: Vec<f32>,
 }
 
 impl Meter {
@@ -149,7 +149,7 @@ impl Meter {
             let device = activation.device();
             let items = activation.reshape([seq_length * batch_size, units]);
             let items = items.select(0, Tensor::<1, Int>::from_data(sampled, &device));
-            self.rows.extend(items.into_data().iter::<f64>());
+            self.rows.extend(items.into_data().iter::<f32>());
         }
     }
 
@@ -162,13 +162,22 @@ impl Meter {
             share: Number::new(statistics.saturated, "1"),
             dead_units: None,
         });
-        let features = Features::new(self.rows, self.units);
+        let rows = self.rows.into_iter().map(f64::from).collect();
+        let features = Features::new(rows, self.units);
         let rms = features.rms();
-        let with_noise = |&relative_sigma: &f64| {
-            let noise = Noise { sigma: relative_sigma * rms, relative_sigma };
-            information(&features, noise, labels)
-        };
-        let information = options.relative_sigmas.iter().filter_map(with_noise).collect();
+        let relative = options.relative_sigmas.iter().map(|&relative_sigma| {
+            let given = GivenSigma::Relative;
+            Noise { given, sigma: relative_sigma * rms, relative_sigma }
+        });
+        let absolute = options.absolute_sigmas.iter().map(|&sigma| Noise {
+            given: GivenSigma::Absolute,
+            sigma,
+            relative_sigma: sigma / rms,
+        });
+        let information = relative
+            .chain(absolute)
+            .filter_map(|noise| information(&features, noise, labels))
+            .collect();
         SiteReport {
             site: self.site,
             units: self.units,
@@ -230,7 +239,7 @@ fn spectrum(features: &Features, epsilon: f64) -> SpectrumReport {
     }
 }
 
-/// `None` if the activation is 0: no noise is a multiple of it.
+/// `None` if σ is 0, a multiple of an activation that is 0.
 fn information(
     features: &Features,
     noise: Noise,
@@ -302,7 +311,7 @@ mod tests {
             .flat_map(|window| window.to_data().iter::<f64>().collect::<Vec<_>>())
             .collect();
         let features = Features::new(values.clone(), 5);
-        assert_eq!(report.spectrum.kernel, features.kernel());
+        assert_eq!(report.spectrum.kernel, features.kernel(), "all items are in the sample");
         assert_eq!(report.spectrum.samples, 24);
         assert!((report.size.rms.value - features.rms()).abs() < 1e-6);
         let beyond = values.iter().filter(|value| value.tanh().abs() > 0.9).count() as f64 / 120.0;
@@ -346,7 +355,10 @@ mod tests {
         let mut meter = Meter::new("hidden".to_owned(), Saturation::Tanh, 1e-3);
         meter.add(Tensor::zeros([2, 3, 4], &Device::default()), &[0, 5]);
         let report = meter.finish(&Options::default(), None);
-        assert!(report.information.is_empty());
+        // Only a noise that is no multiple of it.
+        let [information] = &report.information[..] else { panic!("{report:?}") };
+        assert_eq!(information.noise.given, GivenSigma::Absolute);
+        assert_eq!(information.input.upper.estimate.nats, 0.0);
         assert!(report.spectrum.effective_rank.value.is_nan());
         assert_eq!(report.size.norm.value, 0.0);
     }

@@ -23,7 +23,7 @@ pub use number::{Number, On};
 pub use options::{Options, OptionsError};
 pub(crate) use report::entropy;
 pub use report::{
-    Analysis, Bounded, Decoder, Divergence, Gradient, Information, Noise, Range, SaturationReport,
-    SiteReport, Size, SpectrumReport, Term,
+    Analysis, Bounded, Decoder, Divergence, GivenSigma, Gradient, Information, Noise, Range,
+    SaturationReport, SiteReport, Size, SpectrumReport, Term,
 };
 pub use spectrum::{effective_rank, participation_ratio};

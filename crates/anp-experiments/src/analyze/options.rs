@@ -13,6 +13,8 @@ pub struct Options {
     pub epsilon: f64,
     /// Standard deviations of the noise, as multiples of the activation's root mean square.
     pub relative_sigmas: Vec<f64>,
+    /// Standard deviations of the noise that are the same for every activation.
+    pub absolute_sigmas: Vec<f64>,
     /// Training steps whose gradients are compared.
     pub gradient_steps: usize,
     /// Seed of the choice of items and of the masks in training; `None` is the run's.
@@ -27,6 +29,7 @@ impl Default for Options {
             samples: 512,
             epsilon: 1e-3,
             relative_sigmas: vec![0.5, 1.0, 2.0, 4.0, 8.0],
+            absolute_sigmas: vec![1.0],
             gradient_steps: 8,
             seed: None,
         }
@@ -49,8 +52,10 @@ impl Options {
     ///
     /// [`OptionsError`] for the first that is out of range.
     pub fn validate(&self) -> Result<(), OptionsError> {
-        let sigmas = self.relative_sigmas.iter().map(|&sigma| ("sigma", sigma));
-        for (name, value) in [("epsilon", self.epsilon)].into_iter().chain(sigmas) {
+        let relative = self.relative_sigmas.iter().map(|&sigma| ("sigma", sigma));
+        let absolute = self.absolute_sigmas.iter().map(|&sigma| ("absolute-sigma", sigma));
+        let epsilon = [("epsilon", self.epsilon)].into_iter();
+        for (name, value) in epsilon.chain(relative).chain(absolute) {
             if !(value > 0.0 && value.is_finite()) {
                 return Err(OptionsError { name, range: "(0, ∞)", value });
             }
@@ -82,6 +87,10 @@ mod tests {
             (
                 Options { relative_sigmas: vec![1.0, f64::NAN], ..Options::default() },
                 "`sigma` must be in (0, ∞), but is NaN",
+            ),
+            (
+                Options { absolute_sigmas: vec![0.0], ..Options::default() },
+                "`absolute-sigma` must be in (0, ∞), but is 0",
             ),
         ] {
             let message = options.validate().unwrap_err().to_string();

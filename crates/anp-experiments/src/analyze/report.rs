@@ -135,10 +135,22 @@ pub struct Information {
 /// The standard deviation of a noise.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Noise {
+    /// Which of the two was given.
+    pub given: GivenSigma,
     /// In units of the activation.
     pub sigma: f64,
     /// As a multiple of the root mean square of the sample's activation.
     pub relative_sigma: f64,
+}
+
+/// Which reading of σ was given; the other follows from the activation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GivenSigma {
+    /// The multiple: the information does not depend on the activation's scale.
+    Relative,
+    /// The value: a smaller activation has less information.
+    Absolute,
 }
 
 /// Bounds on an information.

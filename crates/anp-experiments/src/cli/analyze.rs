@@ -10,7 +10,7 @@ use super::globals::Globals;
 use super::output::{note, print, table};
 use super::session::{DeviceArgs, Session};
 use super::{display, interrupt};
-use crate::analyze::{self, Analysis, Number, Options, SiteReport};
+use crate::analyze::{self, Analysis, GivenSigma, Number, Options, SiteReport};
 use crate::data::Split;
 use crate::engine::{Checkpoint, CheckpointFolder};
 use crate::plot::Format as PlotFormat;
@@ -70,6 +70,13 @@ pub(super) struct AnalyzeArgs {
     )]
     sigma: Vec<f64>,
 
+    /// The same, as values that hold for every activation
+    #[arg(
+        long, value_name = "SIGMA", value_delimiter = ',', allow_negative_numbers = true,
+        default_values_t = Options::default().absolute_sigmas
+    )]
+    absolute_sigma: Vec<f64>,
+
     /// Compare the gradients of N training steps; 0 leaves them out
     #[arg(long, value_name = "N", default_value_t = Options::default().gradient_steps)]
     gradient_steps: usize,
@@ -124,6 +131,7 @@ impl AnalyzeArgs {
             samples: self.samples,
             epsilon: self.epsilon,
             relative_sigmas: self.sigma.clone(),
+            absolute_sigmas: self.absolute_sigma.clone(),
             gradient_steps: self.gradient_steps,
             seed: self.seed,
         }
@@ -329,10 +337,11 @@ fn information(analysis: &Analysis) -> String {
                 let half = bound.interval.map(|[low, high]| 0.5 * (high - low));
                 half.map_or("?".to_owned(), |half| format!("{half:.3}"))
             };
+            let is_given = |given| if it.noise.given == given { "" } else { "≈" };
             let mut row = vec![
                 site.site.clone(),
-                number(it.noise.relative_sigma),
-                number(it.noise.sigma),
+                is_given(GivenSigma::Relative).to_owned() + &number(it.noise.relative_sigma),
+                is_given(GivenSigma::Absolute).to_owned() + &number(it.noise.sigma),
                 range(it.input),
                 format!("{}, {}", half(it.input.lower), half(it.input.upper)),
             ];

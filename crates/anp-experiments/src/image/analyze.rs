@@ -183,3 +183,50 @@ fn gradients(
     }
     Some(meter.finish(On { split: "train", items, item: "image", mode: "training" }))
 }
+
+#[cfg(test)]
+mod tests {
+    use anp_core::ActivationNormConfig;
+    use anp_models::WideResNetConfig;
+    use anp_testing::lock_generator;
+    use burn::tensor::Distribution;
+    use burn::train::TrainStep;
+
+    use super::*;
+    use crate::analyze::compare;
+    use crate::image::batches::{ImageBatch, Part};
+
+    /// And the running statistics are only a step's.
+    #[test]
+    fn the_gradient_of_a_step_is_the_sum_of_its_terms() {
+        let _turn = lock_generator();
+        let device = Device::default().autodiff();
+        device.seed(5);
+        let norm = ActivationNormConfig::new(0.3).init();
+        let learner = ImageLearner {
+            net: WideResNetConfig::new(10, 1, 3).init(&device),
+            penalties: vec![(ImageSite::Pooled, norm.clone()), (ImageSite::Logits, norm)],
+            regularizers: Vec::new(),
+        };
+        let batch = ImageBatch {
+            images: Tensor::random([6, 3, 8, 8], Distribution::Default, &device),
+            labels: Tensor::from_data([0, 1, 2, 0, 1, 2], &device),
+            part: Part { index: 0, batch_size: 6 },
+        };
+        let running = |learner: &ImageLearner| learner.net.norm.running_mean.value().into_data();
+        let before = running(&learner);
+        let terms = [None, Some(0), Some(1)].map(|term| learner.gradient_of(&batch, term));
+        assert_eq!(running(&learner), before);
+
+        let step = TrainStep::step(&learner, batch).grads;
+        // ‖g − Σ gᵢ‖² from all the products of two.
+        let product = |a: &GradientsParams, b: &GradientsParams| compare(&learner, a, b).product;
+        let all = product(&step, &step);
+        let with_step: f64 = terms.iter().map(|term| product(&step, term)).sum();
+        let pairs = terms.iter().flat_map(|a| terms.iter().map(move |b| (a, b)));
+        let left = all - 2.0 * with_step + pairs.map(|(a, b)| product(a, b)).sum::<f64>();
+        // Rounding of single precision in four backward passes.
+        assert!(all > 1e-4 && left.abs() < 1e-10 * all, "{left} of {all}");
+        assert!(product(&terms[1], &terms[1]) > 1e-6 * all, "a penalty has a gradient");
+    }
+}

@@ -414,16 +414,19 @@ impl InferenceStep for LmLearner {
 
 #[cfg(test)]
 mod tests {
+    use anp_core::ActivationNormConfig;
     use anp_models::{
         BiasInit, CellConfig, LstmCellConfig, MixtureOver, PointerConfig, RecurrentLmConfig,
         ScaleMixture,
     };
     use anp_testing::{lock_generator, parameters};
+    use burn::module::{ModuleVisitor, Param};
     use burn::optim::SgdConfig;
     use burn::tensor::{Device, Int};
     use burn::train::metric::Adaptor;
 
     use super::*;
+    use crate::analyze::{Comparison, compare};
     use crate::text::batches::Window;
 
     /// Weights that are drawn, and a pointer.
@@ -497,6 +500,75 @@ mod tests {
             assert_eq!(mean.penalties.len(), 1, "the means have no divergence");
             assert_ne!(drawn.nll_sum.to_data(), mean.nll_sum.to_data());
         }
+    }
+
+    /// The gradients of the terms add up to that of a step, whatever computes them, tied or not.
+    #[test]
+    fn the_gradient_of_a_step_is_the_sum_of_its_terms() {
+        let _turn = lock_generator();
+        let device = Device::default().autodiff();
+        for (kernels, tie_weights, posterior) in [
+            (Kernels::Fused, false, false),
+            (Kernels::Fused, true, false),
+            (Kernels::Plain, true, false),
+            (Kernels::Fused, false, true),
+        ] {
+            let mut learner = learner(kernels, LossReduction::SumOverTime, &device);
+            let config = RecurrentLmConfig::new(9, 5, 5)
+                .with_init_range(0.3)
+                .with_tie_weights(tie_weights)
+                .with_kernels(kernels);
+            if !posterior {
+                learner.lm = config.init(&device);
+            }
+            let norm = ActivationNormConfig::new(0.3).init();
+            let penalty = |site| SitePenalty { site, norm: norm.clone(), temporal: false };
+            learner.objective.penalties =
+                vec![penalty(Site::OutputDropped), penalty(Site::Embedding)];
+            learner.objective.weight_penalty =
+                Some(WeightPenaltyConfig { form: WeightPenaltyForm::HalfSumSquares, eta: 0.1 });
+            let noise = learner.lm.posterior.as_ref().map(WeightPosterior::sample_noise);
+            let masks = LmMasks::default();
+            let of = |term| learner.gradient_of(batch(&device), &masks, noise.clone(), term).0;
+            let mut expected = of(None);
+            // Penalties, weights, and with a posterior supervision and divergence.
+            for term in 0..if posterior { 5 } else { 3 } {
+                expected = add(&learner, expected, of(Some(term)));
+            }
+
+            let output = learner.step_with_masks(batch(&device), &masks, noise.clone());
+            let mut actual = output.grads;
+            if let Some(rows) = output.item.into_step().rows {
+                let zeros = learner.lm.embedding.val().inner().zeros_like();
+                let dense = actual.remove::<2>(rows.id).unwrap_or(zeros);
+                let add = IndexingUpdateOp::Add;
+                actual.register(rows.id, dense.select_assign(0, rows.rows, rows.values, add));
+            }
+            let Comparison { a_square: all, b_square, product } =
+                compare(&learner, &actual, &expected);
+            let left = all + b_square - 2.0 * product;
+            // Rounding of single precision.
+            assert!(all > 1e-4 && left < 1e-11 * all, "{kernels} {tie_weights}: {left} of {all}");
+        }
+    }
+
+    /// a + b, parameter by parameter.
+    fn add(learner: &LmLearner, a: GradientsParams, b: GradientsParams) -> GradientsParams {
+        struct Adder(GradientsParams, GradientsParams);
+        impl ModuleVisitor for Adder {
+            fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+                if let Some(b) = self.1.remove::<D>(param.id) {
+                    let sum = match self.0.remove::<D>(param.id) {
+                        Some(a) => a + b,
+                        None => b,
+                    };
+                    self.0.register(param.id, sum);
+                }
+            }
+        }
+        let mut adder = Adder(a, b);
+        learner.visit(&mut adder);
+        adder.0
     }
 
     /// Also of the words that the window does not have; with both implementations.
