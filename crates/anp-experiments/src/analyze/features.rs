@@ -2,18 +2,20 @@
 
 use anp_core::HyperParamError;
 use anp_core::estimators::GaussianMixture;
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{DType, Device, Tensor, TensorData};
 use rayon::prelude::*;
 
-use super::spectrum::{eigen, host};
+use super::spectrum::{dot, eigenvalues};
+use crate::device::Backend;
 
 /// Activations Φ of N items with K units, without a mean subtracted.
 ///
 /// Spectra and distances need no more than the coordinates of the items in the space that they
-/// span. With more units than items, these are computed from the N² inner products:
+/// span. With more units than items, these are computed from the N² inner products, as the rows of
+/// a Cholesky factor L:
 ///
 /// ```text
-/// ΦΦᵀ = U diag(λ) Uᵀ,   coordinates = U diag(√λ)
+/// ΦΦᵀ = LLᵀ
 /// ```
 ///
 /// Distances keep an absolute error of about 1e-8 of the largest norm.
@@ -38,16 +40,12 @@ impl Features {
         let num_items = rows.len() / num_units;
         if num_items >= num_units {
             let columns = transpose(&rows, num_units);
-            let (eigenvalues, _) = eigen(gram(&columns, num_items), num_units);
+            let eigenvalues = eigenvalues(gram(&columns, num_items), num_units);
             return Self { coordinates: rows, num_items, num_units, eigenvalues };
         }
-        let (eigenvalues, vectors) = eigen(gram(&rows, num_units), num_items);
-        let roots: Vec<f64> = eigenvalues.iter().map(|value| value.max(0.0).sqrt()).collect();
-        let coordinate = |item: usize, axis: usize| vectors[axis * num_items + item] * roots[axis];
-        let coordinates = (0..num_items)
-            .flat_map(|item| (0..num_items).map(move |axis| (item, axis)))
-            .map(|(item, axis)| coordinate(item, axis))
-            .collect();
+        let products = gram(&rows, num_units);
+        let coordinates = cholesky(&products, num_items);
+        let eigenvalues = eigenvalues(products, num_items);
         Self { coordinates, num_items, num_units, eigenvalues }
     }
 
@@ -100,7 +98,7 @@ impl Features {
                 column.iter().map(move |x| x - mean)
             })
             .collect();
-        let (values, _) = eigen(gram(&centered, self.num_items), width);
+        let values = eigenvalues(gram(&centered, self.num_items), width);
         values.into_iter().map(|value| value / count).collect()
     }
 
@@ -140,22 +138,37 @@ fn gram(rows: &[f64], length: usize) -> Vec<f64> {
     gram
 }
 
-/// Sum of products, eight at a time, as the compiler may not reorder a sum.
-fn dot(a: &[f64], b: &[f64]) -> f64 {
-    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<8>(), b.as_chunks::<8>());
-    let mut sums = [0.0; 8];
-    for (a, b) in a.iter().zip(b) {
-        for (sum, (a, b)) in sums.iter_mut().zip(a.iter().zip(b)) {
-            *sum += a * b;
+/// Lower triangle L of a symmetric matrix LLᵀ without negative eigenvalues; zeros above. A pivot
+/// that is 0 but for rounding makes its column 0.
+fn cholesky(matrix: &[f64], size: usize) -> Vec<f64> {
+    let largest = (0..size).fold(0.0, |largest: f64, i| largest.max(matrix[i * size + i]));
+    let negligible = size as f64 * f64::EPSILON * largest;
+    let mut lower = vec![0.0; size * size];
+    for i in 0..size {
+        let (above, row) = lower.split_at_mut(i * size);
+        for (j, other) in above.chunks_exact(size).enumerate() {
+            let left = matrix[i * size + j] - dot(&row[..j], &other[..j]);
+            row[j] = if other[j] > 0.0 { left / other[j] } else { 0.0 };
         }
+        let pivot = matrix[i * size + i] - dot(&row[..i], &row[..i]);
+        row[i] = if pivot > negligible { pivot.sqrt() } else { 0.0 };
     }
-    sums.iter().sum::<f64>() + a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum::<f64>()
+    lower
+}
+
+/// A device with double precision, if this build has one, and its most precise type.
+fn host() -> (Device, DType) {
+    let on_cpu = Backend::all().filter(|backend| backend.is_cpu());
+    let device = on_cpu.flat_map(Backend::devices).find(|it| it.supports_dtype(DType::F64));
+    match device {
+        Some(device) => (device, DType::F64),
+        None => (Device::default(), DType::F32),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use anp_core::{ExampleGroup, InformationBoundConfig};
-    use burn::tensor::{DType, Device};
 
     use super::*;
 
@@ -193,6 +206,25 @@ mod tests {
         // With as few items as units, too.
         let features = Features::new(rows[..2].concat(), 3);
         assert_close(&features.covariance(), &[1.0, 0.0], 1e-12);
+    }
+
+    /// A repeated item, and one that is the sum of two others.
+    #[test]
+    fn coordinates_of_dependent_items_keep_their_distances() {
+        let mut items = rows(5, 30);
+        items.extend_from_within(..30);
+        let sum: Vec<f64> = (0..30).map(|unit| items[unit] + items[30 + unit]).collect();
+        items.extend(sum);
+        let features = Features::new(items.clone(), 30);
+        let distance = |rows: &[f64], width: usize, i: usize, j: usize| -> f64 {
+            let [a, b] = [i, j].map(|item| &rows[item * width..][..width]);
+            a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum()
+        };
+        for (i, j) in (0..7).flat_map(|i| (0..i).map(move |j| (i, j))) {
+            let expected = distance(&items, 30, i, j);
+            let actual = distance(&features.coordinates, 7, i, j);
+            assert!((actual - expected).abs() < 1e-12, "{i}, {j}: {actual} and {expected}");
+        }
     }
 
     #[test]

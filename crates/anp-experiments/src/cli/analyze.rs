@@ -27,12 +27,12 @@ Examples:
   anp analyze with-penalty without-penalty --sigma 1,2,4 --samples 1000
 
 Measures each activation of a network without dropout: its norms (the readings of Table 6a), the
-spectrum of K̂ = ΦΦᵀ/K + εI with its divergence (equation 10), effective rank, saturation, and bounds
-on I(X; T) and I(T; Y) with Gaussian noise. Then, on batches of training, the share of each penalty
-in the gradient. docs/analyze.md explains every number.
+spectrum of K̂ = ΦΦᵀ/K + εI with its divergence (equation 10), effective rank, saturation, and
+bounds on I(X; T) and I(T; Y) with Gaussian noise. Then, on batches of training, the share of each
+penalty in the gradient. docs/analyze.md explains every number.
 
-Of a run on texts, the parameters with the best validation loss are taken, as by `anp evaluate`; of a
-run on images, the last. The same command prints the same numbers.")]
+Of a run on texts, the parameters with the best validation loss are taken, as by `anp evaluate`; of
+a run on images, the last. The same command prints the same numbers.")]
 pub(super) struct AnalyzeArgs {
     /// Folders of runs, whose newest checkpoints are taken, or of checkpoints
     #[arg(required = true, value_name = "CHECKPOINT|RUN", value_hint = clap::ValueHint::DirPath)]
@@ -253,8 +253,8 @@ fn text(analysis: &Analysis) -> String {
 
     let first = &sites[0];
     text += &format!(
-        "\nSpectrum: K̂ = ΦΦᵀ/K + εI with ε = {epsilon}; divergence of N(0, K̂) from N(0, I) in nats, \
-         mean over groups of {}; ranks over {} sampled {}s\n",
+        "\nSpectrum: K̂ = ΦΦᵀ/K + εI with ε = {epsilon}; divergence of N(0, K̂) from N(0, I) in \
+         nats, mean over groups of {}; ranks over {} sampled {}s\n",
         first.divergence.group_size, first.spectrum.samples, on.item,
     );
     let header = [
@@ -292,8 +292,8 @@ fn text(analysis: &Analysis) -> String {
 
     let decoder = &analysis.decoder;
     text += &format!(
-        "\nI(T; Y) of {} by the decoder: at least {} = entropy of the targets {:.4} − cross-entropy \
-         {:.4} nats\n",
+        "\nI(T; Y) of {} by the decoder: at least {} = entropy of the targets {:.4} − \
+         cross-entropy {:.4} nats\n",
         decoder.site,
         with_error(decoder.information),
         decoder.target_entropy.value,
@@ -319,7 +319,8 @@ fn information(analysis: &Analysis) -> String {
         return "\nInformation: the activations are 0\n".to_owned();
     };
     let mut text = format!(
-        "\nInformation with noise N(0, σ²I), in nats: lower to upper bound; at most ln {} = {:.3}\n",
+        "\nInformation with noise N(0, σ²I), in nats: lower to upper bound, at most ln {} = \
+         {:.3}\n",
         first.samples, first.ceiling.value,
     );
     let has_labels = first.label.is_some();
@@ -359,8 +360,8 @@ fn gradient(analysis: &Analysis) -> String {
         return String::new();
     }
     let mut text = format!(
-        "\nGradients over all parameters, mean of {} training steps with dropout; the data's has the \
-         norm {}\n",
+        "\nGradients over all parameters, mean of {} training steps with dropout; the data's has \
+         the norm {}\n",
         gradient.steps,
         with_error(gradient.data_norm),
     );
