@@ -40,12 +40,12 @@ impl Features {
         let num_items = rows.len() / num_units;
         if num_items >= num_units {
             let columns = transpose(&rows, num_units);
-            let eigenvalues = eigenvalues(gram(&columns, num_items), num_units);
+            let eigenvalues = not_negative(gram(&columns, num_items), num_units);
             return Self { coordinates: rows, num_items, num_units, eigenvalues };
         }
         let products = gram(&rows, num_units);
         let coordinates = cholesky(&products, num_items);
-        let eigenvalues = eigenvalues(products, num_items);
+        let eigenvalues = not_negative(products, num_items);
         Self { coordinates, num_items, num_units, eigenvalues }
     }
 
@@ -81,7 +81,7 @@ impl Features {
         let kernel = self.kernel();
         let others = (self.num_items - kernel.len()) as f64;
         let trace = kernel.iter().sum::<f64>() + self.num_items as f64 * (epsilon - 1.0);
-        let log_determinant = kernel.iter().map(|value| (value.max(0.0) + epsilon).ln());
+        let log_determinant = kernel.iter().map(|value| (value + epsilon).ln());
         let log_determinant = log_determinant.sum::<f64>() + others * epsilon.ln();
         [0.5 * trace, -0.5 * log_determinant]
     }
@@ -98,7 +98,7 @@ impl Features {
                 column.iter().map(move |x| x - mean)
             })
             .collect();
-        let values = eigenvalues(gram(&centered, self.num_items), width);
+        let values = not_negative(gram(&centered, self.num_items), width);
         values.into_iter().map(|value| value / count).collect()
     }
 
@@ -136,6 +136,11 @@ fn gram(rows: &[f64], length: usize) -> Vec<f64> {
         }
     }
     gram
+}
+
+/// Eigenvalues of a Gram matrix, descending. Rounding may leave less than 0.
+fn not_negative(products: Vec<f64>, size: usize) -> Vec<f64> {
+    eigenvalues(products, size).into_iter().map(|value| value.max(0.0)).collect()
 }
 
 /// Lower triangle L of a symmetric matrix LLᵀ without negative eigenvalues; zeros above. A pivot

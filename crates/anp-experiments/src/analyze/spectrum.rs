@@ -9,8 +9,8 @@ const MAX_STEPS: usize = 100;
 /// steps with implicit shifts (Martin & Wilkinson, 1968). Errors are within a few roundings of the
 /// largest eigenvalue. Time `size³`.
 ///
-/// The libraries with eigenvalues, nalgebra, faer and burn-linalg with a backend, change features of
-/// what Burn is built with.
+/// The libraries that have them, nalgebra, faer and burn-linalg with a backend, would change
+/// features of what Burn is built with.
 ///
 /// # Panics
 ///
@@ -28,18 +28,19 @@ pub(super) fn eigenvalues(matrix: Vec<f64>, size: usize) -> Vec<f64> {
 /// last of the latter is 0.
 fn tridiagonalize(mut matrix: Vec<f64>, size: usize) -> (Vec<f64>, Vec<f64>) {
     let mut off_diagonal = vec![0.0; size];
+    // Far below rounding; dividing by a smaller number could overflow.
+    let nothing = f64::EPSILON.powi(4) * matrix.iter().map(|x| x * x).sum::<f64>();
     for k in 0..size.saturating_sub(1) {
         let (above, below) = matrix.split_at_mut((k + 1) * size);
         let mut v = above[k * size + k + 1..].to_vec();
         let square: f64 = v.iter().map(|x| x * x).sum();
-        off_diagonal[k] = -square.sqrt().copysign(v[0]);
-        v[0] -= off_diagonal[k];
-        let scale = v.iter().map(|x| x * x).sum::<f64>();
-        if scale == 0.0 {
+        if square <= nothing {
             continue;
         }
+        off_diagonal[k] = -square.sqrt().copysign(v[0]);
+        v[0] -= off_diagonal[k];
         // With H = I − βvvᵀ: HAH = A − vwᵀ − wvᵀ, w = p − (β/2)(pᵀv)v, p = βAv.
-        let beta = 2.0 / scale;
+        let beta = 2.0 / v.iter().map(|x| x * x).sum::<f64>();
         let rows = || below.chunks_exact(size).map(|row| &row[k + 1..]);
         let mut w: Vec<f64> = rows().map(|row| beta * dot(row, &v)).collect();
         let half = 0.5 * beta * dot(&w, &v);
@@ -55,11 +56,17 @@ fn tridiagonalize(mut matrix: Vec<f64>, size: usize) -> (Vec<f64>, Vec<f64>) {
 
 /// Replace the diagonal of a tridiagonal matrix by its eigenvalues.
 fn diagonalize(d: &mut [f64], e: &mut [f64]) {
+    let size = d.len();
+    // QL steps find small eigenvalues first, and fast if they stand first (as in LAPACK's dsteqr).
+    if size > 1 && d[size - 1].abs() < d[0].abs() {
+        d.reverse();
+        e[..size - 1].reverse();
+    }
     let largest = d.iter().chain(&*e).fold(0.0, |largest: f64, value| largest.max(value.abs()));
-    let negligible = f64::EPSILON * largest;
-    for first in 0..d.len() {
+    let negligible = 2.0 * f64::EPSILON * largest;
+    for first in 0..size {
         for step in 0.. {
-            let split = (first..d.len()).find(|&i| e[i].abs() <= negligible);
+            let split = (first..size).find(|&i| e[i].abs() <= negligible);
             let last = split.expect("the last element beside the diagonal is 0");
             e[last] = 0.0;
             if last == first {
@@ -191,6 +198,27 @@ mod tests {
             let angle = std::f64::consts::PI * (size - index) as f64 / (size + 1) as f64;
             let expected = 2.0 - 2.0 * angle.cos();
             assert!((value - expected).abs() < 1e-13, "{value} and {expected}");
+        }
+    }
+
+    /// Of few dimensions among many, as features are: the others are 0 but for rounding, and the
+    /// elements span 300 orders of magnitude.
+    #[test]
+    fn matrices_of_low_rank_have_as_many_eigenvalues() {
+        for (size, rank, shrink) in
+            [(150, 1, 0.5), (300, 20, 1e-3), (300, 150, 0.01), (40, 40, 1e-8)]
+        {
+            let row = |i: usize| -> Vec<f64> {
+                let factor = |k: usize| f64::powi(shrink, (i / 2 + k) as i32);
+                (0..rank).map(|k| factor(k) * (0.7 + (i * (k + 3)) as f64).sin()).collect()
+            };
+            let rows: Vec<_> = (0..size).map(row).collect();
+            let matrix = (0..size * size).map(|it| dot(&rows[it / size], &rows[it % size]));
+            let matrix: Vec<f64> = matrix.collect();
+            let trace: f64 = (0..size).map(|i| matrix[i * size + i]).sum();
+            let values = eigenvalues(matrix, size);
+            assert!((values.iter().sum::<f64>() - trace).abs() < 1e-13 * trace, "{rank}");
+            assert!(values[rank..].iter().all(|value| value.abs() < 1e-14 * trace), "{rank}");
         }
     }
 
