@@ -85,7 +85,7 @@ fn of_one(analysis: &Analysis) -> Figure {
     )
     .with_series(Series::points("", shares));
 
-    let title = format!("{} ({} parameters)", name(analysis), analysis.parameters);
+    let title = format!("{} (parameters: {})", name(analysis), analysis.parameters);
     let mut figure = Figure::new(title);
     figure.panels.extend([spectrum, rank, divergence, input]);
     if label.series.iter().any(|series| !series.points.is_empty()) {

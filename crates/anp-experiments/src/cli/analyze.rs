@@ -216,7 +216,7 @@ fn text(analysis: &Analysis) -> String {
     let Analysis { checkpoint, parameters, epoch, on, epsilon, sites, .. } = analysis;
     let epoch = epoch.map_or("an unfinished first epoch".to_owned(), |it| format!("epoch {it}"));
     let mut text = format!(
-        "{}: {parameters} parameters, {epoch}; {} {}s of {}, no dropout\n",
+        "{}: parameters of {epoch}, {parameters}; {} {}s of {}, no dropout\n",
         checkpoint.display(),
         on.items,
         on.item,
