@@ -21,6 +21,7 @@ Commands:
   reproduce TABLE...   run what has no record yet, and print the tables
   report               print tables from records, run nothing
   train, evaluate      train one recipe; measure a checkpoint
+  analyze              norms, spectra, information, gradients of a checkpoint
   data, devices        get data sets; list devices
   bench [FILTER]       time every operation
   bench peers          time training steps beside PyTorch; explained by

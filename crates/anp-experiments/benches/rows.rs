@@ -14,6 +14,7 @@ use anp_experiments::experiments::Experiments;
 use anp_experiments::image::ImageTask;
 use anp_experiments::recipe::{Recipe, Scale, content_hash};
 use anp_experiments::text::TextTask;
+use anp_experiments::vib::VibTask;
 use anp_models::Kernels;
 use anyhow::{Context as _, Result, bail};
 use clap::Parser;
@@ -118,6 +119,7 @@ fn rows(cli: &Cli, place: &Place) -> Result<Vec<Row>> {
             let turn = match runs.recipe {
                 Recipe::Text(recipe) => turns::<TextTask>(recipe, place),
                 Recipe::Image(recipe) => turns::<ImageTask>(recipe, place),
+                Recipe::Vib(recipe) => turns::<VibTask>(recipe, place),
             };
             let name = format!("{table}/{}", row.id);
             let turn = turn.with_context(|| format!("{name} cannot run"))?;

@@ -11,6 +11,7 @@
 //! | [`vib`] | the deep variational information bottleneck on images: recipe, step, information |
 //! | [`runs`] | where the kinds of runs meet: running, evaluating a checkpoint |
 //! | [`record`] | the JSON of a finished run |
+//! | [`analyze`] | norms, spectra, information and gradients of a trained network |
 //! | [`plot`] | figures as SVG or PNG |
 //! | [`provenance`] | what was built, and where it ran |
 //! | [`reproduce`], [`report`] | what has no record yet; tables from records |
@@ -30,6 +31,8 @@
 //! # Ok::<(), anp_experiments::text::batches::TextTooShort>(())
 //! ```
 
+mod activation;
+pub mod analyze;
 pub mod atomic;
 pub mod cli;
 pub mod data;

@@ -23,6 +23,8 @@ pub enum Purpose {
     MonteCarlo,
     /// The codes of a training step.
     Code,
+    /// The items of an analysis, and its masks.
+    Analysis,
 }
 
 /// The seed of step `step` of the run with `run_seed`.
@@ -40,6 +42,7 @@ pub fn seed(run_seed: u64, purpose: Purpose, step: u64) -> u64 {
         Purpose::WindowLength => b"window length",
         Purpose::MonteCarlo => b"monte carlo",
         Purpose::Code => b"code",
+        Purpose::Analysis => b"analysis",
     };
     let digest = Sha256::new()
         .chain_update(run_seed.to_le_bytes())
@@ -67,6 +70,7 @@ mod tests {
                 Purpose::WindowLength,
                 Purpose::MonteCarlo,
                 Purpose::Code,
+                Purpose::Analysis,
             ] {
                 seeds.extend((0..3).map(|step| seed(run, purpose, step)));
             }

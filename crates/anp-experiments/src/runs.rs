@@ -1,8 +1,9 @@
-//! Where the kinds of runs meet: [`engine::run`] for any recipe, and the evaluation of any
-//! checkpoint.
+//! Where the kinds of runs meet: [`engine::run`] for any recipe, and the evaluation and the
+//! analysis of any checkpoint.
 
 use serde::Serialize;
 
+use crate::analyze::{Analysis, Options};
 use crate::engine::{
     self, Checkpoint, GoOnPart, Outcome, Pilot, Place, RunRequest, Task, TrainError,
 };
@@ -83,4 +84,35 @@ pub fn evaluate(
     }
     let scores = text::evaluate_checkpoint(checkpoint.of()?, place, monte_carlo, go_on)?;
     Ok(scores.map(Scores::Text))
+}
+
+/// A checkpoint of a kind that cannot be analysed.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the checkpoint is of a network with a bottleneck, which measures its information in training; \
+     `anp report vib` shows it, and analyses are of language models and image classifiers"
+)]
+struct NoAnalysis;
+
+/// Analyse the best parameters of a checkpoint, or, with `last`, those that training goes on from;
+/// `None` if `go_on` returns `false`.
+///
+/// # Errors
+///
+/// [`TrainError::Checkpoint`], [`TrainError::Data`] and [`TrainError::Task`].
+pub fn analyze(
+    checkpoint: Checkpoint,
+    place: &Place,
+    options: &Options,
+    last: bool,
+    go_on: &mut GoOnPart<'_>,
+) -> Result<Option<Analysis>, TrainError> {
+    if checkpoint.kind() == ImageTask::KIND {
+        // An image classifier has no other parameters than the last.
+        return image::analyze_checkpoint(checkpoint.of()?, place, options, go_on);
+    }
+    if checkpoint.kind() == VibTask::KIND {
+        return Err(TrainError::Task(Box::new(NoAnalysis)));
+    }
+    text::analyze_checkpoint(checkpoint.of()?, place, options, last, go_on)
 }

@@ -46,7 +46,7 @@ impl Tuning {
             let latest = records.max_by_key(|it| it.head().provenance.finished_at.clone())?;
             match latest {
                 Record::Text(record) => Some(record.result.valid.perplexity),
-                Record::Image(_) => None,
+                Record::Image(_) | Record::Vib(_) => None,
             }
         };
         let tried: Vec<_> = sweep

@@ -60,13 +60,12 @@ pub(super) fn renderer(quiet: bool, interrupter: &Interrupter) -> Box<dyn Metric
 /// terminal.
 pub(super) fn evaluation(quiet: bool) -> OnEvaluation {
     let target = if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
-    let style = ProgressStyle::with_template(
-        "{msg:24} {bar:30} {pos}/{len} windows  {per_sec}  {eta} left",
-    )
-    .expect("the template is valid")
-    .with_key("per_sec", |state: &ProgressState, text: &mut dyn std::fmt::Write| {
-        write!(text, "{:.0}/s", state.per_sec()).expect("text can be written to");
-    });
+    let style =
+        ProgressStyle::with_template("{msg:24} {bar:30} {pos}/{len}  {per_sec}  {eta} left")
+            .expect("the template is valid")
+            .with_key("per_sec", |state: &ProgressState, text: &mut dyn std::fmt::Write| {
+                write!(text, "{:.0}/s", state.per_sec()).expect("text can be written to");
+            });
     let bar = ProgressBar::with_draw_target(None, target).with_style(style);
     Box::new(move |part, progress| {
         if bar.message() != part {

@@ -3,6 +3,7 @@
 //! Results go to stdout, everything else to stderr. Exit codes: 0 all is well, 1 a row misses the
 //! published number at paper scale, 2 something could not be done, 130 interrupted and can resume.
 
+mod analyze;
 mod data;
 mod devices;
 mod display;
@@ -61,6 +62,8 @@ enum Command {
     Train(train::TrainArgs),
     /// Measure the best parameters of a checkpoint
     Evaluate(evaluate::EvaluateArgs),
+    /// Norms, spectra, information and gradients of a trained network
+    Analyze(analyze::AnalyzeArgs),
     /// List, download, import or verify data sets
     Data(data::DataArgs),
     /// List what --device can name: compiled in, present, and what would have to be added
@@ -93,6 +96,7 @@ fn dispatch() -> anyhow::Result<ExitCode> {
         Command::Report(args) => report::run(&args),
         Command::Train(args) => train::run(&args, &globals),
         Command::Evaluate(args) => evaluate::run(&args, &globals),
+        Command::Analyze(args) => analyze::run(&args, &globals),
         Command::Data(args) => data::run(&args, &globals),
         Command::Devices(_) => devices::run(),
         Command::Completions { shell } => {

@@ -38,7 +38,7 @@ impl DeviceArgs {
     }
 }
 
-/// `--checkpoint-every`.
+/// `--checkpoint-every` and `--keep-epochs`.
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub(super) struct CheckpointArgs {
     /// Save a checkpoint after so many seconds, and after each epoch in any case; 0 saves after
@@ -48,6 +48,11 @@ pub(super) struct CheckpointArgs {
         allow_negative_numbers = true
     )]
     pub checkpoint_every: Duration,
+
+    /// Keep the checkpoint of every epoch, for `anp analyze RUN --epochs`; otherwise the newest two
+    /// checkpoints are kept
+    #[arg(long)]
+    pub keep_epochs: bool,
 }
 
 /// A time in seconds.
@@ -105,6 +110,7 @@ impl Session {
         Control {
             run_dir,
             checkpoint_interval: checkpoints.checkpoint_every,
+            keep_epochs: checkpoints.keep_epochs,
             interrupter: self.interrupter.clone(),
             again,
             renderer: display::renderer(self.quiet, &self.interrupter),

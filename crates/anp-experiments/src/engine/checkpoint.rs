@@ -55,12 +55,29 @@ struct Manifest<T: Task> {
 #[derive(Debug, Clone)]
 pub struct CheckpointFolder {
     path: PathBuf,
+    /// Whether all checkpoints at the end of an epoch are kept.
+    keeps_epochs: bool,
 }
 
 impl CheckpointFolder {
     /// The checkpoints under `run_dir`.
     pub fn new(run_dir: &Path) -> Self {
-        Self { path: run_dir.join("checkpoints") }
+        Self { path: run_dir.join("checkpoints"), keeps_epochs: false }
+    }
+
+    /// Keep every checkpoint at the end of an epoch, besides the newest.
+    #[must_use]
+    pub fn keeping_epochs(self, keeps_epochs: bool) -> Self {
+        Self { keeps_epochs, ..self }
+    }
+
+    /// The checkpoints at the end of an epoch that are there, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckpointError::Read`] if the folder is there but cannot be listed.
+    pub fn epoch_ends(&self) -> Result<Vec<PathBuf>, CheckpointError> {
+        Ok(self.list()?.into_iter().filter(|path| is_epoch_end(path)).collect())
     }
 
     /// The newest checkpoint.
@@ -182,8 +199,8 @@ impl CheckpointFolder {
 
         let mut all = self.list()?;
         all.truncate(all.len().saturating_sub(KEEP));
-        for old in all {
-            self.remove(&old).map_err(write)?;
+        for old in all.iter().filter(|path| !(self.keeps_epochs && is_epoch_end(path))) {
+            self.remove(old).map_err(write)?;
         }
         Ok(path)
     }
@@ -352,6 +369,15 @@ fn is_checkpoint_name(name: &str) -> bool {
     name.strip_prefix('e')
         .and_then(|rest| rest.split_once("-w"))
         .is_some_and(|(epochs, window)| is_number(epochs) && is_number(window))
+}
+
+/// Whether no step of the next epoch is done. The start of a run is no end of an epoch.
+fn is_epoch_end(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let numbers = name.strip_prefix('e').and_then(|rest| rest.split_once("-w"));
+    numbers.is_some_and(|(epochs, done)| {
+        done.bytes().all(|digit| digit == b'0') && epochs.bytes().any(|digit| digit != b'0')
+    })
 }
 
 fn hash(path: &Path) -> io::Result<Sha256Hex> {

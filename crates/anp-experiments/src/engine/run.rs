@@ -62,6 +62,8 @@ pub struct Control {
     pub run_dir: PathBuf,
     /// Time between checkpoints; one is also written after each epoch.
     pub checkpoint_interval: Duration,
+    /// Whether to keep the checkpoint of every epoch, not only the newest ones.
+    pub keep_epochs: bool,
     /// Stops the run at the next step.
     pub interrupter: Interrupter,
     /// Whether to start again if the run is already complete. An interrupted run resumes anyway.
@@ -85,6 +87,7 @@ impl Control {
         Self {
             run_dir,
             checkpoint_interval: Duration::MAX,
+            keep_epochs: false,
             interrupter,
             again: false,
             renderer,
@@ -139,10 +142,17 @@ pub fn run_on<T: Task>(
     request: RunRequest<T::Recipe>,
 ) -> Result<Outcome<RecordOf<T>>, TrainError> {
     let RunRequest { recipe, id, place, control } = request;
-    let Control { run_dir, checkpoint_interval, interrupter, again, renderer, on_evaluation } =
-        control;
+    let Control {
+        run_dir,
+        checkpoint_interval,
+        keep_epochs,
+        interrupter,
+        again,
+        renderer,
+        on_evaluation,
+    } = control;
     T::check(&recipe, &place.devices)?;
-    let folder = RunFolder::claim(&run_dir)?;
+    let folder = RunFolder::claim(&run_dir, keep_epochs)?;
     let checkpoints = folder.checkpoints.clone();
     if again
         && let Some(path) = checkpoints.newest()?

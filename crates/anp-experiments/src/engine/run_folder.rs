@@ -13,7 +13,7 @@ pub(super) struct RunFolder {
 
 impl RunFolder {
     /// Create the folder if necessary, lock it, and remove what a killed process left half written.
-    pub fn claim(path: &Path) -> Result<Self, TrainError> {
+    pub fn claim(path: &Path, keeps_epochs: bool) -> Result<Self, TrainError> {
         let unusable = |source| TrainError::RunFolder { path: path.to_owned(), source };
         check_writable(path).map_err(unusable)?;
         let lock_path = path.join("run.lock");
@@ -25,7 +25,7 @@ impl RunFolder {
             Err(TryLockError::WouldBlock) => return Err(TrainError::Locked { path: lock_path }),
             Err(TryLockError::Error(source)) => return Err(unusable(source)),
         }
-        let checkpoints = CheckpointFolder::new(path);
+        let checkpoints = CheckpointFolder::new(path).keeping_epochs(keeps_epochs);
         checkpoints.clean()?;
         Ok(Self { checkpoints, _lock: lock })
     }

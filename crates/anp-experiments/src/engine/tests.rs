@@ -369,6 +369,34 @@ fn stopped_before_any_step_it_ends_with_the_same_bits() {
     assert_eq!(record.provenance.resumed, 6);
 }
 
+/// Also those from before a stop, and after a resume without the option only the newest.
+#[test]
+fn kept_epochs_are_all_there() {
+    let _turn = lock_generator();
+    let folder = tempfile::tempdir().unwrap();
+    let names = |run_dir: &Path| -> Vec<String> {
+        let ends = CheckpointFolder::new(run_dir).epoch_ends().unwrap();
+        ends.iter().map(|it| it.file_name().unwrap().to_string_lossy().into_owned()).collect()
+    };
+    let run_dir = folder.path().join("kept");
+    let keep = |stop_before: Option<u64>| {
+        let mut request = request(&RECIPE, &run_dir);
+        request.control.keep_epochs = true;
+        request.control.checkpoint_interval = Duration::ZERO;
+        let stop_before = stop_before.map(|step| (step, request.control.interrupter.clone()));
+        run_on::<Toy>(ToyData { stop_before, ..ToyData::default() }, request).unwrap()
+    };
+    assert!(matches!(keep(Some(13)), Outcome::Interrupted { .. }));
+    assert_eq!(names(&run_dir), ["e00001-w000000000"]);
+    let kept = finished(keep(None));
+    let all = ["e00001-w000000000", "e00002-w000000000", "e00003-w000000000"];
+    assert_eq!(names(&run_dir), all);
+
+    let plain = folder.path().join("plain");
+    assert_eq!(numbers(&finish(&RECIPE, &plain)), numbers(&kept));
+    assert_eq!(names(&plain), all[1..]);
+}
+
 /// Checksums that lost the last line would otherwise resume with an optimizer that remembers
 /// nothing.
 #[test]
@@ -460,7 +488,7 @@ fn another_recipe_seed_or_device_is_refused() {
 fn a_run_that_another_process_works_on_is_refused() {
     let _turn = lock_generator();
     let folder = tempfile::tempdir().unwrap();
-    let claimed = run_folder::RunFolder::claim(folder.path()).unwrap();
+    let claimed = run_folder::RunFolder::claim(folder.path(), false).unwrap();
     assert!(matches!(refusal(request(&RECIPE, folder.path())), TrainError::Locked { .. }));
     drop(claimed);
     finish(&RECIPE, folder.path());

@@ -146,7 +146,7 @@ impl Row {
             "has a seed that TOML cannot hold"
         } else if has_sweep(|it| !it.candidates.is_sorted_by(|a, b| a.value < b.value)) {
             "has a sweep whose values do not ascend"
-        } else if has_sweep(|it| matches!(it.candidates[0].recipe, Recipe::Image(_))) {
+        } else if has_sweep(|it| !matches!(it.candidates[0].recipe, Recipe::Text(_))) {
             "has a sweep, but there are no validation images to choose its value on"
         } else {
             return Ok(Some(runs));

@@ -316,7 +316,7 @@ fn rows_of_the_bottleneck_differ_in_its_price_alone() {
         let mut prices = Vec::new();
         let mut recipes = Vec::new();
         for row in &table.rows {
-            let Runs { recipe, seeds } = row.runs(scale, &[]).unwrap().unwrap();
+            let Runs { recipe, seeds, .. } = row.runs(scale, &[]).unwrap().unwrap();
             let mut recipe = recipe.vib().unwrap();
             prices.push(recipe.vib_mut().beta.take());
             recipes.push((recipe, seeds));

@@ -1,6 +1,7 @@
 use anp_core::ActivationNorm;
 use anp_models::{ImageOutput, ImageSite, WideResNet};
 use burn::module::{Module, ModuleVisitor, Param};
+use burn::optim::GradientsParams;
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Int, Tensor};
 use burn::train::{InferenceStep, TrainOutput, TrainStep};
@@ -93,6 +94,66 @@ impl ImageLearner {
         let nll_sum = nll(log_softmax(output.logits.clone(), 1), batch.labels.clone()).sum();
         (nll_sum, output)
     }
+
+    /// Gradient of one term of the loss of a training step: the data's, or that of a penalty by
+    /// its index. The running statistics stay as they are.
+    pub(super) fn gradient_of(
+        &self,
+        batch: &ImageBatch,
+        penalty: Option<usize>,
+    ) -> GradientsParams {
+        let own = Self { net: self.net.with_own_statistics(), ..self.clone() };
+        let Terms { likelihood, mut penalties, .. } = own.terms(batch);
+        let term = penalty.map_or(likelihood, |index| penalties.swap_remove(index));
+        GradientsParams::from_grads(term.backward(), &own)
+    }
+
+    /// The terms of the loss, as parts of the graph.
+    fn terms(&self, batch: &ImageBatch) -> Terms {
+        let (nll_sum, output) = self.forward(batch);
+        let is_whole = batch.is_whole();
+        let penalty = |(site, norm): &(ImageSite, ActivationNorm)| {
+            let activation = output.activation(*site);
+            let [images, features] = activation.dims();
+            let penalty = norm.forward(activation);
+            if is_whole {
+                return penalty;
+            }
+            let weight = |images| norm.reduction().weight(norm.norm(), images, features);
+            penalty * (weight(batch.part.batch_size) / weight(images))
+        };
+        let regularizer = |it: &ImageRegularizer| {
+            it.forward(&output, batch.labels.clone(), batch.part.batch_size)
+        };
+        let weight_penalty = |it: &WeightPenaltyConfig| {
+            let mut square = WeightSquare::default();
+            self.net.visit(&mut square);
+            let [images, _] = output.logits.dims();
+            let share = images as f64 / batch.part.batch_size as f64;
+            it.of_square(square.0.expect("the network has weights")) * share
+        };
+        let penalties: Vec<_> = self
+            .penalties
+            .iter()
+            .map(penalty)
+            .chain(self.regularizers.iter().map(regularizer))
+            .chain(self.weight_penalty.as_ref().map(weight_penalty))
+            .collect();
+        // Not a division: Burn computes its gradient with the reciprocal in single precision,
+        // whatever the dtype.
+        let likelihood = nll_sum.clone() * (1.0 / batch.part.batch_size as f64);
+        Terms { likelihood, penalties, nll_sum, output }
+    }
+}
+
+/// The terms of the loss of a batch.
+struct Terms {
+    /// Of the data.
+    likelihood: Tensor<1>,
+    /// Each penalty, as added to the loss.
+    penalties: Vec<Tensor<1>>,
+    nll_sum: Tensor<1>,
+    output: ImageOutput,
 }
 
 /// Negative log-likelihood of each image's label: `[images]`, of `log_probs`, `[images, classes]`.
@@ -122,38 +183,8 @@ impl TrainStep for ImageLearner {
         // The statistics of a part must not mix with those of others before all are complete.
         let own = (!is_whole).then(|| Self { net: self.net.with_own_statistics(), ..self.clone() });
         let learner = own.as_ref().unwrap_or(self);
-        let (nll_sum, output) = learner.forward(&batch);
-        let penalty = |(site, norm): &(ImageSite, ActivationNorm)| {
-            let activation = output.activation(*site);
-            let [images, features] = activation.dims();
-            let penalty = norm.forward(activation);
-            if is_whole {
-                return penalty;
-            }
-            let weight = |images| norm.reduction().weight(norm.norm(), images, features);
-            penalty * (weight(batch.part.batch_size) / weight(images))
-        };
-        let regularizer = |it: &ImageRegularizer| {
-            it.forward(&output, batch.labels.clone(), batch.part.batch_size)
-        };
-        let weight_penalty = |it: &WeightPenaltyConfig| {
-            let mut square = WeightSquare::default();
-            learner.net.visit(&mut square);
-            let [images, _] = output.logits.dims();
-            let share = images as f64 / batch.part.batch_size as f64;
-            it.of_square(square.0.expect("the network has weights")) * share
-        };
-        let penalties: Vec<_> = self
-            .penalties
-            .iter()
-            .map(penalty)
-            .chain(self.regularizers.iter().map(regularizer))
-            .chain(self.weight_penalty.as_ref().map(weight_penalty))
-            .collect();
-        // Not a division: Burn computes its gradient with the reciprocal in single precision,
-        // whatever the dtype.
-        let mean = nll_sum.clone() * (1.0 / batch.part.batch_size as f64);
-        let loss = penalties.iter().fold(mean, |loss, penalty| loss + penalty.clone());
+        let Terms { likelihood, penalties, nll_sum, output } = learner.terms(&batch);
+        let loss = penalties.iter().fold(likelihood, |loss, penalty| loss + penalty.clone());
         let gradients = loss.backward();
         let mut item = BatchOutput::new(&output, nll_sum, batch);
         item.penalties = penalties.into_iter().map(Tensor::inner).collect();

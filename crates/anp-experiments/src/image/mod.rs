@@ -1,5 +1,6 @@
 //! Image classifiers: recipe, batches, training step, evaluation.
 
+mod analyze;
 pub mod batches;
 mod build;
 mod data;
@@ -13,6 +14,7 @@ mod score;
 mod snapshot;
 mod task;
 
+pub use analyze::analyze_checkpoint;
 pub use data::ImageData;
 pub use learner::{BatchOutput, ImageLearner};
 pub use regularizer::ImageRegularizer;

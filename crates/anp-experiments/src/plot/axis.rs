@@ -73,14 +73,19 @@ impl<'a> Range<'a> {
     }
 
     fn linear_ticks(&self) -> Vec<Tick> {
-        let rough = (self.to - self.from) / TICKS;
+        self.round_ticks(self.from, self.to)
+    }
+
+    /// Multiples of a round number between two values.
+    fn round_ticks(&self, from: f64, to: f64) -> Vec<Tick> {
+        let rough = (to - from) / TICKS;
         let power = 10f64.powf(rough.log10().floor());
         let step = [1.0, 2.0, 5.0, 10.0].map(|digit| digit * power);
         let step = step.into_iter().find(|&step| step >= rough).unwrap_or(10.0 * power);
         let decimals = (-step.log10().floor()).clamp(0.0, 300.0) as usize;
-        let (first, last) = ((self.from / step).ceil() as i64, (self.to / step).floor() as i64);
+        let (first, last) = ((from / step).ceil() as i64, (to / step).floor() as i64);
         let label = |value: f64| {
-            let size = self.from.abs().max(self.to.abs());
+            let size = from.abs().max(to.abs());
             if value != 0.0 && !(1e-3..1e6).contains(&size) {
                 scientific(value)
             } else {
@@ -89,18 +94,21 @@ impl<'a> Range<'a> {
         };
         (first..=last)
             .map(|index| index as f64 * step)
-            .map(|value| Tick { place: self.at(value), label: label(value) })
+            .filter_map(|value| Some(Tick { place: self.place(value)?, label: label(value) }))
             .collect()
     }
 
-    /// Powers of ten, as many as have room; where they are few, their multiples by 2 and 5, too.
+    /// Powers of ten, as many as have room; where they are few, their multiples by 2 and 5, too;
+    /// within half of one, multiples of a round number.
     fn log_ticks(&self) -> Vec<Tick> {
         let decades = self.to - self.from;
+        if decades < 0.5 {
+            return self.round_ticks(10f64.powf(self.from), 10f64.powf(self.to));
+        }
         let every = (decades / TICKS).ceil().max(1.0) as i64;
         let digits: &[f64] = match decades {
             decades if decades > 3.0 => &[1.0],
-            decades if decades > 0.7 => &[1.0, 2.0, 5.0],
-            _ => &[1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0],
+            _ => &[1.0, 2.0, 5.0],
         };
         let mut ticks = Vec::new();
         for power in self.from.floor() as i64..=self.to.floor() as i64 {
@@ -161,6 +169,10 @@ mod tests {
         let log = Axis::log("");
         assert_eq!(labels(&log, &[1e-4, 1.0]), ["1e-4", "0.001", "0.01", "0.1", "1"]);
         assert_eq!(labels(&log, &[1.0, 30.0]), ["1", "2", "5", "10", "20"]);
+        assert_eq!(
+            labels(&log, &[0.028, 0.031]),
+            ["0.0280", "0.0285", "0.0290", "0.0295", "0.0300", "0.0305", "0.0310"]
+        );
         // Fifteen decades have no room for fifteen labels.
         let many = labels(&log, &[1e-12, 1e3]);
         assert_eq!(many.iter().filter(|label| !label.is_empty()).count(), 6);

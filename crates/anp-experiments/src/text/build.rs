@@ -34,9 +34,9 @@ pub struct Texts {
 #[error("the {split} text cannot be cut")]
 pub struct CannotCut {
     /// Which text.
-    split: &'static str,
+    pub(super) split: &'static str,
     /// What is wrong.
-    source: TextTooShort,
+    pub(super) source: TextTooShort,
 }
 
 impl Texts {

@@ -10,6 +10,7 @@ use super::batches::{LmBatch, TokenStreams, Window};
 use super::build::Texts;
 use super::learner::{LmLearner, token_nll};
 use super::record::{ActivationStatistics, Score};
+use crate::activation::{ActivationSums, ScalarSum};
 use crate::engine::{EvaluationProgress, Summary};
 use crate::log_mean_exp::log_mean_exp;
 use crate::random::{self, Purpose};
@@ -156,66 +157,18 @@ pub fn activation_statistics(
     let num_windows = num_windows.min(streams.num_windows());
     // Burn would keep the graph of every window until a backward pass, which there is none of here.
     let model = model.clone().no_grad();
-    let [mut norm, mut squares, mut saturated, mut frobenius_per_step] =
-        std::array::from_fn(|_| ScalarSum::default());
-    let (mut tokens, mut elements) = (0, 0);
+    let mut sums = ActivationSums::default();
     let mut state = model.zero_state(streams.batch_size());
     for index in 0..num_windows {
         let output = model.forward(streams.window(index, device).inputs, state);
-        let activation = model.activation(&output, site).inner();
-        let [seq_length, batch_size, width] = activation.dims();
-        let squared_norms = activation.clone().square().sum_dim(2);
-        frobenius_per_step.add(squared_norms.clone().sum().sqrt() / seq_length as f64);
-        norm.add(squared_norms.clone().sqrt().sum());
-        squares.add(squared_norms.sum());
-        let read = saturated.add(activation.abs().greater_scalar(0.9).int().sum().float());
+        let read = sums.add(model.activation(&output, site).inner());
         let done = EvaluationProgress { done: index + 1, total: num_windows, measured: None };
         if read && !progress(done) {
             return None;
         }
-        tokens += seq_length * batch_size;
-        elements += seq_length * batch_size * width;
         state = output.state;
     }
-    let squares = squares.read();
-    Some(ActivationStatistics {
-        norm: norm.read() / tokens as f64,
-        half_squared_norm: 0.5 * squares / tokens as f64,
-        frobenius_per_step: frobenius_per_step.read() / num_windows as f64,
-        rms: (squares / elements as f64).sqrt(),
-        saturated: saturated.read() / elements as f64,
-    })
-}
-
-/// A sum of scalars in double precision. Scalars are read a few at a time, so as not to wait for
-/// the device at each.
-#[derive(Default)]
-struct ScalarSum {
-    total: f64,
-    pending: Vec<Tensor<1>>,
-}
-
-impl ScalarSum {
-    const READ_EVERY: usize = 32;
-
-    /// Add a scalar; returns whether the sum was updated.
-    fn add(&mut self, value: Tensor<1>) -> bool {
-        self.pending.push(value.inner());
-        let full = self.pending.len() == Self::READ_EVERY;
-        if full {
-            self.read();
-        }
-        full
-    }
-
-    /// The sum so far.
-    fn read(&mut self) -> f64 {
-        if !self.pending.is_empty() {
-            let values = Tensor::cat(std::mem::take(&mut self.pending), 0).into_data();
-            self.total = values.iter::<f64>().fold(self.total, |total, value| total + value);
-        }
-        self.total
-    }
+    Some(sums.statistics())
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use anp_models::{
 use burn::module::Module;
 use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::module::embedding;
-use burn::tensor::{Int, Tensor};
+use burn::tensor::{Gradients, IndexingUpdateOp, Int, Tensor};
 use burn::train::{InferenceStep, TrainOutput, TrainStep};
 
 use super::batches::LmBatch;
@@ -185,6 +185,48 @@ impl LmLearner {
         noise: Option<Vec<Tensor<1>>>,
     ) -> TrainOutput<Report<WindowOutput>> {
         let tokens = batch.window.num_tokens();
+        let inputs = batch.window.inputs.clone();
+        let Terms { likelihood, penalties, nll_sum, embedded, state } =
+            self.terms(batch, masks, noise);
+        let loss = penalties.iter().fold(likelihood, |loss, penalty| loss + penalty.clone());
+        let mut gradients = loss.backward();
+        let rows = self.row_gradient(embedded, inputs, &mut gradients);
+        let item = WindowOutput {
+            nll_sum: nll_sum.inner(),
+            tokens,
+            penalties: penalties.into_iter().map(Tensor::inner).collect(),
+            state,
+            rows,
+        };
+        TrainOutput::new(self, gradients, Report::step(item))
+    }
+
+    /// Gradient of one term of the loss of [`step_with_masks`](Self::step_with_masks): the data's,
+    /// or that of a penalty by its index. Also returns the state after the window.
+    pub(super) fn gradient_of(
+        &self,
+        batch: LmBatch,
+        masks: &LmMasks,
+        noise: Option<Vec<Tensor<1>>>,
+        penalty: Option<usize>,
+    ) -> (GradientsParams, LmState) {
+        let inputs = batch.window.inputs.clone();
+        let Terms { likelihood, mut penalties, embedded, state, .. } =
+            self.terms(batch, masks, noise);
+        let term = penalty.map_or(likelihood, |index| penalties.swap_remove(index));
+        let mut gradients = term.backward();
+        let rows = self.row_gradient(embedded, inputs, &mut gradients);
+        let mut gradients = GradientsParams::from_grads(gradients, self);
+        if let Some(RowGradient { id, rows, values }) = rows {
+            let dense = gradients.remove::<2>(id);
+            let dense = dense.unwrap_or_else(|| self.lm.embedding.val().inner().zeros_like());
+            gradients.register(id, dense.select_assign(0, rows, values, IndexingUpdateOp::Add));
+        }
+        (gradients, state)
+    }
+
+    /// The terms of the loss, as parts of the graph.
+    fn terms(&self, batch: LmBatch, masks: &LmMasks, noise: Option<Vec<Tensor<1>>>) -> Terms {
         let [seq_length, batch_size] = batch.window.inputs.dims();
         let Objective {
             penalties,
@@ -200,8 +242,8 @@ impl LmLearner {
         let lm = drawn.as_ref().map_or(&self.lm, |drawn| &drawn.lm);
         let state = batch.state.unwrap_or_else(|| lm.zero_state(batch_size));
         // A drawn embedding has a prior, whose gradient is dense.
-        let sparse = lm.kernels() == Kernels::Fused && drawn.is_none();
-        let embedded = if sparse {
+        let is_sparse = lm.kernels() == Kernels::Fused && drawn.is_none();
+        let embedded = if is_sparse {
             // The gradient of a lookup is zero except in the window's rows, so the graph starts
             // after the lookup and the gradient never becomes dense. A graph with the lookup would
             // also hold the embedding, and its update would then copy it.
@@ -249,26 +291,43 @@ impl LmLearner {
         penalties.extend(drawn.as_ref().map(|drawn| {
             drawn.divergence.clone() * (1.0 / (count as f64 * *windows_per_epoch as f64))
         }));
-        let likelihood = nll_sum.clone() * (1.0 / count as f64);
-        let loss = penalties.iter().fold(likelihood, |loss, penalty| loss + penalty.clone());
-        let mut gradients = loss.backward();
-        let rows = embedded.grad_remove(&mut gradients).filter(|_| sparse).map(|gradient| {
-            let [seq_length, batch_size, width] = gradient.dims();
-            RowGradient {
-                id: self.lm.embedding.id,
-                rows: batch.window.inputs.inner().reshape([seq_length * batch_size]),
-                values: gradient.reshape([seq_length * batch_size, width]),
-            }
-        });
-        let item = WindowOutput {
-            nll_sum: nll_sum.inner(),
-            tokens,
-            penalties: penalties.into_iter().map(Tensor::inner).collect(),
+        Terms {
+            likelihood: nll_sum.clone() * (1.0 / count as f64),
+            penalties,
+            nll_sum,
+            embedded: is_sparse.then_some(embedded),
             state: output.state.detach(),
-            rows,
-        };
-        TrainOutput::new(self, gradients, Report::step(item))
+        }
     }
+
+    /// Take the gradient of an embedding that is not a part of the graph.
+    fn row_gradient(
+        &self,
+        embedded: Option<Tensor<3>>,
+        inputs: Tensor<2, Int>,
+        gradients: &mut Gradients,
+    ) -> Option<RowGradient> {
+        let gradient = embedded?.grad_remove(gradients)?;
+        let [seq_length, batch_size, width] = gradient.dims();
+        Some(RowGradient {
+            id: self.lm.embedding.id,
+            rows: inputs.inner().reshape([seq_length * batch_size]),
+            values: gradient.reshape([seq_length * batch_size, width]),
+        })
+    }
+}
+
+/// The terms of the loss on one window.
+struct Terms {
+    /// Of the data, in the reduction of the loss.
+    likelihood: Tensor<1>,
+    /// Each penalty, as added to the loss.
+    penalties: Vec<Tensor<1>>,
+    nll_sum: Tensor<1>,
+    /// The start of the graph, where that is behind the lookup of the embedding.
+    embedded: Option<Tensor<3>>,
+    /// Detached from the graph.
+    state: LmState,
 }
 
 impl LmLearner {
@@ -347,16 +406,19 @@ impl InferenceStep for LmLearner {
 
 #[cfg(test)]
 mod tests {
+    use anp_core::ActivationNormConfig;
     use anp_models::{
         BiasInit, CellConfig, LstmCellConfig, MixtureOver, PointerConfig, RecurrentLmConfig,
         ScaleMixture, StochasticConfig,
     };
     use anp_testing::{lock_generator, parameters, values};
+    use burn::module::{ModuleVisitor, Param};
     use burn::optim::SgdConfig;
     use burn::tensor::{Device, Int};
     use burn::train::metric::Adaptor;
 
     use super::*;
+    use crate::analyze::{Comparison, compare};
     use crate::recipe::WeightPenaltyForm;
     use crate::text::batches::Window;
 
@@ -486,6 +548,75 @@ mod tests {
             assert_eq!(mean.penalties.len(), 1, "the means have no divergence");
             assert_ne!(drawn.nll_sum.to_data(), mean.nll_sum.to_data());
         }
+    }
+
+    /// The gradients of the terms add up to that of a step, whatever computes them, tied or not.
+    #[test]
+    fn the_gradient_of_a_step_is_the_sum_of_its_terms() {
+        let _turn = lock_generator();
+        let device = Device::default().autodiff();
+        for (kernels, tie_weights, posterior) in [
+            (Kernels::Fused, false, false),
+            (Kernels::Fused, true, false),
+            (Kernels::Plain, true, false),
+            (Kernels::Fused, false, true),
+        ] {
+            let mut learner = learner(kernels, LossReduction::SumOverTime, &device);
+            let config = RecurrentLmConfig::new(9, 5, 5)
+                .with_init_range(0.3)
+                .with_tie_weights(tie_weights)
+                .with_kernels(kernels);
+            if !posterior {
+                learner.lm = config.init(&device);
+            }
+            let norm = ActivationNormConfig::new(0.3).init();
+            let penalty = |site| SitePenalty { site, norm: norm.clone(), temporal: false };
+            learner.objective.penalties =
+                vec![penalty(Site::OutputDropped), penalty(Site::Embedding)];
+            learner.objective.weight_penalty =
+                Some(WeightPenaltyConfig { form: WeightPenaltyForm::HalfSumSquares, eta: 0.1 });
+            let noise = learner.lm.posterior.as_ref().map(WeightPosterior::sample_noise);
+            let masks = LmMasks::default();
+            let of = |term| learner.gradient_of(batch(&device), &masks, noise.clone(), term).0;
+            let mut expected = of(None);
+            // Penalties, weights, and with a posterior supervision and divergence.
+            for term in 0..if posterior { 5 } else { 3 } {
+                expected = add(&learner, expected, of(Some(term)));
+            }
+
+            let output = learner.step_with_masks(batch(&device), &masks, noise.clone());
+            let mut actual = output.grads;
+            if let Some(rows) = output.item.into_step().rows {
+                let zeros = learner.lm.embedding.val().inner().zeros_like();
+                let dense = actual.remove::<2>(rows.id).unwrap_or(zeros);
+                let add = IndexingUpdateOp::Add;
+                actual.register(rows.id, dense.select_assign(0, rows.rows, rows.values, add));
+            }
+            let Comparison { a_square: all, b_square, product } =
+                compare(&learner, &actual, &expected);
+            let left = all + b_square - 2.0 * product;
+            // Rounding of single precision.
+            assert!(all > 1e-4 && left < 1e-11 * all, "{kernels} {tie_weights}: {left} of {all}");
+        }
+    }
+
+    /// a + b, parameter by parameter.
+    fn add(learner: &LmLearner, a: GradientsParams, b: GradientsParams) -> GradientsParams {
+        struct Adder(GradientsParams, GradientsParams);
+        impl ModuleVisitor for Adder {
+            fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+                if let Some(b) = self.1.remove::<D>(param.id) {
+                    let sum = match self.0.remove::<D>(param.id) {
+                        Some(a) => a + b,
+                        None => b,
+                    };
+                    self.0.register(param.id, sum);
+                }
+            }
+        }
+        let mut adder = Adder(a, b);
+        learner.visit(&mut adder);
+        adder.0
     }
 
     /// Also of the words that the window does not have; with both implementations.

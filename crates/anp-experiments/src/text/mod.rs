@@ -1,5 +1,6 @@
 //! Language models: recipe, windows of a text, training step, evaluation.
 
+mod analyze;
 mod averaging;
 pub mod batches;
 pub mod bptt;
@@ -17,6 +18,7 @@ mod score;
 mod snapshot;
 mod task;
 
+pub use analyze::analyze_checkpoint;
 pub use averaging::Averaging;
 pub use build::{Texts, build_learner, network};
 pub use clip::clip_by_global_norm;

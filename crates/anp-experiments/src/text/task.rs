@@ -5,7 +5,7 @@ use burn::tensor::Device;
 use burn::train::TrainStep;
 
 use super::averaging::Averaging;
-use super::batches::{LmBatch, Span};
+use super::batches::{LmBatch, Span, Window};
 use super::build::{Texts, build_learner, equivalents};
 use super::evaluate::{TextScores, activation_statistics, evaluate};
 use super::learner::{LmLearner, Objective, WindowOutput};
@@ -86,8 +86,30 @@ pub struct TextTask {
 }
 
 impl TextTask {
-    fn model(&self) -> &LmLearner {
+    pub(super) fn model(&self) -> &LmLearner {
         self.model.as_ref().expect("the model is there between steps")
+    }
+
+    /// Make the best parameters those of the model; whether there are some.
+    pub(super) fn take_best(&mut self) -> bool {
+        let Some(lm) = self.best.take() else { return false };
+        self.model = Some(LmLearner { lm, objective: self.objective.clone() });
+        true
+    }
+
+    /// The training windows of the next epoch, in order.
+    pub(super) fn spans(&self) -> &[Span] {
+        &self.spans
+    }
+
+    /// A training window, noised as in step `step`.
+    pub(super) fn training_window(&self, span: Span, step: u64) -> Window {
+        let noise = |inputs: &mut [i32], targets: &mut [i32]| {
+            if let Some(noising) = &self.data.noising {
+                noising.apply(inputs, targets, seed(self.seed, Purpose::Noising, step));
+            }
+        };
+        self.data.texts.train.window_with(span, &self.device, noise)
     }
 
     /// The parameters to evaluate: the averages, if there are some.
@@ -214,13 +236,8 @@ impl Task for TextTask {
     }
 
     fn step(&mut self, at: Position) -> Result<StepScalars, StepError> {
-        let noise = |inputs: &mut [i32], targets: &mut [i32]| {
-            if let Some(noising) = &self.data.noising {
-                noising.apply(inputs, targets, seed(self.seed, Purpose::Noising, at.step));
-            }
-        };
         let span = self.spans[at.done];
-        let window = self.data.texts.train.window_with(span, &self.device, noise);
+        let window = self.training_window(span, at.step);
         self.device.seed(seed(self.seed, Purpose::Dropout, at.step));
 
         let model = self.model.take().expect("the model is there between steps");

@@ -7,6 +7,7 @@
 
 #![cfg(feature = "flex")]
 
+mod analysis;
 mod bad_input;
 mod interruption;
 mod memory;
