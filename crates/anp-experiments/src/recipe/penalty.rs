@@ -33,8 +33,8 @@ impl<Site> PenaltyConfig<Site> {
 }
 
 /// `[weight_penalty]`: a term on weight matrices. In a language model they are those of the
-/// recurrent layers, without embedding and decoder; in an image network all, kernels of convolutions
-/// too. Biases, scales and shifts are left out.
+/// recurrent layers, without embedding and decoder; in an image network they are all, including the
+/// kernels of convolutions. Biases, scales and shifts are left out.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WeightPenaltyConfig {

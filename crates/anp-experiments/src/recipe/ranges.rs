@@ -126,7 +126,8 @@ const RANGES: [Range; 10] = [
     ("divide_by", "in [1, ∞)", |value| value.is_finite() && value >= 1.0),
     (
         "alpha average_decay beta_1 beta_2 coupled decoupled dropout input_dropout \
-         inter_layer_dropout momentum output_dropout recurrent_dropout rnn_dropout weight_decay weight_dropout word_dropout",
+         inter_layer_dropout momentum output_dropout recurrent_dropout rnn_dropout weight_decay \
+         weight_dropout word_dropout",
         "in [0, 1)",
         |value| (0.0..1.0).contains(&value),
     ),
@@ -136,7 +137,8 @@ const RANGES: [Range; 10] = [
         value.is_finite() && value >= 0.0
     }),
     (
-        "decay_factor epsilon grad_clip_norm init_range initial_sigma layer_init_range learning_rate",
+        "decay_factor epsilon grad_clip_norm init_range initial_sigma layer_init_range \
+         learning_rate",
         "in (0, ∞)",
         |value| value.is_finite() && value > 0.0,
     ),
