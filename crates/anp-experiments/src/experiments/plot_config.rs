@@ -1,13 +1,16 @@
 use serde::{Deserialize, Serialize};
 
-/// `[plot]` of a `table.toml`: what `anp report --plot` draws of the rows of a sweep.
+/// `[plot]` of a `table.toml`: what `anp report --plot` draws of the rows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PlotConfig {
     /// Key of the recipe whose number is on the horizontal axis, as `--set` takes it. A row without
-    /// the key is a horizontal line.
-    pub x: String,
-    /// Label of that axis.
+    /// the key is a horizontal line. Without a key here the rows stand below each other, and the
+    /// numbers are on the horizontal axis.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub x: Option<String>,
+    /// Label of the axis of `x`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub label: String,
     /// Scale of that axis; on a logarithmic one a row with 0 is left out.
     #[serde(default, skip_serializing_if = "AxisScale::is_linear")]
@@ -21,7 +24,7 @@ pub struct PlotConfig {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PanelConfig {
-    /// Label of the vertical axis, with its unit.
+    /// Label of the axis of the numbers, with its unit.
     pub label: String,
     /// Scale of that axis.
     #[serde(default, skip_serializing_if = "AxisScale::is_linear")]
@@ -34,7 +37,7 @@ pub struct PanelConfig {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SeriesConfig {
-    /// What is on the vertical axis.
+    /// The number.
     pub value: PlotValue,
     /// Name in the legend.
     pub name: String,

@@ -311,7 +311,7 @@ fn image_rows_differ_in_the_penalty_and_the_images_alone() {
 #[test]
 fn rows_of_the_bottleneck_differ_in_its_price_alone() {
     let table = committed().table("vib").unwrap();
-    assert_eq!(table.file.plot.as_ref().unwrap().x, "model.vib.beta");
+    assert_eq!(table.file.plot.as_ref().unwrap().x.as_deref(), Some("model.vib.beta"));
     for scale in Scale::ALL {
         let mut prices = Vec::new();
         let mut recipes = Vec::new();

@@ -69,13 +69,18 @@ struct Area<'a> {
 
 impl<'a> Area<'a> {
     fn new(panel: &'a Panel, (left, top): (f64, f64)) -> Self {
-        let points = || panel.series.iter().flat_map(|series| &series.points);
-        let y = points().flat_map(|point| {
-            let (low, high) = point.interval.unwrap_or((point.y, point.y));
-            [point.y, low, high]
-        });
-        let x = Range::new(&panel.x, points().map(|point| point.x));
-        let y = Range::new(&panel.y, y);
+        // Values of the points, and the ends of the intervals along this axis.
+        let values = |of: fn(&Point) -> f64, is_along: fn(Interval) -> bool| {
+            panel.series.iter().flat_map(move |series| {
+                series.points.iter().flat_map(move |point| {
+                    let interval = point.interval.filter(|_| is_along(series.interval));
+                    let (low, high) = interval.unwrap_or((of(point), of(point)));
+                    [of(point), low, high]
+                })
+            })
+        };
+        let x = Range::new(&panel.x, values(|it| it.x, |it| it == Interval::Across));
+        let y = Range::new(&panel.y, values(|it| it.y, |it| it != Interval::Across));
         let widths = y.ticks().into_iter().map(|tick| Text::new(&tick.label, TICK_EM).width());
         let labels = LABEL_EM + widths.fold(0.0, f64::max) + 4.0 * GAP;
         let title = if panel.title.is_empty() { GAP } else { PANEL_TITLE_EM + 2.0 * GAP };
@@ -165,7 +170,12 @@ fn draw_series<B: DrawingBackend>(
     let at = |point: &Point| area.at(point.x, point.y);
     let ends = |point: &Point| {
         let (low, high) = point.interval?;
-        Some((area.at(point.x, low)?, area.at(point.x, high)?))
+        match series.interval {
+            Interval::Across => Some((area.at(low, point.y)?, area.at(high, point.y)?)),
+            Interval::Bars | Interval::Band => {
+                Some((area.at(point.x, low)?, area.at(point.x, high)?))
+            }
+        }
     };
     // Parts between points that have no place.
     let parts = || series.points.split(|point| at(point).is_none());
@@ -187,10 +197,12 @@ fn draw_series<B: DrawingBackend>(
     }
     for point in &series.points {
         let Some(place) = at(point) else { continue };
-        if let Some((low, high)) = ends(point).filter(|_| series.interval == Interval::Bars) {
+        if let Some((low, high)) = ends(point).filter(|_| series.interval != Interval::Band) {
+            let (dx, dy) =
+                if series.interval == Interval::Across { (0.0, 4.0) } else { (4.0, 0.0) };
             canvas.line(&[low, high], color, 1.25)?;
             for (x, y) in [low, high] {
-                canvas.line(&[(x - 4.0, y), (x + 4.0, y)], color, 1.25)?;
+                canvas.line(&[(x - dx, y - dy), (x + dx, y + dy)], color, 1.25)?;
             }
         }
         if series.markers {

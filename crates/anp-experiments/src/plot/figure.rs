@@ -133,6 +133,12 @@ impl Series {
         Self { markers: false, ..Self::line(name, points) }
     }
 
+    /// Intervals along the horizontal axis.
+    #[must_use]
+    pub fn across(self) -> Self {
+        Self { interval: Interval::Across, ..self }
+    }
+
     /// Intervals as a band around the line.
     #[must_use]
     pub fn with_band(self) -> Self {
@@ -143,20 +149,22 @@ impl Series {
 /// How intervals are drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Interval {
-    /// An error bar at each point.
+    /// A vertical error bar at each point: the interval is of `y`.
     Bars,
+    /// A horizontal error bar at each point: the interval is of `x`.
+    Across,
     /// A band.
     Band,
 }
 
-/// A point, with an interval of `y` if it is known.
+/// A point, with an interval if it is known.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Point {
     /// Value on the horizontal axis.
     pub x: f64,
     /// Value on the vertical axis.
     pub y: f64,
-    /// Ends of the interval of `y`, the lower one first.
+    /// Ends of the interval, the lower one first; of `y`, unless the series has [`Interval::Across`].
     pub interval: Option<(f64, f64)>,
 }
 

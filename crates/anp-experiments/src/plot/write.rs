@@ -177,6 +177,12 @@ mod tests {
                 Panel::new("I(X; T) by layer", Axis::named("site", sites), Axis::linear("nats"))
                     .with_series(Series::points("lower bound", information)),
             )
+            .with_panel(
+                Panel::new("Rows", Axis::linear("perplexity"), Axis::named("", ["b", "a"]))
+                    .with_series(
+                        Series::points("", [Point::within(5.0, 1.0, (4.0, 9.0))]).across(),
+                    ),
+            )
     }
 
     #[test]
@@ -212,7 +218,9 @@ mod tests {
         // Two bands, four points with bars whose marker and legend are circles, and the five of the
         // last panel.
         assert!(count("polygon") >= 2);
-        assert_eq!(count("circle"), 4 + 1 + 5 + 1);
+        assert_eq!(count("circle"), 4 + 1 + 5 + 1 + 1);
+        // The interval is along the axis of the numbers, whose ticks reach to its end.
+        assert!(texts.contains(&"9"), "{texts:?}");
     }
 
     /// Decoded by the rules of the format: signature, chunks with their checksums, rows without

@@ -1,9 +1,9 @@
-//! The figure of a table whose rows sweep a number of the recipe.
+//! The figure of a table: its rows below each other, or over a number of the recipe.
 
 use toml::Value;
 
 use super::fold::{Measured, Statistic, TableReport};
-use crate::experiments::{AxisScale, PlotValue, Row, SeriesConfig, Table};
+use crate::experiments::{AxisScale, PlotConfig, PlotValue, Row, SeriesConfig, Table};
 use crate::plot::{Axis, Figure, Panel, Point, Series};
 
 /// Why a table cannot be drawn.
@@ -12,29 +12,28 @@ use crate::plot::{Axis, Figure, Panel, Point, Series};
 pub enum NoFigure {
     /// The table does not say what to draw.
     #[error(
-        "{table} has no [plot] in its table.toml, which names the key of the recipe on the \
-         horizontal axis; add one (docs/reproducing.md says how)"
+        "{table} has no [plot] in its table.toml, which says what to draw; add one \
+         (docs/reproducing.md says how)"
     )]
     NoPlot {
         /// The table.
         table: String,
     },
-    /// No row that has the key has been measured.
-    #[error(
-        "{table} has no record of a row with a {x} at {scale} scale; run `anp reproduce` first"
-    )]
+    /// No row that can be drawn has been measured.
+    #[error("{table} has no record of a row{} at {scale} scale; run `anp reproduce` first",
+        .x.as_ref().map_or_else(String::new, |x| format!(" with a {x}")))]
     NoPoints {
         /// The table.
         table: String,
-        /// The key.
-        x: String,
+        /// The key of the horizontal axis, if there is one.
+        x: Option<String>,
         /// The scale.
         scale: String,
     },
 }
 
-/// Draw what has been measured of `table`: means over the seeds with their 95 % intervals against
-/// the number that the table's `[plot]` names. `report` is of the same table.
+/// Draw what has been measured of `table`: means over the seeds with their 95 % intervals, of the
+/// rows or against the number that the table's `[plot]` names. `report` is of the same table.
 ///
 /// # Errors
 ///
@@ -43,9 +42,14 @@ pub fn figure(table: &Table, report: &TableReport) -> Result<Figure, NoFigure> {
     let Some(plot) = &table.file.plot else {
         return Err(NoFigure::NoPlot { table: table.id.clone() });
     };
+    let no_points = || {
+        let (table, x) = (table.id.clone(), plot.x.clone());
+        NoFigure::NoPoints { table, x, scale: report.scale.to_string() }
+    };
+    let Some(x) = &plot.x else { return of_rows(plot, report).ok_or_else(no_points) };
     let rows = table.rows.iter().zip(&report.rows);
     let measured: Vec<_> = rows
-        .filter_map(|(row, found)| Some((number(row, report, &plot.x), found.measured()?, found)))
+        .filter_map(|(row, found)| Some((number(row, report, x), found.measured()?, found)))
         .collect();
     let drawn = |x: f64| plot.scale == AxisScale::Linear || x > 0.0;
     let mut points: Vec<(f64, &Measured)> = measured
@@ -55,10 +59,9 @@ pub fn figure(table: &Table, report: &TableReport) -> Result<Figure, NoFigure> {
         .collect();
     points.sort_by(|(left, _), (right, _)| left.total_cmp(right));
     let (Some(&(first, _)), Some(&(last, _))) = (points.first(), points.last()) else {
-        let (table, x) = (table.id.clone(), plot.x.clone());
-        return Err(NoFigure::NoPoints { table, x, scale: report.scale.to_string() });
+        return Err(no_points());
     };
-    let mut figure = Figure::new(format!("{}, {} scale", report.title, report.scale));
+    let mut figure = empty(report);
     for config in &plot.panels {
         let x = axis(plot.scale, &plot.label);
         let mut panel = Panel::new("", x, axis(config.scale, &config.label));
@@ -81,6 +84,35 @@ pub fn figure(table: &Table, report: &TableReport) -> Result<Figure, NoFigure> {
         figure = figure.with_panel(panel);
     }
     Ok(figure)
+}
+
+fn empty(report: &TableReport) -> Figure {
+    Figure::new(format!("{}, {} scale", report.title, report.scale))
+}
+
+/// The rows that have been measured, the first at the top; `None` if there are none.
+fn of_rows(plot: &PlotConfig, report: &TableReport) -> Option<Figure> {
+    let rows: Vec<_> =
+        report.rows.iter().rev().filter_map(|row| Some((&row.name, row.measured()?))).collect();
+    if rows.is_empty() {
+        return None;
+    }
+    let mut figure = empty(report);
+    for config in &plot.panels {
+        let names = Axis::named("", rows.iter().map(|(name, _)| name.as_str()));
+        let mut panel = Panel::new("", axis(config.scale, &config.label), names);
+        for SeriesConfig { value, name } in &config.series {
+            let point = |(place, (_, measured)): (usize, &(&String, &Measured))| {
+                let statistic = value.of(measured)?;
+                let interval = statistic.interval();
+                Some(Point { x: statistic.mean, y: place as f64, interval })
+            };
+            let points = rows.iter().enumerate().filter_map(point);
+            panel = panel.with_series(Series::points(name, points).across());
+        }
+        figure = figure.with_panel(panel);
+    }
+    Some(figure)
 }
 
 fn axis(scale: AxisScale, label: &str) -> Axis {

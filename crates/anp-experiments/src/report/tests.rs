@@ -5,6 +5,7 @@ use anp_testing::package;
 
 use super::*;
 use crate::experiments::{Experiments, Table};
+use crate::plot;
 use crate::recipe::{Scale, content_hash};
 use crate::record::{
     Record, StoredRecord, TextRecord, test_image_record, test_record, test_vib_record,
@@ -125,6 +126,28 @@ fn a_table_of_errors_shows_and_draws_the_information() {
     let report = fold(&other, Scale::Demo, &[], &[]).unwrap();
     let message = super::figure(&other, &report).unwrap_err().to_string();
     assert!(message.starts_with("table1 has no [plot] in its table.toml"), "{message}");
+}
+
+/// The first row is at the top, so at the highest place.
+#[test]
+fn a_figure_without_a_key_has_the_rows_below_each_other() {
+    let table = table("bound");
+    let report = fold(&table, Scale::Demo, &[], &records(&table, Scale::Demo, 100.0)).unwrap();
+    let figure = figure(&table, &report).unwrap();
+    let panel = &figure.panels[0];
+    let names: Vec<_> = table.rows.iter().rev().map(|row| row.name.clone()).collect();
+    assert_eq!(panel.y.scale, plot::Scale::Named(names));
+    let test = &panel.series[0];
+    assert_eq!((test.points.len(), test.interval), (table.rows.len(), plot::Interval::Across));
+    let top = test.points.last().unwrap();
+    assert_eq!((top.x, top.y), (100.5, table.rows.len() as f64 - 1.0));
+    // Half a difference of 1, times the quantile of one degree of freedom, 12.706.
+    let (low, high) = top.interval.unwrap();
+    assert!((100.5 - low - 0.5 * 12.706).abs() < 1e-3 && (high - 100.5 + low - 100.5).abs() < 1e-9);
+
+    let none = fold(&table, Scale::Demo, &[], &[]).unwrap();
+    let message = super::figure(&table, &none).unwrap_err().to_string();
+    assert_eq!(message, "bound has no record of a row at demo scale; run `anp reproduce` first");
 }
 
 fn report(scale: Scale, test: f64) -> TableReport {
