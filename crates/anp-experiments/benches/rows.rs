@@ -107,10 +107,17 @@ fn turns<T: Task + 'static>(
 /// The rows that were asked for, each recipe once; of a sweep the first value.
 fn rows(cli: &Cli, place: &Place) -> Result<Vec<Row>> {
     let experiments = Experiments::locate(None)?;
+    let tables = cli.tables.iter().map(|name| experiments.table(name));
+    let tables = tables.collect::<Result<Vec<_>, _>>()?;
+    let known = || tables.iter().flat_map(|table| &table.rows).map(|row| &row.id);
+    if let Some(unknown) = cli.only.iter().find(|only| known().all(|it| it != *only)) {
+        let known: Vec<_> = known().map(String::as_str).collect();
+        bail!("there is no row `{unknown}`; there are {}", known.join(", "));
+    }
     let mut seen = HashSet::new();
     let mut rows = Vec::new();
-    for table in &cli.tables {
-        for row in experiments.table(table)?.rows {
+    for (table, name) in tables.iter().zip(&cli.tables) {
+        for row in &table.rows {
             let is_wanted = rows.is_empty() || cli.only.is_empty() || cli.only.contains(&row.id);
             let Some(runs) = row.runs(cli.scale, &[])?.filter(|_| is_wanted) else { continue };
             if !seen.insert(content_hash(&runs.recipe)) {
@@ -121,7 +128,7 @@ fn rows(cli: &Cli, place: &Place) -> Result<Vec<Row>> {
                 Recipe::Image(recipe) => turns::<ImageTask>(recipe, place),
                 Recipe::Vib(recipe) => turns::<VibTask>(recipe, place),
             };
-            let name = format!("{table}/{}", row.id);
+            let name = format!("{name}/{}", row.id);
             let turn = turn.with_context(|| format!("{name} cannot run"))?;
             rows.push(Row { name, turn, seconds: Vec::new() });
         }

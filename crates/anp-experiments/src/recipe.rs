@@ -88,7 +88,7 @@ impl Recipe {
     }
 
     /// The same with the numbers set to 1 that do not decide how long a step takes: the learning
-    /// rate and the strengths of penalties.
+    /// rate and the strengths of the terms of the loss.
     pub(crate) fn alike(&self) -> Self {
         let mut alike = self.clone();
         let unify = |eta: &mut f64| *eta = if *eta > 0.0 { 1.0 } else { 0.0 };
@@ -97,11 +97,14 @@ impl Recipe {
                 recipe.training.learning_rate = 1.0;
                 recipe.penalties.iter_mut().for_each(|penalty| unify(&mut penalty.eta));
                 recipe.regularizers.iter_mut().for_each(|it| unify(it.strength_mut()));
+                recipe.weight_penalty.iter_mut().for_each(|it| unify(&mut it.eta));
+                recipe.information_penalty.iter_mut().for_each(|it| unify(&mut it.beta));
             }
             Self::Image(recipe) => {
                 recipe.training.learning_rate = 1.0;
                 recipe.penalties.iter_mut().for_each(|penalty| unify(&mut penalty.eta));
                 recipe.regularizers.iter_mut().for_each(|it| unify(it.strength_mut()));
+                recipe.weight_penalty.iter_mut().for_each(|it| unify(&mut it.eta));
             }
             Self::Vib(recipe) => {
                 recipe.training.learning_rate = 1.0;

@@ -76,8 +76,15 @@ impl Tuning {
         self.tried.iter().filter(|it| it.valid.is_some()).count()
     }
 
-    /// Whether the best value is the smallest or the largest, so that a better one may lie outside.
+    /// Whether there is a choice.
+    pub fn has_choice(&self) -> bool {
+        self.tried.len() > 1
+    }
+
+    /// Whether the best of several values is the smallest or the largest, so that a better one may
+    /// lie outside.
     pub fn is_at_an_end(&self) -> bool {
-        self.best.is_some_and(|best| best == 0 || best + 1 == self.tried.len())
+        let is_end = |best: usize| best == 0 || best + 1 == self.tried.len();
+        self.has_choice() && self.best.is_some_and(is_end)
     }
 }

@@ -1,11 +1,13 @@
 //! Analyses as figures.
 
+use std::path::Path;
+
 use super::number::Number;
 use super::report::{Analysis, GivenSigma, Noise, Range, SiteReport};
 use crate::plot::{Axis, Figure, Panel, Point, Series};
 
-/// The figure of one analysis, or of several beside each other: over epochs if each is of another
-/// epoch, else by their checkpoints' names.
+/// The figure of one analysis, or of several beside each other: over epochs if they are of different
+/// epochs of one run, else by their checkpoints' names.
 pub fn figure(analyses: &[Analysis]) -> Figure {
     match analyses {
         [analysis] => of_one(analysis),
@@ -102,7 +104,10 @@ fn of_several(analyses: &[Analysis]) -> Figure {
     let mut epochs: Vec<_> = analyses.iter().map(|analysis| analysis.epoch).collect();
     epochs.sort_unstable();
     epochs.dedup();
-    let is_over_epochs = epochs.len() == analyses.len() && !epochs.contains(&None);
+    // Epochs of different runs have nothing to do with each other.
+    let folder = |analysis: &Analysis| analysis.checkpoint.parent().map(Path::to_owned);
+    let is_one_run = analyses.iter().all(|analysis| folder(analysis) == folder(&analyses[0]));
+    let is_over_epochs = is_one_run && epochs.len() == analyses.len() && !epochs.contains(&None);
     let x = |index: usize, analysis: &Analysis| match analysis.epoch {
         Some(epoch) if is_over_epochs => epoch as f64,
         _ => index as f64,

@@ -265,6 +265,9 @@ fn dry_run(plan: &Plan, costs: &[Result<Cost, TrainError>], scale: Scale, machin
     let mut total = [const { String::new() }; 8];
     (total[0], total[4], total[7]) = ("total".to_owned(), items, seconds);
     text.push_str(&table(LINES, header, 2..8, rows.chain([total])));
+    if plan.later > 0 {
+        text.push_str("The total leaves out the runs that follow, of the best values of sweeps.\n");
+    }
     for (run, cost) in plan.runs.iter().zip(costs) {
         if let Err(err) = cost {
             text.push_str(&format!("{} cannot run: {err}\n", run.name()));

@@ -155,12 +155,15 @@ impl Row {
     }
 }
 
-/// The section without its sweep if `--set` gives the key a value of its own.
+/// The section without its sweep if `--set` gives the key, or a table that holds it, a value of its
+/// own.
 fn without_set_sweep(mut section: Value, overrides: &[String]) -> Value {
     let key = section.get("sweep").and_then(|it| it.get("key")).and_then(Value::as_str);
     let is_set = key.is_some_and(|key| {
         let set = overrides.iter().filter_map(|it| it.split_once('='));
-        set.map(|(set, _)| set.trim()).any(|set| set == key)
+        set.map(|(set, _)| set.trim()).any(|set| {
+            key.strip_prefix(set).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        })
     });
     if let Some(table) = section.as_table_mut().filter(|_| is_set) {
         table.remove("sweep");

@@ -532,6 +532,8 @@ fn a_sweep_is_a_recipe_per_value_and_an_override_ends_it() {
     assert_eq!(of(&[]), (vec![0.1, 0.2], true));
     assert_eq!(of(&["sweep.values=[0.3]"]), (vec![0.3], true));
     assert_eq!(of(&["penalty.0.eta = 0.4"]), (vec![0.4], false));
+    let whole = "penalty=[{site='output_raw',norm='l2sq',reduction='half_sum',eta=0.5}]";
+    assert_eq!(of(&[whole]), (vec![0.5], false));
 
     let images = row_text("table4", "cifar_10_anp").replace("seeds = [", &sweep);
     let message = failure(&[TABLE, ("t/a.toml", &images)]);

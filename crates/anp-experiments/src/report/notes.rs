@@ -227,7 +227,7 @@ impl<'a> Notes<'a> {
         }
         lines.extend(self.readings());
         for row in &self.report.rows {
-            let tuning = row.tuning.as_ref().filter(|it| it.num_done() > 0);
+            let tuning = row.tuning.as_ref().filter(|it| it.has_choice() && it.num_done() > 0);
             lines.extend(tuning.map(|tuning| note("tuned:", &tuned(row, tuning))));
         }
         for row in &self.report.rows {

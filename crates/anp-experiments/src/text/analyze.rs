@@ -144,8 +144,8 @@ impl Measurement<'_> {
             for (meter, (site, _)) in meters.iter_mut().zip(&sites) {
                 meter.add(lm.activation(&output, *site), &sampled);
             }
-            let (dropped, pointing) = (output.dropped, output.pointing);
-            let nll = token_nll(lm, dropped, pointing, window.targets).sum();
+            // Without a pointer, which knows more than the hidden state.
+            let nll = token_nll(lm, output.dropped, None, window.targets).sum();
             nlls.push(nll.into_scalar::<f64>() / window_tokens as f64);
             state = output.state;
             let progress =
