@@ -123,7 +123,8 @@ fn of_several(analyses: &[Analysis]) -> Figure {
         let points = analyses.iter().enumerate().filter_map(|(index, analysis)| {
             Some(Point { x: x(index, analysis), ..value(analysis)? })
         });
-        Series::line(name, points)
+        // A line would join networks that have nothing to do with each other.
+        if is_over_epochs { Series::line(name, points) } else { Series::points(name, points) }
     };
     let mut sites: Vec<&str> = Vec::new();
     for site in analyses.iter().flat_map(|analysis| &analysis.sites) {
