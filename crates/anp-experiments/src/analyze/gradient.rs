@@ -109,6 +109,7 @@ impl GradientMeter {
 
 #[cfg(test)]
 mod tests {
+    use anp_testing::lock_generator;
     use burn::nn::{Linear, LinearConfig};
     use burn::tensor::Device;
 
@@ -127,6 +128,7 @@ mod tests {
     /// a = (3, 0, 0, 0 | 0, 4), b = (1, 0, 0, 0 | absent): 25, 1, 3.
     #[test]
     fn products_are_over_all_parameters() {
+        let _turn = lock_generator();
         let layer = LinearConfig::new(2, 2).init(&Device::default());
         let a = gradients(&layer, [[3.0, 0.0], [0.0, 0.0]], Some([0.0, 4.0]));
         let b = gradients(&layer, [[1.0, 0.0], [0.0, 0.0]], None);

@@ -136,6 +136,7 @@ fn expected_epochs(training: &TrainingConfig) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use anp_testing::lock_generator;
     use std::path::PathBuf;
 
     use super::*;
@@ -166,6 +167,7 @@ mod tests {
     #[cfg(feature = "flex")]
     #[test]
     fn runs_that_differ_in_strengths_alone_are_measured_once() {
+        let _turn = lock_generator();
         let place = Place {
             devices: Devices::open(&["flex".parse().unwrap()]).unwrap(),
             kernels: Kernels::Fused,

@@ -44,6 +44,7 @@ impl ModuleVisitor for Scaler {
 
 #[cfg(test)]
 mod tests {
+    use anp_testing::lock_generator;
     use burn::nn::{Linear, LinearConfig};
     use burn::tensor::{Device, TensorData, Tolerance};
 
@@ -57,6 +58,7 @@ mod tests {
 
     #[test]
     fn one_norm_covers_all_parameters() {
+        let _turn = lock_generator();
         let device = Device::default().autodiff();
         let layer = LinearConfig::new(2, 2).init(&device);
         // ‖g‖² = 4 · 3² + 2 · 1² = 38
@@ -72,6 +74,7 @@ mod tests {
 
     #[test]
     fn small_gradients_are_left_alone() {
+        let _turn = lock_generator();
         let device = Device::default().autodiff();
         let layer = LinearConfig::new(2, 2).init(&device);
         let (clipped, _) = clip_by_global_norm(&layer, gradients(&layer, &device), 7.0);

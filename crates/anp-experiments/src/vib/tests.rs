@@ -66,6 +66,7 @@ struct Step {
 /// and their average.
 #[test]
 fn training_agrees_with_pytorch() {
+    let _turn = lock_generator();
     let fixture: Fixture = fixture("vib.json");
     assert_eq!(fixture.cases.len(), 4, "a case is missing");
     let [d_input, d_hidden, d_latent, num_classes] = fixture.sizes;
