@@ -18,13 +18,16 @@ use anp_experiments::vib::VibTask;
 use anp_models::Kernels;
 use anyhow::{Context as _, Result, bail};
 use clap::Parser;
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::{CellAlignment, Table};
 use indicatif::{ProgressBar, ProgressStyle};
 use statrs::statistics::{Data, OrderStatistics};
 
 /// As in the `anp` program.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Lines above and below the header and the table, in comfy-table's notation.
+const LINES: &str = "  ── ══      ──    ";
 
 /// Turns of each row that do not count.
 const WARM_UP: usize = 2;
@@ -164,7 +167,7 @@ fn quartiles(values: Vec<f64>) -> [f64; 3] {
 
 fn report(rows: &[Row]) -> Table {
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY);
+    table.load_preset(LINES);
     table.set_header(["row", "ms per step", "times the first row's"]);
     let first = &rows[0].seconds;
     for row in rows {
@@ -198,7 +201,7 @@ fn run(cli: &Cli) -> Result<()> {
         bail!("no row of {} can run at {} scale", cli.tables.join(", "), cli.scale);
     }
     measure(&mut rows, cli.turns)?;
-    println!("{}", report(&rows));
+    println!("{}", report(&rows).trim_fmt());
     let threads = std::thread::available_parallelism()?;
     let instructions = anp_kernels::instructions();
     println!("{name}, {threads} threads, {instructions}, {} scale; median [quartiles]", cli.scale);
