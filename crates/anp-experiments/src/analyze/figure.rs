@@ -6,8 +6,8 @@ use super::number::Number;
 use super::report::{Analysis, GivenSigma, Noise, Range, SiteReport};
 use crate::plot::{Axis, Figure, Panel, Point, Series};
 
-/// The figure of one analysis, or of several beside each other: over epochs if they are of different
-/// epochs of one run, else by their checkpoints' names.
+/// The figure of one analysis, or of several beside each other: over epochs if they are of
+/// different epochs of one run, else by their checkpoints' names.
 pub fn figure(analyses: &[Analysis]) -> Figure {
     match analyses {
         [analysis] => of_one(analysis),

@@ -49,8 +49,8 @@ pub(super) struct CheckpointArgs {
     )]
     pub checkpoint_every: Duration,
 
-    /// Keep the checkpoint of every epoch, for `anp analyze RUN --epochs`; otherwise, also when a run
-    /// is resumed without it, all but the newest two checkpoints are deleted
+    /// Keep the checkpoint of every epoch, for `anp analyze RUN --epochs`; otherwise, also when a
+    /// run is resumed without it, all but the newest two checkpoints are deleted
     #[arg(long)]
     pub keep_epochs: bool,
 }

@@ -164,7 +164,8 @@ pub struct Point {
     pub x: f64,
     /// Value on the vertical axis.
     pub y: f64,
-    /// Ends of the interval, the lower one first; of `y`, unless the series has [`Interval::Across`].
+    /// Ends of the interval, the lower one first; of `y`, unless the series has
+    /// [`Interval::Across`].
     pub interval: Option<(f64, f64)>,
 }
 

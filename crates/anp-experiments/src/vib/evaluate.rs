@@ -4,6 +4,7 @@ use burn::tensor::{Device, Tensor};
 
 use super::learner::VibLearner;
 use super::record::{Prediction, VibScore};
+use crate::analyze::entropy;
 use crate::engine::{EvaluationProgress, GoOn, Summary};
 use crate::image::batches::Source;
 use crate::image::learner::{nll, num_correct};
@@ -99,13 +100,6 @@ pub(super) fn evaluate(
         sigma: of_noise(sigma),
         code_norm: norm,
     })
-}
-
-/// Entropy of a class that is drawn as often as these counts say, in nats.
-fn entropy(counts: &[f64]) -> f64 {
-    let total: f64 = counts.iter().sum();
-    let shares = counts.iter().map(|count| count / total).filter(|&share| share > 0.0);
-    shares.map(|share| -share * share.ln()).sum()
 }
 
 #[cfg(test)]
